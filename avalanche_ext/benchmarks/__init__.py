@@ -1,0 +1,33 @@
+"""Benchmarks in memory, for plain streams and for online ones."""
+
+from avalanche_ext.benchmarks.build import build_benchmark
+from avalanche_ext.benchmarks.catalogue import (
+    image_folder,
+    permuted_digits,
+    permuted_mnist,
+    rotated_digits,
+    rotated_mnist,
+    split_cifar10,
+    split_cifar100,
+    split_digits,
+    split_fmnist,
+    split_mnist,
+)
+from avalanche_ext.benchmarks.sources import DataNotFoundError
+from avalanche_ext.benchmarks.tasks import Task
+
+__all__ = [
+    "DataNotFoundError",
+    "Task",
+    "build_benchmark",
+    "image_folder",
+    "permuted_digits",
+    "permuted_mnist",
+    "rotated_digits",
+    "rotated_mnist",
+    "split_cifar10",
+    "split_cifar100",
+    "split_digits",
+    "split_fmnist",
+    "split_mnist",
+]

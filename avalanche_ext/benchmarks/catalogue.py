@@ -1,0 +1,128 @@
+"""Benchmarks by the names they have in experiment files.
+
+What all have in common: `n_experiences`; `train_size` and `test_size`, the samples used of each
+experience, all by default; `subset`, which training samples: the "first", or as many at random,
+drawn with the "order" seed or the run's "seed"; `order_seed`, which fixes class orders,
+permutations and angles for all runs: None is the canonical order, "seed" lets them vary with the
+run's seed; `seed`, the seed of the run; `data_root`, the folder of the data, else
+$AVALANCHE_EXT_DATA, else Avalanche's default. All return a benchmark of Avalanche in memory, and
+raise DataNotFoundError, or ValueError for sizes that the data do not allow.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from avalanche.benchmarks import CLScenario
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from avalanche_ext.benchmarks.build import build_benchmark
+from avalanche_ext.benchmarks.sources import Source, image_tree, load
+from avalanche_ext.benchmarks.tasks import Seeds, Sizes, permuted, rotated, split_by_class
+from avalanche_ext.data.dataset import Transform
+
+
+def class_split(
+    dataset: Literal["digits", "mnist", "fmnist", "cifar10", "cifar100"],
+    n_experiences: PositiveInt = 5,
+    train_size: PositiveInt | None = None,
+    test_size: PositiveInt | None = None,
+    subset: Literal["first", "order", "seed"] = "first",
+    order_seed: NonNegativeInt | Literal["seed"] | None = None,
+    scenario: Literal["class", "domain", "task"] = "class",
+    augment: bool = False,
+    *,
+    seed: int = 0,
+    data_root: Path | None = None,
+) -> CLScenario:
+    """Equal numbers of classes in each experience; in canonical order they ascend."""
+    source = load(dataset, data_root)
+    sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
+    tasks = split_by_class(source, n_experiences, sizes, seeds)
+    return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
+
+
+def permuted_pixels(
+    dataset: Literal["digits", "mnist"],
+    n_experiences: PositiveInt = 10,
+    train_size: PositiveInt | None = None,
+    test_size: PositiveInt | None = None,
+    subset: Literal["first", "order", "seed"] = "first",
+    order_seed: NonNegativeInt | Literal["seed"] | None = None,
+    scenario: Literal["domain", "task"] = "domain",
+    first_is_identity: bool = False,
+    *,
+    seed: int = 0,
+    data_root: Path | None = None,
+) -> CLScenario:
+    """All classes in each experience, under a pixel permutation of its own."""
+    source = load(dataset, data_root)
+    sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
+    tasks = permuted(source, n_experiences, sizes, seeds, first_is_identity)
+    return build_benchmark(tasks, scenario)
+
+
+def rotated_images(
+    dataset: Literal["digits", "mnist"],
+    n_experiences: PositiveInt = 10,
+    train_size: PositiveInt | None = None,
+    test_size: PositiveInt | None = None,
+    subset: Literal["first", "order", "seed"] = "first",
+    order_seed: NonNegativeInt | Literal["seed"] | None = None,
+    scenario: Literal["domain", "task"] = "domain",
+    max_angle: PositiveFloat = 180.0,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    *,
+    seed: int = 0,
+    data_root: Path | None = None,
+) -> CLScenario:
+    """All classes in each experience, under ascending angles from 0 to `max_angle` degrees."""
+    source = load(dataset, data_root)
+    sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
+    tasks = rotated(source, n_experiences, sizes, seeds, max_angle, interpolation)
+    return build_benchmark(tasks, scenario)
+
+
+def image_folder(
+    folder: str,
+    image_size: PositiveInt = 32,
+    n_experiences: PositiveInt = 5,
+    train_size: PositiveInt | None = None,
+    test_size: PositiveInt | None = None,
+    subset: Literal["first", "order", "seed"] = "first",
+    order_seed: NonNegativeInt | Literal["seed"] | None = None,
+    scenario: Literal["class", "domain", "task"] = "class",
+    augment: bool = False,
+    *,
+    seed: int = 0,
+    data_root: Path | None = None,
+) -> CLScenario:
+    """Images in FOLDER/train/CLASS and FOLDER/test/CLASS, split by class; relative to the root."""
+    source = image_tree((data_root or Path()) / Path(folder).expanduser(), image_size)
+    sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
+    tasks = split_by_class(source, n_experiences, sizes, seeds)
+    return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
+
+
+split_digits = partial(class_split, "digits")
+split_mnist = partial(class_split, "mnist")
+split_fmnist = partial(class_split, "fmnist")
+split_cifar10 = partial(class_split, "cifar10")
+split_cifar100 = partial(class_split, "cifar100")
+permuted_digits = partial(permuted_pixels, "digits")
+permuted_mnist = partial(permuted_pixels, "mnist")
+rotated_digits = partial(rotated_images, "digits")
+rotated_mnist = partial(rotated_images, "mnist")
+
+
+def _augmentation(source: Source) -> Transform:
+    """Return a random crop with a padding of an eighth, and a random horizontal flip."""
+    from torchvision.transforms import v2
+
+    size = source.train_x.shape[-1]
+    crop_and_flip: Transform = v2.Compose(
+        [v2.RandomCrop(size, padding=size // 8), v2.RandomHorizontalFlip()]
+    )
+    return crop_and_flip

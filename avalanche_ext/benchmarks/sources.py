@@ -1,0 +1,172 @@
+"""Data sets as whole tensors, before they are cut into experiences."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DATA_ROOT_VARIABLE = "AVALANCHE_EXT_DATA"
+_TEST_SHARE = 0.25
+_SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set with its own split into training and test samples.
+
+    Attributes:
+        train_x: Training samples, (N, C, H, W), float32 in [0, 1].
+        train_y: Their classes, (N,), int64, 0 .. n_classes - 1.
+        test_x: Test samples, (M, C, H, W), float32 in [0, 1].
+        test_y: Their classes, (M,), int64.
+        n_classes: Number of classes.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    n_classes: int
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A data set is not where it was looked for, and cannot be downloaded."""
+
+
+_TORCHVISION_NAMES = {
+    "mnist": "MNIST",
+    "fmnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
+
+
+def load(dataset: str, data_root: Path | None) -> Source:
+    """Return "digits", "mnist", "fmnist", "cifar10" or "cifar100", read once per process."""
+    if dataset == "digits":
+        return digits()
+    return torchvision_source(_TORCHVISION_NAMES[dataset], data_root)
+
+
+@lru_cache(maxsize=1)
+def digits() -> Source:
+    """Scikit-learn's 1,797 handwritten digits of 8×8 pixels, embedded in that library.
+
+    A quarter of each class is for testing; the split is fixed, whatever the seeds of a run.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    images = (data.images / 16).astype(np.float32)[:, None]
+    train_x, test_x, train_y, test_y = train_test_split(
+        images,
+        data.target.astype(np.int64),
+        test_size=_TEST_SHARE,
+        random_state=_SPLIT_SEED,
+        stratify=data.target,
+    )
+    columns = (torch.from_numpy(c) for c in (train_x, train_y, test_x, test_y))
+    return Source(*columns, n_classes=10)
+
+
+@lru_cache(maxsize=1)
+def torchvision_source(name: str, data_root: Path | None) -> Source:
+    """Load one of torchvision's data sets, downloading it if it is absent and can be.
+
+    Args:
+        name: "MNIST", "FashionMNIST", "CIFAR10" or "CIFAR100".
+        data_root: Folder as torchvision wants it; see `resolve_data_root`.
+
+    Raises:
+        DataNotFoundError: Naming the folder and the file looked for.
+    """
+    from torchvision import datasets
+
+    root = resolve_data_root(data_root, name.lower())
+    make: Callable[..., Any] = getattr(datasets, name)
+    parts = []
+    for train in (True, False):
+        try:
+            part = make(str(root), train=train, download=False)
+        except RuntimeError:
+            part = _download(make, name, root, train)
+        parts.append((_unit_interval(part.data), torch.as_tensor(part.targets).long()))
+    (train_x, train_y), (test_x, test_y) = parts
+    return Source(train_x, train_y, test_x, test_y, n_classes=len(part.classes))
+
+
+@lru_cache(maxsize=1)
+def image_tree(folder: Path, image_size: int) -> Source:
+    """Load `folder`/train/CLASS/IMAGE and `folder`/test/CLASS/IMAGE, resized to squares.
+
+    Classes are numbered in the order of their folders' names, the same in both parts.
+
+    Raises:
+        DataNotFoundError: If one of the two parts is missing.
+        ValueError: If the two parts do not have the same classes.
+    """
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    read = v2.Compose(
+        [v2.PILToTensor(), v2.Resize((image_size, image_size)), v2.ToDtype(torch.float32, True)]
+    )
+    parts = []
+    for part in ("train", "test"):
+        if not (folder / part).is_dir():
+            raise DataNotFoundError(
+                f"image_folder: no folder {folder / part}; expected {part}/<class>/<image> in it"
+            )
+        images = ImageFolder(str(folder / part), transform=read)
+        x = torch.stack([image for image, _ in images])
+        parts.append((x, torch.tensor(images.targets), images.classes))
+    (train_x, train_y, classes), (test_x, test_y, test_classes) = parts
+    if classes != test_classes:
+        odd = sorted({*classes} ^ {*test_classes})
+        raise ValueError(f"{folder}: train and test differ in their classes: {', '.join(odd)}")
+    return Source(train_x, train_y, test_x, test_y, n_classes=len(classes))
+
+
+def resolve_data_root(data_root: Path | None, name: str) -> Path:
+    """Return where data lie: `data_root`, else $AVALANCHE_EXT_DATA, else Avalanche's default."""
+    if data_root is not None:
+        return data_root
+    if os.environ.get(DATA_ROOT_VARIABLE):
+        return Path(os.environ[DATA_ROOT_VARIABLE])
+    from avalanche.benchmarks.datasets import default_dataset_location
+
+    return Path(default_dataset_location(name))
+
+
+def _download(make: Callable[..., Any], name: str, root: Path, train: bool) -> Any:
+    try:
+        return make(str(root), train=train, download=True)
+    except Exception as error:
+        looked_for = _first_file(make, name, root)
+        raise DataNotFoundError(
+            f"{name} not found: looked for {looked_for} in {root} and could not download it "
+            f"({error}); pass --data-root or set {DATA_ROOT_VARIABLE} to the folder that holds it"
+        ) from error
+
+
+def _first_file(dataset: Any, name: str, root: Path) -> Path:
+    """Return the first file that torchvision's `dataset` looks for under `root`."""
+    if hasattr(dataset, "base_folder"):
+        return Path(dataset.base_folder, dataset.train_list[0][0])
+    return Path(name, "raw", "train-images-idx3-ubyte")
+
+
+def _unit_interval(images: Any) -> Tensor:
+    """Return uint8 images, (N, H, W) or (N, H, W, C), as floats (N, C, H, W) in [0, 1]."""
+    x = torch.as_tensor(images)
+    x = x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2)
+    return x.to(torch.float32).div_(255).contiguous()

@@ -1,0 +1,185 @@
+"""Cut a data set into the tasks of a benchmark: by class, by permutation, by rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from avalanche_ext.benchmarks.sources import Source
+
+Subset = Literal["first", "order", "seed"]
+OrderSeed = int | Literal["seed"] | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Training and test samples of one experience, with labels of the whole data set."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many samples of a task are used, and which.
+
+    Attributes:
+        train: Training samples per task, all if None.
+        test: Test samples per task, all if None; the first ones.
+        subset: Which training samples: the "first" in the data set's order, or as many at random,
+            drawn anew for each task with the "order" seed or with the run's "seed".
+    """
+
+    train: int | None
+    test: int | None
+    subset: Subset
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seed of a run, and the seed of what all runs of an experiment may share.
+
+    Attributes:
+        run: Seed of the run.
+        order: Seed of class orders, permutations and angles; "seed" follows the run's; None is
+            the canonical order: classes ascending, angles in equal steps.
+    """
+
+    run: int
+    order: OrderSeed
+
+    def order_generator(self) -> np.random.Generator:
+        """Return a new generator of classes, permutations or angles."""
+        return np.random.default_rng(self.run if self.order == "seed" else self.order or 0)
+
+    def subset_generator(self, subset: Subset) -> np.random.Generator:
+        """Return a new generator of training subsets, apart from that of orders."""
+        if subset == "seed" or self.order == "seed":
+            return np.random.default_rng([1, self.run])
+        return np.random.default_rng([1, self.order or 0])
+
+
+def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seeds) -> list[Task]:
+    """Give each task an equal number of classes, and all their samples.
+
+    Raises:
+        ValueError: If the classes cannot be divided equally, or a task has too few samples.
+    """
+    if source.n_classes % n_experiences:
+        raise ValueError(
+            f"n_experiences={n_experiences} does not divide the {source.n_classes} classes"
+        )
+    order = np.arange(source.n_classes)
+    if seeds.order is not None:
+        order = seeds.order_generator().permutation(order)
+    tasks = []
+    for classes in np.split(order, n_experiences):
+        wanted = torch.from_numpy(classes)
+        train, test = torch.isin(source.train_y, wanted), torch.isin(source.test_y, wanted)
+        tasks.append(
+            Task(
+                source.train_x[train],
+                source.train_y[train],
+                source.test_x[test],
+                source.test_y[test],
+            )
+        )
+    return _limited(tasks, sizes, seeds)
+
+
+def permuted(
+    source: Source, n_experiences: int, sizes: Sizes, seeds: Seeds, first_is_identity: bool
+) -> list[Task]:
+    """Give each task all samples, with one fixed permutation of the pixels per task."""
+    rng = seeds.order_generator()
+    n_pixels = source.train_x[0].numel()
+    permutations = [torch.from_numpy(rng.permutation(n_pixels)) for _ in range(n_experiences)]
+    if first_is_identity:
+        permutations[0] = torch.arange(n_pixels)
+
+    def transform(order: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda x: x.flatten(1)[:, order].view_as(x)
+
+    return _transformed(source, [transform(order) for order in permutations], sizes, seeds)
+
+
+def rotated(
+    source: Source,
+    n_experiences: int,
+    sizes: Sizes,
+    seeds: Seeds,
+    max_angle: float,
+    interpolation: Literal["bilinear", "bicubic"],
+) -> list[Task]:
+    """Give each task all samples, rotated counter-clockwise by one ascending angle per task.
+
+    In canonical order the angles are equal steps from 0 to `max_angle` degrees; otherwise each is
+    drawn uniformly from its own of `n_experiences` equal bins (Lopez-Paz and Ranzato 2017).
+    """
+    angles = np.linspace(0, max_angle, n_experiences)
+    if seeds.order is not None:
+        bins = np.arange(n_experiences) + seeds.order_generator().random(n_experiences)
+        angles = bins * max_angle / n_experiences
+
+    def transform(angle: float) -> Callable[[Tensor], Tensor]:
+        return lambda x: rotate(x, angle, interpolation)
+
+    return _transformed(source, [transform(angle) for angle in angles.tolist()], sizes, seeds)
+
+
+def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
+    """Rotate images (N, C, H, W) counter-clockwise about their centre, black outside.
+
+    Values stay in [0, 1], which bicubic interpolation would leave.
+    """
+    angle = np.deg2rad(degrees)
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    matrix = x.new_tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
+    grid = affine_grid(matrix, list(x.shape), align_corners=False)
+    return grid_sample(x, grid, mode=interpolation, align_corners=False).clamp_(0, 1)
+
+
+def _transformed(
+    source: Source, transforms: list[Callable[[Tensor], Tensor]], sizes: Sizes, seeds: Seeds
+) -> list[Task]:
+    """Limit each task first, so that no sample is transformed in vain."""
+    whole = Task(source.train_x, source.train_y, source.test_x, source.test_y)
+    return [
+        Task(transform(task.train_x), task.train_y, transform(task.test_x), task.test_y)
+        for task, transform in zip(
+            _limited([whole] * len(transforms), sizes, seeds), transforms, strict=True
+        )
+    ]
+
+
+def _limited(tasks: list[Task], sizes: Sizes, seeds: Seeds) -> list[Task]:
+    rng = seeds.subset_generator(sizes.subset)
+    limited = []
+    for i, task in enumerate(tasks):
+        for what, limit, held in (
+            ("train_size", sizes.train, len(task.train_y)),
+            ("test_size", sizes.test, len(task.test_y)),
+        ):
+            if limit is not None and limit > held:
+                raise ValueError(f"{what}={limit}, but experience {i} has {held} samples")
+        n = len(task.train_y) if sizes.train is None else sizes.train
+        rows = torch.arange(n)
+        if sizes.subset != "first":
+            rows = torch.from_numpy(np.sort(rng.choice(len(task.train_y), n, replace=False)))
+        limited.append(
+            Task(
+                task.train_x[rows],
+                task.train_y[rows],
+                task.test_x[: sizes.test],
+                task.test_y[: sizes.test],
+            )
+        )
+    return limited

@@ -1,0 +1,233 @@
+"""What all buffers share: slots, and the interface of Avalanche's storage policies."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from avalanche.training.storage_policy import ExemplarsBuffer
+from torch import Tensor
+
+from avalanche_ext.buffers.groups import GroupBy, GroupIndex
+from avalanche_ext.buffers.storage import SlotStorage
+from avalanche_ext.data import Batch, InMemoryDataset, fetch_all, origin_index
+
+Slots = npt.NDArray[np.int64]
+NOT_STORED = -1
+
+
+class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
+    """A fixed number of slots, each holding one sample, with a policy of which slot is next.
+
+    It is one of Avalanche's storage policies (`buffer`, `update`, `post_adapt`, `resize`,
+    `max_size`), and can be written and read sample by sample (`add`, `sample`, `fetch`,
+    `replace`). It draws from a generator of its own. It holds samples as they were when they were
+    added: unlike Avalanche's buffers, which keep references to their source, it freezes random
+    augmentation.
+
+    Args:
+        max_size: Number of slots, at least 1.
+        seed: Seed of the buffer's generator.
+
+    Raises:
+        ValueError: If `max_size` is below 1.
+    """
+
+    def __init__(self, max_size: int, seed: int = 0) -> None:
+        super().__init__(positive("max_size", max_size))
+        self.rng = np.random.default_rng(seed)
+        self._indexes: dict[GroupBy, GroupIndex] = {}
+        self._clear()
+
+    @abstractmethod
+    def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
+        """Return the slot of each of `n` arriving samples, `NOT_STORED` for those left out.
+
+        Every slot that is taken must be reported to `_occupy`, in order, so that the indexes stay
+        true; `groups` holds the arriving samples' groups for each index there is.
+        """
+
+    @abstractmethod
+    def _keep(self, new_size: int) -> Sequence[int]:
+        """Return at most `new_size` slots whose samples stay when the buffer is resized."""
+
+    def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
+        """Show the buffer a batch, in order of arrival, and let it keep what its policy wants.
+
+        Args:
+            x: Samples, (B, ...), of one shape, dtype and device throughout.
+            y: Class labels, (B,), int64.
+            t: Task labels, (B,), int64.
+            origin: Index of the experience the samples came from, one or (B,); `t` if None. It is
+                what "task" means where a buffer is balanced over tasks, because streams without
+                task labels give every sample the label 0.
+
+        Returns:
+            The slot of each sample, (B,), -1 where it was left out.
+        """
+        n = len(y)
+        origins: list[int]
+        origins = (
+            [origin] * n if isinstance(origin, int) else (t if origin is None else origin).tolist()
+        )
+        groups = {by: y.tolist() if by == "class" else origins for by in self._indexes}
+        slots = self._place(n, groups)
+        # A slot may be given away twice within a batch: its last sample stays.
+        row_of = {slot: row for row, slot in enumerate(slots) if slot != NOT_STORED}
+        if row_of:
+            columns, rows = [x, y, t], [*row_of.values()]
+            if len(rows) < n:
+                indices = torch.tensor(rows, device=y.device)
+                columns = [column.index_select(0, indices) for column in columns]
+            self._storage.write([*row_of], columns)
+            for slot, row in row_of.items():
+                self._origin[slot] = origins[row]
+                self._arrival[slot] = self.n_seen + row
+            self._snapshot = None
+        self.n_seen += n
+        return np.array(slots, dtype=np.int64)
+
+    def sample(self, n: int) -> Batch:
+        """Draw `n` samples uniformly without replacement, all of them if there are fewer.
+
+        Returns:
+            `[x, y, t]`, with copies of the samples.
+
+        Raises:
+            ValueError: If the buffer is empty.
+        """
+        return self.fetch(self.sample_slots(n))
+
+    def sample_slots(self, n: int) -> Slots:
+        """Draw `n` occupied slots uniformly without replacement, all if there are fewer."""
+        size = len(self)
+        return np.arange(size) if size <= n else self.rng.choice(size, n, replace=False)
+
+    def fetch(self, slots: Slots) -> Batch:
+        """Return copies `[x, y, t]` of what `slots`, (B,), hold.
+
+        Raises:
+            ValueError: If the buffer is empty.
+        """
+        if not len(self):
+            raise ValueError(f"{type(self).__name__} is empty: nothing can be drawn from it")
+        return self._storage.gather(torch.from_numpy(slots))
+
+    def replace(self, slots: Slots, x: Tensor) -> None:
+        """Overwrite the samples, not the labels, of distinct `slots`, (B,), by `x`, (B, ...)."""
+        _, y, t = self.fetch(slots)
+        self._storage.write(slots.tolist(), [x, y, t])
+        self._snapshot = None
+
+    def groups(self, by: GroupBy) -> dict[int, list[int]]:
+        """Return the slots of each class or task, oldest first; to be read, not changed."""
+        if by not in self._indexes:
+            labels = self._origin
+            if by == "class" and len(self):
+                labels = self._storage.columns[1].tolist()
+            order = sorted(range(len(self)), key=self._arrival.__getitem__)
+            self._indexes[by] = GroupIndex((slot, labels[slot]) for slot in order)
+        return self._indexes[by].slots
+
+    def _occupy(self, slot: int, row: int, groups: Mapping[GroupBy, Sequence[int]]) -> None:
+        """Record that `slot` now holds the arriving sample `row`."""
+        for by, index in self._indexes.items():
+            index.remove(slot)
+            index.add(slot, groups[by][row])
+
+    def __len__(self) -> int:
+        return self._storage.size
+
+    @property
+    def buffer(self) -> InMemoryDataset:
+        """The samples held now, as a dataset that later changes leave alone."""
+        if self._snapshot is None:
+            x, y, t = [c.clone() for c in self._storage.occupied()] or _no_samples()
+            self._snapshot = InMemoryDataset(x, y, t)
+        return self._snapshot
+
+    @buffer.setter
+    def buffer(self, dataset: Any) -> None:
+        self._clear()
+        if len(dataset):
+            x, y, t = fetch_all(dataset)
+            self.add(x, y, t)
+
+    def update(self, strategy: Any, **kwargs: Any) -> None:
+        """Add the strategy's current experience, as Avalanche's `ReplayPlugin` asks."""
+        self.post_adapt(strategy, strategy.experience)
+
+    def post_adapt(self, agent_state: Any, exp: Any) -> None:
+        """Add all samples of the experience `exp`, in the order of its dataset."""
+        x, y, t = fetch_all(exp.dataset)
+        self.add(x, y, t, origin_index(exp))
+
+    def resize(self, strategy: Any, new_size: int) -> None:
+        """Change the number of slots; which samples stay when it shrinks is the policy's choice."""
+        kept = self._keep(positive("new_size", new_size))
+        self._reallocate(new_size, kept)
+
+    def _reallocate(self, new_size: int, kept: Sequence[int]) -> None:
+        """Change the number of slots, moving what `kept[i]` holds to slot i."""
+        empty = [0] * (new_size - len(kept))
+        self._storage = self._storage.reallocated(new_size, kept)
+        self._origin = [self._origin[slot] for slot in kept] + empty
+        self._arrival = [self._arrival[slot] for slot in kept] + empty
+        self.max_size = new_size
+        self._refresh()
+
+    def _clear(self) -> None:
+        self.n_seen = 0
+        self._storage = SlotStorage(self.max_size)
+        self._origin = [0] * self.max_size
+        self._arrival = [0] * self.max_size
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Rebuild what is derived from the slots."""
+        self._snapshot: InMemoryDataset | None = None
+        kept, self._indexes = [*self._indexes], {}
+        for by in kept:
+            self.groups(by)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_snapshot": None}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on later, as tensors and plain data."""
+        return {
+            "max_size": self.max_size,
+            "n_seen": self.n_seen,
+            "columns": [column.clone() for column in self._storage.occupied()],
+            "origin": self._origin[: len(self)],
+            "arrival": self._arrival[: len(self)],
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state that `state_dict` returned."""
+        self.max_size = state["max_size"]
+        self._clear()
+        self.n_seen = state["n_seen"]
+        held = len(state["arrival"])
+        if held:
+            self._storage.write(range(held), state["columns"])
+        self._origin[:held], self._arrival[:held] = state["origin"], state["arrival"]
+        self.rng.bit_generator.state = state["rng"]
+        self._refresh()
+
+
+def positive(name: str, value: int) -> int:
+    """Return `value`, or raise ValueError if it is below 1."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, but is {value}")
+    return value
+
+
+def _no_samples() -> list[Tensor]:
+    labels = torch.zeros(0, dtype=torch.int64)
+    return [torch.zeros(0), labels, labels]

@@ -1,0 +1,118 @@
+"""Which slots to replay: retrieval, separate from storage. Pure functions of slots by group.
+
+All draws are with replacement and take a generator of numpy. They work on `slots_of`, a mapping
+from each class or task to its slots, as `SlotBuffer.groups` returns it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from avalanche_ext.buffers.base import Slots
+
+SlotsOf = Mapping[int, Sequence[int]]
+
+
+def uniform(slots_of: SlotsOf, n: int, rng: np.random.Generator) -> Slots:
+    """Draw n slots uniformly, whatever their group; at least one slot must exist."""
+    return np.array(_uniform([*slots_of.values()], n, rng), dtype=np.int64)
+
+
+def half_current(slots_of: SlotsOf, n: int, current: int, rng: np.random.Generator) -> Slots:
+    """Draw ⌈n/2⌉ slots of the current task and the rest from all earlier ones together.
+
+    It is how the DRL paper's ER builds a batch. While only one of the two halves exists, all n
+    slots come from it.
+
+    Args:
+        slots_of: Slots of each task; at least one must hold a slot.
+        n: Number of slots to draw.
+        current: The current task.
+        rng: Where the draw comes from.
+
+    Returns:
+        Slots (n,), those of the current task first.
+    """
+    now = [slots for task, slots in slots_of.items() if task == current]
+    earlier = [slots for task, slots in slots_of.items() if task != current]
+    n_now = 0 if not now else n if not earlier else (n + 1) // 2
+    slots = _uniform(now, n_now, rng) + _uniform(earlier, n - n_now, rng)
+    return np.array(slots, dtype=np.int64)
+
+
+def balanced(
+    slots_of: SlotsOf,
+    n: int,
+    arriving: Sequence[int],
+    rng: np.random.Generator,
+    positive_pairs: bool = True,
+) -> Slots:
+    """Draw a batch balanced over groups: Algorithms 2–3 of the DRL paper (BER).
+
+    Of G groups each contributes ⌊n/G⌋ slots, and n mod G random groups one more, as long as that
+    gives every group two slots or none is wanted. Otherwise, if batches must have positive pairs
+    (two samples of one group), the arriving groups contribute two slots each, and ⌊n/2⌋ − A
+    others, drawn without replacement, two each as well, where A is the number of arriving groups;
+    an odd n adds one slot of a random chosen group. If no positive pair is wanted and G > n, n
+    groups contribute one slot each, the arriving ones among them.
+
+    Args:
+        slots_of: Slots of each group; at least one group.
+        n: Number of slots to draw.
+        arriving: Distinct groups of the samples that arrived with this batch.
+        rng: Where the draw comes from. A slot may be drawn twice, so that a positive pair may be
+            one sample twice.
+        positive_pairs: Whether the batch shall contain positive pairs even if there are more
+            than n / 2 groups.
+
+    Returns:
+        Slots (n,).
+    """
+    groups = [*slots_of]
+    per_group, rest = divmod(n, len(groups))
+    wanted = 2 if positive_pairs else 1
+    if per_group >= wanted:
+        extra = {groups[i] for i in rng.permutation(len(groups))[:rest]} if rest else set()
+        counts = [(group, per_group + (group in extra)) for group in groups]
+    else:
+        counts = _few_groups(groups, n, wanted, [g for g in arriving if g in slots_of], rng)
+    uniform = iter(rng.random(n).tolist())
+    return np.array(
+        [
+            slots_of[group][int(next(uniform) * len(slots_of[group]))]
+            for group, count in counts
+            for _ in range(count)
+        ],
+        dtype=np.int64,
+    )
+
+
+def _few_groups(
+    groups: Sequence[int], n: int, wanted: int, arriving: Sequence[int], rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Choose the groups of a batch too small for `wanted` samples of every group."""
+    n_chosen = max(1, n // wanted)
+    forced = arriving[:n_chosen]
+    others = [group for group in groups if group not in forced]
+    picked = rng.permutation(len(others))[: n_chosen - len(forced)]
+    chosen = [*forced, *(others[i] for i in picked)]
+    counts = [min(wanted, n)] * len(chosen)
+    if n > sum(counts):
+        counts[int(rng.integers(len(chosen)))] += n - sum(counts)
+    return list(zip(chosen, counts, strict=True))
+
+
+def _uniform(members: Sequence[Sequence[int]], n: int, rng: np.random.Generator) -> list[int]:
+    """Draw n of the slots of all `members` together, without concatenating them."""
+    if n == 0:
+        return []
+    ends = [*accumulate(map(len, members))]
+    slots = []
+    for position in rng.integers(0, ends[-1], size=n).tolist():
+        owner = bisect_right(ends, position)
+        slots.append(members[owner][position - ends[owner]])
+    return slots

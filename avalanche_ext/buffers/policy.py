@@ -1,0 +1,74 @@
+"""Avalanche's own storage policies, read slot by slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from avalanche.training.storage_policy import ExemplarsBuffer
+from torch import Tensor
+
+from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer, Slots
+from avalanche_ext.buffers.groups import GroupBy
+from avalanche_ext.data import fetch_all
+
+
+class PolicyBuffer(SlotBuffer):
+    """A view of one of Avalanche's buffers, whose policy decides after each experience.
+
+    `add` keeps nothing; `post_adapt` shows the policy a whole experience and takes over what it
+    then holds, with random augmentation as drawn at that moment. Avalanche does not record which
+    experience a stored sample came from, so here "task" means its task label.
+
+    Args:
+        policy: Any `ExemplarsBuffer` of Avalanche.
+        seed: Seed of the generator that `sample` draws from.
+    """
+
+    def __init__(self, policy: ExemplarsBuffer, seed: int = 0) -> None:
+        super().__init__(policy.max_size, seed)
+        self.policy = policy
+        self._take_over()
+
+    def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
+        """Keep nothing, and say so: the policy sees whole experiences only."""
+        return np.full(len(x), NOT_STORED, dtype=np.int64)
+
+    def post_adapt(self, agent_state: Any, exp: Any) -> None:
+        """Let the policy see the experience, and hold what it holds."""
+        self.policy.post_adapt(agent_state, exp)
+        self._take_over()
+
+    def resize(self, strategy: Any, new_size: int) -> None:
+        """Resize the policy's buffer, and hold what is left."""
+        self.policy.resize(strategy, new_size)
+        self._take_over()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Raise TypeError: Avalanche's policies cannot tell their state."""
+        raise TypeError(
+            f"{type(self.policy).__name__} of Avalanche has no state_dict: "
+            "pickle the buffer, or use one of avalanche_ext.buffers"
+        )
+
+    def _take_over(self) -> None:
+        held = self.policy.buffer
+        self.max_size = max(self.policy.max_size, len(held))
+        self._clear()
+        if len(held):
+            x, y, t = fetch_all(held)
+            super().add(x, y, t)
+
+    def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
+        for row in range(n):
+            self._occupy(row, row, groups)
+        return range(n)
+
+    def _keep(self, new_size: int) -> Sequence[int]:
+        return range(min(new_size, len(self)))
+
+
+def as_slot_buffer(buffer: ExemplarsBuffer, seed: int = 0) -> SlotBuffer:
+    """Return `buffer` if it is one of ours, else a view of it that draws from `seed`."""
+    return buffer if isinstance(buffer, SlotBuffer) else PolicyBuffer(buffer, seed)

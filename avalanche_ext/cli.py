@@ -1,0 +1,219 @@
+"""The command line: `run`, `check`, `report`, `list`, `schema`.
+
+Imports stand inside the functions, so that a command waits for what it uses only: nothing but
+`run` needs torch and avalanche.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from avalanche_ext import __version__
+
+if TYPE_CHECKING:
+    from avalanche_ext.config import Experiment
+
+CELL_FAILED = 1
+WRONG_USE = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words after `avalanche-ext`; those of the process if None.
+
+    Returns:
+        The exit code: 0; 1 if a cell failed; 2 if the command, the YAML or the machine is not
+        right, with one line for each problem on stderr.
+    """
+    from avalanche_ext.config import ConfigError
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # An ASCII terminal shall not stop a report.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        code: int = options.command(options)
+        sys.stdout.flush()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with what is left", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # The reader, `head` or `less`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    experiment = _load(options)
+    from avalanche_ext.runner import PreflightError, run_experiment
+
+    try:
+        outcome = run_experiment(
+            experiment, out=options.out, jobs=options.jobs, data_root=options.data_root
+        )
+    except PreflightError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
+    print(
+        f"{_count(outcome.n_completed, 'cell')} run, {outcome.n_failed} failed, "
+        f"{outcome.n_done_before} done before\n"
+    )
+    code = _show_report(outcome.directory)
+    if experiment.wandb.mode == "offline" and outcome.n_completed:
+        print(
+            f"To send these runs to wandb: wandb sync {outcome.directory}/*/*/wandb/offline-run-*"
+        )
+    return code or (CELL_FAILED if outcome.n_failed else 0)
+
+
+def _check(options: argparse.Namespace) -> int:
+    experiment = _load(options)
+    n_methods, n_seeds = len(experiment.methods), len(experiment.seeds)
+    print(
+        f"{options.file.name}: {_count(n_methods, 'method')} x {_count(n_seeds, 'seed')}"
+        f" = {_count(n_methods * n_seeds, 'cell')}, no problems"
+    )
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    return _show_report(options.directory)
+
+
+def _show_report(directory: Path) -> int:
+    from avalanche_ext.report import ReportError, write_report
+
+    try:
+        print(write_report(directory))
+    except ReportError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from avalanche_ext.config import list_catalogue
+
+    print(list_catalogue(options.names))
+    return 0
+
+
+def _schema(_: argparse.Namespace) -> int:
+    import json
+
+    from avalanche_ext.config import experiment_json_schema
+
+    print(json.dumps(experiment_json_schema(), indent=2))
+    return 0
+
+
+def _load(options: argparse.Namespace) -> Experiment:
+    from avalanche_ext.config import load_experiment
+
+    return load_experiment(options.file, options.overrides, options.seeds)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the nearest right word."""
+
+    def error(self, message: str) -> NoReturn:
+        from avalanche_ext.config.errors import closest
+
+        mistyped = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: (\S+)", message)
+        words = [
+            str(word)
+            for action in self._actions
+            for word in (*action.option_strings, *(action.choices or ()))
+        ]
+        near = closest(mistyped[1] or mistyped[2], words) if mistyped else None
+        hint = f"did you mean '{near}'?" if near else f"see {self.prog} --help"
+        message = re.sub(r" \(choose from .*\)", "", message)
+        self.exit(WRONG_USE, f"{self.prog}: {message} ({hint})\n")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    options, rest = _parser().parse_known_args(arguments)
+    # argparse gives `overrides` only what directly follows the file, not what follows an option.
+    if "overrides" in options:
+        options.overrides += [word for word in rest if _is_override(word)]
+        rest = [word for word in rest if not _is_override(word)]
+    if rest:
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word and not word.startswith("-")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="avalanche-ext",
+        description="Compare continual-learning methods, as a YAML describes them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], help: str) -> _Parser:
+        added: _Parser = commands.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False
+        )
+        added.set_defaults(command=command, parser=added)
+        return added
+
+    run = add("run", _run, "run what a YAML describes and is not done yet, then report")
+    check = add("check", _check, "say everything that is wrong with a YAML, without running it")
+    for reader in (run, check):
+        reader.add_argument("file", type=Path, metavar="FILE", help="the experiment's YAML")
+        reader.add_argument(
+            "overrides",
+            nargs="*",
+            metavar="key=value",
+            help="written over what the YAML says, as in optimizer.lr=0.1 or seeds=[0,3]",
+        )
+        reader.add_argument(
+            "--seeds", type=_positive, metavar="N", help="seeds 0 to N-1 instead of the YAML's"
+        )
+    run.add_argument(
+        "--jobs", type=_positive, metavar="N", help="workers (default: one for each core)"
+    )
+    run.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+    )
+    run.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="where data sets are kept (default: $AVALANCHE_EXT_DATA, else Avalanche's own)",
+    )
+    report = add("report", _report, "show the table of a finished or running experiment")
+    report.add_argument("directory", type=Path, metavar="DIR", help="<out>/<name of experiment>")
+    listing = add("list", _list, "list methods, benchmarks and models with arguments and papers")
+    listing.add_argument(
+        "names", nargs="*", metavar="NAME", help="these only, also Avalanche's: avalanche:EWCPlugin"
+    )
+    add("schema", _schema, "print the JSON schema of the YAML, for editors")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"is '{text}', but must be a positive integer")
+    return int(text)

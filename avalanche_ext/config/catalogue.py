@@ -1,0 +1,157 @@
+"""Every name a YAML may use: ours in tables, Avalanche's and torch's found in their sources."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from avalanche_ext.config.sources import package_directory
+
+Kind = Literal["benchmark", "model", "optimizer", "plugin", "strategy"]
+KINDS: tuple[Kind, ...] = ("plugin", "strategy", "benchmark", "model", "optimizer")
+
+AVALANCHE = "avalanche:"
+"""Prefix of the names that are looked up in Avalanche."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a name stands for.
+
+    Attributes:
+        target: The class or function, `package.module:Name`.
+        paper: Where it was published; empty for Avalanche's and torch's.
+        n_classes: The number of classes of a benchmark, where it is known without the data.
+        replays: Whether it draws from a memory in every iteration.
+        balanced: Whether that memory holds a sample of each class or task.
+    """
+
+    target: str
+    paper: str = ""
+    n_classes: int | None = None
+    replays: bool = False
+    balanced: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it belongs to this package."""
+        return self.target.startswith("avalanche_ext.")
+
+
+_ER = "Chaudhry et al. 2019, On Tiny Episodic Memories in Continual Learning, arXiv:1902.10486"
+_DRL = "Chen, Diethe, Flach 2020, Discriminative Representation Loss, arXiv:2006.11234"
+_GEM = "Lopez-Paz, Ranzato 2017, Gradient Episodic Memory, arXiv:1706.08840"
+_SPLIT = "Zenke, Poole, Ganguli 2017, Continual Learning Through Synaptic Intelligence"
+_PERMUTED = "Goodfellow et al. 2013, An Empirical Investigation of Catastrophic Forgetting"
+_DIGITS = "Alpaydin, Kaynak 1998, Optical Recognition of Handwritten Digits (UCI)"
+_MNIST = "LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition"
+_FASHION = "Xiao, Rasul, Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747"
+_CIFAR = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images"
+
+
+def _benchmark(name: str, n_classes: int | None, paper: str) -> Entry:
+    return Entry(f"avalanche_ext.benchmarks.catalogue:{name}", paper, n_classes)
+
+
+OURS: dict[Kind, dict[str, Entry]] = {
+    "plugin": {
+        "online_replay": Entry(
+            "avalanche_ext.plugins.online_replay:OnlineReplayPlugin", _ER, replays=True
+        ),
+        "balanced_replay": Entry(
+            "avalanche_ext.plugins.balanced_replay:BalancedReplayPlugin",
+            f"{_DRL}, Algorithms 1-3",
+            replays=True,
+            balanced=True,
+        ),
+        "drl": Entry("avalanche_ext.plugins.drl:DRLPlugin", _DRL),
+    },
+    "strategy": {
+        "BER": Entry(
+            "avalanche_ext.strategies.ber:BER",
+            f"{_DRL}, Algorithms 1-3",
+            replays=True,
+            balanced=True,
+        ),
+        "DRL": Entry("avalanche_ext.strategies.drl:DRL", _DRL, replays=True, balanced=True),
+    },
+    "benchmark": {
+        name: _benchmark(name, n_classes, paper)
+        for name, n_classes, paper in (
+            ("split_digits", 10, f"{_DIGITS}; split as {_SPLIT}"),
+            ("permuted_digits", 10, f"{_DIGITS}; permuted as {_PERMUTED}"),
+            ("rotated_digits", 10, f"{_DIGITS}; rotated as {_GEM}"),
+            ("split_mnist", 10, f"{_MNIST}; split as {_SPLIT}"),
+            ("permuted_mnist", 10, f"{_MNIST}; permuted as {_PERMUTED}"),
+            ("rotated_mnist", 10, f"{_MNIST}; rotated as {_GEM}"),
+            ("split_fmnist", 10, f"{_FASHION}; split as {_SPLIT}"),
+            ("split_cifar10", 10, f"{_CIFAR}; split as {_SPLIT}"),
+            ("split_cifar100", 100, f"{_CIFAR}; split as {_SPLIT}"),
+            ("image_folder", None, ""),
+        )
+    },
+    "model": {
+        "mlp": Entry("avalanche_ext.models.catalogue:mlp", _GEM),
+        "slim_resnet18": Entry("avalanche_ext.models.catalogue:slim_resnet18", _GEM),
+        "simple_cnn": Entry("avalanche_ext.models.catalogue:simple_cnn"),
+    },
+    "optimizer": {},
+}
+
+INJECTED: dict[Kind, dict[str, str]] = {
+    "plugin": {"seed": "seeds"},
+    "strategy": {
+        "seed": "seeds",
+        "model": "model",
+        "optimizer": "optimizer",
+        "train_mb_size": "training.batch_size",
+        "train_epochs": "training.epochs",
+        "eval_mb_size": "training.eval_batch_size",
+        "device": "training.device",
+        "plugins": "plugins",
+        **dict.fromkeys(("criterion", "evaluator", "eval_every", "peval_mode", "base_kwargs"), ""),
+    },
+    "benchmark": {"seed": "seeds", "data_root": "--data-root"},
+    "model": {"input_shape": "benchmark", "n_classes": "benchmark"},
+    "optimizer": {"params": "model"},
+}
+"""Per kind, the parameters that the runner fills, and the key that decides them (may be none)."""
+
+
+def entries(kind: Kind) -> dict[str, Entry]:
+    """Return every entry of one kind by its name, ours first."""
+    return {**OURS[kind], **_installed(kind)}
+
+
+@cache
+def _installed(kind: Kind) -> dict[str, Entry]:
+    if kind == "optimizer":
+        found = _classes("torch.optim", root="Optimizer")
+        # LBFGS evaluates the loss itself, through a closure that Avalanche's step does not pass.
+        return {name: entry for name, entry in found.items() if name != "LBFGS"}
+    if kind in ("plugin", "strategy"):
+        root = "Plugin" if kind == "plugin" else "Template"
+        found = {
+            **_classes("avalanche.training.plugins", root),
+            **_classes("avalanche.training.supervised", root),
+        }
+        return {f"{AVALANCHE}{name}": entry for name, entry in found.items()}
+    return {}
+
+
+def _classes(package: str, root: str) -> dict[str, Entry]:
+    """The public classes of a package's modules that descend from a class named `…root`."""
+    top, *below = package.split(".")
+    directory = package_directory(top)
+    if directory is None:
+        return {}
+    found: dict[str, Entry] = {}
+    for file in sorted(directory.joinpath(*below).glob("*.py")):
+        for match in re.finditer(r"^class (\w+)\(([^)]*)\)", file.read_text("utf-8"), re.MULTILINE):
+            name, bases = match[1], re.sub(r"\[.*?\]", "", match[2]).split(", ")
+            inherits = any(base.endswith(root) or base in found for base in bases)
+            if inherits and not name.startswith("_") and not name.endswith("Template"):
+                found[name] = Entry(f"{package}.{file.stem}:{name}")
+    return found

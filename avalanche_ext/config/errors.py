@@ -1,0 +1,83 @@
+"""What can be wrong with a configuration, and how it is said."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_LONGEST_VALUE = 60
+_MOST_NAMES = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (`methods.drl.plugins[1].drl.alhpa`), and what is right."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be run; its text has one line for each of `problems`."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def at(path: str, key: str | int) -> str:
+    """Return the path of `key` below `path`: `a.b` for a key, `a[0]` for a position.
+
+    >>> at("plugins", 1), at("plugins[1]", "drl"), at("", "name")
+    ('plugins[1]', 'plugins[1].drl', 'name')
+    """
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else key
+
+
+def shown(value: Any) -> str:
+    """Return `value` on one line as YAML's flow style has it, cut when it is long.
+
+    >>> shown(None), shown(True), shown("a"), shown([1, "b"])
+    ('null', 'true', "'a'", '[1, "b"]')
+    """
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """Return the known word that `word` was most likely meant to be, or None.
+
+    Case does not count, nor does a prefix ending in a colon, so `replay` finds `avalanche:Replay`.
+
+    >>> closest("alhpa", ["alpha", "lam"]), closest("sgd", ["SGD"]), closest("x", ["alpha"])
+    ('alpha', 'SGD', None)
+    """
+    by_spelling: dict[str, str] = {}
+    for name in known:
+        for spelling in (name, name.rpartition(":")[2]):
+            by_spelling.setdefault(spelling.lower(), name)
+    found = difflib.get_close_matches(word.lower(), by_spelling, n=1)
+    return by_spelling[found[0]] if found else None
+
+
+def did_you_mean(word: object, known: Sequence[str]) -> str:
+    """Return ` (did you mean 'x'?)`; all known words, if few, where none is near.
+
+    >>> did_you_mean("alhpa", ["alpha", "lam"]), did_you_mean("seed", ["alpha", "lam"])
+    (" (did you mean 'alpha'?)", ' (known: alpha, lam)')
+    """
+    near = closest(str(word), known)
+    if near is not None:
+        return f" (did you mean '{near}'?)"
+    return f" (known: {', '.join(known)})" if 0 < len(known) <= _MOST_NAMES else ""

@@ -1,0 +1,117 @@
+"""The JSON schema of an experiment's YAML, for editors that complete and check while one types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from avalanche_ext.config.catalogue import KINDS, OURS, Kind, entries
+from avalanche_ext.config.components import settable
+from avalanche_ext.config.sections import Document, MethodSection, Published, Training, Wandb
+from avalanche_ext.config.signatures import NO_DEFAULT, read_signature
+
+
+def experiment_json_schema() -> dict[str, Any]:
+    """Return the schema (JSON schema 2020-12) of the YAML that `load_experiment` reads.
+
+    It has every argument of our components and of torch's optimizers; arguments of Avalanche's
+    strategies and plugins are left to `load_experiment`.
+    """
+    sections = (Document, MethodSection, Training, Wandb, Published)
+    _, schemas = models_json_schema([(section, "validation") for section in sections])
+    definitions = schemas["$defs"]
+    for kind in KINDS:
+        definitions[kind] = _PLACES.get(kind, _section)(kind)
+    document, method = definitions.pop("Document"), definitions["MethodSection"]
+    document["properties"].update(
+        benchmark=_reference("benchmark"),
+        model=_reference("model"),
+        optimizer=_reference("optimizer"),
+        training=_reference("Training"),
+        wandb=_reference("Wandb"),
+        published=_reference("Published"),
+    )
+    document["properties"]["methods"]["additionalProperties"] = {
+        "anyOf": [_reference("MethodSection"), {"type": "null"}]
+    }
+    partial_training = {**definitions["Training"]}
+    partial_training.pop("required")
+    method["properties"].update(
+        strategy=_reference("strategy"),
+        plugins={"type": "array", "items": _reference("plugin")},
+        training=partial_training,
+    )
+    method["allOf"] = [
+        {
+            "if": {"properties": {"strategy": {"const": name}}, "required": ["strategy"]},
+            "then": {"properties": {"args": _arguments("strategy", name)}},
+        }
+        for name in OURS["strategy"]
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **document,
+        "title": "avalanche-ext experiment",
+        "$defs": definitions,
+    }
+
+
+def _section(kind: Kind) -> dict[str, Any]:
+    """A bare name, or a mapping of `name` and arguments."""
+    alternatives = []
+    for name in entries(kind):
+        schema = _arguments(kind, name)
+        schema["properties"] = {"name": {"const": name}, **schema["properties"]}
+        schema["required"] = ["name", *schema["required"]]
+        alternatives.append(schema)
+    return {"anyOf": [{"enum": [*entries(kind)]}, *alternatives]}
+
+
+def _plugin(kind: Kind) -> dict[str, Any]:
+    """A bare name, or a mapping of the one name to its arguments."""
+    return {
+        "anyOf": [
+            {"enum": [*entries(kind)]},
+            {
+                "type": "object",
+                "properties": {name: _arguments(kind, name) for name in OURS[kind]},
+                "patternProperties": {"^avalanche:": {"type": ["object", "null"]}},
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+        ]
+    }
+
+
+def _strategy(kind: Kind) -> dict[str, Any]:
+    return {"enum": [*entries(kind)]}
+
+
+_PLACES = {"plugin": _plugin, "strategy": _strategy}
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _arguments(kind: Kind, name: str) -> dict[str, Any]:
+    entry = entries(kind)[name]
+    signature = read_signature(entry.target)
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for parameter in settable(kind, signature):
+        properties[parameter.name] = TypeAdapter(parameter.type).json_schema()
+        if parameter.required:
+            required.append(parameter.name)
+        elif parameter.default is not NO_DEFAULT:
+            properties[parameter.name]["default"] = parameter.default
+    return {
+        "type": "object",
+        "description": ". ".join(filter(None, (signature.summary.rstrip("."), entry.paper))),
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }

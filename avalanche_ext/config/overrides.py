@@ -1,0 +1,80 @@
+"""Applies `key=value` from the command line to what the YAML says, before it is validated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from avalanche_ext.config.errors import ConfigError, Problem, at, shown
+from avalanche_ext.config.reader import read_text
+
+
+def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[Problem]:
+    """Write each `path=value` into `document`; later ones win.
+
+    The path is written as in messages: `optimizer.lr`, `methods.drl.plugins[1].drl.alpha`. Sections
+    that are missing on the way are made, so that a misspelt one is reported as an unknown key. The
+    value is read as YAML.
+
+    Returns:
+        A problem for each override that cannot be applied.
+    """
+    problems: list[Problem] = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path.strip():
+            problems.append(Problem(shown(override), "an override is written key=value"))
+            continue
+        try:
+            value, found = read_text(text, where=path, root=path)
+            problems += found
+            _write(document, path.strip(), value)
+        except ConfigError as error:
+            problems += error.problems
+    return problems
+
+
+def _write(document: dict[str, Any], path: str, value: Any) -> None:
+    container: Any = document
+    rest, done = path, ""
+    while True:
+        key, rest = _split(container, rest, path)
+        if isinstance(key, int):
+            if not isinstance(container, list):
+                raise ConfigError([Problem(path, f"'{done}' is not a list")])
+            if key >= len(container):
+                length = f"'{done}' has {len(container)} items, counted from 0"
+                raise ConfigError([Problem(path, f"there is no item {key}: {length}")])
+        elif not isinstance(container, dict):
+            raise ConfigError([Problem(path, f"'{done}' is {shown(container)}, without keys")])
+        if not rest:
+            container[key] = value
+            return
+        done = at(done, key)
+        container[key] = container = _opened(container, key, rest)
+
+
+def _split(container: Any, path: str, whole: str) -> tuple[str | int, str]:
+    """Split off the first key or position; a method's name may itself contain dots."""
+    position = re.match(r"\[(\d+)\]\.?", path)
+    if position:
+        return int(position[1]), path[position.end() :]
+    known = [*container] if isinstance(container, dict) else []
+    for key in sorted(known, key=len, reverse=True):
+        if path == key or path.startswith((f"{key}.", f"{key}[")):
+            return key, path[len(key) :].removeprefix(".")
+    first = re.match(r"[^.\[\]]+", path)
+    if not first:
+        raise ConfigError([Problem(whole, "not a path such as 'optimizer.lr' or 'plugins[0].drl'")])
+    return first[0], path[first.end() :].removeprefix(".")
+
+
+def _opened(container: Any, key: Any, rest: str) -> Any:
+    """The value at `key`, made a mapping where it is missing, empty or a bare name like `drl`."""
+    inner = container[key] if isinstance(container, list) else container.get(key)
+    if inner is None and not rest.startswith("["):
+        return {}
+    if isinstance(inner, str) and (rest == inner or rest.startswith(f"{inner}.")):
+        return {inner: {}}
+    return inner

@@ -1,0 +1,162 @@
+"""The validated, frozen experiment and the cells it consists of: plain data that can be pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from avalanche_ext.config.sections import Published, Training, Wandb
+
+
+@dataclass(frozen=True)
+class Component:
+    """A class or function and the keyword arguments it is called with.
+
+    Attributes:
+        name: What the YAML calls it.
+        target: Where it is, `package.module:Name`.
+        args: What the YAML gave; for components of this package, also the defaults.
+    """
+
+    name: str
+    target: str
+    args: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A strategy with its plugins, and what it trains with."""
+
+    strategy: Component
+    plugins: tuple[Component, ...]
+    optimizer: Component
+    training: Training
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one seed: the unit that is run, stored and skipped when it is done."""
+
+    experiment: str
+    method_name: str
+    method: Method
+    seed: int
+    benchmark: Component
+    model: Component
+    wandb: Wandb
+
+    @property
+    def optimizer(self) -> Component:
+        """The method's optimizer."""
+        return self.method.optimizer
+
+    @property
+    def training(self) -> Training:
+        """The method's training section."""
+        return self.method.training
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that change with whatever decides the numbers.
+
+        Names and wandb's settings decide none.
+        """
+        decisive = {
+            "seed": self.seed,
+            "training": self.training.model_dump(),
+            "components": [
+                [component.target, component.args]
+                for component in (
+                    self.benchmark,
+                    self.model,
+                    self.optimizer,
+                    self.method.strategy,
+                    *self.method.plugins,
+                )
+            ],
+        }
+        canonical = json.dumps(decisive, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def resolved(self) -> dict[str, Any]:
+        """Return everything about this cell as plain data, for `config.yaml` and wandb."""
+        return {
+            "experiment": self.experiment,
+            "method": self.method_name,
+            "seed": self.seed,
+            "hash": self.hash,
+            "benchmark": asdict(self.benchmark),
+            "model": asdict(self.model),
+            "optimizer": asdict(self.optimizer),
+            "training": self.training.model_dump(),
+            "strategy": asdict(self.method.strategy),
+            "plugins": [asdict(plugin) for plugin in self.method.plugins],
+            "wandb": self.wandb.model_dump(),
+        }
+
+    def directory(self, out: Path) -> Path:
+        """Return the folder of this cell's files below `out`."""
+        return out / self.experiment / self.method_name / f"seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A validated YAML: methods and seeds to be compared on one benchmark.
+
+    Attributes:
+        name: The folder of its results.
+        benchmark: What is learned.
+        model: What learns; a fresh one for each cell.
+        optimizer: What every method steps with unless it says otherwise.
+        training: How every method trains unless it says otherwise.
+        seeds: One cell per method and seed.
+        methods: By name, in the YAML's order.
+        baseline: The method that the others are tested against; None for no tests.
+        wandb: Where runs are logged.
+        published: A paper's numbers for some of the methods, if the YAML gives any.
+    """
+
+    name: str
+    benchmark: Component
+    model: Component
+    optimizer: Component
+    training: Training
+    seeds: tuple[int, ...]
+    methods: dict[str, Method]
+    baseline: str | None
+    wandb: Wandb
+    published: Published | None
+
+    def cells(self) -> list[Cell]:
+        """Return all cells, seed by seed, so that every method has its first seed early."""
+        return [
+            Cell(
+                experiment=self.name,
+                method_name=name,
+                method=method,
+                seed=seed,
+                benchmark=self.benchmark,
+                model=self.model,
+                wandb=self.wandb,
+            )
+            for seed in self.seeds
+            for name, method in self.methods.items()
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the report needs beside the results, as plain data, for `experiment.yaml`."""
+        hashes: dict[str, dict[int, str]] = {name: {} for name in self.methods}
+        for cell in self.cells():
+            hashes[cell.method_name][cell.seed] = cell.hash
+        published = self.published and self.published.model_dump(exclude_defaults=True)
+        return {
+            "name": self.name,
+            "baseline": self.baseline,
+            "methods": [*self.methods],
+            "seeds": [*self.seeds],
+            "hashes": hashes,
+            "published": published,
+        }

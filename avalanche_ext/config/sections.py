@@ -1,0 +1,123 @@
+"""The sections of the YAML whose keys are known beforehand, as frozen pydantic models."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from avalanche_ext.config.annotations import Flag, Integer, Number, Text
+from avalanche_ext.config.errors import shown
+from avalanche_ext.config.validation import rejection
+
+DEFAULT_STRATEGY = "avalanche:Naive"
+
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_DEVICE = r"cpu|cuda(:[0-9]+)?"
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(_NAME, name):
+        raise rejection(
+            f"is {shown(name)}, but names a folder: "
+            "letters, digits, '_', '-' and '.', beginning with none of the last two"
+        )
+    return name
+
+
+def _device(device: str) -> str:
+    if not re.fullmatch(_DEVICE, device):
+        raise rejection(f"is {shown(device)}, but must be 'cpu', 'cuda' or 'cuda:<n>'")
+    return device
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if repeated:
+        raise rejection(f"has {', '.join(map(str, repeated))} more than once")
+    return seeds
+
+
+PositiveInteger = Annotated[Integer, Gt(0)]
+Seed = Annotated[Integer, Ge(0), Lt(2**32)]  # What numpy's global generator takes.
+FolderName = Annotated[
+    Text, AfterValidator(_folder_name), Field(json_schema_extra={"pattern": f"^{_NAME}$"})
+]
+Seeds = PositiveInteger | Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Section(BaseModel):
+    """A part of the YAML whose keys are known beforehand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Training(Section):
+    """How each cell trains and evaluates."""
+
+    batch_size: PositiveInteger
+    epochs: PositiveInteger = 1
+    eval_batch_size: PositiveInteger = 512
+    shuffle: Flag = True
+    device: Annotated[
+        Text, AfterValidator(_device), Field(json_schema_extra={"pattern": f"^({_DEVICE})$"})
+    ] = "cpu"
+
+
+class Wandb(Section):
+    """Whether and where runs are sent to Weights & Biases."""
+
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    project: Text = "avalanche-ext"
+    entity: Text | None = None
+
+
+class PublishedValue(Section):
+    """A paper's number, a fraction."""
+
+    mean: Annotated[Number, Ge(-1), Le(1)]
+    std: Annotated[Number, Ge(0), Le(1)]
+
+
+class Published(Section):
+    """A paper's numbers, per metric and method, to be shown beside ours."""
+
+    reference: Text
+    ACC: dict[Text, PublishedValue] = {}
+    BWT: dict[Text, PublishedValue] = {}
+    FWT: dict[Text, PublishedValue] = {}
+    forgetting: dict[Text, PublishedValue] = {}
+    intransigence: dict[Text, PublishedValue] = {}
+    learning_accuracy: dict[Text, PublishedValue] = {}
+
+    def by_metric(self) -> dict[str, dict[str, PublishedValue]]:
+        """Return the numbers that were given: metric → method → value."""
+        fields = (name for name in type(self).model_fields if name != "reference")
+        return {name: numbers for name in fields if (numbers := getattr(self, name))}
+
+
+class Document(Section):
+    """The keys of an experiment; the sections left open here are checked one by one."""
+
+    name: FolderName
+    benchmark: Any
+    model: Any
+    optimizer: Any
+    training: Any
+    seeds: Seeds
+    methods: Annotated[dict[FolderName, Any], Field(min_length=1)]
+    baseline: Text | None = None
+    wandb: Any = None
+    published: Any = None
+
+
+class MethodSection(Section):
+    """The keys of a method."""
+
+    strategy: Text = DEFAULT_STRATEGY
+    args: dict[Text, Any] | None = None
+    plugins: list[Any] | None = None
+    optimizer: Text | dict[Text, Any] | None = None
+    training: dict[Text, Any] | None = None

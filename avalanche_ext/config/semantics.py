@@ -1,0 +1,102 @@
+"""What cannot mean anything although every key and type is right; needs no data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from avalanche_ext.config.catalogue import OURS, Entry, Kind
+from avalanche_ext.config.errors import Problem, at, shown
+from avalanche_ext.config.schema import Component
+
+_THEIR_REPLAY = ("avalanche:Replay", "avalanche:ReplayPlugin")
+_NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
+
+
+def check_benchmark(benchmark: Component) -> Iterator[Problem]:
+    """Check that the classes can be dealt out to the experiences."""
+    n_classes = OURS["benchmark"][benchmark.name].n_classes
+    n_experiences = benchmark.args.get("n_experiences")
+    if not benchmark.name.startswith("split_") or n_classes is None or n_experiences is None:
+        return
+    if n_classes % n_experiences:
+        divisors = [str(n) for n in range(1, n_classes + 1) if n_classes % n == 0]
+        yield Problem(
+            "benchmark.n_experiences",
+            f"is {n_experiences}, but must divide the {n_classes} classes of '{benchmark.name}': "
+            + ", ".join(divisors),
+        )
+
+
+def check_model(model: Component, benchmark: Component) -> Iterator[Problem]:
+    """Check that a multi-head model has task labels to choose the head by."""
+    scenario = benchmark.args.get("scenario")
+    if model.args.get("multi_head") is True and scenario != "task":
+        yield Problem(
+            "model.multi_head",
+            "is true, but heads are chosen by task label: needs benchmark.scenario: task, "
+            f"which is {shown(scenario)}",
+        )
+
+
+def check_optimizer(optimizer: Component, path: str) -> Iterator[Problem]:
+    """Check the ranges that torch's signatures do not show."""
+    for name in _NOT_NEGATIVE:
+        value = optimizer.args.get(name)
+        if isinstance(value, int | float) and value < 0:
+            yield Problem(at(path, name), f"is {value}, but must be at least 0")
+
+
+def check_method(
+    strategy: Component | None,
+    plugins: Sequence[Component | None],
+    path: str,
+    benchmark: Component | None,
+) -> Iterator[Problem]:
+    """Check a method's parts against each other and against the benchmark.
+
+    Args:
+        strategy: The strategy; None, as any other, where it has problems of its own.
+        plugins: The plugins, in order.
+        path: Where the YAML has the method.
+        benchmark: What the method learns.
+    """
+    parts = [(strategy, _entry("strategy", strategy), at(path, "strategy"), at(path, "args"))]
+    for index, plugin in enumerate(plugins):
+        where = at(at(path, "plugins"), index)
+        args_path = at(where, plugin.name) if plugin else where
+        parts.append((plugin, _entry("plugin", plugin), where, args_path))
+    replaying: list[str] = []
+    ours_replay = False
+    for part, entry, where, args_path in parts:
+        if part is None:
+            continue
+        if entry.replays or part.name in _THEIR_REPLAY:
+            replaying.append(part.name)
+            ours_replay |= entry.replays
+            if len(replaying) > 1 and ours_replay:
+                yield Problem(
+                    where,
+                    f"'{part.name}' cannot be combined with '{replaying[0]}': each would store "
+                    "what the other replays as if the stream had brought it; keep one of them",
+                )
+        if benchmark and (entry.balanced or part.args.get("buffer") == "ring"):
+            yield from _check_memory(part, args_path, benchmark)
+
+
+def _entry(kind: Kind, part: Component | None) -> Entry:
+    """What the catalogue says of one of ours; nothing of the others."""
+    return OURS[kind].get(part.name if part else "", Entry(""))
+
+
+def _check_memory(part: Component, path: str, benchmark: Component) -> Iterator[Problem]:
+    if part.args.get("balance") == "task":
+        n_groups, groups = benchmark.args.get("n_experiences"), "experiences"
+    else:
+        n_groups, groups = OURS["benchmark"][benchmark.name].n_classes, "classes"
+    size = part.args.get("mem_size")
+    if isinstance(size, int) and isinstance(n_groups, int) and size < n_groups:
+        yield Problem(
+            at(path, "mem_size"),
+            f"is {size}, but must be at least {n_groups}: "
+            f"one sample for each of the {n_groups} {groups} of '{benchmark.name}'",
+        )

@@ -1,0 +1,18 @@
+"""In-memory data: datasets made of contiguous tensors, and loaders that index whole batches."""
+
+from avalanche_ext.data.dataset import Batch, InMemoryDataset
+from avalanche_ext.data.experiences import origin_experience, origin_index
+from avalanche_ext.data.loaders import InMemoryLoaders, TensorLoader
+from avalanche_ext.data.materialise import fetch_all, in_memory, materialise
+
+__all__ = [
+    "Batch",
+    "InMemoryDataset",
+    "InMemoryLoaders",
+    "TensorLoader",
+    "fetch_all",
+    "in_memory",
+    "materialise",
+    "origin_experience",
+    "origin_index",
+]

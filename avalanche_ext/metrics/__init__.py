@@ -1,0 +1,38 @@
+"""The transfer matrix R, what is computed from it, and the plugin that fills it."""
+
+from typing import Any
+
+from avalanche_ext.metrics.matrix import (
+    average_accuracy,
+    average_forgetting,
+    average_intransigence,
+    backward_transfer,
+    forward_transfer,
+    learning_accuracy,
+    summary,
+)
+
+__all__ = [
+    "NoEvaluation",
+    "TransferMatrix",
+    "average_accuracy",
+    "average_forgetting",
+    "average_intransigence",
+    "backward_transfer",
+    "forward_transfer",
+    "learning_accuracy",
+    "summary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Reports read the matrix without the seconds that importing Avalanche takes.
+    if name == "TransferMatrix":
+        from avalanche_ext.metrics.recorder import TransferMatrix
+
+        return TransferMatrix
+    if name == "NoEvaluation":
+        from avalanche_ext.metrics.silence import NoEvaluation
+
+        return NoEvaluation
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,204 @@
+"""The transfer matrix R and the numbers papers draw from it.
+
+R[i, j] is the accuracy on test experience j after training on experience i, in [0, 1]; indices
+start at 0 here and at 1 in the papers. R may be unfinished: t rows, one for each experience
+trained on so far, and T >= t columns, one for each test experience. The last row is then "now",
+and every average runs over the t experiences seen so far, which is the papers' definition at
+t = T. Columns of experiences not yet seen count only where zero-shot accuracy is meant
+(`forward_transfer`).
+
+References:
+    Lopez-Paz and Ranzato (2017), Gradient episodic memory for continual learning, equations 2-4.
+    Chaudhry et al. (2018), Riemannian walk for incremental learning: understanding forgetting and
+    intransigence.
+    Riemer et al. (2019), Learning to learn without forgetting by maximizing transfer and
+    minimizing interference.
+    Chen et al. (2020), Discriminative representation loss: a more efficient approach than
+    gradient re-projection in continual learning.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def average_accuracy(R: ArrayLike) -> float:
+    """ACC, the mean accuracy now over the experiences seen so far.
+
+    (1/t) sum_{j < t} R[t-1, j]; Lopez-Paz and Ranzato (2017), equation 2.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+
+    Returns:
+        The mean, in [0, 1].
+
+    Raises:
+        ValueError: If R has another shape, or an entry that is not a number in [0, 1].
+    """
+    R = _matrix(R)
+    return float(R[-1, : len(R)].mean())
+
+
+def backward_transfer(R: ArrayLike) -> float:
+    """BWT, how accuracies have changed since each experience was learned; negative: forgotten.
+
+    (1/(t-1)) sum_{j < t-1} R[t-1, j] - R[j, j]; Lopez-Paz and Ranzato (2017), equation 3. Only
+    the last row is compared, unlike libraries that average over all rows i > j.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+
+    Returns:
+        The mean, in [-1, 1]; nan for one row, where nothing could be forgotten yet.
+
+    Raises:
+        ValueError: If R has another shape, or an entry that is not a number in [0, 1].
+    """
+    R = _matrix(R)
+    before_now = len(R) - 1
+    return _mean(R[-1, :before_now] - np.diagonal(R)[:before_now])
+
+
+def forward_transfer(R: ArrayLike, b: ArrayLike) -> float:
+    """FWT, how far learning earlier experiences raises the accuracy on the next, unseen one.
+
+    (1/(t-1)) sum_{1 <= j < t} R[j-1, j] - b[j]; Lopez-Paz and Ranzato (2017), equation 4.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+        b: Accuracies of the untrained model on every test experience, in [0, 1], (T,).
+
+    Returns:
+        The mean, in [-1, 1]; nan for one row, before which nothing was learned.
+
+    Raises:
+        ValueError: If R or b has another shape, or an entry that is not a number in [0, 1].
+    """
+    R = _matrix(R)
+    b = _row(b, R.shape[1], "b")
+    return _mean(np.diagonal(R, offset=1)[: len(R) - 1] - b[1 : len(R)])
+
+
+def average_forgetting(R: ArrayLike) -> float:
+    """Forgetting, how far accuracies lie below the best they have been; positive: forgotten.
+
+    (1/(t-1)) sum_{i < t-1} (max_{i <= j < t-1} R[j, i]) - R[t-1, i]; Chaudhry et al. (2018) as
+    Chen et al. (2020) state it, with the maximum over the rows since experience i was learned.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+
+    Returns:
+        The mean, in [-1, 1]; nan for one row, where nothing could be forgotten yet.
+
+    Raises:
+        ValueError: If R has another shape, or an entry that is not a number in [0, 1].
+    """
+    R = _matrix(R)
+    before_now = len(R) - 1
+    # Rows before i hold zeros after tril, which win no maximum: accuracies are not negative.
+    best = np.tril(R[:before_now, :before_now]).max(axis=0, initial=0.0)
+    return _mean(best - R[-1, :before_now])
+
+
+def average_intransigence(R: ArrayLike, best: ArrayLike) -> float:
+    """Intransigence, how far accuracies just after learning lie below a reference; 0: none.
+
+    (1/t) sum_{i < t} best[i] - R[i, i]; Chaudhry et al. (2018). The reference is theirs (a model
+    trained on all data so far) or, as Chen et al. (2020) take it, the best of the methods compared.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+        best: Reference accuracies on every test experience, in [0, 1], (T,).
+
+    Returns:
+        The mean, in [-1, 1]; negative where R does better than the reference.
+
+    Raises:
+        ValueError: If R or best has another shape, or an entry that is not a number in [0, 1].
+    """
+    R = _matrix(R)
+    best = _row(best, R.shape[1], "best")
+    return float((best[: len(R)] - np.diagonal(R)).mean())
+
+
+def learning_accuracy(R: ArrayLike) -> float:
+    """Mean accuracy on each experience just after training on it.
+
+    (1/t) sum_{i < t} R[i, i]; Riemer et al. (2019).
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+
+    Returns:
+        The mean, in [0, 1].
+
+    Raises:
+        ValueError: If R has another shape, or an entry that is not a number in [0, 1].
+    """
+    return float(np.diagonal(_matrix(R)).mean())
+
+
+def summary(R: ArrayLike, untrained: ArrayLike | None) -> dict[str, float | None]:
+    """Every number that needs one run only, by the names used in result files.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+        untrained: Accuracies of the untrained model on every test experience, in [0, 1], (T,);
+            None where they were not measured, which leaves FWT undefined.
+
+    Returns:
+        ACC, BWT, FWT, forgetting and learning_accuracy; None where undefined.
+
+    Raises:
+        ValueError: If either has another shape, or an entry that is not a number in [0, 1].
+
+    >>> summary([[0.9, 0.2], [0.6, 0.8]], untrained=[0.1, 0.1])["ACC"]
+    0.7
+    """
+    numbers = {
+        "ACC": average_accuracy(R),
+        "BWT": backward_transfer(R),
+        "FWT": float("nan") if untrained is None else forward_transfer(R, untrained),
+        "forgetting": average_forgetting(R),
+        "learning_accuracy": learning_accuracy(R),
+    }
+    return {name: None if np.isnan(number) else number for name, number in numbers.items()}
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _matrix(R: ArrayLike) -> Floats:
+    matrix = np.asarray(R, dtype=np.float64)
+    if matrix.ndim != 2 or not 1 <= len(matrix) <= matrix.shape[1]:
+        raise ValueError(
+            "R must have one row per experience trained on and one column per test experience, "
+            f"(t, T) with 1 <= t <= T, but has shape {matrix.shape}"
+        )
+    return _accuracies(matrix, "R")
+
+
+def _row(values: ArrayLike, length: int, name: str) -> Floats:
+    row = np.asarray(values, dtype=np.float64)
+    if row.shape != (length,):
+        raise ValueError(
+            f"{name} must have one entry per column of R, ({length},), but has shape {row.shape}"
+        )
+    return _accuracies(row, name)
+
+
+def _accuracies(values: Floats, name: str) -> Floats:
+    # NaN fails both comparisons, so negating the range test catches it too.
+    outside = ~((values >= 0.0) & (values <= 1.0))
+    if outside.any():
+        where = ", ".join(str(int(index)) for index in np.argwhere(outside)[0])
+        raise ValueError(
+            f"{name} must hold accuracies in [0, 1], but {name}[{where}] is {values[outside][0]}"
+        )
+    return values

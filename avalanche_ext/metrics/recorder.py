@@ -1,0 +1,95 @@
+"""The plugin that fills the transfer matrix."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from avalanche.core import SupervisedPlugin
+from torch import Tensor
+
+from avalanche_ext.data import origin_index
+from avalanche_ext.metrics.matrix import summary
+
+UNTRAINED = -1
+
+
+class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
+    """Record R from every evaluation of a stream: R[i, j] is the accuracy on experience j after i.
+
+    Rows are keyed by the experience of the original stream that was trained on last, so that they
+    are right on online streams, whose experiences are mini-batches; of several evaluations in the
+    same experience the last one stays. An evaluation before any training gives the untrained
+    model's row, which forward transfer needs.
+
+    The global random generators of Python, NumPy and torch are put back after an evaluation to
+    where they were before it, so that evaluating does not change what is trained. List the plugin
+    first.
+
+    Args:
+        stream: Name of the evaluated stream that is recorded; evaluations of others are ignored.
+    """
+
+    supports_distributed = False
+
+    def __init__(self, stream: str = "test") -> None:
+        super().__init__()
+        self.stream = stream
+        self._rows: dict[int, dict[int, float]] = {}
+        self._trained = UNTRAINED
+        self._n_right: Tensor | int = 0
+        self._n_seen = 0
+        self._random_states: Any = None
+
+    @property
+    def R(self) -> npt.NDArray[np.float64]:  # noqa: N802 - the name in all papers
+        """Accuracies in [0, 1], (experiences trained on, experiences of the stream)."""
+        rows = [row for trained, row in sorted(self._rows.items()) if trained != UNTRAINED]
+        return np.array([[row[j] for j in sorted(row)] for row in rows])
+
+    @property
+    def untrained(self) -> npt.NDArray[np.float64] | None:
+        """Accuracies of the untrained model, (experiences of the stream,), None if not measured."""
+        row = self._rows.get(UNTRAINED)
+        return None if row is None else np.array([row[j] for j in sorted(row)])
+
+    def summary(self) -> dict[str, float | None]:
+        """Return ACC, BWT, FWT, forgetting and learning accuracy as they stand now."""
+        return summary(self.R, self.untrained)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Note which row comes next."""
+        self._trained = origin_index(strategy.experience)
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """Remember the state of the global random generators."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        self._random_states = random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Start counting."""
+        self._n_right, self._n_seen = 0, 0
+
+    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Count a mini-batch, without waiting for the device."""
+        self._n_right = self._n_right + (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
+        self._n_seen += len(strategy.mb_y)
+
+    def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Fill one entry of the matrix."""
+        experience = strategy.experience.logging()
+        if experience.origin_stream.name == self.stream and self._n_seen:
+            row = self._rows.setdefault(self._trained, {})
+            row[experience.current_experience] = float(self._n_right) / self._n_seen
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """Put the global random generators back."""
+        python, numpy, cpu, cuda = self._random_states
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)

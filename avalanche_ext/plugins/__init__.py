@@ -1,0 +1,19 @@
+"""Methods as plugins, to be combined with one another and with Avalanche's own."""
+
+from avalanche_ext.plugins.balanced_replay import BalancedReplayPlugin
+from avalanche_ext.plugins.composition import MethodPlugin, Phase, check_composition
+from avalanche_ext.plugins.drl import DRLPlugin
+from avalanche_ext.plugins.memory import MemoryPlugin
+from avalanche_ext.plugins.online_replay import OnlineReplayPlugin
+from avalanche_ext.plugins.representations import RepresentationLossPlugin
+
+__all__ = [
+    "BalancedReplayPlugin",
+    "DRLPlugin",
+    "MemoryPlugin",
+    "MethodPlugin",
+    "OnlineReplayPlugin",
+    "Phase",
+    "RepresentationLossPlugin",
+    "check_composition",
+]

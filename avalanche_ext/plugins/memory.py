@@ -1,0 +1,97 @@
+"""What plugins that replay from a memory in every iteration share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avalanche_ext.buffers import PolicyBuffer, SlotBuffer, Slots
+from avalanche_ext.data import origin_index
+from avalanche_ext.plugins.composition import MethodPlugin, Phase
+
+StreamUse = Literal["joined", "stored"]
+
+
+class MemoryPlugin(MethodPlugin):
+    """Draw from a buffer in every iteration, and let the buffer see what the stream brings.
+
+    With `stream="joined"` the mini-batch becomes the stream's rows followed by the drawn ones,
+    and the stream's rows are shown to the buffer after the step. With `stream="stored"` they are
+    shown to the buffer first, and the mini-batch is made of drawn rows alone. While the buffer is
+    empty, the stream's rows are trained on as they are.
+
+    Attributes:
+        buffer: The memory.
+        n_stream: Number of rows at the head of the current mini-batch that the stream brought.
+        slots: Slots of the rows that follow them, (B,).
+    """
+
+    phase: ClassVar[Phase] = Phase.DATA
+
+    def __init__(self, buffer: SlotBuffer, batch_size: int, stream: StreamUse) -> None:
+        super().__init__()
+        self.buffer = buffer
+        self.batch_size = batch_size
+        self.stream = stream
+        self.n_stream = 0
+        self.slots: Slots = np.empty(0, dtype=np.int64)
+        self._origin = 0
+        self._arrived: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @abstractmethod
+    def _draw(self, y: Tensor, origin: int) -> Slots:
+        """Return the slots to replay with a stream batch of classes `y` from task `origin`."""
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Note which experience the next mini-batches come from."""
+        self._origin = origin_index(strategy.experience)
+
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Extend or replace the mini-batch."""
+        x, y, t = arrived = _columns(strategy.mbatch)
+        if self.stream == "stored":
+            self.buffer.add(x, y, t, self._origin)
+        else:
+            self._arrived = arrived
+        self.n_stream = len(y)
+        self.slots = np.empty(0, dtype=np.int64)
+        if not len(self.buffer):
+            return
+        self.slots = self._draw(y, self._origin)
+        drawn = self.buffer.fetch(self.slots)
+        n_columns = len(strategy.mbatch)
+        if self.stream == "stored":
+            self.n_stream = 0
+            strategy.mbatch = drawn[:n_columns]
+        else:
+            strategy.mbatch = [
+                torch.cat([old, new.to(old.device)])
+                for old, new in zip(arrived, drawn[:n_columns], strict=False)
+            ]
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Show the buffer the stream's rows, if it has not seen them yet."""
+        if self._arrived is not None:
+            x, y, t = self._arrived
+            self.buffer.add(x, y, t, self._origin)
+            self._arrived = None
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Let one of Avalanche's storage policies see the experience."""
+        if isinstance(self.buffer, PolicyBuffer):
+            self.buffer.post_adapt(strategy, strategy.experience)
+
+
+def _columns(mbatch: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x, y and t of a mini-batch, with task labels 0 where the benchmark has none."""
+    if len(mbatch) > 3:
+        raise ValueError(
+            f"mini-batches must be [x, y] or [x, y, task label], but have {len(mbatch)} columns: "
+            "a buffer would drop the others"
+        )
+    x, y, *rest = mbatch
+    return x, y, rest[0] if rest else torch.zeros_like(y)

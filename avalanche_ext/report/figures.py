@@ -1,0 +1,109 @@
+"""The report's pictures: accuracy while learning, and the mean transfer matrix of each method."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from avalanche_ext.metrics.heatmap import draw_matrix
+from avalanche_ext.metrics.matrix import average_accuracy
+from avalanche_ext.report.results import ExperimentResults, Floats
+from avalanche_ext.report.table import count
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with any common colour blindness; yellow is left out, being
+# too pale on white. Markers tell lines apart without colour; seven of one and eight of the other
+# repeat a pair only after 56 methods.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+MARKERS = "osD^vP*X"
+
+MOST_TICKS = 10
+
+
+def accuracy_figure(results: ExperimentResults) -> Figure:
+    """Mean accuracy over the experiences seen so far, while they arrive: one line a method.
+
+    Bands show ± the sample standard deviation over seeds, where there are at least two.
+
+    Args:
+        results: Results with at least one finished run.
+
+    Returns:
+        A figure without a window; `savefig` writes it.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    curves = {method.name: _curves(method.matrices) for method in results.finished}
+    for index, method in enumerate(results.methods):
+        if method.name in curves:
+            _draw_accuracy(axes, curves[method.name], index, method.name)
+    repeated = any(len(runs) > 1 for runs in curves.values())
+    axes.set_title(f"{results.name}, mean ± std over seeds" if repeated else results.name)
+    axes.set_xlabel("experiences learned")
+    axes.set_ylabel("mean accuracy on the experiences seen so far")
+    length = next(iter(curves.values())).shape[1]
+    axes.set_xticks(range(1, length + 1, -(-length // MOST_TICKS)))
+    axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
+    axes.set_ylim(0.0, 1.02)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    # The legend lists the lines in the order in which they end, top to bottom.
+    names = sorted(curves, key=lambda name: curves[name][:, -1].mean(), reverse=True)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    figure.legend([lines[name] for name in names], names, loc="outside right upper", frameon=False)
+    return figure
+
+
+def matrices_figure(results: ExperimentResults) -> Figure:
+    """The transfer matrix R of each method, averaged over its finished runs, in one colour scale.
+
+    Args:
+        results: Results with at least one finished run.
+
+    Returns:
+        A figure without a window; `savefig` writes it.
+    """
+    from matplotlib.figure import Figure
+
+    methods = results.finished
+    columns = len(methods) if len(methods) <= 3 else math.ceil(math.sqrt(len(methods)))
+    rows = math.ceil(len(methods) / columns)
+    figure = Figure(figsize=(3.6 * columns + 0.8, 3.7 * rows + 0.4), layout="compressed")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, method in zip(grid.flat, methods, strict=False):
+        image = draw_matrix(axes, method.matrices.mean(axis=0))
+        axes.set_title(f"{method.name}, mean of {count(len(method.cells), 'run')}")
+    for unused in grid.flat[len(methods) :]:
+        unused.set_visible(False)
+    figure.suptitle(f"{results.name}: transfer matrix R")
+    figure.colorbar(image, ax=grid, label="accuracy", aspect=30)
+    return figure
+
+
+def _draw_accuracy(axes: Axes, curves: Floats, index: int, label: str) -> None:
+    learned = np.arange(1, curves.shape[1] + 1)
+    mean = curves.mean(axis=0)
+    colour = COLOURS[index % len(COLOURS)]
+    axes.plot(
+        learned,
+        mean,
+        color=colour,
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=5,
+        label=label,
+    )
+    if len(curves) > 1:
+        std = curves.std(axis=0, ddof=1)
+        axes.fill_between(learned, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+
+
+def _curves(matrices: Floats) -> Floats:
+    """ACC after each experience, (n, T), from n matrices, (n, T, T)."""
+    return np.array([[average_accuracy(R[: t + 1]) for t in range(len(R))] for R in matrices])

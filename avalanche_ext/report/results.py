@@ -1,0 +1,194 @@
+"""Reading an experiment's results back from its folder: the only source the report draws on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from avalanche_ext.metrics.matrix import summary
+
+Floats = NDArray[np.float64]
+
+
+PHASES = ("setup", "training", "evaluation", "total")
+"""The phases of a run whose seconds are told apart."""
+
+
+class ReportError(Exception):
+    """A folder no report can be made of; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One finished run.
+
+    Attributes:
+        R: Accuracies in [0, 1] on each test experience after each training experience, (T, T).
+        untrained: The untrained model's accuracies, (T,).
+        seconds: Seconds by phase, one for each of PHASES.
+        metrics: ACC, BWT, FWT, forgetting and learning_accuracy, computed from R here rather than
+            taken from the file, so that all rows of a table share one definition.
+    """
+
+    R: Floats
+    untrained: Floats
+    seconds: Mapping[str, float]
+    metrics: Mapping[str, float | None]
+
+
+@dataclass
+class MethodResults:
+    """One method's runs, by seed: finished, failed (with the error), and not there."""
+
+    name: str
+    cells: dict[int, CellResult] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    missing: list[int] = field(default_factory=list)
+
+    @property
+    def matrices(self) -> Floats:
+        """Every finished run's R, (n, T, T), in the order of the seeds."""
+        return np.array([cell.R for cell in self.cells.values()])
+
+
+@dataclass(frozen=True)
+class ExperimentResults:
+    """What an experiment's folder holds for the methods and seeds of its last `run`.
+
+    Attributes:
+        name: The experiment's name.
+        baseline: Name of the method the others are tested against; None for no tests.
+        seeds: The seeds, in the order of the configuration.
+        methods: The methods' results, in the order of the configuration.
+        published: A paper's numbers: `reference`, and per metric per method `mean` and `std`.
+    """
+
+    name: str
+    baseline: str | None
+    seeds: tuple[int, ...]
+    methods: tuple[MethodResults, ...]
+    published: Mapping[str, Any] | None
+
+    @property
+    def finished(self) -> tuple[MethodResults, ...]:
+        """The methods with at least one finished run."""
+        return tuple(method for method in self.methods if method.cells)
+
+    @property
+    def n_cells(self) -> int:
+        """How many runs the experiment has, finished or not."""
+        return len(self.methods) * len(self.seeds)
+
+
+def read_results(directory: Path) -> ExperimentResults:
+    """Read an experiment's folder, `<out>/<experiment>`.
+
+    Only methods and seeds named in experiment.yaml are read. A run counts as failed where a
+    failure.json lies, also beside a result.json, or where its result cannot be read; it counts as
+    missing where there is neither, or where experiment.yaml names another `hash` for it than its
+    file: a result of an earlier configuration never enters a table.
+
+    Args:
+        directory: The folder, with experiment.yaml in it.
+
+    Raises:
+        ReportError: If experiment.yaml is absent or malformed, or if runs have different numbers
+            of experiences.
+    """
+    record = _read_record(directory / "experiment.yaml")
+    try:
+        seeds = tuple(int(seed) for seed in record["seeds"])
+        hashes = record.get("hashes") or {}
+        methods = tuple(
+            _read_method(directory / name, name, seeds, hashes.get(name, {}))
+            for name in record["methods"]
+        )
+        results = ExperimentResults(
+            name=record["name"],
+            baseline=record["baseline"],
+            seeds=seeds,
+            methods=methods,
+            published=record.get("published"),
+        )
+    except KeyError as error:
+        raise ReportError(f"{directory / 'experiment.yaml'}: no entry {error}") from error
+    _check_same_length(results)
+    return results
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ReportError(
+            f"{path}: no such file; give the folder of an experiment, <out>/<experiment>, "
+            "after it has been run"
+        )
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ReportError(f"{path}: not YAML: {error}") from error
+    if not isinstance(record, dict):
+        raise ReportError(f"{path}: must hold a mapping, but holds {record!r}")
+    return record
+
+
+def _read_method(
+    directory: Path, name: str, seeds: tuple[int, ...], hashes: Mapping[int, str]
+) -> MethodResults:
+    method = MethodResults(name)
+    for seed in seeds:
+        folder = directory / f"seed-{seed}"
+        try:
+            outcome = _read_cell(folder, hashes.get(seed))
+        except (ValueError, KeyError, TypeError) as error:
+            outcome = f"unreadable result file: {type(error).__name__}: {error}"
+        if outcome is None:
+            method.missing.append(seed)
+        elif isinstance(outcome, str):
+            method.failures[seed] = outcome
+        else:
+            method.cells[seed] = outcome
+    return method
+
+
+def _read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | None:
+    for name in ("failure.json", "result.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if expected_hash is not None and content["hash"] != expected_hash:
+            continue
+        return str(content["error"]) if name == "failure.json" else _cell(content)
+    return None
+
+
+def _cell(content: Mapping[str, Any]) -> CellResult:
+    if content["format"] != 1:
+        raise ValueError(f"format {content['format']}, but this version reads format 1")
+    R = np.asarray(content["R"], dtype=np.float64)
+    untrained = np.asarray(content["untrained"], dtype=np.float64)
+    metrics = summary(R, untrained)
+    if len(R) != len(untrained):
+        raise ValueError(f"R must be square, but has shape {R.shape}")
+    seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
+    return CellResult(R, untrained, seconds, metrics)
+
+
+def _check_same_length(results: ExperimentResults) -> None:
+    lengths: dict[int, str] = {}
+    for method in results.methods:
+        for seed, cell in method.cells.items():
+            lengths.setdefault(len(cell.R), f"{method.name}/seed-{seed}")
+    if len(lengths) > 1:
+        found = ", ".join(f"{length} in {where}" for length, where in lengths.items())
+        raise ReportError(
+            f"{results.name}: runs have different numbers of experiences ({found}): results of "
+            "different configurations share this folder; run the experiment again"
+        )

@@ -1,0 +1,150 @@
+"""Means, standard deviations and paired tests over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from avalanche_ext.metrics.matrix import average_accuracy, average_intransigence
+from avalanche_ext.report.results import PHASES, ExperimentResults, Floats, MethodResults
+
+METRICS = ("ACC", "BWT", "FWT", "forgetting", "intransigence", "learning_accuracy")
+"""The metrics of a method, by the names used in result files, in the order tables show them."""
+
+FEWEST_FOR_WILCOXON = 6
+"""With fewer pairs Wilcoxon's two-sided test cannot reach p < 0.05 (5 pairs: 2 / 2^5 = 0.0625)."""
+
+# Accuracies are ratios of counts: beyond these decimals, equal differences differ by rounding only,
+# and would give a t-test a variance and Wilcoxon's ranks an order that are not there.
+_DECIMALS = 12
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` values and their sample standard deviation (None for a single value)."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A method's ACC against the baseline's, over the seeds both finished.
+
+    Attributes:
+        difference: Mean and standard deviation of the paired differences; None without pairs.
+        t_test: Two-sided p-value of the paired t-test; None where it is undefined.
+        wilcoxon: Two-sided p-value of Wilcoxon's signed-rank test; None below 6 pairs.
+    """
+
+    difference: Estimate | None
+    t_test: float | None
+    wilcoxon: float | None
+
+
+@dataclass(frozen=True)
+class MethodStatistics:
+    """What the tables say of one method; an estimate is None where no run defines the number."""
+
+    name: str
+    metrics: Mapping[str, Estimate | None]
+    seconds: Mapping[str, Estimate | None]
+    test: PairedTest | None
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """Mean and sample standard deviation (n - 1 in the denominator); None for no values."""
+    if not values:
+        return None
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Estimate(float(np.mean(values)), std, len(values))
+
+
+def paired_test(ours: Sequence[float], baseline: Sequence[float]) -> PairedTest:
+    """Test whether paired values differ in their mean (t-test) or location (Wilcoxon).
+
+    Where all differences are 0, p is 1. Where they are one and the same other number, they have no
+    variance to compare it with, and there is no p.
+
+    Args:
+        ours: A method's values, one per seed, (n,).
+        baseline: The baseline's values for the same seeds, (n,).
+
+    Raises:
+        ValueError: If the two differ in length.
+    """
+    if len(ours) != len(baseline):
+        raise ValueError(f"values must be paired, but there are {len(ours)} and {len(baseline)}")
+    differences: Floats = np.round(np.array(ours) - np.array(baseline), _DECIMALS)
+    return PairedTest(
+        difference=estimate(differences.tolist()),
+        t_test=_t_test(differences),
+        wilcoxon=_wilcoxon(differences),
+    )
+
+
+def _t_test(differences: Floats) -> float | None:
+    if len(differences) < 2:
+        return None
+    if np.ptp(differences) == 0:
+        return None if differences.any() else 1.0
+    from scipy import stats
+
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def _wilcoxon(differences: Floats) -> float | None:
+    if len(differences) < FEWEST_FOR_WILCOXON:
+        return None
+    if not differences.any():
+        return 1.0
+    from scipy import stats
+
+    return float(stats.wilcoxon(differences).pvalue)
+
+
+def method_statistics(results: ExperimentResults) -> list[MethodStatistics]:
+    """Every method's estimates over its finished runs, and its test against the baseline.
+
+    Intransigence is measured against the best of the methods compared (Chen et al., 2020): per
+    experience, the largest of their mean accuracies just after learning it.
+    """
+    learned = [np.diagonal(method.matrices.mean(axis=0)) for method in results.finished]
+    best = np.max(learned, axis=0) if learned else np.empty(0)
+    baseline = next((m for m in results.methods if m.name == results.baseline), None)
+    return [
+        MethodStatistics(
+            name=method.name,
+            metrics=_metrics(method, best.tolist()),
+            seconds=_seconds(method),
+            test=_against(baseline, method) if baseline and method is not baseline else None,
+        )
+        for method in results.methods
+    ]
+
+
+def _metrics(method: MethodResults, best: Sequence[float]) -> dict[str, Estimate | None]:
+    rows = [
+        {**cell.metrics, "intransigence": average_intransigence(cell.R, best)}
+        for cell in method.cells.values()
+    ]
+    return {
+        name: estimate([value for row in rows if (value := row[name]) is not None])
+        for name in METRICS
+    }
+
+
+def _seconds(method: MethodResults) -> dict[str, Estimate | None]:
+    cells = method.cells.values()
+    return {phase: estimate([cell.seconds[phase] for cell in cells]) for phase in PHASES}
+
+
+def _against(baseline: MethodResults, method: MethodResults) -> PairedTest:
+    common = [seed for seed in method.cells if seed in baseline.cells]
+    ours, theirs = (
+        [average_accuracy(each.cells[seed].R) for seed in common] for each in (method, baseline)
+    )
+    return paired_test(ours, theirs)

@@ -1,0 +1,201 @@
+"""An experiment's statistics as a text table for people and a CSV file for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from avalanche_ext.report.results import ExperimentResults, MethodResults, ReportError
+from avalanche_ext.report.statistics import METRICS, Estimate, MethodStatistics
+
+SHOWN = ("ACC", "BWT", "FWT", "forgetting", "intransigence")
+"""The metrics of the text table; the CSV file has all of METRICS."""
+
+NONE = "–"
+
+_SIGNED = {"BWT", "FWT"}
+_NOTES = (
+    "Accuracies are fractions; ± is the sample standard deviation over seeds; seconds are those of "
+    "training alone.",
+    "BWT, FWT: Lopez-Paz and Ranzato (2017). Forgetting, intransigence: Chaudhry et al. (2018), "
+    "intransigence",
+    "against the best of these methods. ACC, FWT, BWT: higher is better; the others: lower.",
+)
+
+
+def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> str:
+    """Lay out the whole report as text: summary, tests, published numbers, what is not there.
+
+    Args:
+        results: What the experiment's folder holds.
+        statistics: `method_statistics` of the same results.
+
+    Returns:
+        Lines of at most some 110 characters, with a line end after the last.
+
+    Raises:
+        ReportError: If `published` names a metric or a method there is none of.
+    """
+    sections = [
+        [_heading(results)],
+        _aligned(_summary_rows(results, statistics)),
+        list(_NOTES),
+        *_comparison(results, statistics),
+        *_published(results, statistics),
+        *_absent(results),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def csv_table(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> str:
+    """The statistics at full precision as CSV, one row a method; undefined numbers are empty."""
+    file = io.StringIO()
+    rows = [_csv_row(*pair) for pair in zip(results.methods, statistics, strict=True)]
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _csv_row(
+    method: MethodResults, statistics: MethodStatistics
+) -> dict[str, str | int | float | None]:
+    test = statistics.test
+    row: dict[str, str | int | float | None] = {
+        "method": statistics.name,
+        "finished": len(method.cells),
+        "failed": len(method.failures),
+        "missing": len(method.missing),
+    }
+    estimates = dict(statistics.metrics)
+    estimates |= {f"seconds_{phase}": value for phase, value in statistics.seconds.items()}
+    estimates["ACC_difference"] = test.difference if test else None
+    for name, value in estimates.items():
+        row[f"{name}_mean"] = value.mean if value else None
+        row[f"{name}_std"] = value.std if value else None
+    row["pairs"] = test.difference.n if test and test.difference else None
+    row["p_t_test"] = test.t_test if test else None
+    row["p_wilcoxon"] = test.wilcoxon if test else None
+    return row
+
+
+def _heading(results: ExperimentResults) -> str:
+    finished = sum(len(method.cells) for method in results.methods)
+    return (
+        f"{results.name}: {count(len(results.methods), 'method')} x "
+        f"{count(len(results.seeds), 'seed')}, {finished} of {results.n_cells} runs finished"
+    )
+
+
+def _summary_rows(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> Iterator[list[str]]:
+    yield ["method", "runs", *SHOWN, "seconds"]
+    for method, row in zip(results.methods, statistics, strict=True):
+        runs = len(method.cells)
+        total = len(results.seeds)
+        yield [
+            row.name,
+            str(runs) if runs == total else f"{runs}/{total}",
+            *(_plus_minus(row.metrics[name], signed=name in _SIGNED) for name in SHOWN),
+            _plus_minus(row.seconds["training"], decimals=2),
+        ]
+
+
+def _comparison(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> Iterator[list[str]]:
+    tested = [(row.name, row.test) for row in statistics if row.test]
+    if not tested:
+        return
+    wilcoxon = any(test.wilcoxon is not None for _, test in tested)
+    rows = [["method", "pairs", "difference", "t-test p", *["Wilcoxon p"] * wilcoxon]]
+    for name, test in tested:
+        pairs = str(test.difference.n) if test.difference else "0"
+        difference = _plus_minus(test.difference, signed=True)
+        p_values = [_p(test.t_test), *[_p(test.wilcoxon)] * wilcoxon]
+        rows.append([name, pairs, difference, *p_values])
+    yield [
+        f"ACC against {results.baseline}, paired by seed (two-sided tests, not corrected for their "
+        "number)",
+        *_aligned(rows),
+    ]
+
+
+def _published(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> Iterator[list[str]]:
+    if not results.published:
+        return
+    ours = {row.name: row.metrics for row in statistics}
+    rows = [["metric", "method", "ours", "published", "difference", "in published std"]]
+    for metric, methods in results.published.items():
+        if metric == "reference":
+            continue
+        for name, numbers in methods.items():
+            if metric not in METRICS or name not in ours:
+                raise ReportError(f"published.{metric}.{name}: no such metric or method here")
+            theirs = Estimate(numbers["mean"], numbers.get("std"), 0)
+            rows.append([metric, name, *_beside(ours[name][metric], theirs)])
+    yield [f"Beside {results.published['reference']}", *_aligned(rows)]
+
+
+def _beside(ours: Estimate | None, theirs: Estimate) -> list[str]:
+    cells = [_plus_minus(ours), _plus_minus(theirs)]
+    if ours is None:
+        return [*cells, NONE, NONE]
+    difference = ours.mean - theirs.mean
+    in_std = _number(difference / theirs.std, 1, signed=True) if theirs.std else NONE
+    return [*cells, _number(difference, signed=True), in_std]
+
+
+def _absent(results: ExperimentResults) -> Iterator[list[str]]:
+    failed = [
+        f"  {method.name}, seed {seed}: {error}"
+        for method in results.methods
+        for seed, error in method.failures.items()
+    ]
+    missing = [
+        f"  {method.name}, {'seed' if len(method.missing) == 1 else 'seeds'} "
+        + ", ".join(map(str, method.missing))
+        for method in results.methods
+        if method.missing
+    ]
+    if failed:
+        yield [f"{count(len(failed), 'run')} failed:", *failed]
+    if missing:
+        n_missing = sum(len(method.missing) for method in results.methods)
+        yield [f"{count(n_missing, 'run')} not there yet (run the experiment again):", *missing]
+
+
+def count(n: int, noun: str) -> str:
+    """The number with its noun, in the plural where it needs one."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _plus_minus(value: Estimate | None, decimals: int = 3, signed: bool = False) -> str:
+    if value is None:
+        return NONE
+    std = NONE if value.std is None else _number(value.std, decimals)
+    return f"{_number(value.mean, decimals, signed)} ± {std}"
+
+
+def _number(value: float, decimals: int = 3, signed: bool = False) -> str:
+    rounded = round(value, decimals) + 0.0  # -0.0 + 0.0 is 0.0: no "-0.000"
+    return f"{rounded:{'+' if signed else ''}.{decimals}f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _aligned(rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

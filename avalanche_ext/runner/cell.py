@@ -1,0 +1,144 @@
+"""Run one method with one seed."""
+
+from __future__ import annotations
+
+import platform
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+
+from avalanche_ext import __version__
+from avalanche_ext.config import Cell
+from avalanche_ext.runner.components import Built, build
+from avalanche_ext.runner.store import FAILURE, RESULT, RESULT_FORMAT, begin, write_json
+from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
+
+Outcome = Literal["completed", "failed"]
+
+
+class Stopwatch:
+    """Seconds spent in each phase of a run."""
+
+    def __init__(self) -> None:
+        self.seconds = {"setup": 0.0, "training": 0.0, "evaluation": 0.0}
+        self._started = perf_counter()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time spent inside to one phase."""
+        started = perf_counter()
+        yield
+        self.seconds[name] += perf_counter() - started
+
+    def total(self) -> dict[str, float]:
+        """Return the seconds of each phase, and the whole time as "total"."""
+        return {**self.seconds, "total": perf_counter() - self._started}
+
+
+def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
+    """Run a cell on one thread and write its files; an error is written too, not raised."""
+    torch.set_num_threads(1)
+    directory = begin(cell, out)
+    sinks = Sinks(
+        [
+            JsonLinesSink(),
+            WandbSink(cell.wandb.mode, cell.wandb.project, cell.wandb.entity),
+        ]
+    )
+    sinks.start(
+        Run(
+            experiment=cell.experiment,
+            method=cell.method_name,
+            seed=cell.seed,
+            config=cell.resolved(),
+            directory=directory,
+            n_experiences=cell.benchmark.args["n_experiences"],
+        )
+    )
+    try:
+        with _without_avalanche_deprecations():
+            result = _train(cell, data_root, sinks)
+    except Exception as error:
+        failure = {**_identity(cell), "error": _one_line(error)}
+        write_json(directory / FAILURE, {**failure, "traceback": traceback.format_exc()})
+        sinks.fail(failure["error"])
+        return "failed"
+    write_json(directory / RESULT, result)
+    sinks.finish(result)
+    return "completed"
+
+
+def _train(cell: Cell, data_root: Path | None, sinks: Sinks) -> dict[str, Any]:
+    """Train on each experience in turn, evaluate before and after each; return the result."""
+    watch = Stopwatch()
+    with watch.phase("setup"):
+        built = build(cell, data_root)
+    test_stream = built.benchmark.test_stream
+    with watch.phase("evaluation"):
+        built.strategy.eval(test_stream)
+    assert built.matrix.untrained is not None
+    sinks.experience(-1, built.matrix.untrained.tolist(), {})
+    for index, experience in enumerate(built.benchmark.train_stream):
+        with watch.phase("training"):
+            built.strategy.train(experience, eval_streams=[], shuffle=cell.training.shuffle)
+            _wait_for(built.strategy.device)
+        with watch.phase("evaluation"):
+            built.strategy.eval(test_stream)
+        sinks.experience(index, built.matrix.R[-1].tolist(), built.matrix.summary())
+    return _result(cell, built, watch)
+
+
+def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
+    assert built.matrix.untrained is not None
+    return {
+        "format": RESULT_FORMAT,
+        **_identity(cell),
+        "R": built.matrix.R.tolist(),
+        "untrained": built.matrix.untrained.tolist(),
+        "metrics": built.matrix.summary(),
+        "seconds": watch.total(),
+        "versions": {
+            "avalanche-ext": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("avalanche-lib", "torch", "numpy")},
+        },
+    }
+
+
+def _identity(cell: Cell) -> dict[str, Any]:
+    return {
+        "experiment": cell.experiment,
+        "method": cell.method_name,
+        "seed": cell.seed,
+        "hash": cell.hash,
+    }
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _without_avalanche_deprecations() -> Iterator[None]:
+    """Hide what Avalanche says of its own code in every experience; its filters say it always."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_others(message: Any, category: Any, filename: str, *place: Any) -> None:
+            if category is not DeprecationWarning or "avalanche" not in Path(filename).parts:
+                show(message, category, filename, *place)
+
+        warnings.showwarning = show_others  # type: ignore[assignment]
+        yield
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

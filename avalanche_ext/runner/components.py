@@ -1,0 +1,102 @@
+"""Make the objects of a cell from its plain description."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from avalanche.benchmarks import CLScenario
+from torch.nn import CrossEntropyLoss
+
+from avalanche_ext.config import Cell, Component
+from avalanche_ext.data import InMemoryLoaders
+from avalanche_ext.metrics.recorder import TransferMatrix
+from avalanche_ext.metrics.silence import NoEvaluation
+from avalanche_ext.plugins import check_composition
+from avalanche_ext.runner.guard import LossGuard
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a cell is run with."""
+
+    benchmark: CLScenario
+    strategy: Any
+    matrix: TransferMatrix
+
+
+def build(cell: Cell, data_root: Path | None) -> Built:
+    """Make benchmark, model, plugins and strategy, each from the cell's seed.
+
+    The model is made first after seeding, so that all methods start from the same weights.
+
+    Raises:
+        Exception: Whatever a component raises when its arguments do not fit.
+    """
+    seed, training = cell.seed, cell.training
+    benchmark = create(cell.benchmark, seed=seed, data_root=data_root)
+    _seed_everything(seed)
+    model = create(
+        cell.model,
+        input_shape=tuple(benchmark.train_stream[0].dataset.x.shape[1:]),
+        n_classes=benchmark.n_classes,
+    )
+    matrix = TransferMatrix()
+    plugins = [
+        matrix,
+        InMemoryLoaders(derived_seed(seed, "loaders")),
+        *(_seeded(plugin, seed, f"plugins[{i}]") for i, plugin in enumerate(cell.method.plugins)),
+        LossGuard(),
+    ]
+    check_composition(plugins)
+    strategy = _seeded(
+        cell.method.strategy,
+        seed,
+        "strategy",
+        model=model,
+        optimizer=create(cell.optimizer, params=model.parameters()),
+        criterion=CrossEntropyLoss(),
+        train_mb_size=training.batch_size,
+        train_epochs=training.epochs,
+        eval_mb_size=training.eval_batch_size,
+        device=training.device,
+        plugins=plugins,
+        evaluator=NoEvaluation(),
+    )
+    return Built(benchmark, strategy, matrix)
+
+
+def create(component: Component, **injected: Any) -> Any:
+    """Call a component's target with its own arguments and what the runner adds."""
+    return _locate(component.target)(**component.args, **injected)
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """Return a seed for one purpose within the run, independent of those of other purposes."""
+    sequence = np.random.SeedSequence([seed, crc32(purpose.encode())])
+    return int(sequence.generate_state(1)[0])
+
+
+def _seeded(component: Component, seed: int, purpose: str, **injected: Any) -> Any:
+    if "seed" in signature(_locate(component.target)).parameters:
+        injected["seed"] = derived_seed(seed, purpose)
+    return create(component, **injected)
+
+
+def _locate(target: str) -> Any:
+    module, name = target.split(":")
+    return getattr(import_module(module), name)
+
+
+def _seed_everything(seed: int) -> None:
+    """Seed the global generators, from which models and Avalanche's own plugins draw."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,82 @@
+"""The protocol that every destination of a run's numbers follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a sink may know of the run whose numbers it receives.
+
+    Attributes:
+        experiment: Name of the experiment.
+        method: Name of the method within it.
+        seed: Seed of this run.
+        config: The resolved configuration: plain, nested values.
+        directory: Folder of the run's files; a sink may create it.
+        n_experiences: T, the number of test experiences.
+    """
+
+    experiment: str
+    method: str
+    seed: int
+    config: Mapping[str, Any]
+    directory: Path
+    n_experiences: int
+
+
+class Sink(Protocol):
+    """Receives the numbers of one run, in order: `start`, `experience`s, `finish` or `fail`."""
+
+    def start(self, run: Run) -> None:
+        """Begin a run, forgetting what an earlier attempt in the same folder left."""
+
+    def experience(
+        self, index: int, accuracies: Sequence[float], metrics: Mapping[str, float | None]
+    ) -> None:
+        """Record one evaluation of the whole test stream.
+
+        Args:
+            index: The experience just trained on, from 0; -1 for the untrained model.
+            accuracies: Accuracy on each test experience, T numbers in [0, 1].
+            metrics: Named numbers of the moment (ACC, BWT, ...); None where undefined.
+        """
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """End a run that succeeded, with the mapping its result.json holds."""
+
+    def fail(self, error: str) -> None:
+        """End a run that failed, with the error in one line."""
+
+
+class Sinks:
+    """Several sinks as one: each call goes to every sink, in order."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self.sinks = tuple(sinks)
+
+    def start(self, run: Run) -> None:
+        """Begin the run in every sink."""
+        for sink in self.sinks:
+            sink.start(run)
+
+    def experience(
+        self, index: int, accuracies: Sequence[float], metrics: Mapping[str, float | None]
+    ) -> None:
+        """Record one evaluation in every sink."""
+        for sink in self.sinks:
+            sink.experience(index, accuracies, metrics)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """End the run in every sink."""
+        for sink in self.sinks:
+            sink.finish(result)
+
+    def fail(self, error: str) -> None:
+        """End the failed run in every sink."""
+        for sink in self.sinks:
+            sink.fail(error)

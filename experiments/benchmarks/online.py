@@ -1,0 +1,300 @@
+"""What an iteration of online learning costs, as ratios within one run on one thread.
+
+    python experiments/benchmarks/online.py [--rounds N]
+
+Needs MNIST under $AVALANCHE_EXT_DATA. Every comparison interleaves its rounds and takes medians.
+"bare" is the same maths in a loop over plain tensors, an nn.Module and torch's SGD.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from avalanche.benchmarks import SplitMNIST, split_online_stream
+from avalanche.training import Naive
+from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
+from avalanche.training.storage_policy import ReservoirSamplingBuffer
+from torch import Tensor, nn
+
+from avalanche_ext.benchmarks import split_mnist
+from avalanche_ext.data import InMemoryDataset, InMemoryLoaders, TensorLoader, in_memory
+from avalanche_ext.functional import discriminative_representation_loss
+from avalanche_ext.metrics import NoEvaluation, TransferMatrix
+from avalanche_ext.models import MLP
+from avalanche_ext.plugins import BalancedReplayPlugin, DRLPlugin, OnlineReplayPlugin
+
+N_TASKS, N_SAMPLES, LR = 5, 1000, 0.02
+Seconds = float
+
+
+def make_model(width: int) -> MLP:
+    torch.manual_seed(0)
+    return MLP([width, width], input_shape=(1, 28, 28), n_classes=10)
+
+
+def make_strategy(model: nn.Module, plugins: list[object], **kwargs: object) -> Naive:
+    settings: dict[str, object] = {"eval_mb_size": 512, "evaluator": NoEvaluation(), **kwargs}
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    return Naive(model=model, optimizer=optimizer, plugins=plugins, **settings)
+
+
+def timed(run: Callable[[], object]) -> Seconds:
+    started = perf_counter()
+    run()
+    return perf_counter() - started
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+class Bare:
+    """The methods as a user would write them by hand, for one model and one stream."""
+
+    def __init__(self, datasets: list[InMemoryDataset], width: int, mem_size: int) -> None:
+        self.datasets = datasets
+        self.model = make_model(width)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR)
+        self.cross_entropy = nn.CrossEntropyLoss()
+        self.rng = np.random.default_rng(0)
+        self.x = torch.zeros(mem_size, *datasets[0].x.shape[1:])
+        self.y = torch.zeros(mem_size, dtype=torch.int64)
+        self.size = self.seen = 0
+
+    def online_replay(self, batch_size: int = 10) -> None:
+        capacity = len(self.x)
+        for dataset in self.datasets:
+            for x, y, _ in TensorLoader(dataset, batch_size, shuffle=True):
+                new_x, new_y = x, y
+                if self.size:
+                    n = min(batch_size, self.size)
+                    rows = torch.from_numpy(self.rng.choice(self.size, n, replace=False))
+                    x, y = torch.cat([x, self.x[rows]]), torch.cat([y, self.y[rows]])
+                step(self.model, self.optimizer, self.cross_entropy(self.model(x), y))
+                n_new = len(new_y)
+                if self.size < capacity:
+                    slots = np.arange(self.size, min(self.size + n_new, capacity))
+                    self.size += len(slots)
+                else:
+                    slots = self.rng.integers(0, np.arange(self.seen, self.seen + n_new) + 1)
+                kept = np.flatnonzero(slots < capacity)
+                if len(kept):
+                    target = torch.from_numpy(slots[kept])
+                    self.x[target] = new_x[torch.from_numpy(kept)]
+                    self.y[target] = new_y[torch.from_numpy(kept)]
+                self.seen += n_new
+
+    def balanced_replay(self, batch_size: int = 20, drl: tuple[float, float] | None = None) -> None:
+        slots_of: dict[int, list[int]] = {}
+        for task, dataset in enumerate(self.datasets):
+            for x, y, _ in TensorLoader(dataset, 1, shuffle=True):
+                label = int(y)
+                if self.size < len(self.x):
+                    slot = self.size
+                    self.size += 1
+                else:
+                    largest = max(slots_of, key=lambda c: len(slots_of[c]) + (c == label))
+                    slot = slots_of[largest].pop(0)
+                self.x[slot], self.y[slot] = x[0], label
+                slots_of.setdefault(label, []).append(slot)
+                if task == 0:
+                    rows = self.rng.integers(0, self.size, size=batch_size)
+                else:
+                    per_class = batch_size // len(slots_of)
+                    draws = self.rng.random(batch_size).tolist()
+                    rows = np.array(
+                        [
+                            slots[int(draws.pop() * len(slots))]
+                            for slots in slots_of.values()
+                            for _ in range(per_class)
+                        ]
+                    )
+                index = torch.from_numpy(rows)
+                self.train_on(self.x[index], self.y[index], drl)
+
+    def train_on(self, x: Tensor, y: Tensor, drl: tuple[float, float] | None) -> None:
+        if drl is None:
+            loss = self.cross_entropy(self.model(x), y)
+        else:
+            layers, h = [], x.flatten(1)
+            for module in self.model.hidden:
+                h = module(h)
+                if isinstance(module, nn.ReLU):
+                    layers.append(h)
+            logits = self.model.classifier(h)
+            alpha, lam = drl
+            representations = torch.cat([*layers, logits], dim=1)
+            loss = self.cross_entropy(logits, y) + lam * discriminative_representation_loss(
+                representations, y, alpha
+            )
+        step(self.model, self.optimizer, loss)
+
+    def evaluate(self, datasets: list[InMemoryDataset]) -> None:
+        with torch.inference_mode():
+            for dataset in datasets:
+                for x, y, _ in TensorLoader(dataset, 512):
+                    (self.model(x).argmax(1) == y).sum()
+
+
+def ours(benchmark: object, width: int, batch_size: int, plugins: list[object]) -> Seconds:
+    strategy = make_strategy(make_model(width), [InMemoryLoaders(), *plugins])
+    strategy.train_mb_size = batch_size
+    return timed(lambda: [strategy.train(e, eval_streams=[]) for e in benchmark.train_stream])
+
+
+def avalanche_online(benchmark: object, n_iterations: int = 100) -> Seconds:
+    """Train on the last of the mini-experiences, when the buffer has long been full."""
+    buffer = ReservoirSamplingBuffer(500)
+    plugins = [ReplayPlugin(mem_size=500, batch_size=10, storage_policy=buffer)]
+    strategy = make_strategy(
+        make_model(100), plugins, train_mb_size=10, evaluator=EvaluationPlugin()
+    )
+    warm_up = n_iterations
+    stream = iter(split_online_stream(benchmark.train_stream, experience_size=10, seed=0))
+    for _ in range(warm_up):
+        strategy.train(next(stream), eval_streams=[])
+    measured = [next(stream) for _ in range(n_iterations)]
+    return timed(lambda: [strategy.train(e, eval_streams=[]) for e in measured]) / n_iterations
+
+
+def naive(experience: object, plugins: list[object], evaluator: object) -> tuple[Seconds, Tensor]:
+    model = make_model(100)
+    strategy = make_strategy(model, plugins, train_mb_size=10, evaluator=evaluator)
+    seconds = timed(lambda: strategy.train(experience, eval_streams=[], shuffle=False))
+    return seconds, torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def evaluation(stream: object, plugins: list[object], **kwargs: object) -> Seconds:
+    strategy = make_strategy(make_model(100), plugins, **kwargs)
+    n_samples = sum(len(e.dataset) for e in stream)
+    return timed(lambda: strategy.eval(stream)) / n_samples
+
+
+def protocol(benchmark: object, plugins: Callable[[], list[object]]) -> Seconds:
+    """5,000 iterations of the DRL paper's protocol on Split MNIST, evaluation included."""
+    matrix = TransferMatrix()
+    strategy = make_strategy(make_model(100), [matrix, InMemoryLoaders(), *plugins()])
+
+    def run() -> None:
+        for experience in benchmark.train_stream:
+            strategy.train(experience, eval_streams=[])
+            strategy.eval(benchmark.test_stream)
+
+    return timed(run)
+
+
+def bare_protocol(
+    train: list[InMemoryDataset], test: list[InMemoryDataset], drl: tuple[float, float] | None
+) -> Seconds:
+    bare = Bare(train, 100, 300)
+
+    def run() -> None:
+        bare.balanced_replay(drl=drl)
+        for _ in train:
+            bare.evaluate(test)
+
+    return timed(run)
+
+
+def compare(
+    name: str, unit: float, rounds: int, limit: str, *runs: Callable[[], Seconds]
+) -> tuple[float, ...]:
+    """Print the medians of interleaved rounds of two runs, and the ratio of the first to it."""
+    times = [[run() for run in runs] for _ in range(rounds)]
+    first, second = (statistics.median(column) * unit for column in zip(*times, strict=True))
+    print(f"{name:<58}{first:>10.3f}{second:>12.3f}{first / second:>9.2f}   {limit}", flush=True)
+    return first, second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    root = os.environ.get("AVALANCHE_EXT_DATA")
+    if root is None:
+        sys.exit("set AVALANCHE_EXT_DATA to the folder that holds MNIST/raw")
+    torch.set_num_threads(1)
+    warnings.showwarning = lambda *_: None  # Avalanche turns its own warnings on in every call.
+    benchmark = split_mnist(N_TASKS, N_SAMPLES, data_root=Path(root))
+    train = [e.dataset for e in benchmark.train_stream]
+    test = [e.dataset for e in benchmark.test_stream]
+    slow = SplitMNIST(N_TASKS, fixed_class_order=list(range(10)), dataset_root=root)
+    iterations = N_TASKS * N_SAMPLES
+
+    print(f"{'':<58}{'first':>10}{'second':>12}{'ratio':>9}   wanted")
+    for width, limit in ((100, "<= 1.4"), (400, "<= 1.2")):
+        compare(
+            f"ER 10+10, 2x{width}, plugin vs bare, ms an iteration",
+            1e3 / (iterations / 10),
+            rounds,
+            limit,
+            lambda w=width: ours(benchmark, w, 10, [OnlineReplayPlugin()]),
+            lambda w=width: timed(Bare(train, w, 500).online_replay),
+        )
+        compare(
+            f"BER 1 -> 20, 2x{width}, plugin vs bare, ms an iteration",
+            1e3 / iterations,
+            rounds,
+            limit,
+            lambda w=width: ours(benchmark, w, 1, [BalancedReplayPlugin()]),
+            lambda w=width: timed(Bare(train, w, 300).balanced_replay),
+        )
+    compare(
+        "ER 2x100, Avalanche's online stream vs plugin, ms",
+        1e3,
+        rounds,
+        ">= 6",
+        lambda: avalanche_online(slow),
+        lambda: ours(benchmark, 100, 10, [OnlineReplayPlugin()]) / (iterations / 10),
+    )
+    # Avalanche orders the samples of an experience by class, so its own are taken into memory.
+    fast = in_memory(slow).train_stream[0]
+    compare(
+        "Naive 2x100, Avalanche's loader vs in memory, s",
+        1.0,
+        min(rounds, 3),
+        ">= 2",
+        lambda: naive(slow.train_stream[0], [], EvaluationPlugin())[0],
+        lambda: naive(fast, [InMemoryLoaders()], NoEvaluation())[0],
+    )
+    weights = [
+        naive(slow.train_stream[0], [], EvaluationPlugin())[1],
+        naive(fast, [InMemoryLoaders()], NoEvaluation())[1],
+    ]
+    print(f"{'  same weights for the same order':<58}{torch.equal(*weights)!s:>10}")
+    compare(
+        "evaluation 2x100, Avalanche's loader vs in memory, us a sample",
+        1e6,
+        min(rounds, 3),
+        ">= 15",
+        lambda: evaluation(slow.test_stream, [], eval_mb_size=100, evaluator=EvaluationPlugin()),
+        lambda: evaluation(benchmark.test_stream, [TransferMatrix(), InMemoryLoaders()]),
+    )
+    for name, make, drl in (
+        ("BER", lambda: [BalancedReplayPlugin()], None),
+        ("DRL", lambda: [BalancedReplayPlugin(), DRLPlugin()], (2.0, 5e-4)),
+    ):
+        compare(
+            f"{name} protocol, 5,000 iterations and evaluation, s",
+            1.0,
+            rounds,
+            "<= 2.1" if drl is None else "<= 1.8",
+            partial(protocol, benchmark, make),
+            partial(bare_protocol, train, test, drl),
+        )
+
+
+if __name__ == "__main__":
+    main()

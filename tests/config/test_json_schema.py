@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from avalanche_ext.config import catalogue, experiment_json_schema
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return json.loads(json.dumps(experiment_json_schema()))
+
+
+def parts(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in the schema."""
+    if isinstance(schema, dict):
+        yield schema
+    values = schema.values() if isinstance(schema, dict) else schema
+    for value in values if isinstance(schema, dict | list) else ():
+        yield from parts(value)
+
+
+def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
+    references = {part["$ref"] for part in parts(schema) if isinstance(part.get("$ref"), str)}
+    assert references
+    assert {reference.removeprefix("#/$defs/") for reference in references} <= {*schema["$defs"]}
+
+
+def test_keys_are_those_of_an_experiment_and_no_others(schema: dict[str, Any]) -> None:
+    assert schema["additionalProperties"] is False
+    assert {*schema["required"]} == {
+        "name",
+        "benchmark",
+        "model",
+        "optimizer",
+        "training",
+        "seeds",
+        "methods",
+    }
+    assert {*schema["properties"]} - {*schema["required"]} == {"baseline", "wandb", "published"}
+
+
+def test_arguments_have_their_type_range_and_default(schema: dict[str, Any]) -> None:
+    plugins = schema["$defs"]["plugin"]["anyOf"][1]["properties"]
+    assert plugins["drl"]["properties"]["alpha"] == {"type": "number", "minimum": 0, "default": 2.0}
+    assert plugins["drl"]["additionalProperties"] is False
+    assert "seed" not in plugins["balanced_replay"]["properties"]
+
+
+def test_required_arguments_are_required(schema: dict[str, Any]) -> None:
+    (mlp,) = (
+        alternative
+        for alternative in schema["$defs"]["model"]["anyOf"]
+        if alternative.get("properties", {}).get("name") == {"const": "mlp"}
+    )
+    assert mlp["required"] == ["name", "hidden_sizes"]
+
+
+def test_every_name_is_offered(schema: dict[str, Any]) -> None:
+    for kind in catalogue.KINDS:
+        definition = schema["$defs"][kind]
+        offered = definition["enum"] if "enum" in definition else definition["anyOf"][0]["enum"]
+        assert offered == [*catalogue.entries(kind)]
+
+
+def test_a_strategy_of_ours_decides_what_args_may_hold(schema: dict[str, Any]) -> None:
+    conditions = {
+        branch["if"]["properties"]["strategy"]["const"]: branch["then"]["properties"]["args"]
+        for branch in schema["$defs"]["MethodSection"]["allOf"]
+    }
+    assert {*conditions} == {*catalogue.OURS["strategy"]}
+    assert conditions["BER"]["properties"]["mem_size"]["exclusiveMinimum"] == 0
+
+
+def test_a_method_need_not_repeat_the_batch_size(schema: dict[str, Any]) -> None:
+    method = schema["$defs"]["MethodSection"]["properties"]
+    assert "required" not in method["training"]
+    assert schema["$defs"]["Training"]["required"] == ["batch_size"]

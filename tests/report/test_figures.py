@@ -1,0 +1,116 @@
+"""The figures: what is drawn can be read back from the axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from avalanche_ext.report import read_results
+from avalanche_ext.report.figures import accuracy_figure, matrices_figure
+from tests.report.trees import two_by_two, write_experiment, write_failure, write_result
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """`low` and `high` with two runs each, `broken` with none; low is listed first."""
+    directory = tmp_path / "exp"
+    write_experiment(directory, ["low", "broken", "high"], [0, 1])
+    for seed, shift in enumerate([0.0, 0.1]):
+        write_result(directory, "low", seed, two_by_two(0.2 + shift))
+        write_result(directory, "high", seed, two_by_two(0.7 + shift))
+        write_failure(directory, "broken", seed, "out of memory")
+    return directory
+
+
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_lines_are_mean_accuracies_over_the_experiences_seen_so_far(directory: Path) -> None:
+    (axes,) = accuracy_figure(read_results(directory)).axes
+    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+    assert list(lines) == ["low", "high"]
+    np.testing.assert_allclose(lines["low"], [[1, 0.9], [2, (0.25 + 0.9) / 2]])
+    np.testing.assert_allclose(lines["high"], [[1, 0.9], [2, (0.75 + 0.9) / 2]])
+
+
+def test_bands_are_one_standard_deviation_wide(directory: Path) -> None:
+    (axes,) = accuracy_figure(read_results(directory)).axes
+    low = axes.collections[0]
+    std = np.std([(0.2 + 0.9) / 2, (0.3 + 0.9) / 2], ddof=1)
+    at_the_end = [y for x, y in low.get_paths()[0].vertices if x == 2]
+    assert min(at_the_end) == pytest.approx(0.575 - std)
+    assert max(at_the_end) == pytest.approx(0.575 + std)
+
+
+def test_one_seed_has_no_band_and_claims_none(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a"], [0])
+    write_result(tmp_path, "a", 0, two_by_two(0.5))
+    (axes,) = accuracy_figure(read_results(tmp_path)).axes
+    assert not axes.collections
+    assert "±" not in axes.get_title()
+
+
+def test_legend_lists_the_methods_as_their_lines_end(directory: Path) -> None:
+    assert legend_of(accuracy_figure(read_results(directory))) == ["high", "low"]
+
+
+def test_no_two_of_many_methods_look_alike(tmp_path: Path) -> None:
+    names = [f"method-{k}" for k in range(20)]
+    write_experiment(tmp_path, names, [0])
+    for name in names:
+        write_result(tmp_path, name, 0, two_by_two(0.5))
+    (axes,) = accuracy_figure(read_results(tmp_path)).axes
+    looks = {(line.get_color(), line.get_marker()) for line in axes.lines}
+    assert len(looks) == 20
+
+
+def test_a_method_keeps_its_look_when_another_fails(directory: Path) -> None:
+    results = read_results(directory)
+    before = accuracy_figure(results).axes[0].get_lines()[-1].get_color()
+    for seed in (0, 1):
+        write_result(directory, "broken", seed, two_by_two(0.5))
+        (directory / "broken" / f"seed-{seed}" / "failure.json").unlink()
+    (axes,) = accuracy_figure(read_results(directory)).axes
+    assert [line.get_label() for line in axes.get_lines()] == ["low", "broken", "high"]
+    assert axes.get_lines()[-1].get_color() == before
+
+
+@pytest.mark.parametrize("length", [1, 2, 10, 11, 20, 100])
+def test_experiences_are_ticked_in_whole_steps_from_one(tmp_path: Path, length: int) -> None:
+    write_experiment(tmp_path, ["a"], [0])
+    write_result(tmp_path, "a", 0, np.full((length, length), 0.5).tolist())
+    (axes,) = accuracy_figure(read_results(tmp_path)).axes
+    ticks = axes.get_xticks()
+    assert ticks[0] == 1
+    assert ticks[-1] <= length
+    assert len(ticks) <= 10
+    assert len(set(np.diff(ticks))) <= 1
+
+
+def test_each_method_with_results_has_its_mean_matrix(directory: Path) -> None:
+    figure = matrices_figure(read_results(directory))
+    drawn = {axes.get_title(): axes.images[0].get_array() for axes in figure.axes if axes.images}
+    assert list(drawn) == ["low, mean of 2 runs", "high, mean of 2 runs"]
+    np.testing.assert_allclose(drawn["low, mean of 2 runs"], two_by_two(0.25))
+    np.testing.assert_allclose(drawn["high, mean of 2 runs"], two_by_two(0.75))
+
+
+@pytest.mark.parametrize("n_methods", [1, 2, 3, 4, 5, 10])
+def test_matrices_do_not_overlap(tmp_path: Path, n_methods: int) -> None:
+    names = [f"method-{k}" for k in range(n_methods)]
+    write_experiment(tmp_path, names, [0])
+    for name in names:
+        write_result(tmp_path, name, 0, two_by_two(0.5))
+    figure = matrices_figure(read_results(tmp_path))
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in figure.axes if axes.get_visible()]
+    assert len(boxes) == n_methods + 1
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            assert one is not None
+            assert other is not None
+            assert not one.padded(-1).overlaps(other)

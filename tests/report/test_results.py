@@ -1,0 +1,151 @@
+"""Reading results back: what counts as finished, failed and missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avalanche_ext.report import ReportError, read_results
+from tests.report.trees import (
+    HASH,
+    SECONDS,
+    two_by_two,
+    write_experiment,
+    write_failure,
+    write_result,
+)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An experiment of two methods and two seeds, with no results yet."""
+    write_experiment(tmp_path / "exp", ["ber", "drl"], [0, 1], baseline="ber")
+    return tmp_path / "exp"
+
+
+def test_a_finished_run_is_read_whole(directory: Path) -> None:
+    write_result(directory, "drl", 1, two_by_two(0.6), untrained=[0.2, 0.3])
+    results = read_results(directory)
+    assert (results.name, results.baseline, results.seeds) == ("exp", "ber", (0, 1))
+    cell = results.methods[1].cells[1]
+    np.testing.assert_array_equal(cell.R, two_by_two(0.6))
+    np.testing.assert_array_equal(cell.untrained, [0.2, 0.3])
+    assert cell.seconds == SECONDS
+
+
+def test_metrics_come_from_the_matrix_not_from_the_file(directory: Path) -> None:
+    write_result(directory, "drl", 1, two_by_two(0.6), metrics={"ACC": 0.99})
+    assert read_results(directory).methods[1].cells[1].metrics["ACC"] == pytest.approx(0.75)
+
+
+def test_methods_and_seeds_keep_the_order_of_the_experiment(tmp_path: Path) -> None:
+    write_experiment(tmp_path / "exp", ["z", "a"], [7, 3])
+    for seed in (3, 7):
+        write_result(tmp_path / "exp", "a", seed, two_by_two(seed / 10))
+    results = read_results(tmp_path / "exp")
+    assert [method.name for method in results.methods] == ["z", "a"]
+    assert list(results.methods[1].cells) == [7, 3]
+    np.testing.assert_array_equal(results.methods[1].matrices, [two_by_two(0.7), two_by_two(0.3)])
+
+
+def test_methods_and_seeds_no_longer_asked_for_are_left_out(directory: Path) -> None:
+    write_result(directory, "drl", 2, two_by_two(0.6))
+    write_result(directory, "dropped", 0, two_by_two(0.6))
+    results = read_results(directory)
+    assert [method.name for method in results.methods] == ["ber", "drl"]
+    assert not results.finished
+
+
+def test_failed_and_missing_runs_are_told_apart(directory: Path) -> None:
+    write_result(directory, "ber", 0, two_by_two(0.6))
+    write_failure(directory, "ber", 1, "loss became NaN")
+    ber, drl = read_results(directory).methods
+    assert (list(ber.cells), ber.failures, ber.missing) == ([0], {1: "loss became NaN"}, [])
+    assert (drl.cells, drl.failures, drl.missing) == ({}, {}, [0, 1])
+
+
+def test_a_failure_outweighs_a_result_beside_it(directory: Path) -> None:
+    write_result(directory, "ber", 0, two_by_two(0.6))
+    write_failure(directory, "ber", 0, "out of memory")
+    ber = read_results(directory).methods[0]
+    assert not ber.cells
+    assert ber.failures == {0: "out of memory"}
+
+
+def test_results_of_an_earlier_configuration_are_missing(tmp_path: Path) -> None:
+    directory = tmp_path / "exp"
+    write_experiment(directory, ["ber"], [0, 1, 2], hashes={"ber": {0: HASH, 1: "new", 2: "new"}})
+    write_result(directory, "ber", 0, two_by_two(0.6))
+    write_result(directory, "ber", 1, two_by_two(0.6))
+    write_failure(directory, "ber", 2, "out of memory")
+    ber = read_results(directory).methods[0]
+    assert (list(ber.cells), ber.failures, ber.missing) == ([0], {}, [1, 2])
+
+
+def test_an_earlier_failure_does_not_hide_the_new_result(tmp_path: Path) -> None:
+    directory = tmp_path / "exp"
+    write_experiment(directory, ["ber"], [0], hashes={"ber": {0: HASH}})
+    write_failure(directory, "ber", 0, "out of memory", run_hash="old")
+    write_result(directory, "ber", 0, two_by_two(0.6))
+    assert list(read_results(directory).methods[0].cells) == [0]
+
+
+def truncate(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8")[:40], encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "damage", "message"),
+    [
+        ({}, truncate, "JSONDecodeError"),
+        ({"format": 2}, None, "format 2, but this version reads format 1"),
+        ({"R": [[0.5, 0.1], [80.0, 0.5]]}, None, r"R[1, 0] is 80.0"),
+        (
+            {"R": [[0.5, 0.1]], "untrained": [0.1, 0.1]},
+            None,
+            "R must be square, but has shape (1, 2)",
+        ),
+        ({"untrained": [0.1]}, None, "has shape (1,)"),
+        ({"R": 0.5, "untrained": [0.1]}, None, "R must have one row per experience"),
+        ({"seconds": {"total": 1.0}}, None, "setup"),
+    ],
+)
+def test_an_unreadable_result_is_a_failed_run(
+    directory: Path, changes: dict[str, Any], damage: Callable[[Path], None] | None, message: str
+) -> None:
+    path = write_result(directory, "ber", 0, **({"R": two_by_two(0.6)} | changes))
+    if damage:
+        damage(path)
+    ber = read_results(directory).methods[0]
+    assert not ber.cells
+    assert ber.failures[0].startswith("unreadable result file: ")
+    assert message in ber.failures[0]
+
+
+def test_runs_of_different_lengths_are_refused(directory: Path) -> None:
+    write_result(directory, "ber", 0, two_by_two(0.6))
+    write_result(directory, "drl", 1, [[0.9]])
+    with pytest.raises(ReportError, match=r"exp: .*2 in ber/seed-0, 1 in drl/seed-1.*run .* again"):
+        read_results(directory)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (None, r"experiment\.yaml: no such file; give the folder of an experiment"),
+        ("a: [", r"experiment\.yaml: not YAML"),
+        ("just text", r"experiment\.yaml: must hold a mapping, but holds 'just text'"),
+        ("name: exp\nmethods: [ber]\nbaseline: ber", r"experiment\.yaml: no entry 'seeds'"),
+    ],
+)
+def test_a_folder_that_holds_no_experiment_is_refused(
+    tmp_path: Path, record: str | None, message: str
+) -> None:
+    if record is not None:
+        (tmp_path / "experiment.yaml").write_text(record, encoding="utf-8")
+    with pytest.raises(ReportError, match=message):
+        read_results(tmp_path)

@@ -1,0 +1,104 @@
+"""The report as a whole: its files, and what it needs to be made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from avalanche_ext.report import ReportError, write_report
+from tests.report.trees import two_by_two, write_experiment, write_failure, write_result
+
+PICTURES = ("accuracy.png", "matrices.png")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "exp"
+    write_experiment(directory, ["ber", "drl"], [0, 1], baseline="ber")
+    for seed in (0, 1):
+        write_result(directory, "ber", seed, two_by_two(0.5 + seed / 10))
+        write_result(directory, "drl", seed, two_by_two(0.7 + seed / 5))
+    return directory
+
+
+def test_report_is_returned_and_written_beside_the_results(directory: Path) -> None:
+    text = write_report(directory)
+    stored = (directory / "report.txt").read_text(encoding="utf-8")
+    assert text == (
+        f"{stored}\nreport.txt, summary.csv, accuracy.png, matrices.png lie in {directory}\n"
+    )
+    assert stored.startswith("exp: 2 methods x 2 seeds, 4 of 4 runs finished\n")
+    assert (directory / "summary.csv").read_text(encoding="utf-8").startswith("method,")
+    for name in PICTURES:
+        with Image.open(directory / name) as picture:
+            assert picture.format == "PNG"
+            assert len(picture.convert("RGB").getcolors(maxcolors=2**24)) > 10
+
+
+def test_a_second_report_of_the_same_results_is_the_same(directory: Path) -> None:
+    first = write_report(directory)
+    stored = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+    assert write_report(directory) == first
+    assert {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()} == (
+        stored
+    )
+
+
+def test_results_are_only_read(directory: Path) -> None:
+    before = {path: path.read_bytes() for path in directory.rglob("seed-*/*")}
+    write_report(directory)
+    assert {path: path.read_bytes() for path in directory.rglob("seed-*/*")} == before
+
+
+def test_without_a_finished_run_no_stale_picture_stays(directory: Path) -> None:
+    write_report(directory)
+    for method in ("ber", "drl"):
+        for seed in (0, 1):
+            write_failure(directory, method, seed, "out of memory")
+    text = write_report(directory)
+    assert "4 runs failed" in text
+    assert f"report.txt, summary.csv lie in {directory}" in text
+    assert not any((directory / name).exists() for name in PICTURES)
+
+
+def test_identical_values_and_undefined_numbers_raise_no_warning(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["ber", "same", "broken"], list(range(6)), baseline="ber")
+    for seed in range(6):
+        write_result(tmp_path, "ber", seed, [[0.5]])
+        write_result(tmp_path, "same", seed, [[0.5]])
+        write_failure(tmp_path, "broken", seed, "out of memory")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = write_report(tmp_path)
+    assert "same    6      +0.000 ± 0.000  1.000     1.000" in text
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(directory: Path) -> None:
+    (directory / "report.txt").mkdir()
+    with pytest.raises(ReportError, match=r"exp: cannot write the report: .*report\.txt"):
+        write_report(directory)
+
+
+def test_a_report_needs_neither_torch_nor_avalanche_nor_wandb_nor_a_display(
+    directory: Path,
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from avalanche_ext.report import write_report;"
+        "print([m for m in ('scipy', 'matplotlib') if m in sys.modules]);"
+        "write_report(Path(sys.argv[1]));"
+        "print([m for m in ('torch', 'avalanche', 'wandb', 'matplotlib.pyplot')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(directory)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.splitlines() == ["[]", "[]"]

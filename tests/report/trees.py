@@ -1,0 +1,85 @@
+"""Hand-made result folders, as the runner leaves them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Matrix = Sequence[Sequence[float]]
+
+SECONDS = {"setup": 0.5, "training": 2.0, "evaluation": 0.25, "total": 2.75}
+HASH = "0123456789abcdef"
+
+
+def write_experiment(
+    directory: Path,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    baseline: str | None = None,
+    published: Mapping[str, Any] | None = None,
+    hashes: Mapping[str, Mapping[int, str]] | None = None,
+) -> None:
+    record: dict[str, Any] = {
+        "name": directory.name,
+        "baseline": baseline,
+        "methods": list(methods),
+        "seeds": list(seeds),
+        "published": published,
+    }
+    if hashes is not None:
+        record["hashes"] = hashes
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "experiment.yaml").write_text(yaml.safe_dump(record), encoding="utf-8")
+
+
+def write_result(
+    directory: Path,
+    method: str,
+    seed: int,
+    R: Matrix,
+    untrained: Sequence[float] | None = None,
+    **changes: Any,
+) -> Path:
+    content = {
+        "format": 1,
+        "experiment": directory.name,
+        "method": method,
+        "seed": seed,
+        "hash": HASH,
+        "R": R,
+        "untrained": [0.1] * len(R) if untrained is None else untrained,
+        "metrics": {},
+        "seconds": SECONDS,
+        "versions": {},
+    } | changes
+    return _write(directory, method, seed, "result.json", content)
+
+
+def write_failure(
+    directory: Path, method: str, seed: int, error: str, run_hash: str = HASH
+) -> Path:
+    content = {
+        "experiment": directory.name,
+        "method": method,
+        "seed": seed,
+        "hash": run_hash,
+        "error": error,
+        "traceback": "Traceback (most recent call last): ...",
+    }
+    return _write(directory, method, seed, "failure.json", content)
+
+
+def two_by_two(last: float, learned: float = 0.9) -> Matrix:
+    """R of two experiences whose final accuracies are `last` and `learned`."""
+    return [[learned, 0.1], [last, learned]]
+
+
+def _write(directory: Path, method: str, seed: int, name: str, content: Any) -> Path:
+    path = directory / method / f"seed-{seed}" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path

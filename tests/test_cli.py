@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from avalanche_ext import __version__
+from avalanche_ext.cli import main
+from tests.config.cases import EXPERIMENT, experiment_with, written
+
+QUICKSTART = Path(__file__).parents[1] / "experiments" / "quickstart.yaml"
+HEAVY = ("torch", "avalanche", "wandb", "matplotlib", "scipy")
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "avalanche_ext", *words],
+        capture_output=True,
+        text=True,
+        cwd=QUICKSTART.parents[1],
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
+    )
+
+
+def refusal(*words: str) -> str:
+    """What a command that is refused says, in one line on stderr."""
+    done = command(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_check_counts_the_cells() -> None:
+    document = yaml.safe_load(QUICKSTART.read_text())
+    n_methods, n_seeds = len(document["methods"]), document["seeds"]
+    assert n_methods >= 4
+    assert n_seeds >= 5
+    done = command("check", str(QUICKSTART))
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout == (
+        f"quickstart.yaml: {n_methods} methods x {n_seeds} seeds = {n_methods * n_seeds} cells, "
+        "no problems\n"
+    )
+
+
+def test_check_takes_overrides_before_and_after_options(tmp_path: Path) -> None:
+    path = written(experiment_with(methods={"only": None}), tmp_path)
+    done = command("check", str(path), "optimizer.lr=1", "--seeds", "1", "training.epochs=2")
+    assert done.stdout == "experiment.yaml: 1 method x 1 seed = 1 cell, no problems\n"
+
+
+def test_check_says_every_problem_on_stderr(tmp_path: Path) -> None:
+    path = written(experiment_with(seeds=0, baseline="naiv"), tmp_path)
+    done = command("check", str(path), "optimizer.lr=x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "seeds: is 0, but must be greater than 0",
+        "optimizer.lr: is 'x', but must be a number",
+        "baseline: unknown method 'naiv' (did you mean 'naive'?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["chekc"],
+            "avalanche-ext: argument command: invalid choice: 'chekc' (did you mean 'check'?)",
+        ),
+        (
+            ["check", "experiments/quickstart.yaml", "--sedes=3"],
+            "avalanche-ext check: unrecognized arguments: --sedes=3 (did you mean '--seeds'?)",
+        ),
+        (
+            ["run", "x.yaml", "--seeds", "0"],
+            "avalanche-ext run: argument --seeds: is '0', but must be a positive integer "
+            "(see avalanche-ext run --help)",
+        ),
+        (
+            ["run", "x.yaml", "--job", "2"],
+            "avalanche-ext run: unrecognized arguments: --job 2 (did you mean '--jobs'?)",
+        ),
+        (
+            [],
+            "avalanche-ext: the following arguments are required: command "
+            "(see avalanche-ext --help)",
+        ),
+        (
+            ["run", "experiments/quikstart.yaml"],
+            "experiments/quikstart.yaml: no such file "
+            "(did you mean 'experiments/quickstart.yaml'?)",
+        ),
+        (["list", "balanced"], "balanced: unknown (did you mean 'balanced_replay'?)"),
+    ],
+)
+def test_a_mistyped_command_is_told_the_right_word(words: list[str], line: str) -> None:
+    assert refusal(*words) == line
+
+
+def test_a_report_on_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    assert str(tmp_path / "experiment.yaml") in refusal("report", str(tmp_path))
+
+
+def test_help_names_the_commands_and_their_options() -> None:
+    text = command("--help").stdout
+    assert all(name in text for name in ("run", "check", "report", "list", "schema"))
+    options = ("--seeds", "--jobs", "--out", "--data-root", "key=value")
+    assert all(option in command("run", "--help").stdout for option in options)
+
+
+def test_the_version_is_the_packages() -> None:
+    assert command("--version").stdout == f"avalanche-ext {__version__}\n"
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(command("schema").stdout)["title"] == "avalanche-ext experiment"
+
+
+def test_the_list_can_be_printed_on_an_ascii_terminal() -> None:
+    done = command("list", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "balanced_replay" in done.stdout
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m avalanche_ext schema | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=QUICKSTART.parents[1],
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["check", str(QUICKSTART)], ["list"], ["schema"]], ids=lambda w: w[0]
+)
+def test_what_needs_no_data_needs_no_torch_and_less_than_a_second(words: list[str]) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = (
+        "import sys\n"
+        "from avalanche_ext.cli import main\n"
+        "try:\n"
+        f"    main({words!r})\n"
+        "finally:\n"
+        f"    print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout
+    assert done.stderr == "[]\n"
+    # Processor time, as other processes may hold this one up.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+class FakePreflightError(Exception):
+    """What the runner raises when the machine is not right."""
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replace runner and report; return the calls of `run_experiment`.
+
+    With 99 jobs the machine is not right, otherwise as many cells fail as there are jobs.
+    """
+    calls: list[dict[str, Any]] = []
+
+    def run_experiment(experiment: Any, **options: Any) -> SimpleNamespace:
+        calls.append({"experiment": experiment, **options})
+        if options["jobs"] == 99:
+            raise FakePreflightError("cuda: there is none")
+        return SimpleNamespace(
+            directory=options["out"] / experiment.name,
+            n_done_before=2,
+            n_completed=1,
+            n_failed=options["jobs"] or 0,
+        )
+
+    fake = ModuleType("avalanche_ext.runner")
+    vars(fake).update(run_experiment=run_experiment, PreflightError=FakePreflightError)
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    report = ModuleType("avalanche_ext.report")
+    vars(report).update(write_report=lambda folder: f"report of {folder}", ReportError=OSError)
+    monkeypatch.setitem(sys.modules, report.__name__, report)
+    return calls
+
+
+def test_run_hands_on_what_was_asked_for(runner: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = str(written(EXPERIMENT, tmp_path))
+    words = ["--seeds", "2", "--jobs", "3", "--out", "o", "--data-root", "d", "training.epochs=4"]
+    main(["run", path, *words])
+    (call,) = runner
+    experiment = call.pop("experiment")
+    assert (experiment.seeds, experiment.training.epochs) == ((0, 1), 4)
+    assert call == {"out": Path("o"), "jobs": 3, "data_root": Path("d")}
+
+
+def test_run_leaves_to_the_runner_what_was_not_asked_for(
+    runner: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    main(["run", str(written(EXPERIMENT, tmp_path))])
+    (call,) = runner
+    assert (call["out"], call["jobs"], call["data_root"]) == (Path("results"), None, None)
+
+
+@pytest.mark.usefixtures("runner")
+@pytest.mark.parametrize(("n_failed", "code"), [(0, 0), (1, 1), (7, 1)])
+def test_run_reports_and_its_code_says_whether_a_cell_failed(
+    n_failed: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = ["--jobs", str(n_failed)] if n_failed else []
+    assert main(["run", str(written(EXPERIMENT, tmp_path)), "--out", "o", *jobs]) == code
+    assert capsys.readouterr().out.splitlines() == [
+        f"1 cell run, {n_failed} failed, 2 done before",
+        "",
+        "report of o/small",
+        "To send these runs to wandb: wandb sync o/small/*/*/wandb/offline-run-*",
+    ]
+
+
+@pytest.mark.usefixtures("runner")
+@pytest.mark.parametrize("mode", ["online", "disabled"])
+def test_only_offline_runs_are_to_be_synchronised(
+    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", str(written(EXPERIMENT, tmp_path)), f"wandb.mode={mode}"])
+    assert "wandb" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("runner")
+def test_what_the_machine_lacks_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(written(EXPERIMENT, tmp_path)), "--jobs", "99"]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "cuda: there is none\n")
