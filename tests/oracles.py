@@ -59,3 +59,48 @@ def learning_accuracy_by_loops(R: Sequence[Sequence[float]]) -> float:
     for i in range(len(R)):
         total += R[i][i]
     return total / len(R)
+
+
+# ---- losses on representations: float64, loops over listed pairs --------------------------------
+
+
+def discriminative_representation_loss_by_loops(
+    h: Sequence[Sequence[float]], y: Sequence[int], alpha: float, normalisation: str
+) -> float:
+    """Chen, Diethe and Flach (2020): between-class and within-class inner products."""
+    pairs = [(i, j) for i in range(len(y)) for j in range(len(y)) if i != j]
+    sums, counts = {"between": 0.0, "within": 0.0}, {"between": 0, "within": 0}
+    for i, j in pairs:
+        kind = "within" if y[i] == y[j] else "between"
+        sums[kind] += sum(a * b for a, b in zip(h[i], h[j], strict=True))
+        counts[kind] += 1
+    if normalisation == "batch":
+        return (sums["between"] + alpha * sums["within"]) / len(y) ** 2
+    return sums["between"] / max(1, counts["between"]) + alpha * sums["within"] / max(
+        1, counts["within"]
+    )
+
+
+# ---- buffers: which arrivals are held, by plain lists -------------------------------------------
+
+
+def ring_by_lists(groups: Sequence[int], max_size: int) -> list[int]:
+    """Arrival numbers held by DRL's Algorithm 1: insert, then the oldest of the largest leaves."""
+    held: list[int] = []
+    for arrival, _ in enumerate(groups):
+        held.append(arrival)
+        if len(held) > max_size:
+            sizes = {g: sum(groups[a] == g for a in held) for g in {groups[a] for a in held}}
+            largest = max(sizes.values())
+            # `held` is in order of arrival: the first member of any largest group leaves.
+            held.remove(next(a for a in held if sizes[groups[a]] == largest))
+    return held
+
+
+def last_of_each_group(groups: Sequence[int], size: int) -> list[int]:
+    """Arrival numbers held by GEM's memory: the last `size` of each group."""
+    return [
+        arrival
+        for arrival, group in enumerate(groups)
+        if sum(later == group for later in groups[arrival + 1 :]) < size
+    ]

@@ -45,7 +45,8 @@ def build_benchmark(
         has `n_classes`, `n_classes_per_exp` and `classes_order`, which Avalanche's iCaRL and PNN
         read from each experience's `benchmark`.
     """
-    classes = [torch.unique(task.train_y) for task in tasks]
+    # Of both parts: a small training subset may lack a class that is tested.
+    classes = [torch.unique(torch.cat([task.train_y, task.test_y])) for task in tasks]
     streams: dict[str, list[InMemoryDataset]] = {"train": [], "test": []}
     for i, (task, held) in enumerate(zip(tasks, classes, strict=True)):
         for name, x, y in (
@@ -57,7 +58,7 @@ def build_benchmark(
             transform = augmentation if name == "train" else None
             streams[name].append(InMemoryDataset(x, labels, t, transform))
     benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(**streams)))
-    benchmark.n_classes = len(torch.unique(torch.cat([d.y for d in streams["train"]])))
+    benchmark.n_classes = 1 + max(int(d.y.max()) for d in streams["train"] + streams["test"])
     benchmark.n_classes_per_exp = [len(held) for held in classes]
     benchmark.classes_order = torch.cat(classes).tolist()
     for stream in benchmark.streams.values():

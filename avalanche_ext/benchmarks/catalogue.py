@@ -5,8 +5,9 @@ experience, all by default; `subset`, which training samples: the "first", or as
 drawn with the "order" seed or the run's "seed"; `order_seed`, which fixes class orders,
 permutations and angles for all runs: None is the canonical order, "seed" lets them vary with the
 run's seed; `seed`, the seed of the run; `data_root`, the folder of the data, else
-$AVALANCHE_EXT_DATA, else Avalanche's default. All return a benchmark of Avalanche in memory, and
-raise DataNotFoundError, or ValueError for sizes that the data do not allow.
+$AVALANCHE_EXT_DATA, else Avalanche's default (for `image_folder`, the current folder). All return
+a benchmark of Avalanche in memory, and raise DataNotFoundError, or ValueError for sizes that the
+data do not allow.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from avalanche.benchmarks import CLScenario
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from avalanche_ext.benchmarks.build import build_benchmark
-from avalanche_ext.benchmarks.sources import Source, image_tree, load
+from avalanche_ext.benchmarks.sources import Source, given_data_root, image_tree, load
 from avalanche_ext.benchmarks.tasks import Seeds, Sizes, permuted, rotated, split_by_class
 from avalanche_ext.data.dataset import Transform
 
@@ -100,7 +101,8 @@ def image_folder(
     data_root: Path | None = None,
 ) -> CLScenario:
     """Images in FOLDER/train/CLASS and FOLDER/test/CLASS, split by class; relative to the root."""
-    source = image_tree((data_root or Path()) / Path(folder).expanduser(), image_size)
+    root = given_data_root(data_root) or Path()
+    source = image_tree((root / Path(folder).expanduser()).resolve(), image_size)
     sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
     tasks = split_by_class(source, n_experiences, sizes, seeds)
     return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)

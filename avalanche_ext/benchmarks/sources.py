@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 DATA_ROOT_VARIABLE = "AVALANCHE_EXT_DATA"
 _TEST_SHARE = 0.25
@@ -53,7 +54,8 @@ def load(dataset: str, data_root: Path | None) -> Source:
     """Return "digits", "mnist", "fmnist", "cifar10" or "cifar100", read once per process."""
     if dataset == "digits":
         return digits()
-    return torchvision_source(_TORCHVISION_NAMES[dataset], data_root)
+    name = _TORCHVISION_NAMES[dataset]
+    return torchvision_source(name, resolve_data_root(data_root, name).resolve())
 
 
 @lru_cache(maxsize=1)
@@ -74,24 +76,23 @@ def digits() -> Source:
         random_state=_SPLIT_SEED,
         stratify=data.target,
     )
-    columns = (torch.from_numpy(c) for c in (train_x, train_y, test_x, test_y))
-    return Source(*columns, n_classes=10)
+    train_x, train_y, test_x, test_y = map(torch.from_numpy, (train_x, train_y, test_x, test_y))
+    return Source(train_x, train_y, test_x, test_y, n_classes=10)
 
 
 @lru_cache(maxsize=1)
-def torchvision_source(name: str, data_root: Path | None) -> Source:
+def torchvision_source(name: str, root: Path) -> Source:
     """Load one of torchvision's data sets, downloading it if it is absent and can be.
 
     Args:
         name: "MNIST", "FashionMNIST", "CIFAR10" or "CIFAR100".
-        data_root: Folder as torchvision wants it; see `resolve_data_root`.
+        root: Folder that holds it as torchvision lays it out.
 
     Raises:
         DataNotFoundError: Naming the folder and the file looked for.
     """
     from torchvision import datasets
 
-    root = resolve_data_root(data_root, name.lower())
     make: Callable[..., Any] = getattr(datasets, name)
     parts = []
     for train in (True, False):
@@ -108,7 +109,12 @@ def torchvision_source(name: str, data_root: Path | None) -> Source:
 def image_tree(folder: Path, image_size: int) -> Source:
     """Load `folder`/train/CLASS/IMAGE and `folder`/test/CLASS/IMAGE, resized to squares.
 
-    Classes are numbered in the order of their folders' names, the same in both parts.
+    Classes are numbered in the order of their folders' names, the same in both parts. Samples are
+    ordered so that the classes take turns: the first ones are of all classes.
+
+    Args:
+        folder: Folder of the two parts.
+        image_size: Height and width of the samples, in pixels.
 
     Raises:
         DataNotFoundError: If one of the two parts is missing.
@@ -117,9 +123,7 @@ def image_tree(folder: Path, image_size: int) -> Source:
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
-    read = v2.Compose(
-        [v2.PILToTensor(), v2.Resize((image_size, image_size)), v2.ToDtype(torch.float32, True)]
-    )
+    read = v2.Compose([v2.PILToTensor(), v2.Resize((image_size, image_size))])
     parts = []
     for part in ("train", "test"):
         if not (folder / part).is_dir():
@@ -127,8 +131,11 @@ def image_tree(folder: Path, image_size: int) -> Source:
                 f"image_folder: no folder {folder / part}; expected {part}/<class>/<image> in it"
             )
         images = ImageFolder(str(folder / part), transform=read)
-        x = torch.stack([image for image, _ in images])
-        parts.append((x, torch.tensor(images.targets), images.classes))
+        y = torch.tensor(images.targets)
+        turn = one_hot(y).cumsum(0).gather(1, y[:, None]).squeeze(1)
+        order = turn.argsort(stable=True)
+        x = torch.stack([images[i][0] for i in order.tolist()])
+        parts.append((x.to(torch.float32).div_(255), y[order], images.classes))
     (train_x, train_y, classes), (test_x, test_y, test_classes) = parts
     if classes != test_classes:
         odd = sorted({*classes} ^ {*test_classes})
@@ -136,15 +143,21 @@ def image_tree(folder: Path, image_size: int) -> Source:
     return Source(train_x, train_y, test_x, test_y, n_classes=len(classes))
 
 
+def given_data_root(data_root: Path | None) -> Path | None:
+    """Return `data_root`, else $AVALANCHE_EXT_DATA, else None."""
+    if data_root is None and os.environ.get(DATA_ROOT_VARIABLE):
+        return Path(os.environ[DATA_ROOT_VARIABLE])
+    return data_root
+
+
 def resolve_data_root(data_root: Path | None, name: str) -> Path:
     """Return where data lie: `data_root`, else $AVALANCHE_EXT_DATA, else Avalanche's default."""
-    if data_root is not None:
-        return data_root
-    if os.environ.get(DATA_ROOT_VARIABLE):
-        return Path(os.environ[DATA_ROOT_VARIABLE])
+    root = given_data_root(data_root)
+    if root is not None:
+        return root
     from avalanche.benchmarks.datasets import default_dataset_location
 
-    return Path(default_dataset_location(name))
+    return Path(default_dataset_location(name.lower()))
 
 
 def _download(make: Callable[..., Any], name: str, root: Path, train: bool) -> Any:

@@ -40,8 +40,12 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
     def __init__(self, max_size: int, seed: int = 0) -> None:
         super().__init__(positive("max_size", max_size))
         self.rng = np.random.default_rng(seed)
+        self.n_seen = 0
+        self._storage = SlotStorage(max_size)
+        self._origin = [0] * max_size
+        self._arrival = [0] * max_size
         self._indexes: dict[GroupBy, GroupIndex] = {}
-        self._clear()
+        self._snapshot: InMemoryDataset | None = None
 
     @abstractmethod
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
@@ -189,7 +193,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     def _refresh(self) -> None:
         """Rebuild what is derived from the slots."""
-        self._snapshot: InMemoryDataset | None = None
+        self._snapshot = None
         kept, self._indexes = [*self._indexes], {}
         for by in kept:
             self.groups(by)

@@ -20,7 +20,9 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        line = f"{self.path}: {self.message}"
+        # Keys are quoted as they are, and may hold line ends or worse.
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 class ConfigError(Exception):

@@ -9,7 +9,14 @@ from pydantic.json_schema import models_json_schema
 
 from avalanche_ext.config.catalogue import KINDS, OURS, Kind, entries
 from avalanche_ext.config.components import settable
-from avalanche_ext.config.sections import Document, MethodSection, Published, Training, Wandb
+from avalanche_ext.config.sections import (
+    FOLDER_NAME,
+    Document,
+    MethodSection,
+    Published,
+    Training,
+    Wandb,
+)
 from avalanche_ext.config.signatures import NO_DEFAULT, read_signature
 
 
@@ -32,10 +39,15 @@ def experiment_json_schema() -> dict[str, Any]:
         training=_reference("Training"),
         wandb=_reference("Wandb"),
         published=_reference("Published"),
+        methods={
+            "type": "object",
+            "patternProperties": {
+                f"^{FOLDER_NAME}$": {"anyOf": [_reference("MethodSection"), {"type": "null"}]}
+            },
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
     )
-    document["properties"]["methods"]["additionalProperties"] = {
-        "anyOf": [_reference("MethodSection"), {"type": "null"}]
-    }
     partial_training = {**definitions["Training"]}
     partial_training.pop("required")
     method["properties"].update(

@@ -14,12 +14,12 @@ from avalanche_ext.config.validation import rejection
 
 DEFAULT_STRATEGY = "avalanche:Naive"
 
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
 
 
 def _folder_name(name: str) -> str:
-    if not re.fullmatch(_NAME, name):
+    if not re.fullmatch(FOLDER_NAME, name):
         raise rejection(
             f"is {shown(name)}, but names a folder: "
             "letters, digits, '_', '-' and '.', beginning with none of the last two"
@@ -43,9 +43,12 @@ def _distinct(seeds: list[int]) -> list[int]:
 PositiveInteger = Annotated[Integer, Gt(0)]
 Seed = Annotated[Integer, Ge(0), Lt(2**32)]  # What numpy's global generator takes.
 FolderName = Annotated[
-    Text, AfterValidator(_folder_name), Field(json_schema_extra={"pattern": f"^{_NAME}$"})
+    Text, AfterValidator(_folder_name), Field(json_schema_extra={"pattern": f"^{FOLDER_NAME}$"})
 ]
-Seeds = PositiveInteger | Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = (
+    Annotated[PositiveInteger, Le(10_000)]
+    | Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+)
 
 
 class Section(BaseModel):

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from copy import copy
 from typing import Any
 
 import torch
-from avalanche.benchmarks.utils import DataAttribute, TaskLabels
+from avalanche.benchmarks.utils import ConstantSequence, DataAttribute, TaskLabels
 from avalanche.benchmarks.utils.classification_dataset import (
     TaskAwareSupervisedClassificationDataset,
 )
+from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from torch import Tensor
 from torch.utils.data import Dataset
 
 Transform = Callable[[Tensor], Tensor]
 Batch = list[Tensor]
 
+_DEEPEST_CHAIN = 16
+
 
 class _Lazy:
-    """A tensor that is computed when first read, and forgets how it was computed."""
+    """A tensor that is computed when first read, and forgets how it was computed.
 
-    def __init__(self, make: Callable[[], Tensor]) -> None:
+    A chain of unread ones keeps all their sources alive, and is read by recursion: it is cut by
+    reading once it is `_DEEPEST_CHAIN` long.
+    """
+
+    def __init__(self, make: Callable[[], Tensor], *sources: _Lazy) -> None:
         self._make: Callable[[], Tensor] | None = make
         self._value: Tensor | None = None
+        self._depth: int = 1 + max((source._depth for source in sources), default=0)
+        if self._depth > _DEEPEST_CHAIN:
+            self.read()
 
     def read(self) -> Tensor:
         if self._make is not None:
-            self._value, self._make = self._make(), None
+            self._value, self._make, self._depth = self._make(), None, 0
         assert self._value is not None
         return self._value
 
@@ -35,17 +44,15 @@ class _Lazy:
 class _Samples(Dataset[tuple[Any, int]]):
     """The leaf that Avalanche's own dataset tree reads: one `(x_i, y_i)` at a time."""
 
-    def __init__(self, x: _Lazy, y: Tensor, transform: Transform | None) -> None:
+    def __init__(self, x: _Lazy, y: Tensor) -> None:
         self.x = x
         self.targets = y.tolist()
-        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        x = self.x.read()[index]
-        return (x if self.transform is None else self.transform(x)), self.targets[index]
+        return self.x.read()[index], self.targets[index]
 
 
 class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore[misc]
@@ -79,14 +86,21 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
                 )
         self._initialise(_Lazy(lambda: x), y, t, transform)
 
-    def _initialise(self, x: _Lazy, y: Tensor, t: Tensor, transform: Transform | None) -> None:
+    def _initialise(
+        self, x: _Lazy, y: Tensor, t: Tensor, transform: Transform | None, view: str = "train"
+    ) -> None:
         self._x = x
         self.y = y
         self.t = t
         self.augmentation = transform
-        samples = _Samples(x, y, transform)
-        attributes = [DataAttribute(samples.targets, "targets"), TaskLabels(t.tolist())]
-        super().__init__([samples], data_attributes=attributes)
+        samples = _Samples(x, y)
+        super().__init__(
+            [samples],
+            data_attributes=[DataAttribute(samples.targets, "targets"), _task_labels(t)],
+            transform_groups=transform and TransformGroups({"train": transform, "eval": None}),
+        )
+        if view != "train":
+            self._flat_data: Any = self._flat_data.with_transforms(view)
 
     @property
     def x(self) -> Tensor:
@@ -94,23 +108,24 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         return self._x.read()
 
     def fetch(self, rows: Tensor | slice) -> Batch:
-        """Return the batch `[x, y, t]` of the given rows, indices (B,) or a slice."""
-        return [self.augmented(self.x[rows]), self.y[rows], self.t[rows]]
+        """Return the batch `[x, y, t]` of `rows`.
 
-    def augmented(self, x: Tensor) -> Tensor:
-        """Augment each of the samples `x`, (B, ...), by a draw of its own."""
-        if self.augmentation is None:
-            return x
-        return torch.stack([self.augmentation(sample) for sample in x])
+        Args:
+            rows: Indices from 0, (B,), int64, for copies of the samples; or a slice, for views of
+                the dataset's own tensors where nothing is augmented.
+        """
+        x, y, t = (_taken(column, rows) for column in (self.x, self.y, self.t))
+        augment = self._augment
+        if augment is not None and len(x):
+            x = torch.stack([augment(sample) for sample in x])
+        return [x, y, t]
 
     def __getitem__(self, index: Any) -> Any:
         """Return `[x_i, y_i, t_i]` for an integer, a dataset for a slice."""
         if isinstance(index, slice):
             return self.subset(range(*index.indices(len(self))))
-        x = self.x[index]
-        if self.augmentation is not None:
-            x = self.augmentation(x)
-        return [x, int(self.y[index]), int(self.t[index])]
+        x, augment = self.x[index], self._augment
+        return [x if augment is None else augment(x), int(self.y[index]), int(self.t[index])]
 
     def subset(self, indices: Iterable[int] | Tensor) -> InMemoryDataset:
         """Return the dataset of the samples at `indices`, in that order."""
@@ -118,28 +133,59 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
             indices = list(indices)
         rows = torch.as_tensor(indices, dtype=torch.int64, device=self.y.device)
         x = self._x
-        return self._derived(_Lazy(lambda: x.read()[rows]), self.y[rows], self.t[rows])
+        return self._derived(
+            _Lazy(lambda: _taken(x.read(), rows), x), _taken(self.y, rows), _taken(self.t, rows)
+        )
 
     def concat(self, other: Any) -> Any:
-        """Return the dataset of these samples followed by those of `other`."""
+        """Return the dataset of these samples followed by those of `other`.
+
+        It is in memory if `other` is, with the same augmentation and on the same device.
+        """
         if len(other) == 0:
             return self
         if not self._is_like(other):
             return self._plain().concat(other)
         x, tail = self._x, other._x
         y, t = torch.cat([self.y, other.y]), torch.cat([self.t, other.t])
-        return self._derived(_Lazy(lambda: torch.cat([x.read(), tail.read()])), y, t)
+        return self._derived(_Lazy(lambda: torch.cat([x.read(), tail.read()]), x, tail), y, t)
 
-    def with_transforms(self, group_name: str) -> InMemoryDataset:
-        """Return the view of transform group "train" or "eval"; the latter has no augmentation."""
-        view: InMemoryDataset = super().with_transforms(group_name)
-        if group_name == "eval":
-            view.augmentation = None
-        return view
+    def to(self, device: torch.device | str) -> InMemoryDataset:
+        """Return the dataset with its tensors on `device`."""
+        x = self._x
+        return self._derived(
+            _Lazy(lambda: x.read().to(device), x), self.y.to(device), self.t.to(device)
+        )
+
+    # What follows needs Avalanche's dataset tree, and returns a plain dataset of the same samples.
 
     def replace_current_transform_group(self, transform: Any) -> Any:
-        """Return a plain Avalanche dataset of these samples with `transform` in place."""
+        """Return a plain Avalanche dataset with `transform` in place of the current view's."""
         return self._plain().replace_current_transform_group(transform)
+
+    def remove_current_transform_group(self) -> Any:
+        """Return a plain Avalanche dataset without the current view's transform."""
+        return self._plain().remove_current_transform_group()
+
+    def freeze_transforms(self) -> Any:
+        """Return a plain Avalanche dataset whose transforms cannot be replaced."""
+        return self._plain().freeze_transforms()
+
+    def update_data_attribute(self, name: str, new_value: Any) -> Any:
+        """Return a plain Avalanche dataset with one more, or one other, value per sample."""
+        return self._plain().update_data_attribute(name, new_value)
+
+    def _plain(self) -> Any:
+        return TaskAwareSupervisedClassificationDataset([self])
+
+    @property
+    def _view(self) -> str:
+        """The current transform group, "train" or "eval"."""
+        return str(self._flat_data._transform_groups.current_group)
+
+    @property
+    def _augment(self) -> Transform | None:
+        return self.augmentation if self._view == "train" else None
 
     def _is_like(self, other: Any) -> bool:
         return (
@@ -148,19 +194,13 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
             and other.y.device == self.y.device
         )
 
-    def _plain(self) -> Any:
-        """The same samples as Avalanche's own class, for what only its dataset tree can do."""
-        return TaskAwareSupervisedClassificationDataset(
-            [_Samples(self._x, self.y, self.augmentation)],
-            data_attributes=[self.targets, self.targets_task_labels],
-        )
-
     def _derived(self, x: _Lazy, y: Tensor, t: Tensor) -> InMemoryDataset:
-        derived = copy(self)
-        derived._initialise(x, y, t, self.augmentation)
+        derived = object.__new__(type(self))
+        derived._initialise(x, y, t, self.augmentation, self._view)
         return derived
 
     def __copy__(self) -> InMemoryDataset:
+        # `__reduce__`, which copy() would use, reads and copies the samples.
         clone = object.__new__(type(self))
         clone.__dict__.update(self.__dict__)
         return clone
@@ -168,4 +208,24 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
     def __reduce__(self) -> tuple[Any, ...]:
         # A view into a larger tensor would be pickled with all of it.
         columns = (self.x.clone(), self.y.clone(), self.t.clone())
-        return InMemoryDataset, (*columns, self.augmentation)
+        return _restored, (*columns, self.augmentation, self._view)
+
+
+def _task_labels(t: Tensor) -> TaskLabels:
+    labels = t.tolist()
+    if len({*labels}) == 1:
+        # Avalanche cannot append its own constant labels, as iCaRL's memory has them, to a list.
+        return TaskLabels(ConstantSequence(labels[0], len(labels)))
+    return TaskLabels(labels)
+
+
+def _taken(column: Tensor, rows: Tensor | slice) -> Tensor:
+    # Of torch's ways to take rows, index_select is two to four times as fast as brackets.
+    return column[rows] if isinstance(rows, slice) else column.index_select(0, rows)
+
+
+def _restored(
+    x: Tensor, y: Tensor, t: Tensor, transform: Transform | None, view: str
+) -> InMemoryDataset:
+    dataset: InMemoryDataset = InMemoryDataset(x, y, t, transform).with_transforms(view)
+    return dataset

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 
 from avalanche_ext.data.dataset import Batch, InMemoryDataset
 
-_ROWS_PER_GATHER = 4096
+_ROWS_PER_GATHER = 1024
 
 
 class TensorLoader:
-    """Iterate over an in-memory dataset in batches `[x, y, t]`, each a slice of one gather.
+    """Iterate over an in-memory dataset in batches `[x, y, t]`, copies taken many at a time.
 
     Args:
         dataset: What to iterate over.
@@ -47,19 +47,18 @@ class TensorLoader:
         return n // b if self.drop_last else -(-n // b)
 
     def __iter__(self) -> Iterator[Batch]:
-        n_rows = len(self) * self.batch_size if self.drop_last else len(self.dataset)
-        order = self._order()[:n_rows] if self.shuffle else None
-        step = max(1, _ROWS_PER_GATHER // self.batch_size) * self.batch_size
+        size = self.batch_size
+        n_rows = len(self) * size if self.drop_last else len(self.dataset)
+        order = self._order()[:n_rows].to(self.dataset.y.device)
+        step = max(1, _ROWS_PER_GATHER // size) * size
         for start in range(0, n_rows, step):
-            stop = min(start + step, n_rows)
-            rows = slice(start, stop) if order is None else order[start:stop]
-            columns = self.dataset.fetch(rows)
-            for batch in zip(*(column.split(self.batch_size) for column in columns), strict=True):
-                yield list(batch)
+            # Rows are gathered even without shuffling: who gets a batch may write to it.
+            gathered = self.dataset.fetch(order[start : start + step])
+            yield from map(list, zip(*(torch.split(c, size) for c in gathered), strict=True))
 
     def _order(self) -> Tensor:
-        order = torch.randperm(len(self.dataset), generator=self.generator)
-        return order.to(self.dataset.y.device)
+        n = len(self.dataset)
+        return torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
 
 
 class InMemoryLoaders(SupervisedPlugin):  # type: ignore[misc]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
 from avalanche.benchmarks import CLScenario, EagerCLStream
-from avalanche.training.utils import load_all_dataset
 
 from avalanche_ext.data.dataset import Batch, InMemoryDataset
 
@@ -17,42 +17,46 @@ def materialise(dataset: Any, device: torch.device | str = "cpu") -> InMemoryDat
     """Return `dataset` in memory, or None if its samples change from one fetch to the next.
 
     A dataset with random transforms must stay as it is, or its augmentation would be frozen. It
-    is recognised by what it does: up to 256 of its samples are fetched twice and compared, also
-    between its training and evaluation views.
+    is recognised by what it does: 256 of its samples, some of them repeatedly if it has fewer, are
+    fetched twice and compared, also between its training and evaluation views.
 
     Args:
-        dataset: Avalanche classification dataset of tensor samples with task labels.
+        dataset: Avalanche classification dataset of tensor samples, not empty.
         device: Where the tensors shall lie.
     """
     if isinstance(dataset, InMemoryDataset):
-        x, y, t = (column.to(device) for column in (dataset.x, dataset.y, dataset.t))
-        return InMemoryDataset(x, y, t, dataset.augmentation)
-    probed = dataset.subset(range(0, len(dataset), max(1, len(dataset) // _PROBED_SAMPLES)))
-    first = fetch_all(probed.train())[0]
-    if any(not torch.equal(fetch_all(view)[0], first) for view in (probed.train(), probed.eval())):
+        return dataset.to(device)
+    probed = dataset.subset([i * len(dataset) // _PROBED_SAMPLES for i in range(_PROBED_SAMPLES)])
+    first, *others = (fetch_all(v)[0] for v in (probed.train(), probed.train(), probed.eval()))
+    if not all(torch.equal(first, other) for other in others):
         return None
     x, y, t = (column.to(device) for column in fetch_all(dataset))
     return InMemoryDataset(x.contiguous(), y, t)
 
 
 def fetch_all(dataset: Any) -> Batch:
-    """Return `[x, y, t]` of all samples of a non-empty dataset, each fetched once."""
+    """Return `[x, y, t]` of all samples of a non-empty dataset, each fetched once, in order.
+
+    Task labels are 0 where the dataset has none. No random number is drawn but by its transforms.
+    """
     if isinstance(dataset, InMemoryDataset):
         return dataset.fetch(slice(None))
-    return list(load_all_dataset(dataset))
+    x, y, *more = dataset.collate_fn([dataset[i] for i in range(len(dataset))])
+    return [x, y, more[-1] if more else torch.zeros_like(y)]
 
 
 def in_memory(benchmark: CLScenario, device: torch.device | str = "cpu") -> CLScenario:
     """Return `benchmark` with the dataset of every experience materialised on `device`.
 
-    Streams, experiences and their attributes stay what they were, for any strategy of Avalanche.
-    Datasets with random transforms are left alone.
+    Streams, experiences and all attributes stay what they were, for any strategy of Avalanche.
+    Datasets with random transforms are left alone; `benchmark` itself is not changed.
 
     Args:
         benchmark: Classification benchmark whose streams are finite; online streams are best cut
             from its result.
         device: Where the tensors shall lie; loaders on the training device copy nothing.
     """
+    result = copy(benchmark)
     streams = []
     for stream in benchmark.streams.values():
         experiences = []
@@ -62,5 +66,7 @@ def in_memory(benchmark: CLScenario, device: torch.device | str = "cpu") -> CLSc
             if dataset is not None:
                 experience._dataset = dataset
             experiences.append(experience)
-        streams.append(EagerCLStream(stream.name, experiences, benchmark))
-    return CLScenario(streams)
+        streams.append(EagerCLStream(stream.name, experiences, result))
+    # A new CLScenario would lack what users and strategies read from it, such as `n_classes`.
+    CLScenario.__init__(result, streams)
+    return result

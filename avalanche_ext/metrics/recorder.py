@@ -45,7 +45,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         self._random_states: Any = None
 
     @property
-    def R(self) -> npt.NDArray[np.float64]:  # noqa: N802 - the name in all papers
+    def R(self) -> npt.NDArray[np.float64]:
         """Accuracies in [0, 1], (experiences trained on, experiences of the stream)."""
         rows = [row for trained, row in sorted(self._rows.items()) if trained != UNTRAINED]
         return np.array([[row[j] for j in sorted(row)] for row in rows])

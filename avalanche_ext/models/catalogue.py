@@ -1,4 +1,8 @@
-"""Models by the names they have in experiment files."""
+"""Models by the names they have in experiment files.
+
+With `multi_head` a model has one head per task, chosen by the task label, to which Avalanche's
+strategies add classes as they come; heads start as torch initialises them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from pydantic import PositiveInt
 from torch import nn
 
 from avalanche_ext.models.mlp import MLP
+
+_LEAST_PIXELS = 10
 
 
 def mlp(
@@ -24,7 +30,7 @@ def mlp(
     model = MLP(
         hidden_sizes, input_shape=input_shape, n_classes=n_classes, initialisation=initialisation
     )
-    return as_multitask(model, "classifier") if multi_head else model
+    return _with_heads(model, multi_head)
 
 
 def slim_resnet18(
@@ -35,22 +41,29 @@ def slim_resnet18(
     n_classes: int,
 ) -> nn.Module:
     """Reduced ResNet-18 of GEM (Lopez-Paz and Ranzato 2017), Avalanche's, for 3×32×32 images."""
-    _require_image(input_shape, "slim_resnet18")
-    return (MTSlimResNet18 if multi_head else SlimResNet18)(n_classes, nf=width)
+    if tuple(input_shape) != (3, 32, 32):
+        raise _misfit("slim_resnet18", "(3, 32, 32)", input_shape)
+    model: nn.Module = (MTSlimResNet18 if multi_head else SlimResNet18)(n_classes, nf=width)
+    return model
 
 
 def simple_cnn(
     multi_head: bool = False, *, input_shape: Sequence[int], n_classes: int
 ) -> nn.Module:
-    """Small convolutional network, Avalanche's SimpleCNN, for 3×32×32 images."""
-    _require_image(input_shape, "simple_cnn")
-    model = SimpleCNN(n_classes)
-    return as_multitask(model, "classifier") if multi_head else model
+    """Small convolutional network, Avalanche's SimpleCNN, for 3×H×W images of 10 pixels or more."""
+    if len(input_shape) != 3 or input_shape[0] != 3 or min(input_shape[1:]) < _LEAST_PIXELS:
+        wanted = f"(3, H, W) with H and W at least {_LEAST_PIXELS}"
+        raise _misfit("simple_cnn", wanted, input_shape)
+    return _with_heads(SimpleCNN(n_classes), multi_head)
 
 
-def _require_image(input_shape: Sequence[int], model: str) -> None:
-    if tuple(input_shape) != (3, 32, 32):
-        raise ValueError(
-            f"model {model} takes samples of shape (3, 32, 32), "
-            f"but the benchmark's have {tuple(input_shape)}: use mlp"
-        )
+def _with_heads(model: nn.Module, multi_head: bool) -> nn.Module:
+    heads: nn.Module = as_multitask(model, "classifier") if multi_head else model
+    return heads
+
+
+def _misfit(model: str, wanted: str, input_shape: Sequence[int]) -> ValueError:
+    return ValueError(
+        f"model {model} takes samples of shape {wanted}, "
+        f"but the benchmark's have {tuple(input_shape)}: use mlp"
+    )

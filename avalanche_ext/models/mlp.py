@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Literal
 
@@ -23,6 +24,9 @@ class MLP(nn.Module):
         n_classes: Number of outputs.
         initialisation: "xavier" draws weights uniformly after Glorot and Bengio (2010) and sets
             biases to 0, as GEM's and DRL's code; "torch" leaves torch's default, as GMED's.
+
+    Raises:
+        ValueError: If an argument is not as annotated; no hidden layer is allowed.
     """
 
     @validated
@@ -37,7 +41,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [prod(input_shape), *hidden_sizes]
         hidden: list[nn.Module] = []
-        for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+        for n_in, n_out in pairwise(sizes):
             hidden += [nn.Linear(n_in, n_out), nn.ReLU()]
         self.hidden = nn.Sequential(*hidden)
         self.classifier = nn.Linear(sizes[-1], n_classes)

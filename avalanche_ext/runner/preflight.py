@@ -11,7 +11,7 @@ from avalanche_ext.config import Cell
 
 
 class PreflightError(Exception):
-    """An experiment cannot be run here; the message says which key or argument stands in the way."""
+    """An experiment cannot be run here; the message names the key or argument in the way."""
 
 
 def check_output(out: Path) -> None:

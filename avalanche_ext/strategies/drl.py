@@ -21,6 +21,7 @@ class DRL(BER):
         lam: Weight λ of the loss.
         layers: Modules whose outputs are used, and "logits"; None is the paper's choice.
         normalisation: "batch" or "pairs".
+        seed: Seed of the ring buffer.
         plugins: Further plugins.
         base_kwargs: Arguments of `BER`, and of Avalanche's `SupervisedTemplate`.
 
@@ -35,8 +36,9 @@ class DRL(BER):
         lam: NonNegativeFloat = 5e-4,
         layers: list[str] | None = None,
         normalisation: Normalisation = "batch",
+        seed: int = 0,
         plugins: Sequence[SupervisedPlugin] | None = None,
         **base_kwargs: Any,
     ) -> None:
         drl = DRLPlugin(alpha, lam, layers=layers, normalisation=normalisation)
-        super().__init__(plugins=[*(plugins or ()), drl], **base_kwargs)
+        super().__init__(seed=seed, plugins=[*(plugins or ()), drl], **base_kwargs)

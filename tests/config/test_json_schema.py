@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,8 @@ from avalanche_ext.config import catalogue, experiment_json_schema
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    return json.loads(json.dumps(experiment_json_schema()))
+    plain: dict[str, Any] = json.loads(json.dumps(experiment_json_schema()))
+    return plain
 
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:
@@ -73,6 +75,15 @@ def test_a_strategy_of_ours_decides_what_args_may_hold(schema: dict[str, Any]) -
     }
     assert {*conditions} == {*catalogue.OURS["strategy"]}
     assert conditions["BER"]["properties"]["mem_size"]["exclusiveMinimum"] == 0
+
+
+def test_methods_are_sections_under_names_of_folders(schema: dict[str, Any]) -> None:
+    methods = schema["properties"]["methods"]
+    ((pattern, section),) = methods["patternProperties"].items()
+    assert re.fullmatch(pattern, "er-1.5")
+    assert not re.fullmatch(pattern, "../er")
+    assert {"$ref": "#/$defs/MethodSection"} in section["anyOf"]
+    assert methods["additionalProperties"] is False
 
 
 def test_a_method_need_not_repeat_the_batch_size(schema: dict[str, Any]) -> None:

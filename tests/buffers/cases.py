@@ -1,0 +1,35 @@
+"""Samples that carry their arrival number, and buffers of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, SlotBuffer, TaskBuffer
+
+BUFFERS: dict[str, Callable[[int], SlotBuffer]] = {
+    "reservoir": ReservoirBuffer,
+    "ring over classes": RingBuffer,
+    "ring over tasks": lambda size: RingBuffer(size, "task"),
+    "task": TaskBuffer,
+}
+
+
+def numbered(groups: Sequence[int], first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples (N, 1) that hold their arrival number, with `groups` as class and task labels."""
+    x = torch.arange(first, first + len(groups), dtype=torch.float32).unsqueeze(1)
+    labels = torch.tensor(groups, dtype=torch.int64)
+    return x, labels, labels
+
+
+def fill(buffer: SlotBuffer, groups: Sequence[int], batch_size: int = 3) -> None:
+    """Show the buffer samples of these groups, in batches."""
+    for start in range(0, len(groups), batch_size):
+        buffer.add(*numbered(groups[start : start + batch_size], start))
+
+
+def held(buffer: SlotBuffer) -> list[int]:
+    """Arrival numbers of what the buffer holds."""
+    return sorted(int(x) for x in buffer.buffer.x.flatten())

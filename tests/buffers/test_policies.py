@@ -1,0 +1,92 @@
+"""Which samples each policy holds."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
+from tests.buffers.cases import fill, held, numbered
+from tests.oracles import last_of_each_group, ring_by_lists
+
+GROUPS = st.lists(st.integers(0, 3), min_size=1, max_size=40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(GROUPS, st.integers(4, 12), st.integers(1, 7))
+def test_ring_holds_what_algorithm_1_holds(groups, max_size, batch_size):
+    buffer = RingBuffer(max_size)
+    fill(buffer, groups, batch_size)
+    assert held(buffer) == ring_by_lists(groups, max_size)
+
+
+def test_ring_counts_the_arriving_sample_before_one_leaves():
+    buffer = RingBuffer(4)
+    fill(buffer, [0, 0, 1, 1, 1])
+    assert held(buffer) == [0, 1, 3, 4]
+
+
+def test_ring_takes_the_first_arrived_of_tied_groups():
+    buffer = RingBuffer(4)
+    fill(buffer, [1, 0, 0, 1, 2])
+    assert held(buffer) == [1, 2, 3, 4]
+
+
+def test_ring_over_tasks_is_balanced_by_origin_not_by_class():
+    buffer = RingBuffer(4, "task")
+    x, _, _ = numbered([0] * 8)
+    y, t = torch.arange(8) % 2, torch.zeros(8, dtype=torch.int64)
+    buffer.add(x[:6], y[:6], t[:6], origin=0)
+    buffer.add(x[6:], y[6:], t[6:], origin=1)
+    assert {task: len(slots) for task, slots in buffer.groups("task").items()} == {0: 2, 1: 2}
+    assert held(buffer) == [4, 5, 6, 7]
+
+
+def test_ring_with_fewer_slots_than_groups_says_so():
+    buffer = RingBuffer(2)
+    fill(buffer, [0, 1])
+    with pytest.raises(ValueError, match=r"max_size 2 cannot hold one sample of each of 3 groups"):
+        buffer.add(*numbered([2]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(GROUPS, st.integers(1, 6), st.integers(1, 7))
+def test_task_buffer_holds_the_last_of_each_task(groups, size_per_task, batch_size):
+    buffer = TaskBuffer(size_per_task)
+    fill(buffer, groups, batch_size)
+    assert held(buffer) == last_of_each_group(groups, size_per_task)
+    assert buffer.max_size == size_per_task * len(set(groups))
+
+
+def test_reservoir_holds_everything_until_it_is_full():
+    buffer = ReservoirBuffer(10)
+    fill(buffer, [0] * 10, batch_size=4)
+    assert held(buffer) == [*range(10)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_reservoir_holds_every_sample_equally_likely(batch_size):
+    n_runs, n_seen, size = 2000, 30, 10
+    counts = np.zeros(n_seen)
+    for seed in range(n_runs):
+        buffer = ReservoirBuffer(size, seed)
+        fill(buffer, [0] * n_seen, batch_size)
+        counts[held(buffer)] += 1
+    expected = n_runs * size / n_seen
+    # Binomial standard deviation 21; 4.5 of them for 30 counts at once.
+    assert np.abs(counts - expected).max() < 95
+    assert counts.sum() == n_runs * size
+
+
+def test_reservoir_of_one_slot_and_a_batch_larger_than_it():
+    buffer = ReservoirBuffer(1)
+    buffer.add(*numbered([0] * 20))
+    assert len(buffer) == 1
+    assert buffer.n_seen == 20
+
+
+@pytest.mark.parametrize("make", [ReservoirBuffer, RingBuffer, TaskBuffer])
+def test_sizes_below_one_are_refused(make):
+    with pytest.raises(ValueError, match="must be at least 1, but is 0"):
+        make(0)

@@ -1,0 +1,187 @@
+"""What all buffers promise, whatever their policy."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
+from tests.buffers.cases import BUFFERS, fill, held, numbered
+
+GROUPS = [0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 1, 2, 0, 1]
+
+each_buffer = pytest.mark.parametrize("make", BUFFERS.values(), ids=BUFFERS)
+
+
+@each_buffer
+def test_add_returns_where_each_sample_is(make):
+    buffer = make(4)
+    fill(buffer, GROUPS)
+    slots = buffer.add(*numbered([1, 2], first=100))
+    for number, slot in zip((100.0, 101.0), slots, strict=True):
+        if slot >= 0:
+            assert buffer.fetch(np.array([slot]))[0].item() == number
+
+
+@each_buffer
+def test_labels_stay_with_their_samples(make):
+    buffer = make(5)
+    fill(buffer, GROUPS)
+    x, y, t = buffer.sample(100)
+    assert len(x) == len(buffer)
+    for number, label, task in zip(x.flatten(), y, t, strict=True):
+        assert GROUPS[int(number)] == label == task
+
+
+@each_buffer
+@pytest.mark.parametrize("by", ["class", "task"])
+def test_groups_list_every_slot_oldest_first_whenever_they_are_asked_for(make, by):
+    asked_early, asked_late = make(4), make(4)
+    asked_early.groups(by)
+    for buffer in (asked_early, asked_late):
+        fill(buffer, GROUPS)
+    for buffer in (asked_early, asked_late):
+        for group, slots in buffer.groups(by).items():
+            x, y, _ = buffer.fetch(np.array(slots))
+            assert set(y.tolist()) == {group}
+            assert x.flatten().tolist() == sorted(x.flatten().tolist())
+        assert sum(map(len, buffer.groups(by).values())) == len(buffer)
+    assert asked_early.groups(by) == asked_late.groups(by)
+
+
+@each_buffer
+def test_sample_is_without_replacement_and_from_the_own_generator(make):
+    buffer, twin = make(6), make(6)
+    for each in (buffer, twin):
+        fill(each, GROUPS)
+    before = torch.get_rng_state()
+    draws = [buffer.sample(3)[0].flatten().tolist() for _ in range(20)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(len(set(draw)) == 3 for draw in draws)
+    assert draws == [twin.sample(3)[0].flatten().tolist() for _ in range(20)]
+    assert len({tuple(sorted(draw)) for draw in draws}) > 1
+
+
+@each_buffer
+def test_drawing_from_an_empty_buffer_says_so(make):
+    with pytest.raises(ValueError, match="is empty"):
+        make(4).sample(1)
+
+
+@each_buffer
+def test_replace_changes_samples_and_nothing_else(make):
+    buffer = make(5)
+    fill(buffer, GROUPS)
+    slots = np.array([2, 0])
+    before, groups = buffer.fetch(np.arange(len(buffer))), dict(buffer.groups("class"))
+    edited = torch.tensor([[50.0], [60.0]], requires_grad=True)
+    buffer.replace(slots, edited * 1.0)
+    x, y, t = buffer.fetch(np.arange(len(buffer)))
+    assert x[2].item() == 50
+    assert x[0].item() == 60
+    assert torch.equal(x[[1, 3, 4]], before[0][[1, 3, 4]])
+    assert torch.equal(y, before[1])
+    assert torch.equal(t, before[2])
+    assert buffer.groups("class") == groups
+    assert not x.requires_grad
+
+
+@each_buffer
+def test_what_was_drawn_is_not_changed_by_later_writes(make):
+    buffer = make(3)
+    fill(buffer, [0, 1, 2])
+    x, _, _ = buffer.fetch(np.arange(3))
+    dataset = buffer.buffer
+    copy, seen = x.clone(), dataset.x.clone()
+    buffer.replace(np.arange(3), torch.full((3, 1), 99.0))
+    assert torch.equal(x, copy)
+    assert torch.equal(dataset.x, seen)
+    assert held(buffer) == [99, 99, 99]
+
+
+@each_buffer
+def test_state_dict_makes_a_twin(make, tmp_path):
+    buffer, twin = make(5), make(2)
+    fill(buffer, GROUPS)
+    buffer.groups("class")
+    buffer.sample(2)
+    torch.save(buffer.state_dict(), tmp_path / "buffer.pt")
+    twin.load_state_dict(torch.load(tmp_path / "buffer.pt", weights_only=True))
+    if isinstance(buffer, TaskBuffer):
+        twin.size_per_task = buffer.size_per_task
+    for each in (buffer, twin):
+        fill(each, GROUPS[::-1])
+    assert torch.equal(buffer.buffer.x, twin.buffer.x)
+    assert buffer.groups("class") == twin.groups("class")
+    assert torch.equal(buffer.sample(3)[0], twin.sample(3)[0])
+
+
+def test_state_dict_of_an_empty_buffer():
+    twin = ReservoirBuffer(3, seed=1)
+    twin.load_state_dict(ReservoirBuffer(5, seed=0).state_dict())
+    assert len(twin) == 0
+    assert twin.max_size == 5
+
+
+@each_buffer
+def test_pickled_size_is_that_of_what_is_held(make):
+    image = torch.zeros(3, 28 * 28)
+    labels = torch.tensor([0, 1, 2])
+    buffer = make(200)
+    buffer.add(image, labels, labels)
+    sample_size = 28 * 28 * 4
+    assert len(pickle.dumps(buffer)) < 3 * sample_size + 20_000
+    again = pickle.loads(pickle.dumps(buffer))
+    again.add(image, labels, labels)
+    assert len(again) == 6
+
+
+@each_buffer
+def test_growing_keeps_everything(make):
+    buffer = make(6)
+    fill(buffer, GROUPS)
+    before = held(buffer)
+    buffer.resize(None, buffer.max_size + 6)
+    assert held(buffer) == before
+    fill(buffer, [0, 1, 2])
+    assert len(buffer) == len(before) + 3
+
+
+@each_buffer
+def test_shrinking_keeps_labels_and_indexes_true(make):
+    buffer = make(6)
+    fill(buffer, GROUPS)
+    buffer.groups("class")
+    buffer.resize(None, 3)
+    assert len(buffer) == buffer.max_size == 3
+    for group, slots in buffer.groups("class").items():
+        assert all(GROUPS[int(x)] == group for x in buffer.fetch(np.array(slots))[0].flatten())
+    fill(buffer, [0, 1, 2, 0])
+    assert len(buffer) == 3
+
+
+def test_a_shrinking_ring_stays_balanced_and_recent():
+    buffer = RingBuffer(6)
+    fill(buffer, [0, 0, 0, 1, 1, 1])
+    buffer.resize(None, 4)
+    assert held(buffer) == [1, 2, 4, 5]
+
+
+def test_a_shrinking_reservoir_keeps_a_random_part():
+    kept = set()
+    for seed in range(30):
+        buffer = ReservoirBuffer(6, seed)
+        fill(buffer, [0] * 6)
+        buffer.resize(None, 3)
+        kept.add(tuple(held(buffer)))
+    assert len(kept) > 5
+
+
+@each_buffer
+def test_the_setter_takes_what_it_is_given(make):
+    source, target = make(6), make(6)
+    fill(source, GROUPS)
+    fill(target, [2, 2])
+    target.buffer = source.buffer
+    assert held(target) == held(source)

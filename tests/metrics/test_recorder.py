@@ -1,0 +1,122 @@
+"""The transfer matrix, filled by real strategies."""
+
+import numpy as np
+import pytest
+import torch
+from avalanche.benchmarks import split_online_stream
+from avalanche.evaluation.metrics import accuracy_metrics
+from avalanche.training import Naive
+from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
+
+from avalanche_ext.metrics import NoEvaluation, TransferMatrix, summary
+from tests.strategies.cases import digits, make_naive, small_model, weights
+
+
+def accuracies_by_hand(model, benchmark) -> list[float]:
+    model.eval()
+    rows = [e.dataset for e in benchmark.test_stream]
+    result = [(model(d.x).argmax(1) == d.y).double().mean().item() for d in rows]
+    model.train()
+    return result
+
+
+def test_rows_are_accuracies_after_each_experience_and_before_the_first():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    untrained = accuracies_by_hand(strategy.model, benchmark)
+    strategy.eval(benchmark.test_stream)
+    rows = []
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+        rows.append(accuracies_by_hand(strategy.model, benchmark))
+    np.testing.assert_allclose(matrix.untrained, untrained, atol=1e-6)
+    np.testing.assert_allclose(matrix.R, rows, atol=1e-6)
+    assert matrix.summary() == summary(matrix.R, matrix.untrained)
+
+
+def test_equals_avalanches_own_accuracy():
+    matrix, benchmark, model = TransferMatrix(), digits(), small_model()
+    evaluator = EvaluationPlugin(accuracy_metrics(experience=True))
+    strategy = Naive(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.05),
+        train_mb_size=10,
+        plugins=[matrix],
+        evaluator=evaluator,
+    )
+    strategy.train(benchmark.train_stream[0])
+    theirs = strategy.eval(benchmark.test_stream)
+    names = [f"Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp00{j}" for j in range(5)]
+    np.testing.assert_allclose(matrix.R[0], [theirs[name] for name in names], atol=1e-6)
+
+
+def test_online_streams_fill_one_row_per_original_experience():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    stream = split_online_stream(benchmark.train_stream, experience_size=20, shuffle=False)
+    last_rows = {}
+    for experience in stream:
+        strategy.train(experience, eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+        origin = experience.origin_experience.current_experience
+        last_rows[origin] = accuracies_by_hand(strategy.model, benchmark)
+    assert matrix.R.shape == (5, 5)
+    np.testing.assert_allclose(matrix.R, [last_rows[i] for i in range(5)], atol=1e-6)
+
+
+def test_without_an_evaluation_before_training_forward_transfer_is_undefined():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+    assert matrix.untrained is None
+    assert matrix.summary()["FWT"] is None
+    assert matrix.summary()["ACC"] == pytest.approx(matrix.R[-1].mean())
+
+
+def test_evaluations_of_other_streams_are_ignored():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    strategy.train(benchmark.train_stream[0], eval_streams=[])
+    strategy.eval(benchmark.test_stream)
+    before = matrix.R.copy()
+    strategy.eval(benchmark.train_stream)
+    assert np.array_equal(matrix.R, before)
+
+
+def test_periodic_evaluation_while_training_leaves_the_last_one():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix, eval_every=1, train_epochs=2)
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[benchmark.test_stream])
+    assert matrix.R.shape == (5, 5)
+    np.testing.assert_allclose(
+        matrix.R[-1], accuracies_by_hand(strategy.model, benchmark), atol=1e-6
+    )
+
+
+def test_evaluating_does_not_change_what_is_trained():
+    """With Avalanche's own loaders, replay and dropout, which draw from the global generators."""
+    benchmark = digits()
+
+    def final(evaluate: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.Dropout(), torch.nn.Linear(32, 10)
+        )
+        strategy = Naive(
+            model=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.05),
+            train_mb_size=10,
+            plugins=[TransferMatrix(), ReplayPlugin(mem_size=50)],
+            evaluator=NoEvaluation(),
+        )
+        for experience in benchmark.train_stream:
+            strategy.train(experience, eval_streams=[])
+            if evaluate:
+                strategy.eval(benchmark.test_stream)
+        return weights(strategy)
+
+    assert torch.equal(final(evaluate=False), final(evaluate=True))

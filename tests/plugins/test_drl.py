@@ -1,0 +1,119 @@
+"""Representations gathered by hooks, and the loss on them."""
+
+import pytest
+import torch
+from avalanche.models import SimpleMLP, SlimResNet18
+from torch import nn
+
+from avalanche_ext.functional import discriminative_representation_loss
+from avalanche_ext.plugins import BalancedReplayPlugin, DRLPlugin
+from tests.strategies.cases import Spy, digits, make_naive, train, weights
+
+
+def test_adds_lam_times_the_loss_over_hidden_layers_and_logits():
+    plugin = DRLPlugin(alpha=0.5, lam=0.3)
+
+    class Check(Spy):
+        def after_backward(self, strategy, **kwargs):
+            model, x, y = strategy.model, strategy.mb_x, strategy.mb_y
+            first = torch.relu(model.hidden[0](x.flatten(1)))
+            second = torch.relu(model.hidden[2](first))
+            h = torch.cat([first, second, model.classifier(second)], 1)
+            expected = nn.functional.cross_entropy(strategy.mb_output, y)
+            expected = expected + 0.3 * discriminative_representation_loss(h, y, 0.5)
+            torch.testing.assert_close(strategy.loss, expected.reshape(1))
+            self.checked += 1
+
+    check = Check()
+    train(make_naive(plugin, check, batch_size=10), digits())
+    assert check.checked > 100
+
+
+def gathered_widths(model: nn.Module, x: torch.Tensor, layers=None) -> list[int]:
+    """Widths of what is gathered in one iteration, logits last."""
+    widths: list[int] = []
+
+    class Recorder(DRLPlugin):
+        def representation_loss(self, representations, labels):
+            widths.extend(h.shape[1] for h in representations)
+            assert all(h.requires_grad for h in representations)
+            return super().representation_loss(representations, labels)
+
+    strategy = make_naive(Recorder(layers=layers), model=model)
+    strategy.experience = digits().train_stream[0]
+    strategy.mbatch = [x, torch.arange(len(x)) % 2, torch.zeros(len(x), dtype=torch.int64)]
+    plugin = strategy.plugins[-4]
+    plugin.before_training_exp(strategy)
+    plugin.before_forward(strategy)
+    strategy.mb_output = strategy.forward()
+    plugin.after_forward(strategy)
+    strategy.loss = torch.zeros(1)
+    plugin.before_backward(strategy)
+    return widths
+
+
+def test_default_layers_of_avalanches_mlp_with_in_place_relu():
+    model = SimpleMLP(num_classes=10, input_size=64, hidden_size=32, hidden_layers=2, drop_rate=0)
+    assert gathered_widths(model, torch.rand(4, 1, 8, 8)) == [32, 32, 10]
+
+
+def test_default_layers_of_a_resnet_are_pooled_features_and_logits():
+    assert gathered_widths(SlimResNet18(10, nf=4), torch.rand(2, 3, 32, 32)) == [32, 10]
+
+
+def test_layers_by_name():
+    widths = gathered_widths(SlimResNet18(10, nf=4), torch.rand(2, 3, 32, 32), ["layer1", "logits"])
+    assert widths == [4 * 32 * 32, 10]
+
+
+def test_an_unknown_layer_is_named_before_training():
+    strategy = make_naive(DRLPlugin(layers=["hidden.7"]))
+    with pytest.raises(ValueError, match=r"no module 'hidden.7'.*hidden\.0"):
+        train(strategy, digits())
+
+
+def test_hooks_live_only_during_the_forward_pass():
+    class Check(Spy):
+        def before_backward(self, strategy, **kwargs):
+            for module in strategy.model.modules():
+                assert not module._forward_hooks
+                assert not module._forward_pre_hooks
+            self.checked += 1
+
+    check = Check()
+    train(make_naive(DRLPlugin(), check), digits())
+    assert check.checked > 50
+
+
+def test_evaluation_gathers_nothing():
+    class Never(DRLPlugin):
+        def representation_loss(self, representations, labels):
+            raise AssertionError("not in evaluation")
+
+    make_naive(Never()).eval(digits().test_stream)
+
+
+def test_zero_strength_changes_nothing():
+    def final(*more) -> torch.Tensor:
+        strategy = make_naive(BalancedReplayPlugin(mem_size=50, seed=1), *more, batch_size=5)
+        train(strategy, digits())
+        return weights(strategy)
+
+    assert torch.equal(final(), final(DRLPlugin(lam=0.0)))
+    assert not torch.equal(final(), final(DRLPlugin(lam=1e-3)))
+
+
+def test_a_batch_of_one_class_or_one_sample_trains():
+    for batch_size in (1, 3):
+        strategy = make_naive(DRLPlugin(lam=0.1), batch_size=batch_size)
+        train(strategy, digits(train_size=7))
+        assert torch.isfinite(weights(strategy)).all()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"alpha": -1.0}, {"lam": -1e-3}, {"normalisation": "mean"}, {"layers": "hidden.0"}],
+)
+def test_wrong_arguments_are_named(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        DRLPlugin(**arguments)

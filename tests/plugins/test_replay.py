@@ -1,0 +1,221 @@
+"""The replay plugins inside real strategies, on a real benchmark."""
+
+import pytest
+import torch
+from avalanche.benchmarks import split_online_stream
+from avalanche.training import Naive
+from avalanche.training.plugins import ReplayPlugin
+from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
+from torch import nn
+
+from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
+from avalanche_ext.plugins import BalancedReplayPlugin, OnlineReplayPlugin
+from tests.strategies.cases import Spy, digits, make_naive, train, weights
+
+
+def mbatches(strategy) -> list[list[torch.Tensor]]:
+    return next(p for p in strategy.plugins if isinstance(p, Spy)).mbatches
+
+
+def test_er_trains_on_the_stream_then_on_what_was_drawn():
+    plugin = OnlineReplayPlugin(mem_size=30, batch_size=7)
+    strategy = make_naive(plugin, Spy(), batch_size=5)
+    train(strategy, digits())
+    sizes = [len(y) for _, y, _ in mbatches(strategy)]
+    assert sizes[0] == 5, "the buffer is empty before the first step"
+    assert sizes[1] == 5 + 5, "only what the first step has stored can be drawn"
+    assert set(sizes[2:-1]) <= {12, 5 + 7, 2 + 7, 1 + 7, 3 + 7, 4 + 7}
+    assert len(plugin.buffer) == 30
+
+
+def test_er_stores_the_streams_rows_only():
+    plugin = OnlineReplayPlugin(mem_size=2000)
+    benchmark = digits()
+    train(make_naive(plugin), benchmark)
+    assert plugin.buffer.n_seen == sum(len(e.dataset) for e in benchmark.train_stream)
+
+
+def test_er_says_which_rows_are_replayed():
+    plugin = OnlineReplayPlugin(mem_size=40, batch_size=6)
+
+    class Check(Spy):
+        def before_forward(self, strategy, **kwargs):
+            rows = strategy.mb_x[plugin.n_stream :]
+            if len(plugin.slots):
+                assert torch.equal(rows, plugin.buffer.fetch(plugin.slots)[0])
+                self.checked += 1
+
+    check = Check()
+    train(make_naive(plugin, check, batch_size=5), digits())
+    assert check.checked > 100
+
+
+@pytest.mark.parametrize("batch_size", [4, 10])
+def test_sum_of_the_two_means(batch_size):
+    plugin = OnlineReplayPlugin(mem_size=40, batch_size=10, loss="sum")
+
+    class Check(Spy):
+        def after_backward(self, strategy, **kwargs):
+            n, mean = plugin.n_stream, nn.functional.cross_entropy
+            expected = mean(strategy.mb_output[:n], strategy.mb_y[:n])
+            if len(plugin.slots):
+                expected = expected + mean(strategy.mb_output[n:], strategy.mb_y[n:])
+            torch.testing.assert_close(strategy.loss, expected.reshape(1))
+            self.checked += 1
+
+    check = Check()
+    train(make_naive(plugin, check, batch_size=batch_size), digits())
+    assert check.checked > 100
+
+
+def test_ber_trains_on_the_buffer_alone_balanced_over_classes():
+    plugin = BalancedReplayPlugin(mem_size=50, batch_size=20)
+    strategy = make_naive(plugin, Spy(), batch_size=1)
+    benchmark = digits(train_size=60)
+    train(strategy, benchmark)
+    last_task = mbatches(strategy)[-40:]
+    assert all(torch.bincount(y, minlength=10).tolist() == [2] * 10 for _, y, _ in last_task)
+    assert plugin.buffer.n_seen == 5 * 60
+    assert {c: len(s) for c, s in plugin.buffer.groups("class").items()} == dict.fromkeys(
+        range(10), 5
+    )
+
+
+def test_ber_balances_over_tasks_where_tasks_share_their_classes():
+    plugin = BalancedReplayPlugin(mem_size=40, batch_size=8, balance="task")
+    benchmark = digits("permuted", n_experiences=4, train_size=40)
+    strategy = make_naive(plugin, Spy(), batch_size=1)
+    train(strategy, benchmark)
+    assert {t: len(s) for t, s in plugin.buffer.groups("task").items()} == dict.fromkeys(
+        range(4), 10
+    )
+    owner = {slot: task for task, slots in plugin.buffer.groups("task").items() for slot in slots}
+    assert sorted(owner[s] for s in plugin.slots.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_the_first_task_is_drawn_uniformly_or_balanced():
+    def classes_drawn(first_task: str) -> set[int]:
+        plugin = BalancedReplayPlugin(mem_size=100, batch_size=10, first_task=first_task)
+        strategy = make_naive(plugin, Spy(), batch_size=1)
+        strategy.train(digits(train_size=80).train_stream[0], eval_streams=[])
+        return {int((y == 0).sum()) for _, y, _ in mbatches(strategy)[40:]}
+
+    assert classes_drawn("balanced") == {5}
+    assert len(classes_drawn("uniform")) > 3
+
+
+def test_drl_papers_er_draws_half_from_the_current_task():
+    plugin = OnlineReplayPlugin(60, 20, buffer="ring", draw="half", stream="stored")
+    strategy = make_naive(plugin, Spy(), batch_size=1)
+    train(strategy, digits(train_size=50))
+    for _, y, _ in mbatches(strategy)[-50:]:
+        assert (y >= 8).sum() == 10
+
+
+@pytest.mark.parametrize(
+    "policy", [lambda: ReservoirSamplingBuffer(50), lambda: ClassBalancedBuffer(50)]
+)
+@pytest.mark.parametrize("make", [OnlineReplayPlugin, BalancedReplayPlugin])
+def test_avalanches_buffers_inside_our_plugins(make, policy):
+    theirs = policy()
+    plugin = make(buffer=theirs)
+    strategy = make_naive(plugin, Spy(), batch_size=10)
+    benchmark = digits()
+    strategy.train(benchmark.train_stream[0], eval_streams=[])
+    assert all(len(y) <= 10 for _, y, _ in mbatches(strategy)), "empty in the first experience"
+    assert len(plugin.buffer) == len(theirs.buffer) == 50
+    mbatches(strategy).clear()
+    strategy.train(benchmark.train_stream[1], eval_streams=[])
+    assert all(set(y.tolist()) & {0, 1} for _, y, _ in mbatches(strategy))
+    assert set(plugin.buffer.buffer.targets) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("make", [ReservoirBuffer, RingBuffer, TaskBuffer])
+def test_our_buffers_inside_avalanches_replay(make):
+    buffer = make(50)
+    replay = ReplayPlugin(mem_size=50, storage_policy=buffer)
+    strategy = make_naive(replay, Spy(), batch_size=10)
+    train(strategy, digits())
+    assert set(buffer.buffer.targets.uniques) == set(range(10))
+    # The last experience holds 8 and 9, and whatever else was trained on came from the buffer.
+    assert {int(c) for _, y, _ in mbatches(strategy)[-10:] for c in y} > {8, 9}
+
+
+def test_replay_forgets_less_than_finetuning():
+    benchmark = digits()
+
+    def accuracy_on_first(*plugins) -> float:
+        strategy = make_naive(*plugins, batch_size=5)
+        train(strategy, benchmark)
+        dataset = benchmark.test_stream[0].dataset
+        return (strategy.model(dataset.x).argmax(1) == dataset.y).float().mean().item()
+
+    assert accuracy_on_first() < 0.2
+    assert accuracy_on_first(BalancedReplayPlugin(mem_size=100)) > 0.7
+
+
+def test_online_streams_and_plain_ones_fill_the_buffer_alike():
+    benchmark = digits()
+    plain, online = (OnlineReplayPlugin(60, 10, seed=3) for _ in range(2))
+    strategy = make_naive(plain, batch_size=10)
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[], shuffle=False)
+    mini = split_online_stream(benchmark.train_stream, experience_size=10, shuffle=False)
+    strategy = make_naive(online, batch_size=10)
+    for experience in mini:
+        strategy.train(experience, eval_streams=[], shuffle=False)
+    assert torch.equal(plain.buffer.buffer.x, online.buffer.buffer.x)
+    assert plain.buffer.groups("task") == online.buffer.groups("task")
+
+
+def test_two_memories_in_one_strategy_are_refused():
+    strategy = make_naive(OnlineReplayPlugin(), BalancedReplayPlugin())
+    with pytest.raises(ValueError, match="OnlineReplayPlugin and BalancedReplayPlugin cannot be"):
+        train(strategy, digits())
+    with pytest.raises(ValueError, match="BalancedReplayPlugin and ReplayPlugin cannot be"):
+        train(make_naive(BalancedReplayPlugin(), ReplayPlugin()), digits())
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "named"),
+    [
+        (OnlineReplayPlugin, {"mem_size": 0}, "mem_size"),
+        (OnlineReplayPlugin, {"batch_size": 0}, "batch_size"),
+        (OnlineReplayPlugin, {"buffer": "reservior"}, "buffer"),
+        (OnlineReplayPlugin, {"draw": "all"}, "draw"),
+        (BalancedReplayPlugin, {"mem_size": 2.5}, "mem_size"),
+        (BalancedReplayPlugin, {"balance": "domain"}, "balance"),
+        (BalancedReplayPlugin, {"positive_pairs": 1}, "positive_pairs"),
+    ],
+)
+def test_wrong_arguments_are_named(make, arguments, named):
+    with pytest.raises(ValueError, match=named):
+        make(**arguments)
+
+
+def test_mem_size_below_the_number_of_classes_is_refused():
+    strategy = make_naive(BalancedReplayPlugin(mem_size=3), batch_size=1)
+    with pytest.raises(ValueError, match="max_size 3 cannot hold one sample of each of 4 groups"):
+        train(strategy, digits())
+
+
+def test_plugins_draw_no_global_random_numbers():
+    benchmark = digits()
+    strategy = make_naive(OnlineReplayPlugin(), batch_size=10)
+    before = torch.get_rng_state()
+    train(strategy, benchmark)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_same_seed_same_weights_other_seed_other_weights():
+    def final(seed: int) -> torch.Tensor:
+        strategy = make_naive(BalancedReplayPlugin(mem_size=50, seed=seed), batch_size=5)
+        train(strategy, digits())
+        return weights(strategy)
+
+    assert torch.equal(final(0), final(0))
+    assert not torch.equal(final(0), final(1))
+
+
+def test_naive_is_really_avalanches():
+    assert type(make_naive()) is Naive

@@ -1,0 +1,174 @@
+"""Whole grids in real worker processes."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from avalanche_ext.runner import PreflightError, run_experiment
+from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.runner.store import is_done
+from tests.runner.cases import DIVERGING, SMALL, cell, experiment
+
+
+def results(out: Path) -> dict[str, dict]:
+    paths = sorted(out.glob("small/*/seed-*/result.json"))
+    return {str(p.parent.relative_to(out / "small")): json.loads(p.read_text()) for p in paths}
+
+
+def counts(outcome) -> tuple[int, int, int]:
+    return outcome.n_completed, outcome.n_failed, outcome.n_done_before
+
+
+def test_a_grid_is_run_once_and_goes_on_where_it_has_grown(tmp_path):
+    assert counts(run_experiment(experiment(tmp_path), tmp_path / "out", jobs=2)) == (4, 0, 0)
+    first = results(tmp_path / "out")
+    assert set(first) == {"naive/seed-0", "naive/seed-1", "ber/seed-0", "ber/seed-1"}
+    for result in first.values():
+        assert np.shape(result["R"]) == (2, 2)
+        assert len(result["untrained"]) == 2
+        assert 0 <= result["metrics"]["ACC"] <= 1
+        assert result["seconds"]["total"] >= result["seconds"]["training"] > 0
+        assert {"avalanche-ext", "avalanche-lib", "torch", "numpy", "python"} == set(
+            result["versions"]
+        )
+    assert counts(run_experiment(experiment(tmp_path), tmp_path / "out", jobs=2)) == (0, 0, 4)
+    assert results(tmp_path / "out") == first
+
+    grown = experiment(tmp_path, seeds=3)
+    assert counts(run_experiment(grown, tmp_path / "out", jobs=1)) == (2, 0, 4)
+    changed = {**SMALL["methods"], "naive": {"optimizer": {"lr": 0.01}}}
+    other = experiment(tmp_path, seeds=3, methods=changed)
+    assert counts(run_experiment(other, tmp_path / "out", jobs=1)) == (3, 0, 3)
+    summary = yaml.safe_load((tmp_path / "out" / "small" / "experiment.yaml").read_text())
+    assert summary["methods"] == ["naive", "ber"]
+    assert summary["seeds"] == [0, 1, 2]
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
+    for jobs in (1, 2):
+        run_experiment(experiment(tmp_path), tmp_path / str(jobs), jobs=jobs)
+    one, two = (results(tmp_path / str(jobs)) for jobs in (1, 2))
+    assert {k: (r["R"], r["untrained"]) for k, r in one.items()} == {
+        k: (r["R"], r["untrained"]) for k, r in two.items()
+    }
+
+
+def test_a_failing_cell_does_not_stop_the_others(tmp_path):
+    methods = {"diverging": DIVERGING, **SMALL["methods"]}
+    failing = experiment(tmp_path, methods=methods)
+    assert counts(run_experiment(failing, tmp_path / "out", jobs=2)) == (4, 2, 0)
+    failure = json.loads((tmp_path / "out/small/diverging/seed-0/failure.json").read_text())
+    assert "DivergedError: the loss became" in failure["error"]
+    assert "at iteration" in failure["error"]
+    assert "Traceback" in failure["traceback"]
+    assert set(results(tmp_path / "out")) == {
+        f"{method}/seed-{seed}" for method in SMALL["methods"] for seed in (0, 1)
+    }
+    assert counts(run_experiment(failing, tmp_path / "out", jobs=1)) == (0, 2, 4), "tried again"
+
+
+def test_a_cell_leaves_its_configuration_and_its_events(tmp_path):
+    one = cell(tmp_path, "ber", seed=7)
+    assert run_cell(one, tmp_path / "out", None) == "completed"
+    folder = one.directory(tmp_path / "out")
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == one.resolved()
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [e["event"] for e in events] == ["start", *["experience"] * 3, "finish"]
+    result = json.loads((folder / "result.json").read_text())
+    assert events[-2]["accuracies"] == result["R"][-1]
+    assert events[1]["accuracies"] == result["untrained"]
+
+
+def test_a_result_of_another_configuration_or_a_broken_one_is_not_done(tmp_path):
+    one, out = cell(tmp_path), tmp_path / "out"
+    assert not is_done(one, out)
+    run_cell(one, out, None)
+    assert is_done(one, out)
+    assert not is_done(cell(tmp_path, optimizer={"name": "SGD", "lr": 0.01}), out)
+    (one.directory(out) / "result.json").write_text('{"hash": ')
+    assert not is_done(one, out)
+
+
+def test_success_removes_an_earlier_failure(tmp_path):
+    one, out = cell(tmp_path), tmp_path / "out"
+    run_cell(cell(tmp_path, optimizer={"name": "SGD", "lr": 1e30}), out, None)
+    assert (one.directory(out) / "failure.json").exists()
+    run_cell(one, out, None)
+    assert not (one.directory(out) / "failure.json").exists()
+
+
+def test_logging_to_wandb_does_not_change_the_numbers(tmp_path):
+    offline = {"mode": "offline"}
+    for mode in ("disabled", "offline"):
+        run_cell(cell(tmp_path, wandb={"mode": mode}), tmp_path / mode, None)
+    one, other = (
+        results(tmp_path / mode)["naive/seed-0"] for mode in ("disabled", offline["mode"])
+    )
+    assert one["R"] == other["R"]
+    assert one["hash"] == other["hash"]
+    assert list((tmp_path / "offline").glob("small/naive/seed-0/wandb/offline-run-*/*.wandb"))
+
+
+def test_a_killed_grid_keeps_what_is_done_and_goes_on(tmp_path):
+    long = {"benchmark": {**SMALL["benchmark"], "train_size": None}, "seeds": 4}
+    long["training"] = {"batch_size": 1, "epochs": 8}
+    experiment(tmp_path, **long)
+    code = (
+        "from pathlib import Path\n"
+        "from avalanche_ext.config import load_experiment\n"
+        "from avalanche_ext.runner import run_experiment\n"
+        "if __name__ == '__main__':\n"
+        f"    run_experiment(load_experiment(Path({str(tmp_path / 'small.yaml')!r})),"
+        f" Path({str(tmp_path / 'out')!r}), jobs=1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not results(tmp_path / "out") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = results(tmp_path / "out")
+    assert 0 < len(before) < 8
+    outcome = run_experiment(experiment(tmp_path, **long), tmp_path / "out", jobs=2)
+    assert outcome.n_failed == 0
+    assert outcome.n_done_before >= len(before)
+    after = results(tmp_path / "out")
+    assert len(after) == 8
+    assert all(after[name] == result for name, result in before.items())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"benchmark": {"name": "split_digits", "train_size": 10_000}},
+            r"methods\.naive: train_size=10000, but experience 0 has \d+ samples",
+        ),
+        (
+            {"benchmark": {"name": "image_folder", "folder": "/nowhere"}},
+            r"no folder /nowhere/train; expected train/<class>/<image>",
+        ),
+        (
+            {"model": {"name": "slim_resnet18"}},
+            r"model slim_resnet18 takes samples of shape \(3, 32, 32\).*\(1, 8, 8\)",
+        ),
+        ({"training": {"batch_size": 5, "device": "cuda:63"}}, r"training\.device: 'cuda:63'"),
+    ],
+    ids=["too few samples", "no data", "wrong model", "no GPU"],
+)
+def test_what_cannot_run_is_refused_before_training(tmp_path, changed, message):
+    with pytest.raises(PreflightError, match=message):
+        run_experiment(experiment(tmp_path, **changed), tmp_path / "out", jobs=1)
+    assert not results(tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PreflightError, match=rf"--out {tmp_path}/file: cannot write there"):
+        run_experiment(experiment(tmp_path), tmp_path / "file", jobs=1)

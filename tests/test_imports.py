@@ -1,0 +1,91 @@
+"""Imports run one way, and what needs no torch does not import it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import avalanche_ext
+
+PACKAGE = Path(avalanche_ext.__file__).parent
+
+# What each room may import of ours; a room is a folder or, where it is named, a module.
+ALLOWED = {
+    "functional": set(),
+    "validation": set(),
+    "metrics.matrix": set(),
+    "metrics.heatmap": set(),
+    "metrics.silence": set(),
+    "config": set(),
+    "data": set(),
+    "buffers": {"functional", "data"},
+    "plugins": {"functional", "buffers", "data", "validation"},
+    "strategies": {"plugins", "buffers", "functional"},
+    "benchmarks": {"data"},
+    "models": {"validation"},
+    "metrics.recorder": {"metrics.matrix", "data"},
+    "metrics": {"metrics.matrix", "metrics.recorder", "metrics.silence"},
+    "tracking": {"metrics.matrix", "metrics.heatmap"},
+    "report": {"metrics.matrix", "metrics.heatmap"},
+    "runner": {
+        "benchmarks", "buffers", "config", "data", "functional", "metrics", "metrics.matrix",
+        "metrics.recorder", "metrics.silence", "models", "plugins", "strategies", "tracking",
+    },
+    "cli": {"config", "report", "runner"},
+    "__main__": {"cli"},
+    "": set(),
+}  # fmt: skip
+
+
+def room(module: str) -> str:
+    """The longest entry of ALLOWED that the module (without the package's name) lies in."""
+    parts = module.split(".")
+    for n in range(len(parts), 0, -1):
+        if ".".join(parts[:n]) in ALLOWED:
+            return ".".join(parts[:n])
+    return ""
+
+
+def imports_of(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are absolute"
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    ours = {m.removeprefix("avalanche_ext").lstrip(".") for m in modules if is_ours(m)}
+    return {m for m in ours if m and is_module(m)}
+
+
+def is_ours(module: str) -> bool:
+    return module == "avalanche_ext" or module.startswith("avalanche_ext.")
+
+
+def is_module(module: str) -> bool:
+    path = PACKAGE.joinpath(*module.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_run_one_way(path):
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    module = "" if module == "__init__" else module
+    here = room(module)
+    wrong = {m for m in imports_of(path) if room(m) != here and room(m) not in ALLOWED[here]}
+    assert not wrong, f"{here} must not import {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize(
+    "module", ["avalanche_ext", "avalanche_ext.config", "avalanche_ext.report"]
+)
+def test_what_answers_quickly_imports_neither_torch_nor_avalanche(module):
+    code = f"import sys, {module}; print({{'torch', 'avalanche', 'wandb'}} & set(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "set()"
