@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -148,8 +147,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
 @pytest.mark.parametrize(
     "words", [["--help"], ["check", str(QUICKSTART)], ["list"], ["schema"]], ids=lambda w: w[0]
 )
-def test_what_needs_no_data_needs_no_torch_and_less_than_a_second(words: list[str]) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_what_needs_no_data_needs_neither_torch_nor_avalanche(words: list[str]) -> None:
     code = (
         "import sys\n"
         "from avalanche_ext.cli import main\n"
@@ -161,11 +159,8 @@ def test_what_needs_no_data_needs_no_torch_and_less_than_a_second(words: list[st
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout
     assert done.stderr == "[]\n"
-    # Processor time, as other processes may hold this one up.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 class FakePreflightError(Exception):

@@ -164,15 +164,15 @@ def _download(make: Callable[..., Any], name: str, root: Path, train: bool) -> A
     try:
         return make(str(root), train=train, download=True)
     except Exception as error:
-        looked_for = _first_file(make, name, root)
+        looked_for = _first_file(make, name)
         raise DataNotFoundError(
-            f"{name} not found: looked for {looked_for} in {root} and could not download it "
-            f"({error}); pass --data-root or set {DATA_ROOT_VARIABLE} to the folder that holds it"
+            f"{name} not found: looked for {looked_for} in {root}, and it could not be downloaded; "
+            f"pass --data-root or set {DATA_ROOT_VARIABLE} to the folder that holds it"
         ) from error
 
 
-def _first_file(dataset: Any, name: str, root: Path) -> Path:
-    """Return the first file that torchvision's `dataset` looks for under `root`."""
+def _first_file(dataset: Any, name: str) -> Path:
+    """Return the first file that torchvision's `dataset` looks for, relative to the root."""
     if hasattr(dataset, "base_folder"):
         return Path(dataset.base_folder, dataset.train_list[0][0])
     return Path(name, "raw", "train-images-idx3-ubyte")

@@ -62,16 +62,13 @@ class MemoryPlugin(MethodPlugin):
         if not len(self.buffer):
             return
         self.slots = self._draw(y, self._origin)
-        drawn = self.buffer.fetch(self.slots)
-        n_columns = len(strategy.mbatch)
+        drawn = [column.to(y.device) for column in self.buffer.fetch(self.slots)]
         if self.stream == "stored":
             self.n_stream = 0
-            strategy.mbatch = drawn[:n_columns]
         else:
-            strategy.mbatch = [
-                torch.cat([old, new.to(old.device)])
-                for old, new in zip(arrived, drawn[:n_columns], strict=False)
-            ]
+            drawn = [torch.cat(pair) for pair in zip(arrived, drawn, strict=True)]
+        # A benchmark without task labels has mini-batches of two columns.
+        strategy.mbatch = drawn[: len(strategy.mbatch)]
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Show the buffer the stream's rows, if it has not seen them yet."""

@@ -16,7 +16,7 @@ from avalanche.benchmarks import CLScenario
 from torch.nn import CrossEntropyLoss
 
 from avalanche_ext.config import Cell, Component
-from avalanche_ext.data import InMemoryLoaders
+from avalanche_ext.data import InMemoryLoaders, in_memory
 from avalanche_ext.metrics.recorder import TransferMatrix
 from avalanche_ext.metrics.silence import NoEvaluation
 from avalanche_ext.plugins import check_composition
@@ -48,6 +48,8 @@ def build(cell: Cell, data_root: Path | None) -> Built:
         input_shape=tuple(benchmark.train_stream[0].dataset.x.shape[1:]),
         n_classes=benchmark.n_classes,
     )
+    if training.device != "cpu":
+        benchmark = in_memory(benchmark, training.device)
     matrix = TransferMatrix()
     plugins = [
         matrix,

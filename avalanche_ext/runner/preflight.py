@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from avalanche_ext.config import Cell
@@ -42,17 +43,23 @@ def check_devices(cells: Sequence[Cell]) -> None:
 
 def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
     """Build the first cell of each method, so that wrong arguments and missing data show now."""
-    from avalanche_ext.runner.components import build
+    from avalanche_ext.runner.components import build, create
 
-    seen = set()
-    for cell in cells:
-        if cell.method_name not in seen:
-            seen.add(cell.method_name)
-            try:
-                build(cell, data_root)
-            except (ValueError, TypeError, LookupError, OSError, RuntimeError) as error:
-                message = " ".join(str(error).split())
-                raise PreflightError(f"methods.{cell.method_name}: {message}") from error
+    with _naming("benchmark"):
+        create(cells[0].benchmark, seed=cells[0].seed, data_root=data_root)
+    first_of_each = {cell.method_name: cell for cell in reversed(cells)}
+    for name, cell in first_of_each.items():
+        with _naming(f"methods.{name}"):
+            build(cell, data_root)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Turn an error of a constructor into one line that names the key it was called for."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, OSError, RuntimeError) as error:
+        raise PreflightError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def _has_cuda_driver() -> bool:

@@ -43,9 +43,9 @@ from tests.cases import DATA_ROOT, needs_mnist, plain_benchmark, quiet, weights
 MEMORIES: dict[str, Callable[..., Any]] = {
     "Replay": lambda **given: quiet(Replay, mem_size=30, **given),
     "GEM": lambda **given: quiet(GEM, patterns_per_exp=20, memory_strength=0.5, **given),
-    "EWC": lambda **given: quiet(EWC, ewc_lambda=0.5, **given),
+    "EWC": lambda **given: quiet(EWC, ewc_lambda=0.05, **given),
     "online EWC": lambda **given: quiet(
-        EWC, ewc_lambda=0.5, mode="online", decay_factor=0.9, **given
+        EWC, ewc_lambda=0.05, mode="online", decay_factor=0.9, **given
     ),
 }
 STRATEGIES = {"Naive": lambda **given: quiet(Naive, **given), **MEMORIES}
@@ -81,8 +81,8 @@ def trained(make: Callable[..., Any], stream: Any, plugins: Any = (), **given: A
 
 
 def assert_same_but_not_initial(ours: Tensor, theirs: Tensor) -> None:
-    assert torch.equal(ours, theirs)
     assert ours.isfinite().all()
+    assert torch.equal(ours, theirs)
     assert not torch.equal(ours, weights(quiet()))
 
 
@@ -217,10 +217,10 @@ def accuracy(strategy: Any, stream: Any) -> float:
 class TestRealMNIST:
     @pytest.fixture(scope="class")
     def mnist(self) -> CLScenario:
-        """Avalanche's own Split MNIST, the first samples of three experiences."""
+        """Avalanche's own Split MNIST, every 60th sample of three experiences."""
         whole = SplitMNIST(5, fixed_class_order=[*range(10)], dataset_root=DATA_ROOT)
         streams = {
-            name: [e.dataset.subset(range(200)) for e in stream[:3]]
+            name: [e.dataset.subset(range(0, len(e.dataset), 60)) for e in stream[:3]]
             for name, stream in whole.streams.items()
         }
         return with_task_labels(with_classes_timeline(benchmark_from_datasets(**streams)))
@@ -239,4 +239,4 @@ class TestRealMNIST:
             return weights(strategy)
 
         assert isinstance(mnist_held.train_stream[0].dataset, InMemoryDataset)
-        assert torch.equal(run(mnist_held, InMemoryLoaders()), run(mnist))
+        assert_same_but_not_initial(run(mnist_held, InMemoryLoaders()), run(mnist))

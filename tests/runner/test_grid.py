@@ -148,15 +148,15 @@ def test_a_killed_grid_keeps_what_is_done_and_goes_on(tmp_path):
     [
         (
             {"benchmark": {"name": "split_digits", "train_size": 10_000}},
-            r"methods\.naive: train_size=10000, but experience 0 has \d+ samples",
+            r"benchmark: train_size=10000, but experience 0 has \d+ samples",
         ),
         (
             {"benchmark": {"name": "image_folder", "folder": "/nowhere"}},
-            r"no folder /nowhere/train; expected train/<class>/<image>",
+            r"benchmark: image_folder: no folder /nowhere/train; expected train/<class>/<image>",
         ),
         (
             {"model": {"name": "slim_resnet18"}},
-            r"model slim_resnet18 takes samples of shape \(3, 32, 32\).*\(1, 8, 8\)",
+            r"methods\.\w+: model slim_resnet18 takes samples of shape \(3, 32, 32\).*\(1, 8, 8\)",
         ),
         ({"training": {"batch_size": 5, "device": "cuda:63"}}, r"training\.device: 'cuda:63'"),
     ],

@@ -1,0 +1,265 @@
+"""How a data set is cut: by class, by permutation, by rotation, and to what sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from avalanche_ext.benchmarks.sources import Source
+from avalanche_ext.benchmarks.tasks import (
+    Seeds,
+    Sizes,
+    Task,
+    permuted,
+    rotate,
+    rotated,
+    split_by_class,
+)
+
+ALL = Sizes(None, None, "first")
+
+
+def source(n_classes: int = 6, n_train: int = 60, n_test: int = 30) -> Source:
+    """Images of 1×2×2 pixels whose first pixel is the sample's number."""
+
+    def part(n: int, first: int) -> tuple[Tensor, Tensor]:
+        x = torch.rand(n, 1, 2, 2, generator=torch.Generator().manual_seed(first))
+        x[:, 0, 0, 0] = torch.arange(first, first + n)
+        return x, torch.arange(n) % n_classes
+
+    return Source(*part(n_train, 0), *part(n_test, 1000), n_classes=n_classes)
+
+
+def numbers(x: Tensor) -> list[int]:
+    return [int(v) for v in x[:, 0, 0, 0].tolist()]
+
+
+def classes(task: Task) -> list[int]:
+    held: list[int] = torch.unique(task.train_y).tolist()
+    assert torch.unique(task.test_y).tolist() == held
+    return held
+
+
+class TestSplitByClass:
+    def test_canonical_order_ascends(self) -> None:
+        tasks = split_by_class(source(), 3, ALL, Seeds(5, None))
+        assert [classes(task) for task in tasks] == [[0, 1], [2, 3], [4, 5]]
+
+    @given(st.sampled_from([1, 2, 3, 6]), st.integers(0, 1000))
+    def test_every_sample_is_in_one_task(self, n_experiences: int, seed: int) -> None:
+        tasks = split_by_class(source(), n_experiences, ALL, Seeds(0, seed))
+        for part, first, n in (("train", 0, 60), ("test", 1000, 30)):
+            seen = []
+            for task in tasks:
+                x, y = getattr(task, f"{part}_x"), getattr(task, f"{part}_y")
+                assert y.tolist() == [i % 6 for i in (j - first for j in numbers(x))]
+                assert numbers(x) == sorted(numbers(x)), "the data set's own order"
+                seen += numbers(x)
+            assert sorted(seen) == [*range(first, first + n)]
+        assert sorted(label for task in tasks for label in classes(task)) == [*range(6)]
+        assert {len(classes(task)) for task in tasks} == {6 // n_experiences}
+
+    def test_order_seed_decides_the_order(self) -> None:
+        def order(run: int, order_seed: Any) -> list[list[int]]:
+            return [
+                classes(task) for task in split_by_class(source(), 6, ALL, Seeds(run, order_seed))
+            ]
+
+        assert order(0, 3) == order(1, 3), "whatever the run"
+        assert order(0, 3) != order(0, 4)
+        assert order(0, 0) != [[i] for i in range(6)]
+        assert order(0, "seed") != order(1, "seed")
+        assert order(0, "seed") == order(0, "seed")
+
+    @pytest.mark.parametrize("n_experiences", [4, 5, 7, 12])
+    def test_classes_must_divide_equally(self, n_experiences: int) -> None:
+        message = f"n_experiences={n_experiences} does not divide the 6 classes"
+        with pytest.raises(ValueError, match=message):
+            split_by_class(source(), n_experiences, ALL, Seeds(0, None))
+
+
+class TestSizes:
+    def test_first_samples(self) -> None:
+        tasks = split_by_class(source(), 3, Sizes(4, 3, "first"), Seeds(9, None))
+        assert [numbers(task.train_x) for task in tasks] == [
+            [0, 1, 6, 7],
+            [2, 3, 8, 9],
+            [4, 5, 10, 11],
+        ]
+        assert numbers(tasks[1].test_x) == [1002, 1003, 1008]
+        assert tasks[1].test_y.tolist() == [2, 3, 2]
+
+    @pytest.mark.parametrize(
+        ("subset", "order", "follows_run", "follows_order"),
+        [
+            ("first", None, False, False),
+            ("order", None, False, False),
+            ("order", 3, False, True),
+            ("order", "seed", True, False),
+            ("seed", None, True, False),
+            ("seed", 3, True, False),
+        ],
+    )
+    def test_whose_seed_draws_the_subset(
+        self, subset: Any, order: Any, follows_run: bool, follows_order: bool
+    ) -> None:
+        def drawn(run: int, order_seed: Any) -> list[list[int]]:
+            tasks = permuted(
+                source(), 3, Sizes(10, None, subset), Seeds(run, order_seed), first_is_identity=True
+            )
+            assert all(len(task.train_x) == 10 for task in tasks)
+            return [task.train_y.tolist() for task in tasks]
+
+        assert drawn(0, order) == drawn(0, order)
+        assert (drawn(0, order) != drawn(1, order)) is follows_run
+        if isinstance(order, int):
+            assert (drawn(0, order) != drawn(0, order + 1)) is follows_order
+
+    @pytest.mark.parametrize("subset", ["order", "seed"])
+    def test_random_subsets_differ_between_tasks_and_repeat_no_sample(self, subset: Any) -> None:
+        tasks = permuted(source(), 2, Sizes(30, None, subset), Seeds(0, 0), first_is_identity=False)
+        drawn = [[int(v) for v in task.train_x.flatten(1).amax(1).tolist()] for task in tasks]
+        assert drawn[0] != drawn[1]
+        for rows in drawn:
+            assert len({*rows} - {0}) >= 29, "pixel values below 1 tell nothing of sample 0"
+            assert rows == sorted(rows), "the data set's own order"
+
+    def test_a_subset_does_not_follow_the_class_order(self) -> None:
+        """Each has a generator of its own, so that one can change without the other."""
+        few = split_by_class(source(), 3, Sizes(5, None, "seed"), Seeds(0, 2))
+        all_samples = split_by_class(source(), 3, ALL, Seeds(0, 2))
+        assert [classes(t) for t in few] == [classes(t) for t in all_samples]
+
+    @pytest.mark.parametrize(
+        ("sizes", "message"),
+        [
+            (Sizes(21, None, "first"), "train_size=21, but experience 0 has 20 samples"),
+            (Sizes(21, None, "seed"), "train_size=21, but experience 0 has 20 samples"),
+            (Sizes(None, 11, "first"), "test_size=11, but experience 0 has 10 samples"),
+        ],
+    )
+    def test_too_many(self, sizes: Sizes, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            split_by_class(source(), 3, sizes, Seeds(0, None))
+
+    def test_as_many_as_there_are(self) -> None:
+        (task,) = split_by_class(source(), 1, Sizes(60, 30, "seed"), Seeds(0, None))
+        assert numbers(task.train_x) == [*range(60)]
+
+
+class TestPermuted:
+    @staticmethod
+    def permutations(run: int, order: Any, first_is_identity: bool = False) -> list[list[int]]:
+        """The permutation of each task, read off an image whose pixels are numbered."""
+        image = torch.arange(64.0).view(1, 1, 8, 8).expand(3, 1, 8, 8)
+        numbered = Source(image, torch.arange(3), image, torch.arange(3), n_classes=3)
+        tasks = permuted(numbered, 4, ALL, Seeds(run, order), first_is_identity)
+        found = []
+        for task in tasks:
+            assert task.train_x.shape == image.shape
+            rows = torch.cat([task.train_x, task.test_x]).flatten(1)
+            assert len(torch.unique(rows, dim=0)) == 1, "one permutation for all of a task"
+            found.append([int(v) for v in rows[0].tolist()])
+        return found
+
+    @pytest.mark.parametrize("order", [None, 7, "seed"])
+    def test_each_task_has_a_permutation_of_its_own(self, order: Any) -> None:
+        found = self.permutations(0, order)
+        assert all(sorted(permutation) == [*range(64)] for permutation in found)
+        assert len({tuple(permutation) for permutation in [*found, [*range(64)]]}) == 5
+
+    def test_the_first_may_be_the_identity(self) -> None:
+        plain, shifted = self.permutations(0, None), self.permutations(0, None, True)
+        assert shifted == [[*range(64)], *plain[1:]]
+
+    def test_order_seed_decides(self) -> None:
+        assert self.permutations(0, None) == self.permutations(1, None)
+        assert self.permutations(0, 3) == self.permutations(1, 3)
+        assert self.permutations(0, 3) != self.permutations(0, 4)
+        assert self.permutations(0, "seed") != self.permutations(1, "seed")
+
+    def test_labels_and_source_are_left_alone(self) -> None:
+        data = source()
+        before = data.train_x.clone()
+        for task in permuted(data, 3, ALL, Seeds(0, None), first_is_identity=False):
+            assert torch.equal(task.train_y, data.train_y)
+            task.train_x.zero_()
+        assert torch.equal(data.train_x, before)
+
+
+IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class TestRotate:
+    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+    @pytest.mark.parametrize("size", [8, 9])
+    @pytest.mark.parametrize(
+        ("degrees", "expected"),
+        [
+            (0, lambda x: x),
+            (90, lambda x: torch.rot90(x, 1, (2, 3))),
+            (180, lambda x: x.flip(2, 3)),
+            (270, lambda x: torch.rot90(x, 3, (2, 3))),
+            (360, lambda x: x),
+        ],
+    )
+    def test_quarter_turns(
+        self, degrees: float, expected: Callable[[Tensor], Tensor], size: int, interpolation: str
+    ) -> None:
+        x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(
+            rotate(x, degrees, interpolation), expected(x), atol=1e-5, rtol=0
+        )
+
+    def test_counter_clockwise_as_torchvision(self) -> None:
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2.functional import rotate as reference
+
+        expected = reference(IMAGES, 30.0, interpolation=InterpolationMode.BILINEAR)
+        torch.testing.assert_close(rotate(IMAGES, 30, "bilinear"), expected, atol=1e-5, rtol=0)
+
+    @given(st.floats(-360, 360), st.sampled_from(["bilinear", "bicubic"]))
+    def test_values_stay_in_the_unit_interval(self, degrees: float, interpolation: str) -> None:
+        x = (IMAGES > 0.5).float()
+        turned = rotate(x, degrees, interpolation)
+        assert turned.min() >= 0
+        assert turned.max() <= 1
+        assert turned.shape == x.shape
+
+
+class TestRotated:
+    @staticmethod
+    def angles(n: int, order: Any, max_angle: float = 180.0, run: int = 0) -> list[float]:
+        """The angle of each task, read off a bright point to the right of the centre."""
+        image = torch.zeros(1, 1, 101, 101)
+        image[0, 0, 50, 90] = 1
+        point = Source(image, torch.zeros(1).long(), image, torch.zeros(1).long(), n_classes=1)
+        found = []
+        for task in rotated(point, n, ALL, Seeds(run, order), max_angle, "bilinear"):
+            assert torch.equal(task.train_x, task.test_x)
+            mass = task.train_x[0, 0] / task.train_x.sum()
+            grid = torch.arange(101.0) - 50
+            found.append(np.rad2deg(np.arctan2(-(mass.sum(1) @ grid), mass.sum(0) @ grid)).item())
+        return found
+
+    def test_canonical_angles_are_equal_steps(self) -> None:
+        assert self.angles(5, None, 120) == pytest.approx([0, 30, 60, 90, 120], abs=0.3)
+        assert self.angles(1, None) == pytest.approx([0], abs=0.3)
+
+    @pytest.mark.parametrize("order", [3, "seed"])
+    def test_drawn_angles_ascend_through_equal_bins(self, order: Any) -> None:
+        angles = self.angles(6, order)
+        assert all(30 * i - 0.5 <= angle <= 30 * (i + 1) + 0.5 for i, angle in enumerate(angles))
+        assert angles != pytest.approx([36 * i for i in range(6)], abs=0.5)
+
+    def test_order_seed_decides(self) -> None:
+        assert self.angles(3, 3, run=0) == self.angles(3, 3, run=1)
+        assert self.angles(3, 3) != self.angles(3, 4)
+        assert self.angles(3, "seed", run=0) != self.angles(3, "seed", run=1)

@@ -1,0 +1,80 @@
+"""The models of experiment files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from avalanche.models import MultiTaskModule
+from torch import nn
+
+from avalanche_ext.models.catalogue import mlp, simple_cnn, slim_resnet18
+
+IMAGE = (3, 32, 32)
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": lambda **given: mlp([6], **given),
+    "slim_resnet18": lambda **given: slim_resnet18(width=4, **given),
+    "simple_cnn": simple_cnn,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_head(name: str) -> None:
+    model = MODELS[name](input_shape=IMAGE, n_classes=7)
+    assert not isinstance(model, MultiTaskModule)
+    assert model(torch.rand(2, *IMAGE)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_many_heads(name: str) -> None:
+    model: Any = MODELS[name](input_shape=IMAGE, n_classes=7, multi_head=True).eval()
+    assert isinstance(model, MultiTaskModule)
+    x = torch.rand(2, *IMAGE)
+    assert model(x, torch.zeros(2).long()).shape == (2, 7)
+    with pytest.raises(KeyError):
+        model(x, torch.ones(2).long())
+
+
+def test_arguments_are_passed_on() -> None:
+    model = mlp([6, 5], initialisation="torch", input_shape=(4,), n_classes=3)
+    assert [tuple(p.shape) for p in model.parameters()] == [
+        (6, 4),
+        (6,),
+        (5, 6),
+        (5,),
+        (3, 5),
+        (3,),
+    ]
+    assert all(bool((p != 0).any()) for p in model.parameters())
+
+
+def test_the_reduced_resnet_is_that_of_gem() -> None:
+    """About 1.1 million parameters, an eleventh of the full ResNet-18."""
+    model: Any = slim_resnet18(input_shape=IMAGE, n_classes=100)
+    assert model.conv1.out_channels == 20
+    assert model.linear.in_features == 160
+    assert sum(p.numel() for p in model.parameters()) == 1_109_240
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wanted"),
+    [
+        ("slim_resnet18", (1, 28, 28), r"\(3, 32, 32\)"),
+        ("slim_resnet18", (3, 64, 64), r"\(3, 32, 32\)"),
+        ("simple_cnn", (1, 28, 28), r"\(3, H, W\)"),
+        ("simple_cnn", (3, 9, 40), "at least 10"),
+        ("simple_cnn", (64,), r"\(3, H, W\)"),
+    ],
+)
+def test_samples_that_do_not_fit(name: str, shape: tuple[int, ...], wanted: str) -> None:
+    with pytest.raises(ValueError, match=f"model {name} takes .*{wanted}") as raised:
+        MODELS[name](input_shape=shape, n_classes=2)
+    assert str(shape) in str(raised.value)
+
+
+@pytest.mark.parametrize("size", [(10, 10), (28, 40), (84, 84)])
+def test_simple_cnn_takes_images_of_other_sizes(size: tuple[int, int]) -> None:
+    model = simple_cnn(input_shape=(3, *size), n_classes=5)
+    assert model(torch.rand(2, 3, *size)).shape == (2, 5)
