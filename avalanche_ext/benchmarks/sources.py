@@ -24,11 +24,12 @@ class Source:
     """A data set with its own split into training and test samples.
 
     Attributes:
-        train_x: Training samples, (N, C, H, W), float32 in [0, 1].
+        train_x: Training samples, (N, C, H, W), 0 .. `white`, of the type they are stored in.
         train_y: Their classes, (N,), int64, 0 .. n_classes - 1.
-        test_x: Test samples, (M, C, H, W), float32 in [0, 1].
+        test_x: Test samples, (M, C, H, W), like `train_x`.
         test_y: Their classes, (M,), int64.
         n_classes: Number of classes.
+        white: The value of a white pixel, which becomes 1 in the samples of a task.
     """
 
     train_x: Tensor
@@ -36,6 +37,7 @@ class Source:
     test_x: Tensor
     test_y: Tensor
     n_classes: int
+    white: int = 1
 
 
 class DataNotFoundError(FileNotFoundError):
@@ -68,7 +70,7 @@ def digits() -> Source:
     from sklearn.model_selection import train_test_split
 
     data = load_digits()
-    images = (data.images / 16).astype(np.float32)[:, None]
+    images = data.images.astype(np.uint8)[:, None]
     train_x, test_x, train_y, test_y = train_test_split(
         images,
         data.target.astype(np.int64),
@@ -77,7 +79,7 @@ def digits() -> Source:
         stratify=data.target,
     )
     train_x, train_y, test_x, test_y = map(torch.from_numpy, (train_x, train_y, test_x, test_y))
-    return Source(train_x, train_y, test_x, test_y, n_classes=10)
+    return Source(train_x, train_y, test_x, test_y, n_classes=10, white=16)
 
 
 @lru_cache(maxsize=1)
@@ -100,9 +102,9 @@ def torchvision_source(name: str, root: Path) -> Source:
             part = make(str(root), train=train, download=False)
         except RuntimeError:
             part = _download(make, name, root, train)
-        parts.append((_unit_interval(part.data), torch.as_tensor(part.targets).long()))
+        parts.append((_channels_first(part.data), torch.as_tensor(part.targets).long()))
     (train_x, train_y), (test_x, test_y) = parts
-    return Source(train_x, train_y, test_x, test_y, n_classes=len(part.classes))
+    return Source(train_x, train_y, test_x, test_y, n_classes=len(part.classes), white=255)
 
 
 @lru_cache(maxsize=1)
@@ -135,12 +137,12 @@ def image_tree(folder: Path, image_size: int) -> Source:
         turn = one_hot(y).cumsum(0).gather(1, y[:, None]).squeeze(1)
         order = turn.argsort(stable=True)
         x = torch.stack([images[i][0] for i in order.tolist()])
-        parts.append((x.to(torch.float32).div_(255), y[order], images.classes))
+        parts.append((x, y[order], images.classes))
     (train_x, train_y, classes), (test_x, test_y, test_classes) = parts
     if classes != test_classes:
         odd = sorted({*classes} ^ {*test_classes})
         raise ValueError(f"{folder}: train and test differ in their classes: {', '.join(odd)}")
-    return Source(train_x, train_y, test_x, test_y, n_classes=len(classes))
+    return Source(train_x, train_y, test_x, test_y, n_classes=len(classes), white=255)
 
 
 def given_data_root(data_root: Path | None) -> Path | None:
@@ -178,8 +180,7 @@ def _first_file(dataset: Any, name: str) -> Path:
     return Path(name, "raw", "train-images-idx3-ubyte")
 
 
-def _unit_interval(images: Any) -> Tensor:
-    """Return uint8 images, (N, H, W) or (N, H, W, C), as floats (N, C, H, W) in [0, 1]."""
+def _channels_first(images: Any) -> Tensor:
+    """Return images (N, H, W) or (N, H, W, C) as (N, C, H, W)."""
     x = torch.as_tensor(images)
-    x = x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2)
-    return x.to(torch.float32).div_(255).contiguous()
+    return x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2).contiguous()

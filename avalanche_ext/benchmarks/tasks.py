@@ -19,7 +19,10 @@ OrderSeed = int | Literal["seed"] | None
 
 @dataclass(frozen=True)
 class Task:
-    """Training and test samples of one experience, with labels of the whole data set."""
+    """Training and test samples of one experience, with labels of the whole data set.
+
+    Samples are floats in [0, 1], (N, C, H, W); labels int64, (N,).
+    """
 
     train_x: Tensor
     train_y: Tensor
@@ -92,7 +95,7 @@ def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seed
                 source.test_y[test],
             )
         )
-    return _limited(tasks, sizes, seeds)
+    return _limited(tasks, source.white, sizes, seeds)
 
 
 def permuted(
@@ -155,12 +158,15 @@ def _transformed(
     return [
         Task(transform(task.train_x), task.train_y, transform(task.test_x), task.test_y)
         for task, transform in zip(
-            _limited([whole] * len(transforms), sizes, seeds), transforms, strict=True
+            _limited([whole] * len(transforms), source.white, sizes, seeds),
+            transforms,
+            strict=True,
         )
     ]
 
 
-def _limited(tasks: list[Task], sizes: Sizes, seeds: Seeds) -> list[Task]:
+def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[Task]:
+    """Take the samples of each task that are used, and only then make them floats in [0, 1]."""
     rng = seeds.subset_generator(sizes.subset)
     limited = []
     for i, task in enumerate(tasks):
@@ -176,9 +182,9 @@ def _limited(tasks: list[Task], sizes: Sizes, seeds: Seeds) -> list[Task]:
             rows = torch.from_numpy(np.sort(rng.choice(len(task.train_y), n, replace=False)))
         limited.append(
             Task(
-                task.train_x[rows],
+                task.train_x[rows] / white,
                 task.train_y[rows],
-                task.test_x[: sizes.test],
+                task.test_x[: sizes.test] / white,
                 task.test_y[: sizes.test],
             )
         )

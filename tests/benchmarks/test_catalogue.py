@@ -109,7 +109,7 @@ def test_split_digits_is_a_partition() -> None:
     assert sum(len(e.dataset) for e in benchmark.test_stream) == 450
     for experience in benchmark.test_stream:
         wanted = torch.isin(digits().test_y, torch.tensor(experience.classes_in_this_experience))
-        assert torch.equal(experience.dataset.x, digits().test_x[wanted])
+        assert torch.equal(experience.dataset.x, digits().test_x[wanted] / 16)
 
 
 def test_domain_split_counts_from_zero() -> None:
@@ -124,15 +124,15 @@ def test_domain_split_counts_from_zero() -> None:
 def test_rotated_digits_start_upright_and_end_at_the_largest_angle() -> None:
     benchmark = rotated_digits(n_experiences=3, max_angle=180)
     upright, quarter, over = (e.dataset.x for e in benchmark.test_stream)
-    torch.testing.assert_close(upright, digits().test_x, atol=1e-5, rtol=0)
-    torch.testing.assert_close(quarter, digits().test_x.rot90(1, (2, 3)), atol=1e-5, rtol=0)
-    torch.testing.assert_close(over, digits().test_x.flip(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(upright, digits().test_x / 16, atol=1e-5, rtol=0)
+    torch.testing.assert_close(quarter, digits().test_x.rot90(1, (2, 3)) / 16, atol=1e-5, rtol=0)
+    torch.testing.assert_close(over, digits().test_x.flip(2, 3) / 16, atol=1e-5, rtol=0)
 
 
 def test_permuted_digits_may_start_unpermuted() -> None:
     benchmark = permuted_digits(n_experiences=2, first_is_identity=True)
     first, second = (e.dataset.x for e in benchmark.train_stream)
-    assert torch.equal(first, digits().train_x)
+    assert torch.equal(first, digits().train_x / 16)
     assert not torch.equal(second, first)
     assert torch.equal(second.flatten(1).sort(1)[0], first.flatten(1).sort(1)[0])
 

@@ -24,8 +24,8 @@ COLOURS = {"ant": (255, 0, 0), "bee": (0, 255, 0), "cat": (0, 0, 255), "dog": (5
 class TestDigits:
     def test_every_digit_is_on_one_side(self) -> None:
         source = digits()
-        ours = torch.cat([source.train_x, source.test_x]).flatten(1) * 16
-        whole = torch.from_numpy(load_digits().data).float()
+        ours = torch.cat([source.train_x, source.test_x]).flatten(1)
+        whole = torch.from_numpy(load_digits().data).byte()
         assert torch.equal(ours.unique(dim=0, return_counts=True)[1], torch.ones(1797).long())
         assert torch.equal(ours.unique(dim=0), whole.unique(dim=0))
 
@@ -38,15 +38,15 @@ class TestDigits:
     def test_labels_belong_to_images(self) -> None:
         source, whole = digits(), load_digits()
         label_of = {x.tobytes(): y for x, y in zip(whole.data, whole.target, strict=True)}
-        x = (source.test_x.flatten(1).double() * 16).numpy()
+        x = source.test_x.flatten(1).double().numpy()
         assert [label_of[row.tobytes()] for row in x] == source.test_y.tolist()
 
     def test_types_and_range(self) -> None:
         source = digits()
         assert source.train_x.shape == (1347, 1, 8, 8)
-        assert source.train_x.dtype == torch.float32
+        assert source.train_x.dtype == torch.uint8
         assert source.train_y.dtype == torch.int64
-        assert (source.train_x.min(), source.train_x.max()) == (0, 1)
+        assert (source.train_x.min(), source.train_x.max()) == (0, source.white)
 
     def test_whatever_the_global_seed(self) -> None:
         first = digits()
@@ -120,7 +120,8 @@ class TestDataRoot:
         assert source.n_classes == 10
         assert source.train_x.shape == (6, 1, 2, 2)
         assert source.test_y.tolist() == [0, 1, 2, 3]
-        torch.testing.assert_close(source.train_x[0].flatten() * 255, torch.arange(4.0))
+        assert source.train_x[0].flatten().tolist() == [0, 1, 2, 3]
+        assert source.white == 255
 
     def test_another_root_is_not_answered_from_memory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,11 +151,11 @@ class TestImageFolder:
         source = image_tree(tmp_path, 5)
         assert source.n_classes == 4
         assert source.train_x.shape == (12, 3, 5, 5)
-        assert source.train_x.dtype == torch.float32
+        assert (source.train_x.dtype, source.white) == (torch.uint8, 255)
         for x, y, n in ((source.train_x, source.train_y, 3), (source.test_x, source.test_y, 2)):
             assert y.tolist() == n * [0, 1, 2, 3], "the classes take turns"
             for row, label in enumerate(y.tolist()):
-                colour = torch.tensor([*COLOURS.values()][label]).sub(row // 4).clamp(min=0) / 255
+                colour = torch.tensor([*COLOURS.values()][label]).sub(row // 4).clamp(min=0).byte()
                 torch.testing.assert_close(x[row], colour[:, None, None].expand(3, 5, 5))
 
     def test_uneven_classes_take_turns_while_they_last(self, tmp_path: Path) -> None:

@@ -1,11 +1,9 @@
-"""How a data set is cut: by class, by permutation, by rotation, and to what sizes."""
+"""How a data set is cut: by class, by permutation, and to what sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,8 +16,6 @@ from avalanche_ext.benchmarks.tasks import (
     Sizes,
     Task,
     permuted,
-    rotate,
-    rotated,
     split_by_class,
 )
 
@@ -131,11 +127,15 @@ class TestSizes:
             assert len({*rows} - {0}) >= 29, "pixel values below 1 tell nothing of sample 0"
             assert rows == sorted(rows), "the data set's own order"
 
-    def test_a_subset_does_not_follow_the_class_order(self) -> None:
-        """Each has a generator of its own, so that one can change without the other."""
-        few = split_by_class(source(), 3, Sizes(5, None, "seed"), Seeds(0, 2))
-        all_samples = split_by_class(source(), 3, ALL, Seeds(0, 2))
-        assert [classes(t) for t in few] == [classes(t) for t in all_samples]
+    @pytest.mark.parametrize("subset", ["order", "seed"])
+    def test_subsets_are_drawn_apart_from_orders(self, subset: Any) -> None:
+        """Equal draws for both would tie which classes come first to which samples are used."""
+        seeds = Seeds(3, 3)
+        assert seeds.subset_generator(subset).random() != seeds.order_generator().random()
+        few, whole = (
+            split_by_class(source(), 3, sizes, Seeds(0, 2)) for sizes in (Sizes(5, 9, subset), ALL)
+        )
+        assert [classes(task) for task in few] == [classes(task) for task in whole]
 
     @pytest.mark.parametrize(
         ("sizes", "message"),
@@ -192,74 +192,3 @@ class TestPermuted:
             assert torch.equal(task.train_y, data.train_y)
             task.train_x.zero_()
         assert torch.equal(data.train_x, before)
-
-
-IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-class TestRotate:
-    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-    @pytest.mark.parametrize("size", [8, 9])
-    @pytest.mark.parametrize(
-        ("degrees", "expected"),
-        [
-            (0, lambda x: x),
-            (90, lambda x: torch.rot90(x, 1, (2, 3))),
-            (180, lambda x: x.flip(2, 3)),
-            (270, lambda x: torch.rot90(x, 3, (2, 3))),
-            (360, lambda x: x),
-        ],
-    )
-    def test_quarter_turns(
-        self, degrees: float, expected: Callable[[Tensor], Tensor], size: int, interpolation: str
-    ) -> None:
-        x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-        torch.testing.assert_close(
-            rotate(x, degrees, interpolation), expected(x), atol=1e-5, rtol=0
-        )
-
-    def test_counter_clockwise_as_torchvision(self) -> None:
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms.v2.functional import rotate as reference
-
-        expected = reference(IMAGES, 30.0, interpolation=InterpolationMode.BILINEAR)
-        torch.testing.assert_close(rotate(IMAGES, 30, "bilinear"), expected, atol=1e-5, rtol=0)
-
-    @given(st.floats(-360, 360), st.sampled_from(["bilinear", "bicubic"]))
-    def test_values_stay_in_the_unit_interval(self, degrees: float, interpolation: str) -> None:
-        x = (IMAGES > 0.5).float()
-        turned = rotate(x, degrees, interpolation)
-        assert turned.min() >= 0
-        assert turned.max() <= 1
-        assert turned.shape == x.shape
-
-
-class TestRotated:
-    @staticmethod
-    def angles(n: int, order: Any, max_angle: float = 180.0, run: int = 0) -> list[float]:
-        """The angle of each task, read off a bright point to the right of the centre."""
-        image = torch.zeros(1, 1, 101, 101)
-        image[0, 0, 50, 90] = 1
-        point = Source(image, torch.zeros(1).long(), image, torch.zeros(1).long(), n_classes=1)
-        found = []
-        for task in rotated(point, n, ALL, Seeds(run, order), max_angle, "bilinear"):
-            assert torch.equal(task.train_x, task.test_x)
-            mass = task.train_x[0, 0] / task.train_x.sum()
-            grid = torch.arange(101.0) - 50
-            found.append(np.rad2deg(np.arctan2(-(mass.sum(1) @ grid), mass.sum(0) @ grid)).item())
-        return found
-
-    def test_canonical_angles_are_equal_steps(self) -> None:
-        assert self.angles(5, None, 120) == pytest.approx([0, 30, 60, 90, 120], abs=0.3)
-        assert self.angles(1, None) == pytest.approx([0], abs=0.3)
-
-    @pytest.mark.parametrize("order", [3, "seed"])
-    def test_drawn_angles_ascend_through_equal_bins(self, order: Any) -> None:
-        angles = self.angles(6, order)
-        assert all(30 * i - 0.5 <= angle <= 30 * (i + 1) + 0.5 for i, angle in enumerate(angles))
-        assert angles != pytest.approx([36 * i for i in range(6)], abs=0.5)
-
-    def test_order_seed_decides(self) -> None:
-        assert self.angles(3, 3, run=0) == self.angles(3, 3, run=1)
-        assert self.angles(3, 3) != self.angles(3, 4)
-        assert self.angles(3, "seed", run=0) != self.angles(3, "seed", run=1)

@@ -17,33 +17,7 @@ from torch.utils.data import DataLoader
 
 from avalanche_ext.data import InMemoryDataset
 from tests.cases import plain_dataset
-
-N = 12
-
-
-def columns(n: int = N) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.arange(3.0 * n).view(n, 3), torch.arange(n) % 4, torch.arange(n) % 2
-
-
-def dataset(n: int = N, transform: Any = None) -> InMemoryDataset:
-    return InMemoryDataset(*columns(n), transform)
-
-
-def negated(x: Tensor) -> Tensor:
-    """A transform that is easily seen."""
-    return -1 - x
-
-
-def content(data: Any) -> list[list[Any]]:
-    """Samples as Avalanche and torch see them, one at a time."""
-    return [[x.tolist(), y, t] for x, y, t in (data[i] for i in range(len(data)))]
-
-
-def assert_same(data: Any, expected: Any) -> None:
-    assert content(data) == content(expected)
-    assert list(data.targets) == list(expected.targets)
-    assert list(data.targets_task_labels) == list(expected.targets_task_labels)
-    assert len(data) == len(expected)
+from tests.data.cases import N, assert_same, columns, content, dataset, negated
 
 
 def test_samples_are_those_of_avalanches_dataset() -> None:
@@ -238,63 +212,6 @@ def test_task_pattern_indices_and_uniques() -> None:
     assert one.targets_task_labels.uniques == {1}
     assert {t: list(i) for t, i in one.task_pattern_indices.items()} == {1: [0, 1]}
     assert data.targets.uniques == {0, 1, 2, 3}
-
-
-class TestAugmentation:
-    data = dataset(transform=negated)
-    clean, augmented = (
-        content(dataset()),
-        [[[-1 - v for v in x], y, t] for x, y, t in content(dataset())],
-    )
-
-    def test_only_in_the_training_view(self) -> None:
-        assert content(self.data) == self.augmented
-        assert content(self.data.train()) == self.augmented
-        assert content(self.data.eval()) == self.clean
-        assert content(self.data.eval().train()) == self.augmented
-
-    def test_view_survives_operations(self) -> None:
-        view = self.data.eval()
-        assert content(view.subset([1])) == self.clean[1:2]
-        assert content(view[:2].train()) == self.augmented[:2]
-        assert content(view.concat(self.data)) == 2 * self.clean
-        assert content(self.data.concat(view)) == 2 * self.augmented
-
-    @pytest.mark.parametrize("rows", [slice(None), torch.arange(N)])
-    def test_fetching_a_batch(self, rows: Any) -> None:
-        assert self.data.fetch(rows)[0].tolist() == [x for x, _, _ in self.augmented]
-        assert self.data.eval().fetch(rows)[0].tolist() == [x for x, _, _ in self.clean]
-
-    def test_is_seen_through_avalanches_own_wrapping(self) -> None:
-        assert [x.tolist() for x, *_ in AvalancheDataset([self.data])] == [
-            x for x, _, _ in self.augmented
-        ]
-        assert [x.tolist() for x, *_ in AvalancheDataset([self.data.eval()])] == [
-            x for x, _, _ in self.clean
-        ]
-
-    def test_replacing_it(self) -> None:
-        replaced = self.data.replace_current_transform_group(lambda x: x + 100)
-        assert content(replaced) == [[[v + 100 for v in x], y, t] for x, y, t in self.clean]
-        assert content(replaced.eval()) == self.clean
-        assert content(self.data) == self.augmented
-
-    def test_removing_and_freezing_it(self) -> None:
-        assert content(self.data.remove_current_transform_group()) == self.clean
-        frozen = self.data.freeze_transforms()
-        assert content(frozen.remove_current_transform_group()) == self.augmented
-
-    def test_is_drawn_anew_at_every_fetch(self) -> None:
-        noisy = dataset(transform=lambda x: x + torch.rand(3))
-        first, second = (noisy.fetch(slice(None))[0] for _ in range(2))
-        assert not torch.equal(first, second)
-        noise = first - noisy.x
-        assert len(torch.unique(noise, dim=0)) == N, "each sample has a draw of its own"
-
-
-def test_a_transform_in_place_of_none() -> None:
-    replaced = dataset().replace_current_transform_group(negated)
-    assert content(replaced) == content(dataset(transform=negated))
 
 
 def test_updated_attributes_are_seen() -> None:

@@ -153,6 +153,15 @@ def test_streams_of_other_names_and_slices() -> None:
     assert [e.current_experience for e in held.train_stream[1:]] == [1]
 
 
+def test_the_original_is_not_changed() -> None:
+    dataset = plain_dataset(*images())
+    benchmark = benchmark_from_datasets(train=[dataset] * 2)
+    in_memory(benchmark)
+    for experience in benchmark.train_stream:
+        assert experience.dataset is dataset
+        assert experience.origin_stream is benchmark.train_stream
+
+
 def test_a_benchmark_already_in_memory_stays_so() -> None:
     benchmark = split_digits(augment=True)
     held = in_memory(benchmark)
