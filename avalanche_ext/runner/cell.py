@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import traceback
 import warnings
@@ -45,6 +46,8 @@ class Stopwatch:
 def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     """Run a cell on one thread and write its files; an error is written too, not raised."""
     torch.set_num_threads(1)
+    # A strategy and its data form cycles: left to itself, the last cell of this worker would stay.
+    gc.collect()
     directory = begin(cell, out)
     sinks = Sinks(
         [
