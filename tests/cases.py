@@ -19,10 +19,13 @@ from avalanche.benchmarks.utils import DataAttribute, TaskLabels
 from avalanche.benchmarks.utils.classification_dataset import (
     TaskAwareSupervisedClassificationDataset,
 )
+from avalanche.core import SupervisedPlugin
 from avalanche.training import Naive
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from avalanche_ext.benchmarks import permuted_digits, split_digits
+from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.metrics.silence import NoEvaluation
 from avalanche_ext.models import MLP
 
@@ -50,6 +53,51 @@ def quiet(
         "evaluator": NoEvaluation(),
     }
     return strategy(model=model, **(arguments | given))
+
+
+def small_model(seed: int = 0) -> MLP:
+    """An MLP for digits whose weights depend on the seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MLP([32, 16], input_shape=(1, 8, 8), n_classes=10)
+
+
+def make_naive(
+    *plugins: Any, batch_size: int = 10, model: nn.Module | None = None, **given: Any
+) -> Any:
+    """Avalanche's Naive with in-memory loaders and these plugins, without metrics."""
+    model = small_model() if model is None else model
+    return quiet(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.05),
+        train_mb_size=batch_size,
+        plugins=[InMemoryLoaders(), *plugins],
+        **given,
+    )
+
+
+def digits(kind: str = "split", **arguments: Any) -> CLScenario:
+    """Scikit-learn's digits, split or permuted, in five experiences or as asked for."""
+    make = {"split": split_digits, "permuted": permuted_digits}[kind]
+    return make(**{"n_experiences": 5, **arguments})
+
+
+def train(strategy: Any, benchmark: Any) -> None:
+    """Train on every experience in turn."""
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[])
+
+
+class Spy(SupervisedPlugin):
+    """Keeps every mini-batch that is trained on; list it after what changes mini-batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mbatches: list[list[Tensor]] = []
+        self.checked = 0
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        self.mbatches.append(list(strategy.mbatch))
 
 
 def weights(strategy: Any) -> Tensor:

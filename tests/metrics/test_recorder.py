@@ -9,7 +9,7 @@ from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 
 from avalanche_ext.metrics import NoEvaluation, TransferMatrix, summary
-from tests.strategies.cases import digits, make_naive, small_model, weights
+from tests.cases import digits, make_naive, small_model, weights
 
 
 def accuracies_by_hand(model, benchmark) -> list[float]:

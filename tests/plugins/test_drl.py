@@ -7,7 +7,7 @@ from torch import nn
 
 from avalanche_ext.functional import discriminative_representation_loss
 from avalanche_ext.plugins import BalancedReplayPlugin, DRLPlugin
-from tests.strategies.cases import Spy, digits, make_naive, train, weights
+from tests.cases import Spy, digits, make_naive, train, weights
 
 
 def test_adds_lam_times_the_loss_over_hidden_layers_and_logits():

@@ -10,7 +10,7 @@ from torch import nn
 
 from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
 from avalanche_ext.plugins import BalancedReplayPlugin, OnlineReplayPlugin
-from tests.strategies.cases import Spy, digits, make_naive, train, weights
+from tests.cases import Spy, digits, make_naive, train, weights
 
 
 def mbatches(strategy) -> list[list[torch.Tensor]]:

@@ -6,8 +6,8 @@ import torch
 from avalanche_ext.plugins import BalancedReplayPlugin
 from avalanche_ext.runner.components import build, derived_seed
 from avalanche_ext.strategies import DRL
+from tests.cases import weights
 from tests.runner.cases import cell
-from tests.strategies.cases import weights
 
 METHODS = {
     "naive": {},

@@ -3,7 +3,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 
 from avalanche_ext.runner.guard import DivergedError, LossGuard
-from tests.strategies.cases import digits, make_naive, train
+from tests.cases import digits, make_naive, train
 
 
 class Poison(SupervisedPlugin):

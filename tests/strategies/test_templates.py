@@ -7,7 +7,7 @@ from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.metrics import NoEvaluation
 from avalanche_ext.plugins import BalancedReplayPlugin, DRLPlugin, OnlineReplayPlugin
 from avalanche_ext.strategies import BER, DRL
-from tests.strategies.cases import digits, make_naive, small_model, train, weights
+from tests.cases import digits, make_naive, small_model, train, weights
 
 
 def make(template, **arguments):
