@@ -1,7 +1,8 @@
 """Which slots to replay: retrieval, separate from storage. Pure functions of slots by group.
 
 All draws are with replacement and take a generator of numpy. They work on `slots_of`, a mapping
-from each class or task to its slots, as `SlotBuffer.groups` returns it.
+from each class or task to its slots, as `SlotBuffer.groups` returns it. Groups are taken in
+ascending order, so that a draw does not depend on the order in which they came into the mapping.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SlotsOf = Mapping[int, Sequence[int]]
 
 def uniform(slots_of: SlotsOf, n: int, rng: np.random.Generator) -> Slots:
     """Draw n slots uniformly, whatever their group; at least one slot must exist."""
-    return np.array(_uniform([*slots_of.values()], n, rng), dtype=np.int64)
+    return np.array(_uniform(_ascending(slots_of), n, rng), dtype=np.int64)
 
 
 def half_current(slots_of: SlotsOf, n: int, current: int, rng: np.random.Generator) -> Slots:
@@ -37,8 +38,8 @@ def half_current(slots_of: SlotsOf, n: int, current: int, rng: np.random.Generat
     Returns:
         Slots (n,), those of the current task first.
     """
-    now = [slots for task, slots in slots_of.items() if task == current]
-    earlier = [slots for task, slots in slots_of.items() if task != current]
+    now = [slots_of[current]] if current in slots_of else []
+    earlier = _ascending({task: slots for task, slots in slots_of.items() if task != current})
     n_now = 0 if not now else n if not earlier else (n + 1) // 2
     slots = _uniform(now, n_now, rng) + _uniform(earlier, n - n_now, rng)
     return np.array(slots, dtype=np.int64)
@@ -72,7 +73,7 @@ def balanced(
     Returns:
         Slots (n,).
     """
-    groups = [*slots_of]
+    groups = sorted(slots_of)
     per_group, rest = divmod(n, len(groups))
     wanted = 2 if positive_pairs else 1
     if per_group >= wanted:
@@ -104,6 +105,10 @@ def _few_groups(
     if n > sum(counts):
         counts[int(rng.integers(len(chosen)))] += n - sum(counts)
     return list(zip(chosen, counts, strict=True))
+
+
+def _ascending(slots_of: SlotsOf) -> list[Sequence[int]]:
+    return [slots_of[group] for group in sorted(slots_of)]
 
 
 def _uniform(members: Sequence[Sequence[int]], n: int, rng: np.random.Generator) -> list[int]:

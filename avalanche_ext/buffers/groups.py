@@ -11,7 +11,7 @@ GroupBy = Literal["class", "task"]
 class GroupIndex:
     """The slots of each group, oldest sample first.
 
-    Groups are listed in the order in which they first appeared. Adding a slot is O(1); removing
+    Adding a slot is O(1); removing
     one shifts the slots of its group, which costs well under a microsecond per thousand.
 
     Examples:

@@ -16,6 +16,9 @@ class ReservoirBuffer(SlotBuffer):
     The n-th sample, counted from 0, takes slot j drawn uniformly from 0 .. n, and is left out if
     there is no slot j. GMED's code (Jin et al. 2021) draws j from 0 .. n - 1, by which the
     first sample after the buffer has filled is always kept; this is not followed.
+
+    After a `resize` to more slots, which cannot bring back what was left out, later samples are
+    held more likely than earlier ones.
     """
 
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:

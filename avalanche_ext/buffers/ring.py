@@ -31,27 +31,24 @@ class RingBuffer(SlotBuffer):
         self.groups(balance)
 
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
+        n_groups = len(self.groups(self.balance).keys() | {*groups[self.balance]})
+        if n_groups > self.max_size:
+            raise ValueError(
+                f"a RingBuffer of max_size {self.max_size} cannot hold one sample of each of "
+                f"{n_groups} groups ({self.balance}): max_size must be larger"
+            )
         slots = []
         for row, group in enumerate(groups[self.balance]):
             size = len(self) + row
-            slot = size if size < self.max_size else self._leaving(group)
+            slot = size if size < self.max_size else self._oldest_of_largest(group)
             self._occupy(slot, row, groups)
             # `add` sets the arrival of the whole batch afterwards; ties within it need it now.
             self._arrival[slot] = self.n_seen + row
             slots.append(slot)
         return slots
 
-    def _leaving(self, arriving_group: int) -> int:
-        """Return the slot that the next sample, of `arriving_group`, shall take."""
-        groups = self.groups(self.balance)
-        if arriving_group not in groups and len(groups) >= self.max_size:
-            raise ValueError(
-                f"a RingBuffer of max_size {self.max_size} cannot hold one sample of each of "
-                f"{len(groups) + 1} groups ({self.balance}): max_size must be larger"
-            )
-        return self._oldest_of_largest(arriving_group)
-
     def _oldest_of_largest(self, arriving_group: int | None = None) -> int:
+        """Return the slot that is given up next, once a sample of `arriving_group` is counted."""
         members = self.groups(self.balance)
         sizes = {group: len(slots) for group, slots in members.items()}
         if arriving_group in sizes:

@@ -56,6 +56,15 @@ class TaskBuffer(SlotBuffer):
         self.size_per_task = positive(f"new_size / {n_tasks} tasks", new_size // n_tasks)
         super().resize(strategy, self.size_per_task * n_tasks)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on later, as tensors and plain data."""
+        return {**super().state_dict(), "size_per_task": self.size_per_task}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state that `state_dict` returned."""
+        self.size_per_task = state["size_per_task"]
+        super().load_state_dict(state)
+
     def _keep(self, new_size: int) -> Sequence[int]:
         members = self.groups("task").values()
         return sorted(slot for slots in members for slot in slots[-self.size_per_task :])

@@ -22,7 +22,11 @@ class MemoryPlugin(MethodPlugin):
     With `stream="joined"` the mini-batch becomes the stream's rows followed by the drawn ones,
     and the stream's rows are shown to the buffer after the step. With `stream="stored"` they are
     shown to the buffer first, and the mini-batch is made of drawn rows alone. While the buffer is
-    empty, the stream's rows are trained on as they are.
+    empty, the stream's rows are trained on as they are. The buffer sees each sample once, in the
+    first epoch of its experience.
+
+    One of Avalanche's storage policies sees samples only when their experience has ended; with it
+    the stream's rows are always joined, or they would never be trained on.
 
     Attributes:
         buffer: The memory.
@@ -53,20 +57,23 @@ class MemoryPlugin(MethodPlugin):
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Extend or replace the mini-batch."""
         x, y, t = arrived = _columns(strategy.mbatch)
-        if self.stream == "stored":
-            self.buffer.add(x, y, t, self._origin)
-        else:
-            self._arrived = arrived
+        joined = self.stream == "joined" or isinstance(self.buffer, PolicyBuffer)
+        self._arrived = None
+        if strategy.clock.train_exp_epochs == 0:
+            if joined:
+                self._arrived = arrived
+            else:
+                self.buffer.add(x, y, t, self._origin)
         self.n_stream = len(y)
         self.slots = np.empty(0, dtype=np.int64)
         if not len(self.buffer):
             return
         self.slots = self._draw(y, self._origin)
         drawn = [column.to(y.device) for column in self.buffer.fetch(self.slots)]
-        if self.stream == "stored":
-            self.n_stream = 0
-        else:
+        if joined:
             drawn = [torch.cat(pair) for pair in zip(arrived, drawn, strict=True)]
+        else:
+            self.n_stream = 0
         # A benchmark without task labels has mini-batches of two columns.
         strategy.mbatch = drawn[: len(strategy.mbatch)]
 

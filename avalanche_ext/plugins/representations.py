@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -24,23 +25,26 @@ class RepresentationLossPlugin(MethodPlugin):
     Args:
         lam: Weight λ of the loss, at least 0; with 0 nothing is gathered.
         layers: Names of modules, as in `model.named_modules()`, whose outputs are used, and
-            "logits" for the model's output. None is the DRL paper's choice: what enters each
-            linear layer, except the data themselves, and the logits. On an MLP this is every
-            hidden layer after its activation, on a ResNet the pooled features.
+            "logits" for the model's output; at least one. None is the DRL paper's choice: what
+            enters each linear or multi-head layer, unless it does not depend on trained
+            parameters, as the data themselves, and the logits. On an MLP this is every hidden
+            layer after its activation, on a ResNet the pooled features.
 
     Raises:
-        ValueError: When training starts, if the model has no module of one of these names.
+        ValueError: If `layers` is empty; when training starts, if the model lacks one of them.
     """
 
     phase: ClassVar[Phase] = Phase.PENALTY
 
     def __init__(self, lam: float, layers: Sequence[str] | None = None) -> None:
         super().__init__()
+        if layers is not None and not layers:
+            raise ValueError("layers=[] names no layer: name one, or give None for the default")
         self.lam = lam
         self.layers = layers
         self._hooked: list[nn.Module] = []
         self._handles: list[RemovableHandle] = []
-        self._gathered: list[Tensor] = []
+        self._gathered: dict[nn.Module, list[Tensor]] = {}
 
     @abstractmethod
     def representation_loss(self, representations: Sequence[Tensor], labels: Tensor) -> Tensor:
@@ -50,7 +54,7 @@ class RepresentationLossPlugin(MethodPlugin):
         """Find the layers in the model, as it is adapted to the experience."""
         modules = dict(strategy.model.named_modules())
         if self.layers is None:
-            self._hooked = [m for m in modules.values() if isinstance(m, nn.Linear)]
+            self._hooked = _linear_layers(strategy.model)
             return
         names = [name for name in self.layers if name != LOGITS]
         for name in names:
@@ -63,7 +67,8 @@ class RepresentationLossPlugin(MethodPlugin):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Attach the hooks."""
-        self._gathered.clear()
+        self._detach()  # A forward pass that failed has left its own.
+        self._gathered = {module: [] for module in self._hooked}
         if self.lam == 0:
             return
         for module in self._hooked:
@@ -75,25 +80,50 @@ class RepresentationLossPlugin(MethodPlugin):
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Detach the hooks."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._detach()
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Add the loss."""
         if self.lam == 0:
             return
+        representations = [
+            _in_batch_order(pieces, strategy) for pieces in self._gathered.values() if pieces
+        ]
         if self.layers is None or LOGITS in self.layers:
-            self._gathered.append(strategy.mb_output)
-        strategy.loss += self.lam * self.representation_loss(self._gathered, strategy.mb_y)
-        self._gathered.clear()
+            representations.append(strategy.mb_output)
+        strategy.loss += self.lam * self.representation_loss(representations, strategy.mb_y)
+        self._gathered = {}
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
     def _gather_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if inputs[0].requires_grad:
-            self._gathered.append(inputs[0].flatten(1))
+            self._gathered[module].append(inputs[0].flatten(1))
 
     def _gather_output(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._gathered.append(output.flatten(1))
+        self._gathered[module].append(output.flatten(1))
+
+
+def _linear_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the linear layers of `model`, with a multi-head layer in place of its heads."""
+    layers: list[nn.Module] = []
+    for child in model.children():
+        if isinstance(child, nn.Linear | MultiTaskModule):
+            layers.append(child)
+        else:
+            layers += _linear_layers(child)
+    return layers
+
+
+def _in_batch_order(pieces: Sequence[Tensor], strategy: Any) -> Tensor:
+    """Return one (B, H) of what a layer has seen, for multi-head models one task after another."""
+    if len(pieces) == 1:
+        return pieces[0]
+    by_task = torch.argsort(strategy.mb_task_id, stable=True)
+    return torch.cat(list(pieces))[torch.argsort(by_task)]
 
 
 def concatenated(representations: Sequence[Tensor]) -> Tensor:

@@ -47,7 +47,8 @@ def test_ring_with_fewer_slots_than_groups_says_so():
     buffer = RingBuffer(2)
     fill(buffer, [0, 1])
     with pytest.raises(ValueError, match=r"max_size 2 cannot hold one sample of each of 3 groups"):
-        buffer.add(*numbered([2]))
+        buffer.add(*numbered([1, 2]))
+    assert buffer.groups("class") == {0: [0], 1: [1]}
 
 
 @settings(max_examples=100, deadline=None)

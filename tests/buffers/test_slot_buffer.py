@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
+from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, balanced, uniform
 from tests.buffers.cases import BUFFERS, fill, held, numbered
 
 GROUPS = [0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 1, 2, 0, 1]
@@ -108,13 +108,14 @@ def test_state_dict_makes_a_twin(make, tmp_path):
     buffer.sample(2)
     torch.save(buffer.state_dict(), tmp_path / "buffer.pt")
     twin.load_state_dict(torch.load(tmp_path / "buffer.pt", weights_only=True))
-    if isinstance(buffer, TaskBuffer):
-        twin.size_per_task = buffer.size_per_task
     for each in (buffer, twin):
         fill(each, GROUPS[::-1])
     assert torch.equal(buffer.buffer.x, twin.buffer.x)
     assert buffer.groups("class") == twin.groups("class")
     assert torch.equal(buffer.sample(3)[0], twin.sample(3)[0])
+    for draw in (uniform, lambda groups, n, rng: balanced(groups, n, [1], rng)):
+        draws = [draw(b.groups("class"), 7, b.rng).tolist() for b in (buffer, twin)]
+        assert draws[0] == draws[1]
 
 
 def test_state_dict_of_an_empty_buffer():

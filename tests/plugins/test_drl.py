@@ -5,8 +5,10 @@ import torch
 from avalanche.models import SimpleMLP, SlimResNet18
 from torch import nn
 
+from avalanche_ext.benchmarks import split_digits
 from avalanche_ext.functional import discriminative_representation_loss
-from avalanche_ext.plugins import BalancedReplayPlugin, DRLPlugin
+from avalanche_ext.models.catalogue import mlp
+from avalanche_ext.plugins import BalancedReplayPlugin, DRLPlugin, OnlineReplayPlugin
 from tests.cases import Spy, digits, make_naive, train, weights
 
 
@@ -72,6 +74,43 @@ def test_an_unknown_layer_is_named_before_training():
         train(strategy, digits())
 
 
+def test_multi_head_models_with_batches_of_several_tasks():
+    plugin = DRLPlugin(alpha=0.5, lam=0.3)
+
+    class Check(Spy):
+        def after_backward(self, strategy, **kwargs):
+            decorated, x, y = strategy.model, strategy.mb_x, strategy.mb_y
+            hidden = torch.relu(decorated.model.hidden[0](x.flatten(1)))
+            logits = strategy.mb_output
+            expected = nn.functional.cross_entropy(logits, y)
+            h = torch.cat([hidden, logits], 1)
+            expected = expected + 0.3 * discriminative_representation_loss(h, y, 0.5)
+            torch.testing.assert_close(strategy.loss, expected.reshape(1))
+            self.checked += len(strategy.mb_task_id.unique()) > 1
+
+    check = Check()
+    model = mlp([16], multi_head=True, input_shape=(1, 8, 8), n_classes=2)
+    strategy = make_naive(OnlineReplayPlugin(mem_size=40), plugin, check, model=model)
+    train(strategy, split_digits(scenario="task"))
+    assert check.checked > 50
+
+
+def test_a_failed_forward_pass_leaves_no_hooks_behind():
+    plugin = DRLPlugin()
+    strategy = make_naive(plugin)
+
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("out of memory")
+
+    classifier, strategy.model.classifier = strategy.model.classifier, Failing()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(strategy, digits())
+    strategy.model.classifier = classifier
+    train(strategy, digits())
+    assert not any(m._forward_pre_hooks for m in strategy.model.modules())
+
+
 def test_hooks_live_only_during_the_forward_pass():
     class Check(Spy):
         def before_backward(self, strategy, **kwargs):
@@ -112,7 +151,13 @@ def test_a_batch_of_one_class_or_one_sample_trains():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"alpha": -1.0}, {"lam": -1e-3}, {"normalisation": "mean"}, {"layers": "hidden.0"}],
+    [
+        {"alpha": -1.0},
+        {"lam": -1e-3},
+        {"normalisation": "mean"},
+        {"layers": "hidden.0"},
+        {"layers": []},
+    ],
 )
 def test_wrong_arguments_are_named(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):

@@ -126,7 +126,8 @@ def test_avalanches_buffers_inside_our_plugins(make, policy):
     assert len(plugin.buffer) == len(theirs.buffer) == 50
     mbatches(strategy).clear()
     strategy.train(benchmark.train_stream[1], eval_streams=[])
-    assert all(set(y.tolist()) & {0, 1} for _, y, _ in mbatches(strategy))
+    assert all({2, 3} & set(y.tolist()) for _, y, _ in mbatches(strategy)), "the stream's rows"
+    assert all({0, 1} & set(y.tolist()) for _, y, _ in mbatches(strategy)), "replayed rows"
     assert set(plugin.buffer.buffer.targets) == {0, 1, 2, 3}
 
 
@@ -139,6 +140,14 @@ def test_our_buffers_inside_avalanches_replay(make):
     assert set(buffer.buffer.targets.uniques) == set(range(10))
     # The last experience holds 8 and 9, and whatever else was trained on came from the buffer.
     assert {int(c) for _, y, _ in mbatches(strategy)[-10:] for c in y} > {8, 9}
+
+
+@pytest.mark.parametrize("plugin", [OnlineReplayPlugin, BalancedReplayPlugin])
+def test_in_several_epochs_each_sample_is_stored_once(plugin):
+    replay = plugin(mem_size=500)
+    train(make_naive(replay, batch_size=5, train_epochs=3), digits(train_size=40))
+    assert replay.buffer.n_seen == len(replay.buffer) == 200
+    assert len(replay.buffer.buffer.x.flatten(1).unique(dim=0)) == 200
 
 
 def test_replay_forgets_less_than_finetuning():
