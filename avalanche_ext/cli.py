@@ -10,6 +10,7 @@ import argparse
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,7 +74,8 @@ def _run(options: argparse.Namespace) -> int:
     code = _show_report(outcome.directory)
     if experiment.wandb.mode == "offline" and outcome.n_completed:
         print(
-            f"To send these runs to wandb: wandb sync {outcome.directory}/*/*/wandb/offline-run-*"
+            "To send these runs to wandb: wandb sync "
+            f"{shlex.quote(str(outcome.directory))}/*/*/wandb/offline-run-*"
         )
     return code or (CELL_FAILED if outcome.n_failed else 0)
 

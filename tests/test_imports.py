@@ -23,7 +23,7 @@ ALLOWED = {
     "buffers": {"functional", "data"},
     "plugins": {"functional", "buffers", "data", "validation"},
     "strategies": {"plugins", "buffers", "functional"},
-    "benchmarks": {"data"},
+    "benchmarks": {"data", "validation"},
     "models": {"validation"},
     "metrics.recorder": {"metrics.matrix", "data"},
     "metrics": {"metrics.matrix", "metrics.recorder", "metrics.silence"},

@@ -3,8 +3,8 @@
 What all have in common: `n_experiences`; `train_size` and `test_size`, the samples used of each
 experience, all by default; `subset`, which training samples: the "first", or as many at random,
 drawn with the "order" seed or the run's "seed"; `order_seed`, which fixes class orders,
-permutations and angles for all runs: None is the canonical order, "seed" lets them vary with the
-run's seed; `seed`, the seed of the run; `data_root`, the folder of the data, else
+permutations and angles for all runs: None is the canonical order (classes ascending, angles in equal
+steps, permutations of seed 0), "seed" lets them vary with the run's seed; `seed`, the seed of the run; `data_root`, the folder of the data, else
 $AVALANCHE_EXT_DATA, else Avalanche's default (for `image_folder`, the current folder). All return
 a benchmark of Avalanche in memory, and raise DataNotFoundError, or ValueError for sizes that the
 data do not allow.
@@ -23,8 +23,10 @@ from avalanche_ext.benchmarks.build import build_benchmark
 from avalanche_ext.benchmarks.sources import Source, given_data_root, image_tree, load
 from avalanche_ext.benchmarks.tasks import Seeds, Sizes, permuted, rotated, split_by_class
 from avalanche_ext.data.dataset import Transform
+from avalanche_ext.validation import validated
 
 
+@validated
 def class_split(
     dataset: Literal["digits", "mnist", "fmnist", "cifar10", "cifar100"],
     n_experiences: PositiveInt = 5,
@@ -45,6 +47,7 @@ def class_split(
     return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
 
 
+@validated
 def permuted_pixels(
     dataset: Literal["digits", "mnist"],
     n_experiences: PositiveInt = 10,
@@ -65,6 +68,7 @@ def permuted_pixels(
     return build_benchmark(tasks, scenario)
 
 
+@validated
 def rotated_images(
     dataset: Literal["digits", "mnist"],
     n_experiences: PositiveInt = 10,
@@ -86,6 +90,7 @@ def rotated_images(
     return build_benchmark(tasks, scenario)
 
 
+@validated
 def image_folder(
     folder: str,
     image_size: PositiveInt = 32,
@@ -117,6 +122,13 @@ permuted_digits = partial(permuted_pixels, "digits")
 permuted_mnist = partial(permuted_pixels, "mnist")
 rotated_digits = partial(rotated_images, "digits")
 rotated_mnist = partial(rotated_images, "mnist")
+
+for _benchmark in (split_digits, split_mnist, split_fmnist, split_cifar10, split_cifar100):
+    _benchmark.__doc__ = class_split.__doc__
+for _benchmark in (permuted_digits, permuted_mnist):
+    _benchmark.__doc__ = permuted_pixels.__doc__
+for _benchmark in (rotated_digits, rotated_mnist):
+    _benchmark.__doc__ = rotated_images.__doc__
 
 
 def _augmentation(source: Source) -> Transform:

@@ -166,18 +166,21 @@ def _download(make: Callable[..., Any], name: str, root: Path, train: bool) -> A
     try:
         return make(str(root), train=train, download=True)
     except Exception as error:
-        looked_for = _first_file(make, name)
+        looked_for = _missing_file(make, name, root)
         raise DataNotFoundError(
             f"{name} not found: looked for {looked_for} in {root}, and it could not be downloaded; "
             f"pass --data-root or set {DATA_ROOT_VARIABLE} to the folder that holds it"
         ) from error
 
 
-def _first_file(dataset: Any, name: str) -> Path:
-    """Return the first file that torchvision's `dataset` looks for, relative to the root."""
+def _missing_file(dataset: Any, name: str, root: Path) -> Path:
+    """Return the first file that torchvision's `dataset` wants and `root` lacks, relative to it."""
     if hasattr(dataset, "base_folder"):
-        return Path(dataset.base_folder, dataset.train_list[0][0])
-    return Path(name, "raw", "train-images-idx3-ubyte")
+        names = [name for name, _ in (*dataset.train_list, *dataset.test_list)]
+        wanted = [Path(dataset.base_folder, name) for name in names]
+    else:
+        wanted = [Path(name, "raw", Path(file).stem) for file, _ in dataset.resources]
+    return next((path for path in wanted if not (root / path).exists()), wanted[0])
 
 
 def _channels_first(images: Any) -> Tensor:

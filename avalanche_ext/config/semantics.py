@@ -8,7 +8,11 @@ from avalanche_ext.config.catalogue import OURS, Entry, Kind
 from avalanche_ext.config.errors import Problem, at, shown
 from avalanche_ext.config.schema import Component
 
-_THEIR_REPLAY = ("avalanche:Replay", "avalanche:ReplayPlugin")
+_THEIR_REPLAY = tuple(
+    f"avalanche:{name}{kind}"
+    for name in ("Replay", "GDumb", "GenerativeReplay", "GSS_greedy", "MIR", "RAR")
+    for kind in ("", "Plugin")
+)
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
 
 

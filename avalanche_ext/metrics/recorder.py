@@ -26,8 +26,9 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
     model's row, which forward transfer needs.
 
     The global random generators of Python, NumPy and torch are put back after an evaluation to
-    where they were before it, so that evaluating does not change what is trained. List the plugin
-    first.
+    where they were before it, so that evaluating does not change what is trained. (A multi-head
+    model is the exception: Avalanche makes the heads of unseen tasks when it evaluates them.)
+    List the plugin first, and give each strategy its own.
 
     Args:
         stream: Name of the evaluated stream that is recorded; evaluations of others are ignored.
@@ -46,9 +47,26 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
 
     @property
     def R(self) -> npt.NDArray[np.float64]:
-        """Accuracies in [0, 1], (experiences trained on, experiences of the stream)."""
-        rows = [row for trained, row in sorted(self._rows.items()) if trained != UNTRAINED]
-        return np.array([[row[j] for j in sorted(row)] for row in rows])
+        """Accuracies in [0, 1], (experiences trained on, experiences of the stream).
+
+        Raises:
+            ValueError: If the stream was not evaluated after each of the experiences trained on,
+                or not the whole of it each time.
+        """
+        rows = {trained: row for trained, row in self._rows.items() if trained != UNTRAINED}
+        for wanted, trained in enumerate(sorted(rows)):
+            if trained != wanted:
+                raise ValueError(
+                    f"R has no row for experience {wanted}: evaluate the {self.stream} stream "
+                    "after training on each experience"
+                )
+        columns = {tuple(sorted(row)) for row in self._rows.values()}
+        if len(columns) > 1:
+            raise ValueError(
+                f"the rows of R differ in their experiences: evaluate the whole {self.stream} "
+                "stream each time"
+            )
+        return np.array([[row[j] for j in sorted(row)] for _, row in sorted(rows.items())])
 
     @property
     def untrained(self) -> npt.NDArray[np.float64] | None:
@@ -57,7 +75,11 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         return None if row is None else np.array([row[j] for j in sorted(row)])
 
     def summary(self) -> dict[str, float | None]:
-        """Return ACC, BWT, FWT, forgetting and learning accuracy as they stand now."""
+        """Return ACC, BWT, FWT, forgetting and learning accuracy as they stand now.
+
+        Raises:
+            ValueError: If R has gaps.
+        """
         return summary(self.R, self.untrained)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:

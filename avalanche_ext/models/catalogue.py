@@ -28,7 +28,10 @@ def mlp(
 ) -> nn.Module:
     """Multi-layer perceptron with ReLU."""
     model = MLP(
-        hidden_sizes, input_shape=input_shape, n_classes=n_classes, initialisation=initialisation
+        hidden_sizes,
+        input_shape=tuple(input_shape),
+        n_classes=n_classes,
+        initialisation=initialisation,
     )
     return _with_heads(model, multi_head)
 

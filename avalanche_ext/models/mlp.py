@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, Strict
 from torch import Tensor, nn
 
 from avalanche_ext.validation import validated
@@ -34,7 +33,7 @@ class MLP(nn.Module):
         self,
         hidden_sizes: list[PositiveInt],
         *,
-        input_shape: Sequence[int],
+        input_shape: Annotated[tuple[int, ...], Strict(False)],
         n_classes: PositiveInt,
         initialisation: Literal["xavier", "torch"] = "xavier",
     ) -> None:

@@ -7,7 +7,23 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from avalanche.core import SupervisedPlugin
-from avalanche.training.plugins import ReplayPlugin
+from avalanche.training.plugins import (
+    GDumbPlugin,
+    GenerativeReplayPlugin,
+    GSS_greedyPlugin,
+    MIRPlugin,
+    RARPlugin,
+    ReplayPlugin,
+)
+
+_REPLAYING = (
+    GDumbPlugin,
+    GenerativeReplayPlugin,
+    GSS_greedyPlugin,
+    MIRPlugin,
+    RARPlugin,
+    ReplayPlugin,
+)
 
 
 class Phase(Enum):
@@ -37,7 +53,7 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
 def check_composition(plugins: Sequence[Any]) -> None:
     """Raise ValueError if `plugins` cannot act together in one strategy."""
     ours = [p for p in plugins if isinstance(p, MethodPlugin) and p.phase is Phase.DATA]
-    theirs = [p for p in plugins if isinstance(p, ReplayPlugin)]
+    theirs = [p for p in plugins if isinstance(p, _REPLAYING)]
     replaying = [type(plugin).__name__ for plugin in (*ours, *theirs)]
     if ours and len(replaying) > 1:
         raise ValueError(

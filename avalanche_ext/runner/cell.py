@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -18,7 +19,7 @@ import torch
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
 from avalanche_ext.runner.components import Built, build
-from avalanche_ext.runner.store import FAILURE, RESULT, RESULT_FORMAT, begin, write_json
+from avalanche_ext.runner.store import RESULT, RESULT_FORMAT, begin, write_failure, write_json
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
 Outcome = Literal["completed", "failed"]
@@ -43,42 +44,54 @@ class Stopwatch:
         return {**self.seconds, "total": perf_counter() - self._started}
 
 
-def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
-    """Run a cell on one thread and write its files; an error is written too, not raised."""
+def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None = None) -> Outcome:
+    """Run a cell on one thread and write its files; an error is written too, not raised.
+
+    Args:
+        cell: What to run.
+        out: Folder of all results.
+        data_root: Folder of the data.
+        parent: The process this one works for; if it is gone, the cell ends without a result, so
+            that the grid can be started again without two processes writing the same files.
+    """
     torch.set_num_threads(1)
     # A strategy and its data form cycles: left to itself, the last cell of this worker would stay.
     gc.collect()
-    directory = begin(cell, out)
     sinks = Sinks(
         [
             JsonLinesSink(),
             WandbSink(cell.wandb.mode, cell.wandb.project, cell.wandb.entity),
         ]
     )
-    sinks.start(
-        Run(
-            experiment=cell.experiment,
-            method=cell.method_name,
-            seed=cell.seed,
-            config=cell.resolved(),
-            directory=directory,
-            n_experiences=cell.benchmark.args["n_experiences"],
-        )
-    )
     try:
+        _end_if_orphaned(parent)
+        directory = begin(cell, out)
+        sinks.start(
+            Run(
+                experiment=cell.experiment,
+                method=cell.method_name,
+                seed=cell.seed,
+                config=cell.resolved(),
+                directory=directory,
+                n_experiences=cell.benchmark.args["n_experiences"],
+            )
+        )
         with _without_avalanche_deprecations():
-            result = _train(cell, data_root, sinks)
+            result = _train(cell, data_root, sinks, parent)
+        write_json(directory / RESULT, result)
+        sinks.finish(result)
     except Exception as error:
-        failure = {**_identity(cell), "error": _one_line(error)}
-        write_json(directory / FAILURE, {**failure, "traceback": traceback.format_exc()})
-        sinks.fail(failure["error"])
+        message = _one_line(error)
+        # Where even this cannot be written, the grid still counts the cell as failed.
+        with suppress(OSError):
+            write_failure(cell, out, message, traceback.format_exc())
+        with suppress(Exception):
+            sinks.fail(message)
         return "failed"
-    write_json(directory / RESULT, result)
-    sinks.finish(result)
     return "completed"
 
 
-def _train(cell: Cell, data_root: Path | None, sinks: Sinks) -> dict[str, Any]:
+def _train(cell: Cell, data_root: Path | None, sinks: Sinks, parent: int | None) -> dict[str, Any]:
     """Train on each experience in turn, evaluate before and after each; return the result."""
     watch = Stopwatch()
     with watch.phase("setup"):
@@ -89,6 +102,7 @@ def _train(cell: Cell, data_root: Path | None, sinks: Sinks) -> dict[str, Any]:
     assert built.matrix.untrained is not None
     sinks.experience(-1, built.matrix.untrained.tolist(), {})
     for index, experience in enumerate(built.benchmark.train_stream):
+        _end_if_orphaned(parent)
         with watch.phase("training"):
             built.strategy.train(experience, eval_streams=[], shuffle=cell.training.shuffle)
             _wait_for(built.strategy.device)
@@ -102,7 +116,10 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
     assert built.matrix.untrained is not None
     return {
         "format": RESULT_FORMAT,
-        **_identity(cell),
+        "experiment": cell.experiment,
+        "method": cell.method_name,
+        "seed": cell.seed,
+        "hash": cell.hash,
         "R": built.matrix.R.tolist(),
         "untrained": built.matrix.untrained.tolist(),
         "metrics": built.matrix.summary(),
@@ -115,13 +132,9 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
     }
 
 
-def _identity(cell: Cell) -> dict[str, Any]:
-    return {
-        "experiment": cell.experiment,
-        "method": cell.method_name,
-        "seed": cell.seed,
-        "hash": cell.hash,
-    }
+def _end_if_orphaned(parent: int | None) -> None:
+    if parent is not None and parent not in (os.getpid(), os.getppid()):
+        os._exit(1)
 
 
 def _wait_for(device: torch.device) -> None:

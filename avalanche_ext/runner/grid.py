@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.runner.preflight import check_builds, check_devices, check_output
 from avalanche_ext.runner.progress import CellBars
-from avalanche_ext.runner.store import EXPERIMENT, is_done, write_yaml
+from avalanche_ext.runner.store import (
+    EXPERIMENT,
+    forget_attempt,
+    has_begun,
+    has_failed,
+    is_done,
+    write_failure,
+    write_yaml,
+)
+
+_DIED = "the worker process died, or was killed, perhaps for lack of memory: try fewer --jobs"
 
 
 @dataclass(frozen=True)
@@ -50,34 +62,63 @@ def run_experiment(
     Raises:
         PreflightError: Before any training, if the experiment cannot be run here.
     """
-    check_output(out)
     directory = out / experiment.name
-    directory.mkdir(exist_ok=True)
+    check_output(directory)
     cells = experiment.cells()
     pending = [cell for cell in cells if not is_done(cell, out)]
     if pending:
         check_devices(pending)
         check_builds(pending, data_root)
     write_yaml(directory / EXPERIMENT, experiment.summary())
-    outcomes = _run(pending, out, min(jobs or _n_cores(), max(1, len(pending))), data_root)
+    for cell in pending:
+        forget_attempt(cell, out)
+    _run(pending, out, min(jobs or _n_cores(), max(1, len(pending))), data_root)
+    n_completed = sum(is_done(cell, out) for cell in pending)
     return GridOutcome(
-        directory, len(cells) - len(pending), outcomes.count("completed"), outcomes.count("failed")
+        directory, len(cells) - len(pending), n_completed, len(pending) - n_completed
     )
 
 
-def _run(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> list[str]:
-    if not cells:
-        return []
-    from avalanche_ext.runner.cell import run_cell
-
+def _run(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> None:
+    """Run `cells` to their end, going on in new workers if one dies."""
     quiet = not sys.stderr.isatty()
-    workers = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered")
-    outcomes = workers(delayed(run_cell)(cell, out, data_root) for cell in cells)
     with (
         CellBars(cells, out, quiet),
-        tqdm(outcomes, "cells", len(cells), unit="cell", disable=quiet, position=0) as bar,
+        tqdm(desc="cells", total=len(cells), unit="cell", disable=quiet, position=0) as bar,
     ):
-        return list(bar)
+        waiting = cells
+        while waiting:
+            try:
+                for _ in _outcomes(waiting, out, jobs, data_root):
+                    bar.update()
+            except TerminatedWorkerError:
+                # One dead worker takes the others down; run alone, the cell that killed it shows.
+                for cell in waiting:
+                    if has_begun(cell, out) and not _is_settled(cell, out):
+                        _run_alone(cell, out, data_root)
+            else:
+                return
+            waiting = [cell for cell in waiting if not _is_settled(cell, out)]
+            bar.update(len(cells) - len(waiting) - bar.n)
+
+
+def _run_alone(cell: Cell, out: Path, data_root: Path | None) -> None:
+    try:
+        # With one job only, joblib would run the cell in this very process.
+        list(_outcomes([cell], out, 2, data_root))
+    except TerminatedWorkerError:
+        write_failure(cell, out, _DIED)
+
+
+def _outcomes(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> Iterator[str]:
+    from avalanche_ext.runner.cell import run_cell
+
+    workers = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered")
+    yield from workers(delayed(run_cell)(cell, out, data_root, os.getpid()) for cell in cells)
+
+
+def _is_settled(cell: Cell, out: Path) -> bool:
+    return is_done(cell, out) or has_failed(cell, out)
 
 
 def _n_cores() -> int:

@@ -58,8 +58,9 @@ def _naming(key: str) -> Iterator[None]:
     """Turn an error of a constructor into one line that names the key it was called for."""
     try:
         yield
-    except (ValueError, TypeError, LookupError, OSError, RuntimeError) as error:
-        raise PreflightError(f"{key}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PreflightError(f"{key}: {reason}") from error
 
 
 def _has_cuda_driver() -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +21,81 @@ RESULT_FORMAT = 1
 
 
 def is_done(cell: Cell, out: Path) -> bool:
-    """Whether a result of exactly this cell lies in its folder."""
-    try:
-        result = json.loads((cell.directory(out) / RESULT).read_text("utf-8"))
-    except (OSError, ValueError):
+    """Whether the cell has a result; one that was set aside is brought back."""
+    directory = cell.directory(out)
+    if _hash_of(directory / RESULT) == cell.hash:
+        return True
+    set_aside = directory / _aside(cell.hash)
+    if _hash_of(set_aside) != cell.hash:
         return False
-    return isinstance(result, dict) and result.get("hash") == cell.hash
+    _set_aside(directory)
+    os.replace(set_aside, directory / RESULT)
+    (directory / FAILURE).unlink(missing_ok=True)
+    return True
 
 
 def begin(cell: Cell, out: Path) -> Path:
-    """Return the cell's folder, with its configuration and without an earlier attempt's end."""
+    """Return the cell's folder, ready for a run.
+
+    A result of another configuration is set aside as result-HASH.json, so that a change that is
+    taken back costs no second run; what an earlier attempt has left of logs goes.
+    """
     directory = cell.directory(out)
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (RESULT, FAILURE):
-        (directory / name).unlink(missing_ok=True)
+    _set_aside(directory)
+    (directory / FAILURE).unlink(missing_ok=True)
+    shutil.rmtree(directory / "wandb", ignore_errors=True)
     write_yaml(directory / CONFIG, cell.resolved())
     return directory
+
+
+def forget_attempt(cell: Cell, out: Path) -> None:
+    """Remove the traces of an attempt that came to no result."""
+    for name in (FAILURE, CONFIG):
+        # What is in the way here is reported when the cell is run.
+        with suppress(OSError):
+            (cell.directory(out) / name).unlink()
+
+
+def write_failure(cell: Cell, out: Path, error: str, trace: str = "") -> None:
+    """Write that a cell has failed, and why, in one line and as a traceback."""
+    identity = {"experiment": cell.experiment, "method": cell.method_name, "seed": cell.seed}
+    failure = {**identity, "hash": cell.hash, "error": error, "traceback": trace}
+    directory = cell.directory(out)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / FAILURE, failure)
+
+
+def has_failed(cell: Cell, out: Path) -> bool:
+    """Whether a failure of exactly this cell lies in its folder."""
+    return _hash_of(cell.directory(out) / FAILURE) == cell.hash
+
+
+def has_begun(cell: Cell, out: Path) -> bool:
+    """Whether the configuration of exactly this cell lies in its folder."""
+    try:
+        config = yaml.safe_load((cell.directory(out) / CONFIG).read_text("utf-8"))
+    except (OSError, yaml.YAMLError):
+        return False
+    return isinstance(config, dict) and config.get("hash") == cell.hash
+
+
+def _hash_of(path: Path) -> str | None:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("hash") if isinstance(content, dict) else None
+
+
+def _set_aside(directory: Path) -> None:
+    old = _hash_of(directory / RESULT)
+    if old is not None:
+        os.replace(directory / RESULT, directory / _aside(old))
+
+
+def _aside(cell_hash: str) -> str:
+    return f"result-{cell_hash}.json"
 
 
 def write_json(path: Path, content: Any) -> None:

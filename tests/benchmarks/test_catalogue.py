@@ -238,3 +238,18 @@ class TestMNIST:
         for experience in benchmark.train_stream:
             assert experience.dataset.x.shape == (50, 1, 28, 28)
             assert torch.equal(experience.dataset.y, upright.train_stream[0].dataset.y)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"subset": "frist"}, "subset"),
+        ({"scenario": "clas"}, "scenario"),
+        ({"n_experiences": 0}, "n_experiences"),
+        ({"train_size": -3}, "train_size"),
+        ({"order_seed": "sed"}, "order_seed"),
+    ],
+)
+def test_wrong_arguments_are_named(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        split_digits(**wrong)

@@ -76,6 +76,25 @@ def test_without_an_evaluation_before_training_forward_transfer_is_undefined():
     assert matrix.summary()["ACC"] == pytest.approx(matrix.R[-1].mean())
 
 
+def test_a_skipped_row_is_an_error_not_a_wrong_number():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    strategy.train(benchmark.train_stream, eval_streams=[])
+    strategy.eval(benchmark.test_stream)
+    with pytest.raises(ValueError, match="no row for experience 0"):
+        matrix.summary()
+
+
+def test_rows_of_different_length_are_an_error():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    for i, experience in enumerate(benchmark.train_stream[:2]):
+        strategy.train(experience, eval_streams=[])
+        strategy.eval(benchmark.test_stream[: i + 1])
+    with pytest.raises(ValueError, match="evaluate the whole test stream"):
+        _ = matrix.R
+
+
 def test_evaluations_of_other_streams_are_ignored():
     matrix, benchmark = TransferMatrix(), digits()
     strategy = make_naive(matrix)

@@ -96,3 +96,8 @@ def test_wrong_arguments_are_named(given: dict[str, Any], named: str) -> None:
     arguments: dict[str, Any] = {"hidden_sizes": [4], "input_shape": (3,), "n_classes": 2}
     with pytest.raises(ValueError, match=rf"(?m)^{named}$"):
         MLP(**(arguments | given))
+
+
+def test_the_shape_of_a_tensor_will_do() -> None:
+    x = torch.rand(3, 1, 4, 4)
+    assert MLP([5], input_shape=x.shape[1:], n_classes=2)(x).shape == (3, 2)

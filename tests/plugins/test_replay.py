@@ -4,7 +4,12 @@ import pytest
 import torch
 from avalanche.benchmarks import split_online_stream
 from avalanche.training import Naive
-from avalanche.training.plugins import ReplayPlugin
+from avalanche.training.plugins import (
+    GDumbPlugin,
+    GSS_greedyPlugin,
+    MIRPlugin,
+    ReplayPlugin,
+)
 from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 from torch import nn
 
@@ -181,8 +186,9 @@ def test_two_memories_in_one_strategy_are_refused():
     strategy = make_naive(OnlineReplayPlugin(), BalancedReplayPlugin())
     with pytest.raises(ValueError, match="OnlineReplayPlugin and BalancedReplayPlugin cannot be"):
         train(strategy, digits())
-    with pytest.raises(ValueError, match="BalancedReplayPlugin and ReplayPlugin cannot be"):
-        train(make_naive(BalancedReplayPlugin(), ReplayPlugin()), digits())
+    for theirs in (ReplayPlugin(), GSS_greedyPlugin(mem_size=20), GDumbPlugin(), MIRPlugin(20)):
+        with pytest.raises(ValueError, match=f"and {type(theirs).__name__} cannot be"):
+            train(make_naive(BalancedReplayPlugin(), theirs), digits())
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,23 @@ def counts(outcome) -> tuple[int, int, int]:
     return outcome.n_completed, outcome.n_failed, outcome.n_done_before
 
 
+def deadly(one, out, data_root, parent):
+    """`run_cell`, but one cell's worker is killed, as for lack of memory."""
+    import os
+    import signal
+
+    from avalanche_ext.runner.cell import run_cell
+    from avalanche_ext.runner.store import begin
+
+    if one.method_name == "ber" and one.seed == 0:
+        begin(one, out)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_cell(one, out, data_root, parent)
+
+
+deadly.__module__ = "__main__"  # Workers cannot import this file: the function is sent to them.
+
+
 def test_a_grid_is_run_once_and_goes_on_where_it_has_grown(tmp_path):
     assert counts(run_experiment(experiment(tmp_path), tmp_path / "out", jobs=2)) == (4, 0, 0)
     first = results(tmp_path / "out")
@@ -83,6 +100,56 @@ def test_a_cell_leaves_its_configuration_and_its_events(tmp_path):
     result = json.loads((folder / "result.json").read_text())
     assert events[-2]["accuracies"] == result["R"][-1]
     assert events[1]["accuracies"] == result["untrained"]
+
+
+def test_a_change_that_is_taken_back_costs_no_second_run(tmp_path):
+    def run(lr: float):
+        changed = experiment(tmp_path, optimizer={"name": "SGD", "lr": lr}, seeds=1)
+        return counts(run_experiment(changed, tmp_path / "out", jobs=1))
+
+    assert run(0.05) == (2, 0, 0)
+    first = results(tmp_path / "out")
+    assert run(0.01) == (2, 0, 0)
+    assert results(tmp_path / "out") != first
+    assert run(0.05) == (0, 0, 2)
+    assert results(tmp_path / "out") == first
+    assert run(0.01) == (0, 0, 2)
+
+
+def test_a_dead_worker_costs_its_own_cell_only(tmp_path, monkeypatch):
+    grid = experiment(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("avalanche_ext.runner.cell.run_cell", deadly)
+        assert counts(run_experiment(grid, tmp_path / "out", jobs=2)) == (3, 1, 0)
+    failure = json.loads((tmp_path / "out/small/ber/seed-0/failure.json").read_text())
+    assert "the worker process died" in failure["error"]
+    assert counts(run_experiment(grid, tmp_path / "out", jobs=2)) == (1, 0, 3)
+
+
+def test_a_cell_whose_folder_cannot_be_made_is_failed_not_fatal(tmp_path):
+    (tmp_path / "out" / "small").mkdir(parents=True)
+    (tmp_path / "out" / "small" / "naive").write_text("in the way")
+    assert counts(run_experiment(experiment(tmp_path), tmp_path / "out", jobs=1)) == (2, 2, 0)
+
+
+def test_a_file_where_the_experiments_folder_should_be_is_named(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "small").write_text("")
+    with pytest.raises(PreflightError, match=r"out/small: cannot write there"):
+        run_experiment(experiment(tmp_path), tmp_path / "out", jobs=1)
+
+
+def test_workers_end_when_the_process_they_work_for_is_gone(tmp_path):
+    one, out = cell(tmp_path), tmp_path / "out"
+    code = (
+        "from pathlib import Path\n"
+        "from avalanche_ext.config import load_experiment\n"
+        "from avalanche_ext.runner.cell import run_cell\n"
+        f"cell = load_experiment(Path({str(tmp_path / 'small.yaml')!r})).cells()[0]\n"
+        f"run_cell(cell, Path({str(out)!r}), None, parent=1)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 1
+    assert not is_done(one, out)
 
 
 def test_a_result_of_another_configuration_or_a_broken_one_is_not_done(tmp_path):
@@ -170,5 +237,5 @@ def test_what_cannot_run_is_refused_before_training(tmp_path, changed, message):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(PreflightError, match=rf"--out {tmp_path}/file: cannot write there"):
+    with pytest.raises(PreflightError, match=rf"--out {tmp_path}/file/small: cannot write there"):
         run_experiment(experiment(tmp_path), tmp_path / "file", jobs=1)
