@@ -1,13 +1,20 @@
 """Benchmarks by the names they have in experiment files.
 
-What all have in common: `n_experiences`; `train_size` and `test_size`, the samples used of each
-experience, all by default; `subset`, which training samples: the "first", or as many at random,
-drawn with the "order" seed or the run's "seed"; `order_seed`, which fixes class orders,
-permutations and angles for all runs: None is the canonical order (classes ascending, angles in equal
-steps, permutations of seed 0), "seed" lets them vary with the run's seed; `seed`, the seed of the run; `data_root`, the folder of the data, else
-$AVALANCHE_EXT_DATA, else Avalanche's default (for `image_folder`, the current folder). All return
-a benchmark of Avalanche in memory, and raise DataNotFoundError, or ValueError for sizes that the
-data do not allow.
+What all have in common:
+
+- `n_experiences`; `train_size` and `test_size`, the samples used of each experience, by default
+  all;
+- `subset`, which training samples: the "first", or as many at random, drawn with the "order" seed
+  or the run's "seed";
+- `order_seed`, which fixes class orders, permutations and angles for all runs: None is the
+  canonical order (classes ascending, angles in equal steps, permutations of seed 0), "seed" lets
+  them vary with the run's seed;
+- `seed`, the seed of the run;
+- `data_root`, the folder of the data, else $AVALANCHE_EXT_DATA, else Avalanche's default (for
+  `image_folder`, the current folder).
+
+All return a benchmark of Avalanche in memory. They raise DataNotFoundError, and ValueError for
+arguments out of range and for sizes that the data do not allow.
 """
 
 from __future__ import annotations
