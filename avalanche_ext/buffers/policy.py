@@ -47,7 +47,14 @@ class PolicyBuffer(SlotBuffer):
 
     def state_dict(self) -> dict[str, Any]:
         """Raise TypeError: Avalanche's policies cannot tell their state."""
-        raise TypeError(
+        raise self._stateless()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raise TypeError, as `state_dict` does."""
+        raise self._stateless()
+
+    def _stateless(self) -> TypeError:
+        return TypeError(
             f"{type(self.policy).__name__} of Avalanche has no state_dict: "
             "pickle the buffer, or use one of avalanche_ext.buffers"
         )

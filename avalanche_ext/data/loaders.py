@@ -25,6 +25,9 @@ class TensorLoader:
         shuffle: Draw a new order in each pass.
         drop_last: Leave out a last batch that is smaller than the others.
         generator: Where orders are drawn from; torch's global generator if None.
+
+    Raises:
+        ValueError: If `batch_size` is below 1.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class TensorLoader:
         drop_last: bool = False,
         generator: Generator | None = None,
     ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but is {batch_size}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from avalanche.training.storage_policy import ReservoirSamplingBuffer
 
-from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, balanced, uniform
+from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, as_slot_buffer, balanced, uniform
 from tests.buffers.cases import BUFFERS, fill, held, numbered
 
 GROUPS = [0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 1, 2, 0, 1]
@@ -186,3 +187,10 @@ def test_the_setter_takes_what_it_is_given(make):
     fill(target, [2, 2])
     target.buffer = source.buffer
     assert held(target) == held(source)
+
+
+def test_a_view_of_avalanches_buffer_has_no_state_to_tell():
+    view = as_slot_buffer(ReservoirSamplingBuffer(5))
+    for call in (view.state_dict, lambda: view.load_state_dict({})):
+        with pytest.raises(TypeError, match="ReservoirSamplingBuffer of Avalanche has no state"):
+            call()

@@ -100,3 +100,11 @@ class TestTensorLoader:
         first, second = (torch.cat([x for x, _, _ in loader]) for _ in range(2))
         assert len(torch.unique(torch.cat([first, second]) - clean.x.repeat(2, 1))) == 10
         assert rows_of(TensorLoader(noisy.eval(), 2)) == rows_of(TensorLoader(clean, 2))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_holds_at_least_one_sample(batch_size: int) -> None:
+    labels = torch.zeros(3, dtype=torch.int64)
+    dataset = InMemoryDataset(torch.rand(3, 2), labels, labels)
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, but is {batch_size}"):
+        TensorLoader(dataset, batch_size)
