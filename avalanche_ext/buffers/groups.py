@@ -11,8 +11,7 @@ GroupBy = Literal["class", "task"]
 class GroupIndex:
     """The slots of each group, oldest sample first.
 
-    Adding a slot is O(1); removing
-    one shifts the slots of its group, which costs well under a microsecond per thousand.
+    Adding a slot is O(1); removing one shifts the slots of its group that came later.
 
     Examples:
         >>> index = GroupIndex([(0, 7), (1, 3), (2, 7)])

@@ -8,7 +8,7 @@ from avalanche_ext.config.catalogue import OURS, Entry, Kind
 from avalanche_ext.config.errors import Problem, at, shown
 from avalanche_ext.config.schema import Component
 
-_THEIR_REPLAY = tuple(
+THEIR_REPLAY = tuple(
     f"avalanche:{name}{kind}"
     for name in ("Replay", "GDumb", "GenerativeReplay", "GSS_greedy", "MIR", "RAR")
     for kind in ("", "Plugin")
@@ -74,7 +74,7 @@ def check_method(
     for part, entry, where, args_path in parts:
         if part is None:
             continue
-        if entry.replays or part.name in _THEIR_REPLAY:
+        if entry.replays or part.name in THEIR_REPLAY:
             replaying.append(part.name)
             ours_replay |= entry.replays
             if len(replaying) > 1 and ours_replay:

@@ -10,8 +10,8 @@ from avalanche.core import SupervisedPlugin
 class NoEvaluation(SupervisedPlugin):  # type: ignore[misc]
     """An evaluator for strategies whose numbers a `TransferMatrix` takes: it does nothing.
 
-    Avalanche's EvaluationPlugin copies the experience at each callback, even with no metrics,
-    which takes a sixth of an online iteration of a small model.
+    Avalanche's EvaluationPlugin copies the experience at each callback, even with no metrics; in
+    online learning with small models this shows (experiments/benchmarks/online.py).
     """
 
     supports_distributed = True

@@ -7,23 +7,17 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from avalanche.core import SupervisedPlugin
-from avalanche.training.plugins import (
-    GDumbPlugin,
-    GenerativeReplayPlugin,
-    GSS_greedyPlugin,
-    MIRPlugin,
-    RARPlugin,
-    ReplayPlugin,
-)
+from avalanche.training import plugins as theirs
 
-_REPLAYING = (
-    GDumbPlugin,
-    GenerativeReplayPlugin,
-    GSS_greedyPlugin,
-    MIRPlugin,
-    RARPlugin,
-    ReplayPlugin,
+REPLAYING = (
+    theirs.GDumbPlugin,
+    theirs.GenerativeReplayPlugin,
+    theirs.GSS_greedyPlugin,
+    theirs.MIRPlugin,
+    theirs.RARPlugin,
+    theirs.ReplayPlugin,
 )
+"""Avalanche's plugins that bring samples of earlier experiences into training."""
 
 
 class Phase(Enum):
@@ -53,8 +47,8 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
 def check_composition(plugins: Sequence[Any]) -> None:
     """Raise ValueError if `plugins` cannot act together in one strategy."""
     ours = [p for p in plugins if isinstance(p, MethodPlugin) and p.phase is Phase.DATA]
-    theirs = [p for p in plugins if isinstance(p, _REPLAYING)]
-    replaying = [type(plugin).__name__ for plugin in (*ours, *theirs)]
+    others = [p for p in plugins if isinstance(p, REPLAYING)]
+    replaying = [type(plugin).__name__ for plugin in (*ours, *others)]
     if ours and len(replaying) > 1:
         raise ValueError(
             f"{' and '.join(replaying)} cannot be combined: each would store what the other "

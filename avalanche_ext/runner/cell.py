@@ -19,7 +19,14 @@ import torch
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
 from avalanche_ext.runner.components import Built, build
-from avalanche_ext.runner.store import RESULT, RESULT_FORMAT, begin, write_failure, write_json
+from avalanche_ext.runner.store import (
+    RESULT,
+    RESULT_FORMAT,
+    begin,
+    identity,
+    write_failure,
+    write_json,
+)
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
 Outcome = Literal["completed", "failed"]
@@ -78,8 +85,9 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
         )
         with _without_avalanche_deprecations():
             result = _train(cell, data_root, sinks, parent)
-        write_json(directory / RESULT, result)
         sinks.finish(result)
+        # Last, because a cell with a result has not failed.
+        write_json(directory / RESULT, result)
     except Exception as error:
         message = _one_line(error)
         # Where even this cannot be written, the grid still counts the cell as failed.
@@ -116,10 +124,7 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
     assert built.matrix.untrained is not None
     return {
         "format": RESULT_FORMAT,
-        "experiment": cell.experiment,
-        "method": cell.method_name,
-        "seed": cell.seed,
-        "hash": cell.hash,
+        **identity(cell),
         "R": built.matrix.R.tolist(),
         "untrained": built.matrix.untrained.tolist(),
         "metrics": built.matrix.summary(),

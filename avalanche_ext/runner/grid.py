@@ -17,6 +17,7 @@ from avalanche_ext.runner.preflight import check_builds, check_devices, check_ou
 from avalanche_ext.runner.progress import CellBars
 from avalanche_ext.runner.store import (
     EXPERIMENT,
+    bring_back,
     forget_attempt,
     has_begun,
     has_failed,
@@ -65,6 +66,8 @@ def run_experiment(
     directory = out / experiment.name
     check_output(directory)
     cells = experiment.cells()
+    for cell in cells:
+        bring_back(cell, out)
     pending = [cell for cell in cells if not is_done(cell, out)]
     if pending:
         check_devices(pending)
@@ -93,9 +96,10 @@ def _run(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> Non
                     bar.update()
             except TerminatedWorkerError:
                 # One dead worker takes the others down; run alone, the cell that killed it shows.
-                for cell in waiting:
-                    if has_begun(cell, out) and not _is_settled(cell, out):
-                        _run_alone(cell, out, data_root)
+                left = [cell for cell in waiting if not _is_settled(cell, out)]
+                begun = [cell for cell in left if has_begun(cell, out)]
+                for cell in begun or left:
+                    _run_alone(cell, out, data_root)
             else:
                 return
             waiting = [cell for cell in waiting if not _is_settled(cell, out)]

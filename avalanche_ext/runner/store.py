@@ -21,17 +21,29 @@ RESULT_FORMAT = 1
 
 
 def is_done(cell: Cell, out: Path) -> bool:
-    """Whether the cell has a result; one that was set aside is brought back."""
+    """Whether a result of exactly this cell lies in its folder."""
+    return _hash_of(cell.directory(out) / RESULT) == cell.hash
+
+
+def bring_back(cell: Cell, out: Path) -> None:
+    """Make a result of exactly this cell that was set aside the result again."""
     directory = cell.directory(out)
-    if _hash_of(directory / RESULT) == cell.hash:
-        return True
     set_aside = directory / _aside(cell.hash)
-    if _hash_of(set_aside) != cell.hash:
-        return False
-    _set_aside(directory)
-    os.replace(set_aside, directory / RESULT)
-    (directory / FAILURE).unlink(missing_ok=True)
-    return True
+    if not is_done(cell, out) and _hash_of(set_aside) == cell.hash:
+        _set_aside(directory)
+        os.replace(set_aside, directory / RESULT)
+        (directory / FAILURE).unlink(missing_ok=True)
+        write_yaml(directory / CONFIG, cell.resolved())
+
+
+def identity(cell: Cell) -> dict[str, Any]:
+    """Return the fields by which result and failure files say whose they are."""
+    return {
+        "experiment": cell.experiment,
+        "method": cell.method_name,
+        "seed": cell.seed,
+        "hash": cell.hash,
+    }
 
 
 def begin(cell: Cell, out: Path) -> Path:
@@ -59,11 +71,9 @@ def forget_attempt(cell: Cell, out: Path) -> None:
 
 def write_failure(cell: Cell, out: Path, error: str, trace: str = "") -> None:
     """Write that a cell has failed, and why, in one line and as a traceback."""
-    identity = {"experiment": cell.experiment, "method": cell.method_name, "seed": cell.seed}
-    failure = {**identity, "hash": cell.hash, "error": error, "traceback": trace}
     directory = cell.directory(out)
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / FAILURE, failure)
+    write_json(directory / FAILURE, {**identity(cell), "error": error, "traceback": trace})
 
 
 def has_failed(cell: Cell, out: Path) -> bool:

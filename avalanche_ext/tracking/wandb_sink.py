@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 STEP = "experience"
 
 # A run reports some dozen numbers and its configuration is resolved in full, so wandb's own
-# collection (console, machine, git, pip's packages, system load) would only cost time: 63 ms a run
-# instead of 8. The limits bound what a network that is gone may cost; the data stays on disk.
+# collection (console, machine, git, pip's packages, system load) would only cost time. The limits
+# bound what a network that is gone may cost; the data stays on disk.
 _SETTINGS = {
     "console": "off",
     "disable_code": True,

@@ -148,8 +148,10 @@ class Bare:
                     (self.model(x).argmax(1) == y).sum()
 
 
-def ours(benchmark: object, width: int, batch_size: int, plugins: list[object]) -> Seconds:
-    strategy = make_strategy(make_model(width), [InMemoryLoaders(), *plugins])
+def ours(
+    benchmark: object, width: int, batch_size: int, plugins: list[object], **kwargs: object
+) -> Seconds:
+    strategy = make_strategy(make_model(width), [InMemoryLoaders(), *plugins], **kwargs)
     strategy.train_mb_size = batch_size
     return timed(lambda: [strategy.train(e, eval_streams=[]) for e in benchmark.train_stream])
 
@@ -214,7 +216,7 @@ def compare(
     """Print the medians of interleaved rounds of two runs, and the ratio of the first to it."""
     times = [[run() for run in runs] for _ in range(rounds)]
     first, second = (statistics.median(column) * unit for column in zip(*times, strict=True))
-    print(f"{name:<62}{first:>10.3f}{second:>12.3f}{first / second:>9.2f}   {limit}", flush=True)
+    print(f"{name:<66}{first:>10.3f}{second:>12.3f}{first / second:>9.2f}   {limit}", flush=True)
     return first, second
 
 
@@ -233,7 +235,7 @@ def main() -> None:
     slow = SplitMNIST(N_TASKS, fixed_class_order=list(range(10)), dataset_root=root)
     iterations = N_TASKS * N_SAMPLES
 
-    print(f"{'':<62}{'first':>10}{'second':>12}{'ratio':>9}   wanted")
+    print(f"{'':<66}{'first':>10}{'second':>12}{'ratio':>9}   wanted")
     for width, limit in ((100, "<= 1.4"), (400, "<= 1.2")):
         compare(
             f"ER 10+10, 2x{width}, plugin vs bare, ms an iteration",
@@ -251,6 +253,14 @@ def main() -> None:
             lambda w=width: ours(benchmark, w, 1, [BalancedReplayPlugin()]),
             lambda w=width: timed(Bare(train, w, 300).balanced_replay),
         )
+    compare(
+        "BER 2x100, Avalanche's evaluator vs NoEvaluation, ms an iteration",
+        1e3 / iterations,
+        rounds,
+        "",
+        lambda: ours(benchmark, 100, 1, [BalancedReplayPlugin()], evaluator=EvaluationPlugin()),
+        lambda: ours(benchmark, 100, 1, [BalancedReplayPlugin()]),
+    )
     compare(
         "ER 2x100, Avalanche's online stream vs plugin, ms",
         1e3,
@@ -273,7 +283,7 @@ def main() -> None:
         naive(slow.train_stream[0], [], EvaluationPlugin())[1],
         naive(fast, [InMemoryLoaders()], NoEvaluation())[1],
     ]
-    print(f"{'  same weights for the same order':<62}{torch.equal(*weights)!s:>10}")
+    print(f"{'  same weights for the same order':<66}{torch.equal(*weights)!s:>10}")
     for batch_size, limit in ((10, ">= 15"), (100, "")):
         compare(
             f"evaluation 2x100, Avalanche's at {batch_size} vs in memory, us a sample",

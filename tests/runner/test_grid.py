@@ -34,7 +34,8 @@ def deadly(one, out, data_root, parent):
     from avalanche_ext.runner.store import begin
 
     if one.method_name == "ber" and one.seed == 0:
-        begin(one, out)
+        if one.wandb.project != "dies-before-it-begins":
+            begin(one, out)
         os.kill(os.getpid(), signal.SIGKILL)
     return run_cell(one, out, data_root, parent)
 
@@ -113,11 +114,14 @@ def test_a_change_that_is_taken_back_costs_no_second_run(tmp_path):
     assert results(tmp_path / "out") != first
     assert run(0.05) == (0, 0, 2)
     assert results(tmp_path / "out") == first
+    config = yaml.safe_load((tmp_path / "out/small/naive/seed-0/config.yaml").read_text())
+    assert config["hash"] == first["naive/seed-0"]["hash"]
     assert run(0.01) == (0, 0, 2)
 
 
-def test_a_dead_worker_costs_its_own_cell_only(tmp_path, monkeypatch):
-    grid = experiment(tmp_path)
+@pytest.mark.parametrize("project", ["dies-in-the-middle", "dies-before-it-begins"])
+def test_a_dead_worker_costs_its_own_cell_only(tmp_path, monkeypatch, project):
+    grid = experiment(tmp_path, wandb={"mode": "disabled", "project": project})
     with monkeypatch.context() as patched:
         patched.setattr("avalanche_ext.runner.cell.run_cell", deadly)
         assert counts(run_experiment(grid, tmp_path / "out", jobs=2)) == (3, 1, 0)
