@@ -125,17 +125,30 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         """Overwrite the samples, not the labels, of distinct `slots`, (B,), by `x`, (B, ...)."""
         _, y, t = self.fetch(slots)
         self._storage.write(slots.tolist(), [x, y, t])
+        for index in self._indexes.values():
+            for slot in slots.tolist():
+                index.touch(slot)
         self._snapshot = None
 
     def groups(self, by: GroupBy) -> dict[int, list[int]]:
         """Return the slots of each class or task, oldest first; to be read, not changed."""
+        return self._index(by).slots
+
+    def versions(self, by: GroupBy) -> dict[int, object]:
+        """Return for each class or task an object that is replaced when its samples change.
+
+        What was made of a group's samples is still true while `versions(by)[group]` is the same.
+        """
+        return self._index(by).versions
+
+    def _index(self, by: GroupBy) -> GroupIndex:
         if by not in self._indexes:
             labels = self._origin
             if by == "class" and len(self):
                 labels = self._storage.columns[1].tolist()
             order = sorted(range(len(self)), key=self._arrival.__getitem__)
             self._indexes[by] = GroupIndex((slot, labels[slot]) for slot in order)
-        return self._indexes[by].slots
+        return self._indexes[by]
 
     def _occupy(self, slot: int, row: int, groups: Mapping[GroupBy, Sequence[int]]) -> None:
         """Record that `slot` now holds the arriving sample `row`."""

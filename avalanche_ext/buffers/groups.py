@@ -13,6 +13,10 @@ class GroupIndex:
 
     Adding a slot is O(1); removing one shifts the slots of its group that came later.
 
+    Attributes:
+        slots: The slots of each group that has any.
+        versions: For each group an object that is another one whenever its samples have changed.
+
     Examples:
         >>> index = GroupIndex([(0, 7), (1, 3), (2, 7)])
         >>> index.remove(0)
@@ -24,6 +28,7 @@ class GroupIndex:
     def __init__(self, members: Iterable[tuple[int, int]] = ()) -> None:
         """Index `(slot, group)` pairs given in order of arrival."""
         self.slots: dict[int, list[int]] = {}
+        self.versions: dict[int, object] = {}
         self._group_of: dict[int, int] = {}
         for slot, group in members:
             self.add(slot, group)
@@ -31,6 +36,7 @@ class GroupIndex:
     def add(self, slot: int, group: int) -> None:
         """Record that `slot` now holds the newest sample of `group`."""
         self.slots.setdefault(group, []).append(slot)
+        self.versions[group] = object()
         self._group_of[slot] = group
 
     def remove(self, slot: int) -> None:
@@ -39,5 +45,10 @@ class GroupIndex:
         if group is not None:
             members = self.slots[group]
             members.remove(slot)
+            self.versions[group] = object()
             if not members:
                 del self.slots[group]
+
+    def touch(self, slot: int) -> None:
+        """Record that what `slot` holds has been changed."""
+        self.versions[self._group_of[slot]] = object()

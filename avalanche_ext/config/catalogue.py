@@ -26,6 +26,7 @@ class Entry:
         n_classes: The number of classes of a benchmark, where it is known without the data.
         replays: Whether it draws from a memory in every iteration.
         balanced: Whether that memory holds a sample of each class or task.
+        stores: Whether it stores samples of the stream without replaying any.
     """
 
     target: str
@@ -33,6 +34,7 @@ class Entry:
     n_classes: int | None = None
     replays: bool = False
     balanced: bool = False
+    stores: bool = False
 
     @property
     def is_ours(self) -> bool:
@@ -43,6 +45,7 @@ class Entry:
 _ER = "Chaudhry et al. 2019, On Tiny Episodic Memories in Continual Learning, arXiv:1902.10486"
 _DRL = "Chen, Diethe, Flach 2020, Discriminative Representation Loss, arXiv:2006.11234"
 _GEM = "Lopez-Paz, Ranzato 2017, Gradient Episodic Memory, arXiv:1706.08840"
+_MGEM = f"{_GEM}; Liu, Ye, Stone, Liu 2024, modular GEM, arXiv:2410.00868"
 _SPLIT = "Zenke, Poole, Ganguli 2017, Continual Learning Through Synaptic Intelligence"
 _PERMUTED = "Goodfellow et al. 2013, An Empirical Investigation of Catastrophic Forgetting"
 _DIGITS = "Alpaydin, Kaynak 1998, Optical Recognition of Handwritten Digits (UCI)"
@@ -67,6 +70,7 @@ OURS: dict[Kind, dict[str, Entry]] = {
             balanced=True,
         ),
         "drl": Entry("avalanche_ext.plugins.drl:DRLPlugin", _DRL),
+        "mgem": Entry("avalanche_ext.plugins.mgem:MGEMPlugin", _MGEM, stores=True),
     },
     "strategy": {
         "BER": Entry(
@@ -76,6 +80,7 @@ OURS: dict[Kind, dict[str, Entry]] = {
             balanced=True,
         ),
         "DRL": Entry("avalanche_ext.strategies.drl:DRL", _DRL, replays=True, balanced=True),
+        "MGEM": Entry("avalanche_ext.strategies.mgem:MGEM", _MGEM, stores=True),
     },
     "benchmark": {
         name: _benchmark(name, n_classes, paper)

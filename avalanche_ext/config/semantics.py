@@ -69,22 +69,32 @@ def check_method(
         where = at(at(path, "plugins"), index)
         args_path = at(where, plugin.name) if plugin else where
         parts.append((plugin, _entry("plugin", plugin), where, args_path))
-    replaying: list[str] = []
-    ours_replay = False
+    memories: list[tuple[str, Entry]] = []
     for part, entry, where, args_path in parts:
         if part is None:
             continue
-        if entry.replays or part.name in THEIR_REPLAY:
-            replaying.append(part.name)
-            ours_replay |= entry.replays
-            if len(replaying) > 1 and ours_replay:
-                yield Problem(
-                    where,
-                    f"'{part.name}' cannot be combined with '{replaying[0]}': each would store "
-                    "what the other replays as if the stream had brought it; keep one of them",
-                )
+        if entry.replays or entry.stores or part.name in THEIR_REPLAY:
+            for other, others_entry in memories:
+                if _collide(entry, others_entry):
+                    yield Problem(
+                        where,
+                        f"'{part.name}' cannot be combined with '{other}': each would store "
+                        "what the other replays as if the stream had brought it; keep one of them",
+                    )
+                    break
+            memories.append((part.name, entry))
         if benchmark and (entry.balanced or part.args.get("buffer") == "ring"):
             yield from _check_memory(part, args_path, benchmark)
+
+
+def _collide(first: Entry, second: Entry) -> bool:
+    """Whether one of two that replay or store samples is ours and takes the other's for new ones.
+
+    Ours tell the stream's samples from those that ours replay, but not from those of Avalanche's.
+    """
+    if first.is_ours and second.is_ours:
+        return first.replays and second.replays
+    return first.is_ours or second.is_ours
 
 
 def _entry(kind: Kind, part: Component | None) -> Entry:

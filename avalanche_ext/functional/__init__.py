@@ -1,5 +1,6 @@
 """The maths: tensors in, tensors out."""
 
 from avalanche_ext.functional.losses import discriminative_representation_loss
+from avalanche_ext.functional.projection import project_gradient
 
-__all__ = ["discriminative_representation_loss"]
+__all__ = ["discriminative_representation_loss", "project_gradient"]

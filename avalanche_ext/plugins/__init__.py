@@ -4,12 +4,14 @@ from avalanche_ext.plugins.balanced_replay import BalancedReplayPlugin
 from avalanche_ext.plugins.composition import MethodPlugin, Phase, check_composition
 from avalanche_ext.plugins.drl import DRLPlugin
 from avalanche_ext.plugins.memory import MemoryPlugin
+from avalanche_ext.plugins.mgem import MGEMPlugin
 from avalanche_ext.plugins.online_replay import OnlineReplayPlugin
 from avalanche_ext.plugins.representations import RepresentationLossPlugin
 
 __all__ = [
     "BalancedReplayPlugin",
     "DRLPlugin",
+    "MGEMPlugin",
     "MemoryPlugin",
     "MethodPlugin",
     "OnlineReplayPlugin",

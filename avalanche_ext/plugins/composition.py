@@ -34,10 +34,17 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
 
     Plugins of the phases `PENALTY` and `PULL` combine in any number, those of `GRADIENT` act in
     list order. Of the phase `DATA` there can be one, because each takes the mini-batch it finds
-    for what the stream has brought.
+    for what the stream has brought; so do Avalanche's replaying plugins, which for that reason go
+    with none of ours that stores samples.
     """
 
     phase: ClassVar[Phase]
+    stores: ClassVar[bool] = False
+    """Whether it keeps samples of mini-batches as those of the current task."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return numbers about the current experience, by name, for whoever logs the run."""
+        return {}
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Refuse a combination that cannot mean anything, before anything is trained."""
@@ -46,11 +53,13 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
 
 def check_composition(plugins: Sequence[Any]) -> None:
     """Raise ValueError if `plugins` cannot act together in one strategy."""
-    ours = [p for p in plugins if isinstance(p, MethodPlugin) and p.phase is Phase.DATA]
+    ours = [plugin for plugin in plugins if isinstance(plugin, MethodPlugin)]
+    replaying = [p for p in ours if p.phase is Phase.DATA]
     others = [p for p in plugins if isinstance(p, REPLAYING)]
-    replaying = [type(plugin).__name__ for plugin in (*ours, *others)]
-    if ours and len(replaying) > 1:
+    storing = [p for p in ours if p.stores and p not in replaying]
+    if len(replaying) > 1 or (others and (replaying or storing)):
+        names = [type(p).__name__ for p in (*replaying, *(storing if others else ()), *others)]
         raise ValueError(
-            f"{' and '.join(replaying)} cannot be combined: each would store what the other "
+            f"{' and '.join(names)} cannot be combined: each would store what the other "
             "replays as if the stream had brought it; keep one of them"
         )

@@ -14,6 +14,7 @@ from avalanche_ext.data import origin_index
 from avalanche_ext.plugins.composition import MethodPlugin, Phase
 
 StreamUse = Literal["joined", "stored"]
+Columns = tuple[Tensor, Tensor, Tensor]
 
 
 class MemoryPlugin(MethodPlugin):
@@ -30,11 +31,13 @@ class MemoryPlugin(MethodPlugin):
 
     Attributes:
         buffer: The memory.
+        arrived: x, y and t of the current mini-batch as the stream brought it.
         n_stream: Number of rows at the head of the current mini-batch that the stream brought.
         slots: Slots of the rows that follow them, (B,).
     """
 
     phase: ClassVar[Phase] = Phase.DATA
+    stores: ClassVar[bool] = True
 
     def __init__(self, buffer: SlotBuffer, batch_size: int, stream: StreamUse) -> None:
         super().__init__()
@@ -44,7 +47,8 @@ class MemoryPlugin(MethodPlugin):
         self.n_stream = 0
         self.slots: Slots = np.empty(0, dtype=np.int64)
         self._origin = 0
-        self._arrived: tuple[Tensor, Tensor, Tensor] | None = None
+        self.arrived: Columns | None = None
+        self._is_to_store = False
 
     @abstractmethod
     def _draw(self, y: Tensor, origin: int) -> Slots:
@@ -56,14 +60,12 @@ class MemoryPlugin(MethodPlugin):
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Extend or replace the mini-batch."""
-        x, y, t = arrived = _columns(strategy.mbatch)
+        x, y, t = self.arrived = _columns(strategy.mbatch)
         joined = self.stream == "joined" or isinstance(self.buffer, PolicyBuffer)
-        self._arrived = None
-        if strategy.clock.train_exp_epochs == 0:
-            if joined:
-                self._arrived = arrived
-            else:
-                self.buffer.add(x, y, t, self._origin)
+        is_new = strategy.clock.train_exp_epochs == 0
+        self._is_to_store = is_new and joined
+        if is_new and not joined:
+            self.buffer.add(x, y, t, self._origin)
         self.n_stream = len(y)
         self.slots = np.empty(0, dtype=np.int64)
         if not len(self.buffer):
@@ -71,7 +73,7 @@ class MemoryPlugin(MethodPlugin):
         self.slots = self._draw(y, self._origin)
         drawn = [column.to(y.device) for column in self.buffer.fetch(self.slots)]
         if joined:
-            drawn = [torch.cat(pair) for pair in zip(arrived, drawn, strict=True)]
+            drawn = [torch.cat(pair) for pair in zip(self.arrived, drawn, strict=True)]
         else:
             self.n_stream = 0
         # A benchmark without task labels has mini-batches of two columns.
@@ -79,10 +81,9 @@ class MemoryPlugin(MethodPlugin):
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Show the buffer the stream's rows, if it has not seen them yet."""
-        if self._arrived is not None:
-            x, y, t = self._arrived
-            self.buffer.add(x, y, t, self._origin)
-            self._arrived = None
+        if self.arrived is not None and self._is_to_store:
+            self.buffer.add(*self.arrived, self._origin)
+            self._is_to_store = False
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Let one of Avalanche's storage policies see the experience."""
@@ -90,7 +91,20 @@ class MemoryPlugin(MethodPlugin):
             self.buffer.post_adapt(strategy, strategy.experience)
 
 
-def _columns(mbatch: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def stream_rows(strategy: Any, plugin: MethodPlugin) -> Columns:
+    """Return x, y and t of what the stream has brought, for a plugin of the strategy.
+
+    If a replay plugin acts before it, the mini-batch that it finds is no longer that.
+    """
+    for other in strategy.plugins:
+        if other is plugin:
+            break
+        if isinstance(other, MemoryPlugin) and other.arrived is not None:
+            return other.arrived
+    return _columns(strategy.mbatch)
+
+
+def _columns(mbatch: list[Tensor]) -> Columns:
     """Return x, y and t of a mini-batch, with task labels 0 where the benchmark has none."""
     if len(mbatch) > 3:
         raise ValueError(

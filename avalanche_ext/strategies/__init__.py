@@ -2,5 +2,6 @@
 
 from avalanche_ext.strategies.ber import BER
 from avalanche_ext.strategies.drl import DRL
+from avalanche_ext.strategies.mgem import MGEM
 
-__all__ = ["BER", "DRL"]
+__all__ = ["BER", "DRL", "MGEM"]

@@ -1,0 +1,160 @@
+"""Convex quadratic programs over the non-negative orthant: the duals of cone projections."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import quadprog
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+DualSolver = Literal["exact", "quadprog", "pivoting"]
+
+# Of n constraints, quadprog takes O(n³) plain steps and block pivoting a few vectorised ones.
+_QUADPROG_UP_TO = 64
+# Relative to the products of constraints of unit length, summed over the solution.
+_TOLERANCE = 1e-15
+_ACCEPTED = 1e-12
+_RIDGE = 1e-13
+_MOST_REFINEMENTS = 20
+_PATIENCE = 3
+
+
+def solve_dual(gram: Floats, linear: Floats, solver: DualSolver = "exact") -> Floats:
+    """Minimise ½ wᵀKw + qᵀw subject to w ≥ 0, for a batch of problems.
+
+    Problems are normalised, so that neither the scale of K and q nor that of single constraints
+    matters.
+
+    Args:
+        gram: K, (B, n, n), symmetric and positive semi-definite. A constraint of length zero has
+            zeros in its row and column of K and in q, and gets the solution 0.
+        linear: q, (B, n), in the range of K.
+        solver: "quadprog", one problem after another (Goldfarb and Idnani 1983); "pivoting", all
+            at once (block principal pivoting); "exact", whichever is faster for the size.
+
+    Returns:
+        w, (B, n). Where a solver fails, another has found it, and a warning says so once.
+    """
+    lengths = np.sqrt(np.einsum("bii->bi", gram))
+    lengths[lengths == 0] = 1.0
+    q = linear / lengths
+    scale = np.abs(q).max(axis=1, keepdims=True, initial=0.0)
+    scale[scale == 0] = 1.0
+    K = gram / (lengths[:, :, None] * lengths[:, None, :])
+    np.einsum("bii->bi", K)[:] = 1.0
+    if solver == "exact":
+        solver = "quadprog" if q.size <= _QUADPROG_UP_TO else "pivoting"
+    solve = _by_quadprog if solver == "quadprog" else block_pivoting
+    w: Floats = solve(K, q / scale) * scale / lengths
+    return w
+
+
+def block_pivoting(K: Floats, q: Floats) -> Floats:
+    """Solve a batch of problems with K, (B, n, n), of unit diagonal and q, (B, n).
+
+    Block principal pivoting (Portugal, Júdice and Vicente 1994): guess which w are free, solve for
+    them, and exchange all that are wrong; when that stops helping, exchange only the last of them,
+    which ends after finitely many steps (Murty 1974). A ridge makes K definite; a few steps of the
+    proximal-point method take its trace out of the solution (Rockafellar 1976).
+    """
+    n = q.shape[1]
+    w, slack = np.zeros_like(q), q.copy()
+    free = np.zeros(q.shape, dtype=bool)
+    fewest = np.full(len(q), n + 1)
+    patience = np.full(len(q), _PATIENCE)
+    for _ in range(10 * n + 10):
+        wrong = np.where(free, w, slack) < -_TOLERANCE * (1 + np.abs(w).sum(axis=1, keepdims=True))
+        n_wrong = wrong.sum(axis=1)
+        todo = np.flatnonzero(n_wrong)
+        if not len(todo):
+            break
+        better = n_wrong[todo] < fewest[todo]
+        fewest[todo] = np.where(better, n_wrong[todo], fewest[todo])
+        patience[todo] = np.where(better, _PATIENCE, patience[todo] - 1)
+        exchanged = wrong[todo]
+        stuck = patience[todo] < 0
+        exchanged[stuck] &= exchanged[stuck][:, ::-1].cumsum(axis=1)[:, ::-1] == 1
+        free[todo] ^= exchanged
+        matrices = K if len(todo) == len(K) else K[todo]
+        w[todo] = _solved_for(free[todo], matrices, q[todo])
+        slack[todo] = _slack(matrices, q[todo], w[todo])
+    for _ in range(_MOST_REFINEMENTS if free.any() else 0):
+        before, w = w, _solved_for(free, K, q - _RIDGE * w)
+        if np.abs(w - before).max() <= 1e-6 * np.abs(w).max():
+            break
+    w = np.maximum(w, 0.0)
+    for problem in np.flatnonzero(~_is_solution(K, q, w)):
+        _say_once("block pivoting", "non-negative least squares")
+        w[problem] = _least_squares(K[problem], q[problem])
+    return w
+
+
+def _solved_for(free: Flags, K: Floats, q: Floats) -> Floats:
+    """Return w, (B, n), with (K + ridge) w + q = 0 where w is free, and w = 0 elsewhere."""
+    counts = free.sum(axis=1, keepdims=True)
+    most = int(counts.max())
+    order = np.argsort(~free, axis=1, kind="stable")[:, :most]
+    inside = np.arange(most) < counts
+    problem = np.arange(len(q))[:, None]
+    minor = K[problem[:, :, None], order[:, :, None], order[:, None, :]]
+    minor *= inside[:, :, None] & inside[:, None, :]
+    np.einsum("bii->bi", minor)[:] = 1.0 + _RIDGE
+    right = np.where(inside, -q[problem, order], 0.0)
+    w = np.zeros_like(q)
+    w[problem, order] = np.linalg.solve(minor, right[..., None])[..., 0]
+    return w
+
+
+def _by_quadprog(K: Floats, q: Floats) -> Floats:
+    """Solve each problem by quadprog, and those that it rejects or misses by block pivoting."""
+    n = q.shape[1]
+    identity, zeros = np.eye(n), np.zeros(n)
+    w = np.full_like(q, np.nan)
+    for problem, (matrix, vector) in enumerate(zip(K, q, strict=True)):
+        with suppress(ValueError):
+            w[problem] = np.maximum(quadprog.solve_qp(matrix, -vector, identity, zeros)[0], 0.0)
+    missed = np.flatnonzero(~_is_solution(K, q, w))
+    if len(missed):
+        _say_once("quadprog", "block pivoting")
+        w[missed] = block_pivoting(K[missed], q[missed])
+    return w
+
+
+def _least_squares(K: Floats, q: Floats) -> Floats:
+    """Solve one problem as non-negative least squares on a factor of K, which may be singular."""
+    from scipy.optimize import nnls
+
+    eigenvalues, eigenvectors = np.linalg.eigh(K)
+    kept = eigenvalues > len(q) * np.finfo(np.float64).eps
+    roots, vectors = np.sqrt(eigenvalues[kept]), eigenvectors[:, kept]
+    solution: Floats = nnls(roots[:, None] * vectors.T, -(vectors.T @ q) / roots)[0]
+    return solution
+
+
+def _slack(K: Floats, q: Floats, w: Floats) -> Floats:
+    """Return K w + q, (B, n): what is left of each constraint."""
+    slack: Floats = np.matmul(K, w[..., None])[..., 0] + q
+    return slack
+
+
+def _is_solution(K: Floats, q: Floats, w: Floats) -> Flags:
+    """Tell which w meet the optimality conditions, (B,): min(w, K w + q) = 0."""
+    residual = np.minimum(w, _slack(K, q, w))
+    allowed = _ACCEPTED * (1 + np.abs(w).sum(axis=1, keepdims=True))
+    return np.asarray((np.abs(residual) <= allowed).all(axis=1))
+
+
+@cache
+def _say_once(solver: str, other: str) -> None:
+    warnings.warn(
+        f"{solver} rejected the dual problem of a projection; {other} solved it instead "
+        "(this is said once)",
+        RuntimeWarning,
+        stacklevel=2,
+    )

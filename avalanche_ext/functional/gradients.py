@@ -1,0 +1,158 @@
+"""Gradients as vectors: their layout, and those of several groups of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.modules.batchnorm import _NormBase
+
+NamedPartition = Literal["none", "layer", "tensor"]
+Partition = NamedPartition | int | list[str]
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class FlatLayout:
+    """The trainable parameters of a model as one vector, in which blocks are consecutive.
+
+    Args:
+        parameters: Names and parameters, as `model.named_parameters()` gives them; those that need
+            no gradient are left out.
+        partition: The blocks: "none" is one block; "layer" one for each module that owns
+            parameters; "tensor" one for each parameter; a number that many of equal size, up to
+            one coordinate; a list of patterns, as for file names, one for the parameters that a
+            pattern is the first to match, and a last one for those that none matches.
+
+    Attributes:
+        names: Names in the order of the vector, n of them.
+        parameters: The parameters, likewise.
+        blocks: Sizes of the blocks, with the sum P.
+        block_of: The block of each parameter, n numbers; None where blocks cut through parameters.
+
+    Raises:
+        ValueError: If there is no parameter, a pattern matches none, or there are more blocks than
+            coordinates.
+    """
+
+    def __init__(
+        self, parameters: Iterable[tuple[str, nn.Parameter]], partition: Partition = "none"
+    ) -> None:
+        trained = [(name, p) for name, p in parameters if p.requires_grad]
+        if not trained:
+            raise ValueError("the model has no parameter that needs a gradient")
+        keys = _block_keys([name for name, _ in trained], partition)
+        first_of = {key: i for i, key in reversed([*enumerate(keys)])}
+        order = sorted(range(len(keys)), key=lambda i: first_of[keys[i]])
+        self.names = [trained[i][0] for i in order]
+        self.parameters = [trained[i][1] for i in order]
+        self.numels = [p.numel() for p in self.parameters]
+        self.block_of: list[int] | None
+        if isinstance(partition, int):
+            self.block_of = None
+            self.blocks = _equal_sizes(sum(self.numels), partition)
+        else:
+            index = {key: block for block, key in enumerate(dict.fromkeys(keys[i] for i in order))}
+            self.block_of = [index[keys[i]] for i in order]
+            self.blocks = [0] * len(index)
+            for block, numel in zip(self.block_of, self.numels, strict=True):
+                self.blocks[block] += numel
+
+    def is_of(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> bool:
+        """Tell whether these are the parameters it was made for."""
+        trained = {id(p) for _, p in parameters if p.requires_grad}
+        return trained == {id(p) for p in self.parameters}
+
+    def flatten(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """Return gradients, one for each parameter, as a vector, (P,); None counts as zeros."""
+        return torch.cat(
+            [
+                p.new_zeros(p.numel()) if g is None else g.reshape(-1)
+                for g, p in zip(gradients, self.parameters, strict=True)
+            ]
+        )
+
+    def gradient(self) -> Tensor:
+        """Return the parameters' `grad` as a vector, (P,)."""
+        return self.flatten([p.grad for p in self.parameters])
+
+    def write_gradient(self, vector: Tensor) -> None:
+        """Write a vector, (P,), to the parameters' `grad`.
+
+        A parameter without gradient stays so where the vector is zero, since optimizers step
+        otherwise on zeros than on nothing.
+        """
+        for p, piece in zip(self.parameters, torch.split(vector, self.numels), strict=True):
+            if p.grad is not None:
+                p.grad.copy_(piece.view_as(p))
+            elif piece.any():
+                p.grad = piece.view_as(p).clone()
+
+
+def loss_gradients(losses: Iterable[Callable[[], Tensor]], layout: FlatLayout) -> Tensor:
+    """Return the gradient of each loss, (T, P), one backward pass after another.
+
+    Args:
+        losses: T functions that compute a scalar loss of the layout's parameters, at least one.
+        layout: Which parameters.
+    """
+    gradients = (
+        torch.autograd.grad(loss(), layout.parameters, allow_unused=True) for loss in losses
+    )
+    return torch.stack([layout.flatten(gradient) for gradient in gradients])
+
+
+def batched_loss_gradients(
+    model: nn.Module, criterion: Criterion, x: Tensor, y: Tensor, layout: FlatLayout
+) -> Tensor:
+    """Return the gradient of the loss of each group of samples, (T, P), in one backward pass.
+
+    Args:
+        model: Called with samples alone; see `is_samplewise`.
+        criterion: Returns a scalar of outputs and labels.
+        x: Samples, (T, n, ...).
+        y: Labels, (T, n).
+        layout: Which of the model's parameters.
+    """
+    trained = {name: p.detach() for name, p in zip(layout.names, layout.parameters, strict=True)}
+
+    def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return criterion(functional_call(model, parameters, (x,)), y)
+
+    by_group = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
+    gradients = by_group(trained, x, y)
+    return torch.cat([gradients[name].flatten(1) for name in layout.names], dim=1)
+
+
+def is_samplewise(model: nn.Module) -> bool:
+    """Tell whether a sample's output is independent of what else is in the batch.
+
+    Normalisation layers that keep statistics of batches are taken not to be.
+    """
+    return not any(isinstance(module, _NormBase) for module in model.modules())
+
+
+def _block_keys(names: Sequence[str], partition: Partition) -> list[str]:
+    if partition == "tensor":
+        return [*names]
+    if partition == "layer":
+        return [name.rpartition(".")[0] for name in names]
+    if not isinstance(partition, list):
+        return [""] * len(names)
+    keys = [next((p for p in partition if fnmatchcase(name, p)), "") for name in names]
+    for pattern in partition:
+        if pattern not in keys:
+            raise ValueError(
+                f"partition={partition}: {pattern!r} is the first to match none of the parameters "
+                f"{', '.join(names)}"
+            )
+    return keys
+
+
+def _equal_sizes(total: int, n: int) -> list[int]:
+    if not 1 <= n <= total:
+        raise ValueError(f"partition={n}: must be between 1 and {total}, the number of parameters")
+    return [total // n + (i < total % n) for i in range(n)]

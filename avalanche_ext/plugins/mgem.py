@@ -1,0 +1,223 @@
+"""Gradient episodic memory (GEM) and modular GEM (mGEM)."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from avalanche.evaluation.metric_results import MetricValue
+from avalanche.models import MultiTaskModule, avalanche_forward
+from avalanche.training.storage_policy import ExemplarsBuffer
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+
+from avalanche_ext.buffers import GroupBy, PolicyBuffer, SlotBuffer, TaskBuffer, as_slot_buffer
+from avalanche_ext.data import origin_index
+from avalanche_ext.functional.factors import FactoredGradients, LayerFactors, LinearTape
+from avalanche_ext.functional.gradients import (
+    FlatLayout,
+    NamedPartition,
+    batched_loss_gradients,
+    is_samplewise,
+    loss_gradients,
+)
+from avalanche_ext.functional.projection import Projection, Solver, project
+from avalanche_ext.plugins.composition import MethodPlugin, Phase
+from avalanche_ext.plugins.constraints import Chunk, Constraints
+from avalanche_ext.plugins.memory import MemoryPlugin, stream_rows
+from avalanche_ext.plugins.violations import ViolationStatistics
+from avalanche_ext.validation import validated
+
+# More samples at a time have activations that no longer fit the processor's caches.
+_SAMPLES_AT_A_TIME = 1024
+
+
+class MGEMPlugin(MethodPlugin):
+    """Project each gradient so that it increases the loss on no earlier task's memory.
+
+    With the defaults this is GEM (Lopez-Paz and Ranzato 2017). Modular GEM (Liu et al. 2024) makes
+    the constraints finer: p-mGEM projects each block of parameters by itself (`partition`), d-mGEM
+    splits each task's memory into groups with a reference gradient each (`n_groups`), and both may
+    be combined or solved approximately (`solver`). See `functional.project_gradient`.
+
+    What is projected is the gradient of the whole loss, penalties of other plugins included;
+    reference gradients are those of the criterion alone, its mean over a constraint's samples, in
+    training mode. A task is an experience of the original stream, so that online streams have the
+    same constraints as others.
+
+    Deviations from GEM's official code:
+
+    1. A sample enters the memory in the first epoch of its experience only.
+    2. Reference gradients are computed after the batch's, not before; batch normalisation sees the
+       memory's statistics in that order.
+
+    Args:
+        size_per_task: Samples held of each task, its last ones; not used if `buffer` is given.
+        memory_strength: γ, at least 0: the lower bound of the dual variables, once a constraint is
+            violated. A list has one for each experience, the last one for all that follow. In
+            d-mGEM each group has γ, so that γ / `n_groups` pushes as hard as γ does in GEM.
+        partition: The blocks of parameters: "none", "layer", "tensor", a number of equal blocks, or
+            patterns of parameter names, one block each.
+        n_groups: Groups that each task's memory is split into.
+        solver: "exact" or "diagonal".
+        buffer: A memory to use instead, ours or Avalanche's. One that a replay plugin of the same
+            strategy has is written by that plugin alone.
+        group_by: Whether there is a constraint for each "task" or each "class".
+        statistics: Whether to record `statistics`.
+
+    Attributes:
+        buffer: The memory.
+        statistics: For each experience by its index, if asked for, the share of iterations that
+            were `projected`, shares of constraints `violated` and `active`, and the mean `angle`
+            of the projection in degrees; see `ViolationStatistics`.
+
+    Raises:
+        pydantic.ValidationError: If an argument is not of the given type or range.
+        ValueError: When training starts, if `partition` does not fit the model.
+        FloatingPointError: While training, if a gradient to be projected is not finite.
+    """
+
+    phase: ClassVar[Phase] = Phase.GRADIENT
+    stores: ClassVar[bool] = True
+
+    @validated
+    def __init__(
+        self,
+        size_per_task: PositiveInt = 256,
+        memory_strength: NonNegativeFloat | list[NonNegativeFloat] = 0.5,
+        *,
+        partition: NamedPartition | PositiveInt | list[str] = "none",
+        n_groups: PositiveInt = 1,
+        solver: Solver = "exact",
+        buffer: ExemplarsBuffer | None = None,
+        group_by: GroupBy = "task",
+        statistics: bool = False,
+    ) -> None:
+        super().__init__()
+        strengths = memory_strength if isinstance(memory_strength, list) else [memory_strength]
+        if not strengths or not all(map(math.isfinite, strengths)):
+            raise ValueError(
+                f"memory_strength={memory_strength}: give a finite number, or a list with one for "
+                "each experience"
+            )
+        self.buffer: SlotBuffer = as_slot_buffer(buffer or TaskBuffer(size_per_task))
+        self.partition = partition
+        self.solver: Solver = solver
+        self.statistics: dict[int, ViolationStatistics] = {}
+        self._strengths = strengths
+        self._counts = statistics
+        self._constraints = Constraints(self.buffer, group_by, n_groups)
+        self._origin = 0
+        self._layout: FlatLayout | None = None
+        self._tape: LinearTape | None = None
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Note the experience, and where the model's parameters lie, as it is adapted to it."""
+        self._origin = origin_index(strategy.experience)
+        named = [*strategy.model.named_parameters()]
+        if self._layout is None or not self._layout.is_of(named):
+            self._layout = FlatLayout(named, self.partition)
+            tape = LinearTape(strategy.model)
+            is_factorable = tape.covers(self._layout) and is_samplewise(strategy.model)
+            self._tape = tape if is_factorable else None
+
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Show the memory the stream's rows, in the first epoch of their experience."""
+        if strategy.clock.train_exp_epochs == 0 and not self._is_written_by_another(strategy):
+            self.buffer.add(*stream_rows(strategy, self), self._origin)
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Record the batch's factors."""
+        if self._tape:
+            self._tape.start()
+
+    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Stop recording."""
+        if self._tape:
+            self._tape.stop()
+
+    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Project the gradient."""
+        assert self._layout is not None
+        at_a_time = _SAMPLES_AT_A_TIME if self._tape and not _has_heads(strategy.model) else 1
+        chunks = self._constraints.chunks(self._origin, strategy.device, at_a_time)
+        if not chunks:
+            return
+        gradient = self._layout.gradient()
+        projection = self._projection(strategy, gradient, chunks)
+        if self._counts:
+            counts = self.statistics.setdefault(self._origin, ViolationStatistics())
+            counts.count(gradient, projection)
+        if projection.gradient is not gradient:
+            self._layout.write_gradient(projection.gradient)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Let one of Avalanche's storage policies see the experience; publish the statistics."""
+        if isinstance(self.buffer, PolicyBuffer) and not self._is_written_by_another(strategy):
+            self.buffer.post_adapt(strategy, strategy.experience)
+        publish = getattr(strategy.evaluator, "publish_metric_value", None)
+        if publish:
+            for name, value in self.diagnostics().items():
+                publish(MetricValue(self, name, value, strategy.clock.train_iterations))
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the statistics of the current experience, if they are recorded."""
+        counts = self.statistics.get(self._origin)
+        numbers = counts.numbers() if counts else {}
+        return {f"mgem/{name}": value for name, value in numbers.items()}
+
+    def _projection(self, strategy: Any, gradient: Tensor, chunks: list[Chunk]) -> Projection:
+        assert self._layout is not None
+        strength = self._strengths[min(self._origin, len(self._strengths) - 1)]
+        if self._tape:
+            batch = self._tape.factors_after_backward()
+            sizes = [chunk.sizes for chunk in chunks]
+            factors = [_factors(strategy, self._tape, chunk) for chunk in chunks]
+            factored = FactoredGradients(self._layout, batch, factors, sizes)
+            if factored.matches(gradient):
+                return factored.project(gradient, strength, self.solver)
+        references = _references(strategy, self._layout, chunks)
+        return project(gradient, references, strength, self.solver, blocks=self._layout.blocks)
+
+    def _is_written_by_another(self, strategy: Any) -> bool:
+        return any(
+            isinstance(plugin, MemoryPlugin) and plugin.buffer is self.buffer
+            for plugin in strategy.plugins
+        )
+
+
+def _factors(strategy: Any, tape: LinearTape, chunk: Chunk) -> list[LayerFactors]:
+    """Return the factors of the gradients of a chunk's constraints."""
+    with tape.recording():
+        outputs = avalanche_forward(strategy.model, chunk.x, chunk.t)
+    pieces = zip(torch.split(outputs, chunk.sizes), torch.split(chunk.y, chunk.sizes), strict=True)
+    losses = [strategy._criterion(*piece) for piece in pieces]
+    return tape.factors_of(torch.stack(losses).sum())
+
+
+def _references(strategy: Any, layout: FlatLayout, chunks: list[Chunk]) -> Tensor:
+    """Return the gradients of all constraints, (T, P)."""
+    model, criterion = strategy.model, strategy._criterion
+    groups = [group for chunk in chunks for group in chunk.groups()]
+    are_alike = len({len(y) for _, y, _ in groups}) == 1
+    if strategy.device.type == "cuda" and are_alike and _is_batchable(model, criterion):
+        x, y = (torch.stack([group[i] for group in groups]) for i in range(2))
+        return batched_loss_gradients(model, criterion, x, y, layout)
+
+    def loss(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        value: Tensor = criterion(avalanche_forward(model, x, t), y)
+        return value
+
+    return loss_gradients((partial(loss, *group) for group in groups), layout)
+
+
+def _is_batchable(model: nn.Module, criterion: Any) -> bool:
+    """Tell whether torch.func can run several constraints at once."""
+    is_known = isinstance(criterion, nn.CrossEntropyLoss)
+    return is_known and is_samplewise(model) and not _has_heads(model)
+
+
+def _has_heads(model: nn.Module) -> bool:
+    return any(isinstance(module, MultiTaskModule) for module in model.modules())
