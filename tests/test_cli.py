@@ -59,6 +59,12 @@ def test_check_takes_overrides_before_and_after_options(tmp_path: Path) -> None:
     assert done.stdout == "experiment.yaml: 1 method x 1 seed = 1 cell, no problems\n"
 
 
+def test_check_counts_every_setting_of_a_sweep(tmp_path: Path) -> None:
+    methods = {"naive": None, "lr": {"sweep": {"optimizer.lr": [0.1, 0.2, 0.5]}}}
+    done = command("check", str(written(experiment_with(methods=methods), tmp_path)))
+    assert done.stdout == "experiment.yaml: 4 methods x 3 seeds = 12 cells, no problems\n"
+
+
 def test_check_says_every_problem_on_stderr(tmp_path: Path) -> None:
     path = written(experiment_with(seeds=0, baseline="naiv"), tmp_path)
     done = command("check", str(path), "optimizer.lr=x")

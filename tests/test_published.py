@@ -43,6 +43,6 @@ def test_split_mnist_lies_within_one_published_deviation(split_mnist, method):
 
 
 def test_on_split_mnist_drl_beats_ber(split_mnist):
-    test = split_mnist[0]["drl"].test
+    test = split_mnist[0]["drl"].tests["ACC"]
     assert test.difference.mean > 0
     assert test.t_test < 0.01

@@ -47,6 +47,15 @@ def at(path: str, key: str | int) -> str:
     return f"{path}.{key}" if path else key
 
 
+def lies_at(path: str, start: str) -> bool:
+    """Whether `path` is `start` or lies below it.
+
+    >>> lies_at("a.b[0]", "a.b"), lies_at("a.b", "a.b"), lies_at("a.bc", "a.b")
+    (True, True, False)
+    """
+    return path == start or path.startswith((f"{start}.", f"{start}["))
+
+
 def shown(value: Any) -> str:
     """Return `value` on one line as YAML's flow style has it, cut when it is long.
 

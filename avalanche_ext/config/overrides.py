@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
-from avalanche_ext.config.errors import ConfigError, Problem, at, shown
+from avalanche_ext.config.errors import ConfigError, Problem, at, did_you_mean, lies_at, shown
 from avalanche_ext.config.reader import read_text
 
 
@@ -29,17 +30,24 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[
         try:
             value, found = read_text(text, where=path, root=path)
             problems += found
-            _write(document, path.strip(), value)
+            write(document, path.strip(), value)
         except ConfigError as error:
             problems += error.problems
     return problems
 
 
-def _write(document: dict[str, Any], path: str, value: Any) -> None:
+def write(document: dict[str, Any], path: str, value: Any) -> None:
+    """Write one value into `document`, in place, at a path as `apply_overrides` takes them.
+
+    Raises:
+        ConfigError: If the path leads through what cannot have such a part.
+    """
     container: Any = document
-    rest, done = path, ""
+    rest = path
+    keys: list[str | int] = []
     while True:
-        key, rest = _split(container, rest, path)
+        key, rest = _split(container, keys, rest, path)
+        done = reduce(at, keys, "")
         if isinstance(key, int):
             if not isinstance(container, list):
                 raise ConfigError([Problem(path, f"'{done}' is not a list")])
@@ -48,22 +56,31 @@ def _write(document: dict[str, Any], path: str, value: Any) -> None:
                 raise ConfigError([Problem(path, f"there is no item {key}: {length}")])
         elif not isinstance(container, dict):
             raise ConfigError([Problem(path, f"'{done}' is {shown(container)}, without keys")])
+        elif container and key not in container and keys and isinstance(keys[-1], int):
+            # What a list holds as a mapping is a plugin, whose one key is its name.
+            raise ConfigError(
+                [Problem(path, f"'{done}' has no '{key}'{did_you_mean(key, [*container])}")]
+            )
         if not rest:
             container[key] = value
             return
-        done = at(done, key)
+        keys.append(key)
         container[key] = container = _opened(container, key, rest)
 
 
-def _split(container: Any, path: str, whole: str) -> tuple[str | int, str]:
+def _split(
+    container: Any, keys: Sequence[str | int], path: str, whole: str
+) -> tuple[str | int, str]:
     """Split off the first key or position; a method's name may itself contain dots."""
     position = re.match(r"\[(\d+)\]\.?", path)
     if position:
         return int(position[1]), path[position.end() :]
     known = [*container] if isinstance(container, dict) else []
     for key in sorted(known, key=len, reverse=True):
-        if path == key or path.startswith((f"{key}.", f"{key}[")):
+        if lies_at(path, key):
             return key, path[len(key) :].removeprefix(".")
+    if len(keys) == 3 and (keys[0], keys[2]) == ("methods", "sweep"):
+        return path, ""  # The key of a sweep is itself a path.
     first = re.match(r"[^.\[\]]+", path)
     if not first:
         raise ConfigError([Problem(whole, "not a path such as 'optimizer.lr' or 'plugins[0].drl'")])

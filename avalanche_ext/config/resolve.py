@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from avalanche_ext.config.catalogue import Kind, entries
 from avalanche_ext.config.components import component
 from avalanche_ext.config.errors import ConfigError, Problem, at, did_you_mean, shown
+from avalanche_ext.config.methods import Shared, resolve_method
 from avalanche_ext.config.overrides import apply_overrides
 from avalanche_ext.config.reader import read_file
-from avalanche_ext.config.schema import Component, Experiment, Method
-from avalanche_ext.config.sections import (
-    DEFAULT_STRATEGY,
-    Document,
-    MethodSection,
-    Published,
-    Training,
-    Wandb,
-)
-from avalanche_ext.config.semantics import (
-    check_benchmark,
-    check_method,
-    check_model,
-    check_optimizer,
-)
-from avalanche_ext.config.validation import validate
+from avalanche_ext.config.schema import Component, Experiment, Method, Sweep
+from avalanche_ext.config.sections import Document, Published, Training, Wandb
+from avalanche_ext.config.semantics import check_benchmark, check_model, check_optimizer
+from avalanche_ext.config.sweep import expand, is_swept
+from avalanche_ext.config.validation import of_type, validate
 
 
 def load_experiment(
@@ -64,6 +55,9 @@ class _Resolver:
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
         self.problems: list[Problem] = []
+        self.names: dict[str, list[str]] = {}
+        """Per section of `methods`, the names of the methods it stands for."""
+        self.sweeps: dict[str, Sweep] = {}
 
     def experiment(self) -> Experiment | None:
         document = self._validated(Document, self.document, "")
@@ -92,6 +86,7 @@ class _Resolver:
             training=training,
             seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds),
             methods=methods,
+            sweeps=self.sweeps,
             baseline=self.document.get("baseline", next(iter(methods))),
             wandb=wandb,
             published=published,
@@ -135,115 +130,43 @@ class _Resolver:
         return None
 
     def _methods(self, benchmark: Component | None) -> dict[str, Method]:
-        sections = self.document.get("methods")
-        methods = {}
-        for name, section in sections.items() if isinstance(sections, Mapping) else ():
-            path = at("methods", name)
-            made = self._method({} if section is None else section, path, benchmark)
-            if made:
-                methods[name] = made
+        """Build all methods, noting what each section stands for and what is swept."""
+        sections = of_type(dict, self.document.get("methods"), {})
+        shared = Shared(self.document.get("optimizer"), self.document.get("training"), benchmark)
+        methods: dict[str, Method] = {}
+        for name, section in sections.items():
+            if is_swept(section):
+                taken = {*sections, *chain(*self.names.values())}
+                swept = expand(name, section, shared, taken)
+                self.names[name] = [*swept.sweep.values] if swept.sweep else []
+                if swept.sweep:
+                    self.sweeps[name] = swept.sweep
+                methods |= swept.methods
+                self.problems += swept.problems
+            else:
+                method, found = resolve_method(section, at("methods", name), shared)
+                self.names[name] = [name]
+                if method:
+                    methods[name] = method
+                self.problems += found
         return methods
-
-    def _method(self, section: Any, path: str, benchmark: Component | None) -> Method | None:
-        self._validated(MethodSection, section, path)
-        if not isinstance(section, Mapping):
-            return None
-        name = _of_type(str, section.get("strategy"), DEFAULT_STRATEGY)
-        args = _of_type(dict, section.get("args"), {})
-        strategy, found = component(
-            "strategy", name, args, path=at(path, "args"), name_path=at(path, "strategy")
-        )
-        self.problems += found
-        plugins = [
-            self._plugin(item, at(at(path, "plugins"), index))
-            for index, item in enumerate(_of_type(list, section.get("plugins"), []))
-        ]
-        self.problems += check_method(strategy, plugins, path, benchmark)
-        optimizer = self._own_optimizer(section.get("optimizer"), at(path, "optimizer"))
-        training = self._own_training(section.get("training"), at(path, "training"))
-        if not (strategy and optimizer and training):
-            return None
-        return Method(strategy, tuple(filter(None, plugins)), optimizer, training)
-
-    def _plugin(self, item: Any, path: str) -> Component | None:
-        name: Any = item
-        args: Any = {}
-        if isinstance(item, Mapping) and len(item) == 1:
-            ((name, args),) = item.items()
-            args = {} if args is None else args
-        if not isinstance(name, str):
-            self.problems.append(Problem(path, _misshapen_plugin(item)))
-            return None
-        if not isinstance(args, Mapping):
-            wrong = f"is {shown(args)}, but must be a mapping of arguments"
-            self.problems.append(Problem(at(path, name), wrong))
-            return None
-        made, found = component("plugin", name, args, path=at(path, name), name_path=path)
-        self.problems += found
-        return made
-
-    def _own_optimizer(self, section: Any, path: str) -> Component | None:
-        """The method's optimizer: the global one's arguments count unless it names another."""
-        shared = self.document.get("optimizer")
-        shared = {"name": shared} if isinstance(shared, str) else _of_type(dict, shared, {})
-        own = {"name": section} if isinstance(section, str) else _of_type(dict, section, {})
-        same = own.get("name", shared.get("name")) == shared.get("name")
-        merged = {**shared, **own} if same else own
-        if not isinstance(merged.get("name"), str):
-            return None
-        args = {key: value for key, value in merged.items() if key != "name"}
-        made, found = component(
-            "optimizer", merged["name"], args, path=path, name_path=at(path, "name")
-        )
-        if made:
-            found = [*check_optimizer(made, path)]
-        self.problems += found if not same else _concerning(found, path, own)
-        return made
-
-    def _own_training(self, section: Any, path: str) -> Training | None:
-        shared = _of_type(dict, self.document.get("training"), {})
-        own = _of_type(dict, section, {})
-        made, found = validate(Training, {**shared, **own}, path)
-        self.problems += _concerning(found, path, own)
-        return made if isinstance(made, Training) else None
 
     def _check_names(self, published: Published | None) -> None:
         """Check that what refers to methods refers to some that there are."""
-        methods = _of_type(dict, self.document.get("methods"), {})
         baseline = self.document.get("baseline")
         named = [("baseline", baseline)] if isinstance(baseline, str) else []
         for metric, numbers in published.by_metric().items() if published else ():
             named += [(at(at("published", metric), name), name) for name in numbers]
+        known = [*chain(*self.names.values())]
         for path, name in named:
-            if name not in methods:
-                wrong = f"unknown method '{name}'{did_you_mean(name, [*methods])}"
-                self.problems.append(Problem(path, wrong))
+            if name in known or self._may_be_swept(name):
+                continue
+            if name in self.names:
+                wrong = f"'{name}' is swept: name one of {', '.join(self.names[name])}"
+            else:
+                wrong = f"unknown method '{name}'{did_you_mean(name, known)}"
+            self.problems.append(Problem(path, wrong))
 
-
-def _of_type(type_: type, value: Any, default: Any) -> Any:
-    """What is of another type was reported when its section was validated."""
-    return value if isinstance(value, type_) else default
-
-
-def _concerning(problems: Iterable[Problem], path: str, keys: Iterable[str]) -> list[Problem]:
-    """Those of the problems that lie under one of `keys`: the others were reported globally."""
-    starts = [at(path, key) for key in keys]
-    return [
-        problem
-        for problem in problems
-        if any(
-            problem.path == start or problem.path.startswith((f"{start}.", f"{start}["))
-            for start in starts
-        )
-    ]
-
-
-def _misshapen_plugin(item: Any) -> str:
-    if not isinstance(item, Mapping):
-        return f"is {shown(item)}, but must be a plugin's name, or its name and arguments"
-    keys = ", ".join(f"'{key}'" for key in item)
-    if "name" in item:
-        return f"has the keys {keys}: write a plugin as its name followed by its arguments"
-    if all(key in entries("plugin") for key in item):
-        return f"has the keys {keys}: begin each plugin with its own '-'"
-    return f"has the keys {keys}: indent a plugin's arguments below its name"
+    def _may_be_swept(self, name: str) -> bool:
+        """Whether the name may be meant for a setting of a sweep that is itself wrong."""
+        return any(not names and name.startswith(method) for method, names in self.names.items())

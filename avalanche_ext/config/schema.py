@@ -37,6 +37,19 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """One method with several values of one of its parameters.
+
+    Attributes:
+        parameter: The parameter's name, without the path to it.
+        values: The value by the name of the method that has it, in the YAML's order.
+    """
+
+    parameter: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Cell:
     """One method with one seed: the unit that is run, stored and skipped when it is done."""
 
@@ -113,7 +126,8 @@ class Experiment:
         optimizer: What every method steps with unless it says otherwise.
         training: How every method trains unless it says otherwise.
         seeds: One cell per method and seed.
-        methods: By name, in the YAML's order.
+        methods: By name, in the YAML's order; a swept one by the names of its settings.
+        sweeps: By the name of the swept method, which is none of `methods`.
         baseline: The method that the others are tested against; None for no tests.
         wandb: Where runs are logged.
         published: A paper's numbers for some of the methods, if the YAML gives any.
@@ -126,6 +140,7 @@ class Experiment:
     training: Training
     seeds: tuple[int, ...]
     methods: dict[str, Method]
+    sweeps: dict[str, Sweep]
     baseline: str | None
     wandb: Wandb
     published: Published | None
@@ -156,6 +171,7 @@ class Experiment:
             "name": self.name,
             "baseline": self.baseline,
             "methods": [*self.methods],
+            "sweeps": {name: asdict(sweep) for name, sweep in self.sweeps.items()},
             "seeds": [*self.seeds],
             "hashes": hashes,
             "published": published,

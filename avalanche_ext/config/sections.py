@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -15,15 +16,13 @@ from avalanche_ext.config.validation import rejection
 DEFAULT_STRATEGY = "avalanche:Naive"
 
 FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+FOLDER_RULE = "letters, digits, '_', '-' and '.', beginning with none of the last two"
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
 
 
 def _folder_name(name: str) -> str:
     if not re.fullmatch(FOLDER_NAME, name):
-        raise rejection(
-            f"is {shown(name)}, but names a folder: "
-            "letters, digits, '_', '-' and '.', beginning with none of the last two"
-        )
+        raise rejection(f"is {shown(name)}, but names a folder: {FOLDER_RULE}")
     return name
 
 
@@ -33,11 +32,20 @@ def _device(device: str) -> str:
     return device
 
 
-def _distinct(seeds: list[int]) -> list[int]:
-    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+def _distinct(values: list[Any]) -> list[Any]:
+    # For Python, though not for YAML, true is 1.
+    counts = Counter((isinstance(value, bool), value) for value in values)
+    repeated = [shown(value) for (_, value), count in counts.items() if count > 1]
     if repeated:
-        raise rejection(f"has {', '.join(map(str, repeated))} more than once")
-    return seeds
+        raise rejection(f"has {', '.join(repeated)} more than once")
+    return values
+
+
+def _one_path(sweep: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    if len(sweep) != 1:
+        found = f"the {len(sweep)} paths {', '.join(sweep)}" if sweep else "no path"
+        raise rejection(f"has {found}, but must have one path and the list of its values")
+    return sweep
 
 
 PositiveInteger = Annotated[Integer, Gt(0)]
@@ -49,6 +57,17 @@ Seeds = (
     Annotated[PositiveInteger, Le(10_000)]
     | Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
 )
+
+SweepValues = Annotated[
+    dict[
+        Text,
+        Annotated[
+            list[Integer | Number | Flag | Text], Field(min_length=1), AfterValidator(_distinct)
+        ],
+    ],
+    AfterValidator(_one_path),
+    Field(json_schema_extra={"minProperties": 1, "maxProperties": 1}),
+]
 
 
 class Section(BaseModel):
@@ -81,7 +100,7 @@ class PublishedValue(Section):
     """A paper's number, a fraction."""
 
     mean: Annotated[Number, Ge(-1), Le(1)]
-    std: Annotated[Number, Ge(0), Le(1)]
+    std: Annotated[Number, Ge(0), Le(1)] | None = None
 
 
 class Published(Section):
@@ -124,3 +143,4 @@ class MethodSection(Section):
     plugins: list[Any] | None = None
     optimizer: Text | dict[Text, Any] | None = None
     training: dict[Text, Any] | None = None
+    sweep: SweepValues | None = None

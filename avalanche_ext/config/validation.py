@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from avalanche_ext.config.errors import Problem, at, closest, did_you_mean, shown
+from avalanche_ext.config.errors import Problem, at, closest, did_you_mean, lies_at, shown
 from avalanche_ext.config.reader import is_number
 
 _WRONG_TYPE = {
@@ -64,6 +64,11 @@ def validate(type_: Any, value: Any, path: str) -> tuple[Any, list[Problem]]:
     ]
 
 
+def of_type(type_: type, value: Any, default: Any) -> Any:
+    """Return `value` if it is of the type, else `default`: the problem was told elsewhere."""
+    return value if isinstance(value, type_) else default
+
+
 def _locate(details: ErrorDetails, value: Any, path: str) -> str:
     """Return an error's path in the YAML.
 
@@ -80,7 +85,7 @@ def _locate(details: ErrorDetails, value: Any, path: str) -> str:
 
 def _explained_below(path: str, paths: Mapping[str, Any]) -> bool:
     """Whether a part of the value is to blame: one member of a union got further than another."""
-    return any(other.startswith((f"{path}[", f"{path}.")) for other in paths)
+    return any(other != path and lies_at(other, path) for other in paths)
 
 
 def _admits_null(type_: Any) -> bool:

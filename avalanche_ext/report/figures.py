@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avalanche_ext.metrics.heatmap import draw_matrix
 from avalanche_ext.metrics.matrix import average_accuracy
 from avalanche_ext.report.results import ExperimentResults, Floats
+from avalanche_ext.report.statistics import Estimate, estimate
 from avalanche_ext.report.table import count
 
 if TYPE_CHECKING:
@@ -41,19 +43,19 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     curves = {method.name: _curves(method.matrices) for method in results.finished}
+    length = next(iter(curves.values())).shape[1]
+    learned = range(1, length + 1)
     for index, method in enumerate(results.methods):
         if method.name in curves:
-            _draw_accuracy(axes, curves[method.name], index, method.name)
-    repeated = any(len(runs) > 1 for runs in curves.values())
-    axes.set_title(f"{results.name}, mean ± std over seeds" if repeated else results.name)
+            estimates = [*filter(None, map(estimate, curves[method.name].T.tolist()))]
+            draw_with_band(axes, learned, estimates, index, method.name)
+    axes.set_title(heading(results, "std"))
     axes.set_xlabel("experiences learned")
     axes.set_ylabel("mean accuracy on the experiences seen so far")
-    length = next(iter(curves.values())).shape[1]
-    axes.set_xticks(range(1, length + 1, -(-length // MOST_TICKS)))
+    axes.set_xticks(learned[:: -(-length // MOST_TICKS)])
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
     axes.set_ylim(0.0, 1.02)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     # The legend lists the lines in the order in which they end, top to bottom.
     names = sorted(curves, key=lambda name: curves[name][:, -1].mean(), reverse=True)
     lines = {line.get_label(): line for line in axes.get_lines()}
@@ -87,21 +89,47 @@ def matrices_figure(results: ExperimentResults) -> Figure:
     return figure
 
 
-def _draw_accuracy(axes: Axes, curves: Floats, index: int, label: str) -> None:
-    learned = np.arange(1, curves.shape[1] + 1)
-    mean = curves.mean(axis=0)
-    colour = COLOURS[index % len(COLOURS)]
-    axes.plot(
-        learned,
-        mean,
-        color=colour,
-        marker=MARKERS[index % len(MARKERS)],
-        markersize=5,
-        label=label,
-    )
-    if len(curves) > 1:
-        std = curves.std(axis=0, ddof=1)
-        axes.fill_between(learned, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+def look(index: int) -> dict[str, Any]:
+    """The colour and marker of the method at this place of the configuration."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": 5,
+    }
+
+
+def draw_with_band(
+    axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], index: int, label: str
+) -> None:
+    """Draw a line of means, and a band of ± the standard deviation where there are some.
+
+    Args:
+        axes: The matplotlib axes to draw on.
+        x: Where the points lie, (k,).
+        estimates: What lies there, (k,).
+        index: The method's place in the configuration.
+        label: The line's name in the legend.
+    """
+    mean = np.array([each.mean for each in estimates])
+    std = np.array([each.std or 0.0 for each in estimates])
+    appearance = look(index)
+    axes.plot(x, mean, label=label, **appearance)
+    if std.any():
+        axes.fill_between(
+            x, mean - std, mean + std, color=appearance["color"], alpha=0.18, linewidth=0
+        )
+
+
+def heading(results: ExperimentResults, spread: str) -> str:
+    """The experiment's name, and what is drawn of its repetitions where there are any."""
+    repeated = any(len(method.cells) > 1 for method in results.methods)
+    return f"{results.name}, mean ± {spread} over seeds" if repeated else results.name
+
+
+def tidy(axes: Axes) -> None:
+    """Give a plot a faint grid and no frame."""
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _curves(matrices: Floats) -> Floats:

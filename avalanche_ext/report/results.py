@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from avalanche_ext.metrics.matrix import summary
+from avalanche_ext.metrics.matrix import average_accuracy, summary
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +59,19 @@ class MethodResults:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """A method that was run with several values of one parameter, each a setting.
+
+    Attributes:
+        parameter: The parameter's name.
+        values: The value by the name of the setting, which is one of the experiment's methods.
+    """
+
+    parameter: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ExperimentResults:
     """What an experiment's folder holds for the methods and seeds of its last `run`.
 
@@ -68,6 +81,7 @@ class ExperimentResults:
         seeds: The seeds, in the order of the configuration.
         methods: The methods' results, in the order of the configuration.
         published: A paper's numbers: `reference`, and per metric per method `mean` and `std`.
+        sweeps: What was swept, by the name of the swept method.
     """
 
     name: str
@@ -75,6 +89,7 @@ class ExperimentResults:
     seeds: tuple[int, ...]
     methods: tuple[MethodResults, ...]
     published: Mapping[str, Any] | None
+    sweeps: Mapping[str, Sweep]
 
     @property
     def finished(self) -> tuple[MethodResults, ...]:
@@ -85,6 +100,26 @@ class ExperimentResults:
     def n_cells(self) -> int:
         """How many runs the experiment has, finished or not."""
         return len(self.methods) * len(self.seeds)
+
+    @property
+    def groups(self) -> dict[str, tuple[MethodResults, ...]]:
+        """The settings of each swept method, and each other method alone, in their order."""
+        swept = {setting: name for name, sweep in self.sweeps.items() for setting in sweep.values}
+        groups: dict[str, tuple[MethodResults, ...]] = {}
+        for method in self.methods:
+            name = swept.get(method.name, method.name)
+            groups[name] = (*groups.get(name, ()), method)
+        return groups
+
+    def with_best_settings(self) -> ExperimentResults:
+        """The same with one setting of each swept method: that of the highest mean ACC."""
+        best = tuple(max(group, key=_mean_accuracy) for group in self.groups.values())
+        return replace(self, methods=best, sweeps={})
+
+
+def _mean_accuracy(method: MethodResults) -> float:
+    values = [average_accuracy(cell.R) for cell in method.cells.values()]
+    return float(np.mean(values)) if values else -1.0
 
 
 def read_results(directory: Path) -> ExperimentResults:
@@ -116,6 +151,10 @@ def read_results(directory: Path) -> ExperimentResults:
             seeds=seeds,
             methods=methods,
             published=record.get("published"),
+            sweeps={
+                name: Sweep(sweep["parameter"], sweep["values"])
+                for name, sweep in (record.get("sweeps") or {}).items()
+            },
         )
     except KeyError as error:
         raise ReportError(f"{directory / 'experiment.yaml'}: no entry {error}") from error

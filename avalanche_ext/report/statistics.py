@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avalanche_ext.metrics.matrix import average_accuracy, average_intransigence
+from avalanche_ext.metrics.matrix import average_intransigence
 from avalanche_ext.report.results import PHASES, ExperimentResults, Floats, MethodResults
 
 METRICS = ("ACC", "BWT", "FWT", "forgetting", "intransigence", "learning_accuracy")
 """The metrics of a method, by the names used in result files, in the order tables show them."""
 
+TESTED = ("ACC", "BWT")
+"""The metrics in which methods are tested against the baseline."""
+
 FEWEST_FOR_WILCOXON = 6
 """With fewer pairs Wilcoxon's two-sided test cannot reach p < 0.05 (5 pairs: 2 / 2^5 = 0.0625)."""
 
-# Accuracies are ratios of counts: beyond these decimals, equal differences differ by rounding only,
-# and would give a t-test a variance and Wilcoxon's ranks an order that are not there.
-_DECIMALS = 12
+# Equal differences that differ by rounding would give a t-test a variance, and Wilcoxon's ranks an
+# order, that are not there.
+DECIMALS = 12
+"""Accuracies are ratios of counts: beyond these decimals they differ by rounding only."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,15 @@ class Estimate:
     std: float | None
     n: int
 
+    @property
+    def standard_error(self) -> float | None:
+        """The standard deviation of the mean, std / √n."""
+        return None if self.std is None else self.std / self.n**0.5
+
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A method's ACC against the baseline's, over the seeds both finished.
+    """A method's values of one metric against the baseline's, over the seeds both finished.
 
     Attributes:
         difference: Mean and standard deviation of the paired differences; None without pairs.
@@ -47,12 +56,20 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class MethodStatistics:
-    """What the tables say of one method; an estimate is None where no run defines the number."""
+    """What the tables say of one method; an estimate is None where no run defines the number.
+
+    Attributes:
+        name: The method's name.
+        metrics: Its estimates, one for each of METRICS.
+        seconds: Seconds by phase, one for each of PHASES.
+        tests: Its tests against the baseline, one for each of TESTED; empty for the baseline
+            itself, and where there is none.
+    """
 
     name: str
     metrics: Mapping[str, Estimate | None]
     seconds: Mapping[str, Estimate | None]
-    test: PairedTest | None
+    tests: Mapping[str, PairedTest]
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
@@ -78,7 +95,7 @@ def paired_test(ours: Sequence[float], baseline: Sequence[float]) -> PairedTest:
     """
     if len(ours) != len(baseline):
         raise ValueError(f"values must be paired, but there are {len(ours)} and {len(baseline)}")
-    differences: Floats = np.round(np.array(ours) - np.array(baseline), _DECIMALS)
+    differences: Floats = np.round(np.array(ours) - np.array(baseline), DECIMALS)
     return PairedTest(
         difference=estimate(differences.tolist()),
         t_test=_t_test(differences),
@@ -107,7 +124,7 @@ def _wilcoxon(differences: Floats) -> float | None:
 
 
 def method_statistics(results: ExperimentResults) -> list[MethodStatistics]:
-    """Every method's estimates over its finished runs, and its test against the baseline.
+    """Every method's estimates over its finished runs, and its tests against the baseline.
 
     Intransigence is measured against the best of the methods compared (Chen et al., 2020): per
     experience, the largest of their mean accuracies just after learning it.
@@ -120,7 +137,9 @@ def method_statistics(results: ExperimentResults) -> list[MethodStatistics]:
             name=method.name,
             metrics=_metrics(method, best.tolist()),
             seconds=_seconds(method),
-            test=_against(baseline, method) if baseline and method is not baseline else None,
+            tests={metric: _against(baseline, method, metric) for metric in TESTED}
+            if baseline and method is not baseline
+            else {},
         )
         for method in results.methods
     ]
@@ -142,9 +161,11 @@ def _seconds(method: MethodResults) -> dict[str, Estimate | None]:
     return {phase: estimate([cell.seconds[phase] for cell in cells]) for phase in PHASES}
 
 
-def _against(baseline: MethodResults, method: MethodResults) -> PairedTest:
-    common = [seed for seed in method.cells if seed in baseline.cells]
-    ours, theirs = (
-        [average_accuracy(each.cells[seed].R) for seed in common] for each in (method, baseline)
-    )
-    return paired_test(ours, theirs)
+def _against(baseline: MethodResults, method: MethodResults, metric: str) -> PairedTest:
+    both = [
+        (cell.metrics[metric], baseline.cells[seed].metrics[metric])
+        for seed, cell in method.cells.items()
+        if seed in baseline.cells
+    ]
+    pairs = [(ours, theirs) for ours, theirs in both if ours is not None and theirs is not None]
+    return paired_test([ours for ours, _ in pairs], [theirs for _, theirs in pairs])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from avalanche_ext.report.results import ExperimentResults, MethodResults, ReportError
-from avalanche_ext.report.statistics import METRICS, Estimate, MethodStatistics
+from avalanche_ext.report.statistics import METRICS, TESTED, Estimate, MethodStatistics
+from avalanche_ext.report.tradeoff import n_dominated, settings_points, tradeoff_points
 
 SHOWN = ("ACC", "BWT", "FWT", "forgetting", "intransigence")
 """The metrics of the text table; the CSV file has all of METRICS."""
@@ -41,7 +43,8 @@ def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics
         [_heading(results)],
         _aligned(_summary_rows(results, statistics)),
         list(_NOTES),
-        *_comparison(results, statistics),
+        *chain.from_iterable(_comparison(results, statistics, metric) for metric in TESTED),
+        *_domination(results, statistics),
         *_published(results, statistics),
         *_absent(results),
     ]
@@ -61,7 +64,6 @@ def csv_table(results: ExperimentResults, statistics: Sequence[MethodStatistics]
 def _csv_row(
     method: MethodResults, statistics: MethodStatistics
 ) -> dict[str, str | int | float | None]:
-    test = statistics.test
     row: dict[str, str | int | float | None] = {
         "method": statistics.name,
         "finished": len(method.cells),
@@ -70,13 +72,17 @@ def _csv_row(
     }
     estimates = dict(statistics.metrics)
     estimates |= {f"seconds_{phase}": value for phase, value in statistics.seconds.items()}
-    estimates["ACC_difference"] = test.difference if test else None
+    tests = {metric: statistics.tests.get(metric) for metric in TESTED}
+    for metric, test in tests.items():
+        estimates[f"{metric}_difference"] = test.difference if test else None
     for name, value in estimates.items():
         row[f"{name}_mean"] = value.mean if value else None
         row[f"{name}_std"] = value.std if value else None
-    row["pairs"] = test.difference.n if test and test.difference else None
-    row["p_t_test"] = test.t_test if test else None
-    row["p_wilcoxon"] = test.wilcoxon if test else None
+    for metric, test in tests.items():
+        prefix = "" if metric == "ACC" else f"{metric}_"
+        row[f"{prefix}pairs"] = test.difference.n if test and test.difference else None
+        row[f"{prefix}p_t_test"] = test.t_test if test else None
+        row[f"{prefix}p_wilcoxon"] = test.wilcoxon if test else None
     return row
 
 
@@ -104,10 +110,10 @@ def _summary_rows(
 
 
 def _comparison(
-    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+    results: ExperimentResults, statistics: Sequence[MethodStatistics], metric: str
 ) -> Iterator[list[str]]:
-    tested = [(row.name, row.test) for row in statistics if row.test]
-    if not tested:
+    tested = [(row.name, row.tests[metric]) for row in statistics if row.tests]
+    if not tested or not any(row.metrics[metric] for row in statistics):
         return
     wilcoxon = any(test.wilcoxon is not None for _, test in tested)
     rows = [["method", "pairs", "difference", "t-test p", *["Wilcoxon p"] * wilcoxon]]
@@ -117,8 +123,29 @@ def _comparison(
         p_values = [_p(test.t_test), *[_p(test.wilcoxon)] * wilcoxon]
         rows.append([name, pairs, difference, *p_values])
     yield [
-        f"ACC against {results.baseline}, paired by seed (two-sided tests, not corrected for their "
-        "number)",
+        f"{metric} against {results.baseline}, paired by seed (two-sided tests, not corrected for "
+        "their number)",
+        *_aligned(rows),
+    ]
+
+
+def _domination(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> Iterator[list[str]]:
+    swept = settings_points(results, tradeoff_points(statistics))
+    if len(swept) < 2:
+        return
+    rows = [["", *swept]]
+    for name, ours in swept.items():
+        counts = {
+            other: f"{n_dominated(ours, theirs)} of {len(theirs)}"
+            for other, theirs in swept.items()
+            if other != name
+        }
+        rows.append([name, *(counts.get(other, NONE) for other in swept)])
+    yield [
+        "The column's settings that a setting of the row's dominates (learning accuracy and BWT: "
+        "none worse, one better)",
         *_aligned(rows),
     ]
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avalanche_ext.report.results import ExperimentResults, ReportError, read_results
-from avalanche_ext.report.statistics import method_statistics
+from avalanche_ext.report.statistics import MethodStatistics, method_statistics
 from avalanche_ext.report.table import csv_table, text_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TEXT = "report.txt"
 CSV = "summary.csv"
 ACCURACY = "accuracy.png"
 MATRICES = "matrices.png"
+TRADEOFF = "tradeoff.png"
+SWEEP = "sweep.png"
+PICTURES = (ACCURACY, MATRICES, TRADEOFF, SWEEP)
 
 
 def write_report(directory: Path) -> str:
     """Read an experiment's results and write its report beside them.
 
     Writes report.txt (the tables), summary.csv (the same numbers at full precision), accuracy.png
-    and matrices.png. Without a finished run there is nothing to draw, and pictures of an earlier
-    report are removed.
+    and matrices.png, with the best setting of each swept method, and where there are swept methods
+    tradeoff.png and sweep.png. Pictures of an earlier report for which there is nothing to draw any
+    more are removed.
 
     Args:
         directory: The experiment's folder, `<out>/<experiment>`.
@@ -36,19 +45,36 @@ def write_report(directory: Path) -> str:
     try:
         (directory / TEXT).write_text(text, encoding="utf-8")
         (directory / CSV).write_text(csv_table(results, statistics), encoding="utf-8")
-        written = [TEXT, CSV, *_write_figures(results, directory)]
+        written = [TEXT, CSV, *_write_figures(results, statistics, directory)]
     except OSError as error:
         raise ReportError(f"{directory}: cannot write the report: {error}") from error
     return f"{text}\n{', '.join(written)} lie in {directory}\n"
 
 
-def _write_figures(results: ExperimentResults, directory: Path) -> list[str]:
-    if not results.finished:
-        for name in (ACCURACY, MATRICES):
+def _write_figures(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics], directory: Path
+) -> list[str]:
+    figures = _figures(results, statistics) if results.finished else {}
+    for name in PICTURES:
+        if name in figures:
+            figures[name].savefig(directory / name, dpi=150)
+        else:
             (directory / name).unlink(missing_ok=True)
-        return []
-    from avalanche_ext.report.figures import accuracy_figure, matrices_figure
+    return [*figures]
 
-    accuracy_figure(results).savefig(directory / ACCURACY, dpi=150)
-    matrices_figure(results).savefig(directory / MATRICES, dpi=150)
-    return [ACCURACY, MATRICES]
+
+def _figures(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> dict[str, Figure]:
+    from avalanche_ext.report.figures import accuracy_figure, matrices_figure
+    from avalanche_ext.report.sweep import sweep_figure, tradeoff_figure
+
+    shown = results.with_best_settings()
+    figures = {ACCURACY: accuracy_figure(shown), MATRICES: matrices_figure(shown)}
+    swept = {setting for sweep in results.sweeps.values() for setting in sweep.values}
+    if any(method.name in swept for method in results.finished):
+        tradeoff = tradeoff_figure(results, statistics)
+        if tradeoff:
+            figures[TRADEOFF] = tradeoff
+        figures[SWEEP] = sweep_figure(results, statistics)
+    return figures

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from avalanche_ext.config import ConfigError, Experiment, load_experiment
+from avalanche_ext.config import ConfigError, Experiment, Problem, load_experiment
 
 EXPERIMENT: dict[str, Any] = {
     "name": "small",
@@ -54,3 +54,12 @@ def problems_of(document: dict[str, Any] | str, folder: Path, *overrides: str) -
     with pytest.raises(ConfigError) as caught:
         loaded(document, folder, *overrides)
     return str(caught.value).splitlines()
+
+
+def refusal(document: dict[str, Any], folder: Path) -> tuple[list[str], tuple[Problem, ...]]:
+    """Lines and problems with which an experiment is refused; some, or none if it is accepted."""
+    try:
+        loaded(document, folder)
+    except ConfigError as error:
+        return str(error).splitlines() or ["nothing was said"], error.problems
+    return [], ()

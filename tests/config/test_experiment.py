@@ -205,6 +205,7 @@ def test_the_summary_is_what_the_report_reads(tmp_path: Path) -> None:
         "name": "small",
         "baseline": "replay",
         "methods": ["naive", "replay", "drl"],
+        "sweeps": {},
         "seeds": [0, 1, 2],
         "published": published,
     }

@@ -90,3 +90,17 @@ def test_a_method_need_not_repeat_the_batch_size(schema: dict[str, Any]) -> None
     method = schema["$defs"]["MethodSection"]["properties"]
     assert "required" not in method["training"]
     assert schema["$defs"]["Training"]["required"] == ["batch_size"]
+
+
+def test_a_sweep_has_one_path_and_a_list_of_plain_values(schema: dict[str, Any]) -> None:
+    sweep, null = schema["$defs"]["MethodSection"]["properties"]["sweep"]["anyOf"]
+    assert null == {"type": "null"}
+    assert (sweep["minProperties"], sweep["maxProperties"]) == (1, 1)
+    values = sweep["additionalProperties"]
+    assert (values["type"], values["minItems"]) == ("array", 1)
+    assert {item["type"] for item in values["items"]["anyOf"]} == {
+        "integer",
+        "number",
+        "boolean",
+        "string",
+    }

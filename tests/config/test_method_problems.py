@@ -152,8 +152,8 @@ def published(**section: Any) -> dict[str, Any]:
             "published.ACC.drl.mean: is 88.2, but must be at most 1",
         ),
         (
-            published(ACC={"drl": {"mean": 0.8}}),
-            "published.ACC.drl.std: missing",
+            published(ACC={"drl": {"std": 0.1}}),
+            "published.ACC.drl.mean: missing",
         ),
         (
             published(ACC={"drl": {"mean": 0.8, "std": 0.1, "n": 3}}),

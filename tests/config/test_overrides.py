@@ -68,6 +68,11 @@ def test_n_seeds_counts_from_zero_whatever_the_file_says(tmp_path: Path) -> None
         ),
         ("methods[0]=1", "methods[0]: 'methods' is not a list"),
         (
+            "methods.drl.plugins[1].dlr.lam=1",
+            "methods.drl.plugins[1].dlr.lam: 'methods.drl.plugins[1]' has no 'dlr' "
+            "(did you mean 'drl'?)",
+        ),
+        (
             "methods.naive.plugins[0]=drl",
             "methods.naive.plugins[0]: 'methods.naive.plugins' is not a list",
         ),

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avalanche_ext.config import ConfigError, Problem
-from tests.config.cases import EXPERIMENT, experiment_with, loaded, problems_of
+from tests.config.cases import EXPERIMENT, experiment_with, loaded, problems_of, refusal
 
 
 @pytest.mark.parametrize(
@@ -101,15 +100,6 @@ VALUES = st.recursive(
     ),
     max_leaves=4,
 )
-
-
-def refusal(document: dict[str, Any], folder: Path) -> tuple[list[str], tuple[Problem, ...]]:
-    """Lines and problems with which an experiment is refused; some, or none if it is accepted."""
-    try:
-        loaded(document, folder)
-    except ConfigError as error:
-        return str(error).splitlines() or ["nothing was said"], error.problems
-    return [], ()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -126,6 +126,38 @@ def test_an_unreadable_result_is_a_failed_run(
     assert message in ber.failures[0]
 
 
+def test_what_was_swept_is_read_in_order(tmp_path: Path) -> None:
+    values = {"z-2": 2, "z-0.5": 0.5}
+    write_experiment(tmp_path, ["a", "z-2", "z-0.5", "b"], [0], sweeps={"z": ("lam", values)})
+    results = read_results(tmp_path)
+    assert results.sweeps["z"].parameter == "lam"
+    assert [*results.sweeps["z"].values.items()] == [*values.items()]
+    groups = {name: [each.name for each in group] for name, group in results.groups.items()}
+    assert [*groups.items()] == [("a", ["a"]), ("z", ["z-2", "z-0.5"]), ("b", ["b"])]
+
+
+def test_a_folder_from_before_there_were_sweeps_has_none(directory: Path) -> None:
+    results = read_results(directory)
+    assert not results.sweeps
+    assert [*results.groups] == ["ber", "drl"]
+    assert results.with_best_settings() == results
+
+
+def test_the_best_setting_of_a_sweep_has_the_highest_mean_accuracy(tmp_path: Path) -> None:
+    sweeps = {
+        "x": ("lam", {"x-1": 1, "x-2": 2, "x-3": 3}),
+        "never": ("lam", {"never-1": 1, "never-2": 2}),
+    }
+    names = ["x-1", "x-2", "x-3", "a", "never-1", "never-2"]
+    write_experiment(tmp_path, names, [0, 1], sweeps=sweeps)
+    for name, lasts in {"x-1": [0.9, 0.1], "x-2": [0.6, 0.7], "a": [0.2, 0.2]}.items():
+        for seed, last in enumerate(lasts):
+            write_result(tmp_path, name, seed, two_by_two(last))
+    best = read_results(tmp_path).with_best_settings()
+    assert [method.name for method in best.methods] == ["x-2", "a", "never-1"]
+    assert [method.name for method in best.finished] == ["x-2", "a"]
+
+
 def test_runs_of_different_lengths_are_refused(directory: Path) -> None:
     write_result(directory, "ber", 0, two_by_two(0.6))
     write_result(directory, "drl", 1, [[0.9]])

@@ -13,6 +13,7 @@ from avalanche_ext.report import read_results
 from avalanche_ext.report.statistics import (
     Estimate,
     MethodStatistics,
+    PairedTest,
     estimate,
     method_statistics,
     paired_test,
@@ -41,6 +42,11 @@ def no_warnings() -> Iterator[None]:
 )
 def test_estimate(values: list[float], expected: Estimate | None) -> None:
     assert estimate(values) == expected
+
+
+def test_the_standard_error_is_scipys() -> None:
+    assert estimate(OURS).standard_error == pytest.approx(stats.sem(OURS))
+    assert estimate([0.5]).standard_error is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 6])
@@ -103,15 +109,36 @@ def test_methods_are_tested_over_the_seeds_both_finished(tmp_path: Path) -> None
     for seed, last in [(1, 0.7), (2, 0.8), (3, 0.9)]:
         write_result(tmp_path, "drl", seed, two_by_two(last))
     found = statistics_of(tmp_path)
-    test = found["drl"].test
-    assert found["ber"].test is None
-    assert test is not None
+    test = found["drl"].tests["ACC"]
+    assert not found["ber"].tests
     # ACC is the mean of the last row, so half of each difference of its first entry remains.
     assert test.difference == Estimate(pytest.approx(0.125), pytest.approx(0.075 * 2**0.5), 2)
     assert test.t_test == pytest.approx(stats.ttest_rel([0.80, 0.85], [0.75, 0.65]).pvalue)
-    er = found["er"].test
-    assert er is not None
-    assert (er.difference, er.t_test, er.wilcoxon) == (None, None, None)
+    assert found["er"].tests == dict.fromkeys(["ACC", "BWT"], PairedTest(None, None, None))
+
+
+def test_bwt_is_tested_as_acc_is(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["ber", "drl"], list(range(6)), baseline="ber")
+    ours, theirs = [0.7, 0.75, 0.8, 0.7, 0.72, 0.9], [0.5, 0.6, 0.4, 0.55, 0.71, 0.62]
+    for seed, (our_last, their_last) in enumerate(zip(ours, theirs, strict=True)):
+        write_result(tmp_path, "ber", seed, two_by_two(their_last))
+        write_result(tmp_path, "drl", seed, two_by_two(our_last, learned=0.8))
+    tests = statistics_of(tmp_path)["drl"].tests
+    # BWT is the change of the first experience's accuracy, from 0.8 or 0.9 to the last.
+    assert tests["BWT"] == paired_test([x - 0.8 for x in ours], [x - 0.9 for x in theirs])
+    assert tests["ACC"] == paired_test(
+        [(x + 0.8) / 2 for x in ours], [(x + 0.9) / 2 for x in theirs]
+    )
+
+
+def test_what_is_undefined_has_no_pairs(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["ber", "drl"], [0, 1], baseline="ber")
+    for method in ("ber", "drl"):
+        for seed in (0, 1):
+            write_result(tmp_path, method, seed, [[0.9]])
+    tests = statistics_of(tmp_path)["drl"].tests
+    assert tests["BWT"] == PairedTest(None, None, None)
+    assert tests["ACC"].difference == Estimate(0.0, 0.0, 2)
 
 
 def test_without_a_baseline_nothing_is_tested(tmp_path: Path) -> None:
@@ -119,7 +146,7 @@ def test_without_a_baseline_nothing_is_tested(tmp_path: Path) -> None:
     for method in ("ber", "drl"):
         for seed in (0, 1):
             write_result(tmp_path, method, seed, two_by_two(0.5 + seed / 10))
-    assert [each.test for each in statistics_of(tmp_path).values()] == [None, None]
+    assert not any(each.tests for each in statistics_of(tmp_path).values())
 
 
 def test_intransigence_is_against_the_best_mean_of_the_methods_compared(tmp_path: Path) -> None:

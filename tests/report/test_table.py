@@ -14,7 +14,14 @@ import pytest
 from avalanche_ext.report import ReportError, read_results
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import csv_table, text_table
-from tests.report.trees import SECONDS, two_by_two, write_experiment, write_failure, write_result
+from tests.report.trees import (
+    SECONDS,
+    two_by_two,
+    write_experiment,
+    write_failure,
+    write_points,
+    write_result,
+)
 
 
 def text_of(directory: Path) -> str:
@@ -76,6 +83,10 @@ def test_whole_report_of_a_small_experiment(tmp_path: Path) -> None:
         "method  pairs  difference      t-test p\n"
         "drl     3      +0.067 ± 0.058  0.184\n"
         "\n"
+        "BWT against ber, paired by seed (two-sided tests, not corrected for their number)\n"
+        "method  pairs  difference      t-test p\n"
+        "drl     3      +0.133 ± 0.115  0.184\n"
+        "\n"
         "Beside A paper, Table 1\n"
         "metric  method  ours           published      difference  in published std\n"
         "ACC     drl     0.767 ± 0.104  0.800 ± 0.010  -0.033      -3.3\n"
@@ -88,6 +99,15 @@ def test_one_seed_has_neither_deviation_nor_p(tmp_path: Path) -> None:
     assert "1 seed, 2 of 2 runs finished" in text
     assert cells_of(text, "method  runs")["drl"][:2] == ["1", "0.800 ± –"]
     assert cells_of(text, "method  pairs")["drl"] == ["1", "+0.100 ± –", "–"]
+
+
+def test_bwt_that_no_run_defines_is_not_tested(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["ber", "drl"], [0], baseline="ber")
+    write_result(tmp_path, "ber", 0, [[0.9]])
+    write_result(tmp_path, "drl", 0, [[0.8]])
+    text = text_of(tmp_path)
+    assert "ACC against ber" in text
+    assert "BWT against" not in text
 
 
 def test_wilcoxon_joins_in_at_six_pairs(tmp_path: Path) -> None:
@@ -167,6 +187,42 @@ def test_published_numbers_of_nothing_here_are_refused(
         text_of(tmp_path)
 
 
+SWEEPS = {
+    "good": ("lam", {"good-0": 0, "good-1": 1}),
+    "worse": ("lam", {"worse-0": 0, "worse-1": 1, "worse-2": 2}),
+}
+
+
+def test_domination_counts_the_settings_that_another_method_betters(tmp_path: Path) -> None:
+    points = {
+        "good-0": (0.9, -0.2),
+        "good-1": (0.7, -0.1),
+        "worse-0": (0.9, -0.3),
+        "worse-1": (0.7, -0.1),
+        "worse-2": (0.6, -0.05),
+        "alone": (0.95, -0.01),
+    }
+    write_points(tmp_path, points, SWEEPS)
+    text = text_of(tmp_path)
+    start = text.index("The column's settings")
+    assert text[start:].splitlines()[1:4] == [
+        "       good    worse",
+        "good   –       1 of 3",
+        "worse  0 of 2  –",
+    ]
+
+
+@pytest.mark.parametrize("finished", [["good-0", "good-1"], ["worse-2", "alone"], []])
+def test_without_two_swept_methods_to_compare_there_is_no_domination(
+    finished: list[str], tmp_path: Path
+) -> None:
+    names = [*SWEEPS["good"][1], *SWEEPS["worse"][1], "alone"]
+    write_experiment(tmp_path, names, [0], sweeps=SWEEPS)
+    for name in finished:
+        write_result(tmp_path, name, 0, two_by_two(0.5))
+    assert "dominates" not in text_of(tmp_path)
+
+
 def test_csv_has_every_number_at_full_precision(tmp_path: Path) -> None:
     write_methods(tmp_path, {"ber": [0.5, 0.6], "drl": [0.7, 0.9]}, baseline="ber")
     results = read_results(tmp_path)
@@ -181,10 +237,14 @@ def test_csv_has_every_number_at_full_precision(tmp_path: Path) -> None:
             assert float(row[f"{name}_std"]) == value.std
         for phase, seconds in SECONDS.items():
             assert float(row[f"seconds_{phase}_mean"]) == seconds
-    test = statistics[1].test
-    assert test is not None
-    assert float(rows[1]["p_t_test"]) == test.t_test
-    assert (rows[0]["pairs"], rows[1]["pairs"]) == ("", "2")
+    for metric, prefix in (("ACC", ""), ("BWT", "BWT_")):
+        test = statistics[1].tests[metric]
+        assert test.difference is not None
+        assert float(rows[1][f"{metric}_difference_mean"]) == test.difference.mean
+        assert float(rows[1][f"{metric}_difference_std"]) == test.difference.std
+        assert float(rows[1][f"{prefix}p_t_test"]) == test.t_test
+        assert rows[1][f"{prefix}p_wilcoxon"] == ""
+        assert (rows[0][f"{prefix}pairs"], rows[1][f"{prefix}pairs"]) == ("", "2")
 
 
 def test_csv_leaves_undefined_numbers_empty(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from avalanche_ext.report import ReportError, write_report
-from tests.report.trees import two_by_two, write_experiment, write_failure, write_result
+from tests.report.trees import Matrix, two_by_two, write_experiment, write_failure, write_result
 
 PICTURES = ("accuracy.png", "matrices.png")
 
@@ -40,7 +41,10 @@ def test_report_is_returned_and_written_beside_the_results(directory: Path) -> N
             assert len(picture.convert("RGB").getcolors(maxcolors=2**24)) > 10
 
 
-def test_a_second_report_of_the_same_results_is_the_same(directory: Path) -> None:
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_second_report_of_the_same_results_is_the_same(directory: Path, swept: bool) -> None:
+    if swept:
+        write_swept(directory, ["ber", "drl-0", "drl-1"], two_by_two(0.5))
     first = write_report(directory)
     stored = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     assert write_report(directory) == first
@@ -64,6 +68,40 @@ def test_without_a_finished_run_no_stale_picture_stays(directory: Path) -> None:
     assert "4 runs failed" in text
     assert f"report.txt, summary.csv lie in {directory}" in text
     assert not any((directory / name).exists() for name in PICTURES)
+
+
+def write_swept(directory: Path, finished: Sequence[str], R: Matrix) -> None:
+    sweep = {"drl": ("lam", {"drl-0": 0, "drl-1": 1})}
+    write_experiment(directory, ["ber", "drl-0", "drl-1"], [0], sweeps=sweep)
+    for name in finished:
+        write_result(directory, name, 0, R)
+
+
+@pytest.mark.parametrize(
+    ("finished", "R", "more"),
+    [
+        (["ber", "drl-1"], two_by_two(0.5), ["tradeoff.png", "sweep.png"]),
+        (["drl-0"], two_by_two(0.5), ["tradeoff.png", "sweep.png"]),
+        (["drl-0"], [[0.5]], ["sweep.png"]),
+        (["ber"], two_by_two(0.5), []),
+    ],
+)
+def test_sweeps_have_pictures_where_there_is_something_to_show(
+    finished: list[str], R: Matrix, more: list[str], tmp_path: Path
+) -> None:
+    write_swept(tmp_path, finished, R)
+    pictures = [*PICTURES, *more]
+    assert f"summary.csv, {', '.join(pictures)} lie in" in write_report(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {*pictures}
+
+
+def test_pictures_of_a_sweep_that_is_no_more_do_not_stay(tmp_path: Path) -> None:
+    write_swept(tmp_path, ["ber", "drl-0"], two_by_two(0.5))
+    write_report(tmp_path)
+    assert (tmp_path / "tradeoff.png").is_file()
+    write_experiment(tmp_path, ["ber"], [0])
+    write_report(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {*PICTURES}
 
 
 def test_identical_values_and_undefined_numbers_raise_no_warning(tmp_path: Path) -> None:

@@ -22,18 +22,26 @@ def write_experiment(
     baseline: str | None = None,
     published: Mapping[str, Any] | None = None,
     hashes: Mapping[str, Mapping[int, str]] | None = None,
+    sweeps: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
 ) -> None:
+    """Write experiment.yaml; `sweeps` has the parameter and the values by setting's name."""
     record: dict[str, Any] = {
         "name": directory.name,
         "baseline": baseline,
         "methods": list(methods),
-        "seeds": list(seeds),
+        "seeds": [*seeds],
         "published": published,
     }
     if hashes is not None:
         record["hashes"] = hashes
+    if sweeps is not None:
+        record["sweeps"] = {
+            name: {"parameter": parameter, "values": dict(values)}
+            for name, (parameter, values) in sweeps.items()
+        }
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "experiment.yaml").write_text(yaml.safe_dump(record), encoding="utf-8")
+    text = yaml.safe_dump(record, sort_keys=False)
+    (directory / "experiment.yaml").write_text(text, encoding="utf-8")
 
 
 def write_result(
@@ -76,6 +84,26 @@ def write_failure(
 def two_by_two(last: float, learned: float = 0.9) -> Matrix:
     """R of two experiences whose final accuracies are `last` and `learned`."""
     return [[learned, 0.1], [last, learned]]
+
+
+def write_points(
+    directory: Path,
+    points: Mapping[str, tuple[float, float]],
+    sweeps: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
+    shifts: Sequence[float] = (-0.01, 0.01),
+) -> None:
+    """An experiment whose methods have these means of learning accuracy and BWT.
+
+    Args:
+        directory: The experiment's folder.
+        points: Learning accuracy and BWT by method.
+        sweeps: As for `write_experiment`.
+        shifts: Per seed, what is added to all final accuracies but the last; of mean 0.
+    """
+    write_experiment(directory, list(points), range(len(shifts)), sweeps=sweeps)
+    for method, (learned, bwt) in points.items():
+        for seed, shift in enumerate(shifts):
+            write_result(directory, method, seed, two_by_two(learned + bwt + shift, learned))
 
 
 def _write(directory: Path, method: str, seed: int, name: str, content: Any) -> Path:

@@ -1,0 +1,60 @@
+"""Learning against forgetting: which methods no other betters on both, and who betters whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from avalanche_ext.report.results import ExperimentResults
+from avalanche_ext.report.statistics import DECIMALS, Estimate, MethodStatistics
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method's learning accuracy and BWT over its runs; of both, higher is better."""
+
+    learning_accuracy: Estimate
+    bwt: Estimate
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Both means, without the decimals that are rounding only."""
+        return round(self.learning_accuracy.mean, DECIMALS), round(self.bwt.mean, DECIMALS)
+
+    def dominates(self, other: Point) -> bool:
+        """Whether this is at least as good on both means, and better on one."""
+        pairs = [*zip(self.means, other.means, strict=True)]
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def tradeoff_points(statistics: Iterable[MethodStatistics]) -> dict[str, Point]:
+    """Every method's point by its name; those without runs, or with one experience, have none."""
+    both = {
+        each.name: (each.metrics["learning_accuracy"], each.metrics["BWT"]) for each in statistics
+    }
+    return {name: Point(x, y) for name, (x, y) in both.items() if x and y}
+
+
+def pareto_front(points: Mapping[str, Point]) -> set[str]:
+    """The names of the points that no other dominates; of equal points, all or none."""
+    return {
+        name
+        for name, point in points.items()
+        if not any(other.dominates(point) for other in points.values())
+    }
+
+
+def settings_points(
+    results: ExperimentResults, points: Mapping[str, Point]
+) -> dict[str, list[Point]]:
+    """The points of each swept method's settings, where it has any."""
+    by_sweep = {
+        name: [points[setting] for setting in sweep.values if setting in points]
+        for name, sweep in results.sweeps.items()
+    }
+    return {name: found for name, found in by_sweep.items() if found}
+
+
+def n_dominated(ours: Sequence[Point], theirs: Sequence[Point]) -> int:
+    """How many of their points some point of ours dominates."""
+    return sum(any(point.dominates(other) for point in ours) for other in theirs)
