@@ -13,9 +13,9 @@ from avalanche_ext.functional.dual import DualSolver, Floats, solve_dual
 # What a constraint may be violated by, relative to the lengths of projection and reference: above
 # what rounding leaves of an inner product.
 _SLACK = {torch.float32: 2e-7, torch.float64: 1e-12}
-# In single precision a cosine below the first, or a projection shorter than the second, relative to
-# what it is summed from, calls for double precision; there, less than the third is rounding.
-_WORST_COSINE, _SHORT, _NOTHING = -5e-7, 1e-3, 1e-10
+# A cosine below the first, or a projection shorter than the second relative to what it is summed
+# from, is not taken as it is; in double precision, less than the third is rounding alone.
+_WORST_COSINE, _SHORT, _NOTHING = -5e-7, 1e-3, 1e-12
 
 
 class Cone:
@@ -77,9 +77,11 @@ class Cone:
         self._weights = torch.as_tensor(weights, device=self._rows.device)
         projected = torch.addmv(self.start.double(), self._rows.T, self._weights)
         self.projected = projected.to(self.start.dtype)
-        is_double = self.start.dtype == torch.float64
-        if is_double and self._projected_length() <= _NOTHING * self._summed_length():
-            self.projected = torch.zeros_like(self.start)
+
+    def without_rounding(self, vector: Tensor) -> Tensor:
+        """Return what `projected` has been refined to, (P,), or zeros where it is rounding alone."""
+        is_nothing = torch.linalg.vector_norm(vector) <= _NOTHING * self._summed_length()
+        return torch.zeros_like(vector) if is_nothing else vector
 
     @property
     def duals(self) -> Tensor:
@@ -90,8 +92,8 @@ class Cone:
 
     @property
     def is_rough(self) -> bool:
-        """Whether single precision was not enough to meet the constraints."""
-        if self.start.dtype == torch.float64 or not len(self.members):
+        """Whether too much was cancelled to meet the constraints."""
+        if not len(self.members):
             return False
         length = self._projected_length()
         if bool(length <= _SHORT * self._summed_length()):

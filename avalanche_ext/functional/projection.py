@@ -68,7 +68,7 @@ def project_gradient(
             the sum P; None for one block.
 
     Returns:
-        z, (P,).
+        z, (P,); `gradient` itself where it violates nothing.
 
     Raises:
         ValueError: If an argument is out of range or shapes do not fit.
@@ -139,8 +139,14 @@ def _exact(
         g, G = pieces[i]
         cones[i] = Cone(g.double(), G.double(), memory_strength)
     settle([cones[i] for i in rough], solver)
+    # What is left of a gradient that was nearly cancelled is mostly rounding: once more.
+    again = [Cone(cones[i].projected, cones[i].references, 0.0) for i in rough]
+    settle(again, solver)
+    projected = [cone.projected for cone in cones]
+    for i, cone in zip(rough, again, strict=True):
+        projected[i] = cones[i].without_rounding(cone.projected)
     dtype = pieces[0][0].dtype
-    return [cone.projected.to(dtype) for cone in cones], torch.stack([c.duals for c in cones])
+    return [z.to(dtype) for z in projected], torch.stack([cone.duals for cone in cones])
 
 
 def _check(

@@ -1,7 +1,12 @@
 """Methods as plugins, to be combined with one another and with Avalanche's own."""
 
 from avalanche_ext.plugins.balanced_replay import BalancedReplayPlugin
-from avalanche_ext.plugins.composition import MethodPlugin, Phase, check_composition
+from avalanche_ext.plugins.composition import (
+    MethodPlugin,
+    Phase,
+    check_composition,
+    diagnostics,
+)
 from avalanche_ext.plugins.drl import DRLPlugin
 from avalanche_ext.plugins.memory import MemoryPlugin
 from avalanche_ext.plugins.mgem import MGEMPlugin
@@ -18,4 +23,5 @@ __all__ = [
     "Phase",
     "RepresentationLossPlugin",
     "check_composition",
+    "diagnostics",
 ]

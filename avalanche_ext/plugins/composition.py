@@ -51,6 +51,12 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
         check_composition(strategy.plugins)
 
 
+def diagnostics(plugins: Sequence[Any]) -> dict[str, float]:
+    """Return what all plugins tell about the current experience, by name."""
+    ours = (plugin for plugin in plugins if isinstance(plugin, MethodPlugin))
+    return {name: number for plugin in ours for name, number in plugin.diagnostics().items()}
+
+
 def check_composition(plugins: Sequence[Any]) -> None:
     """Raise ValueError if `plugins` cannot act together in one strategy."""
     ours = [plugin for plugin in plugins if isinstance(plugin, MethodPlugin)]

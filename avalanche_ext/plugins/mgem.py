@@ -102,7 +102,9 @@ class MGEMPlugin(MethodPlugin):
                 f"memory_strength={memory_strength}: give a finite number, or a list with one for "
                 "each experience"
             )
-        self.buffer: SlotBuffer = as_slot_buffer(buffer or TaskBuffer(size_per_task))
+        self.buffer: SlotBuffer = as_slot_buffer(
+            TaskBuffer(size_per_task) if buffer is None else buffer
+        )
         self.partition = partition
         self.solver: Solver = solver
         self.statistics: dict[int, ViolationStatistics] = {}

@@ -18,6 +18,7 @@ import torch
 
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
+from avalanche_ext.plugins import diagnostics
 from avalanche_ext.runner.components import Built, build
 from avalanche_ext.runner.store import (
     RESULT,
@@ -116,7 +117,8 @@ def _train(cell: Cell, data_root: Path | None, sinks: Sinks, parent: int | None)
             _wait_for(built.strategy.device)
         with watch.phase("evaluation"):
             built.strategy.eval(test_stream)
-        sinks.experience(index, built.matrix.R[-1].tolist(), built.matrix.summary())
+        numbers = {**built.matrix.summary(), **diagnostics(built.strategy.plugins)}
+        sinks.experience(index, built.matrix.R[-1].tolist(), numbers)
     return _result(cell, built, watch)
 
 
