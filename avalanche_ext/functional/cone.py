@@ -79,7 +79,7 @@ class Cone:
         self.projected = projected.to(self.start.dtype)
 
     def without_rounding(self, vector: Tensor) -> Tensor:
-        """Return what `projected` has been refined to, (P,), or zeros where it is rounding alone."""
+        """Return what `projected` was refined to, (P,), or zeros where it is rounding alone."""
         is_nothing = torch.linalg.vector_norm(vector) <= _NOTHING * self._summed_length()
         return torch.zeros_like(vector) if is_nothing else vector
 

@@ -133,8 +133,8 @@ class FactoredGradients:
         for chunk, sizes in zip(self.chunks, self.sizes, strict=True):
             if len(sizes) > 1 and any(len(factors.inputs) != sum(sizes) for factors in chunk):
                 return False
-        formed = torch.zeros_like(gradient)
-        _add_products(self.batch, formed, self._places(range(len(self.layout.blocks))))
+        formed = torch.empty_like(gradient)
+        _write_products(self.batch, formed, self._places(range(len(self.layout.blocks))))
         difference = torch.linalg.vector_norm(formed - gradient)
         return bool(difference <= _SAME * torch.linalg.vector_norm(gradient))
 
@@ -169,8 +169,8 @@ class FactoredGradients:
 
     def _products(self, chunk: Sequence[LayerFactors], sizes: list[int]) -> Tensor:
         """Return ⟨g, g_k⟩ by parameter and group of a chunk, (n, groups)."""
-        products = chunk[0].inputs.new_zeros(len(self.layout.parameters), len(sizes))
         index = {id(p): i for i, p in enumerate(self.layout.parameters)}
+        by_sample = chunk[0].inputs.new_zeros(len(index), sum(sizes) if len(sizes) > 1 else 1)
         for theirs in chunk:
             for ours in self.batch:
                 if ours.layer is not theirs.layer:
@@ -179,24 +179,27 @@ class FactoredGradients:
                 outputs = ours.output_gradients @ theirs.output_gradients.T
                 inputs = ours.inputs @ theirs.inputs.T
                 for parameter, is_weight in theirs.of_parameters():
-                    by_row = ((outputs * inputs) if is_weight else outputs).sum(dim=0)
-                    by_group = torch.split(by_row, sizes) if len(sizes) > 1 else [by_row]
-                    products[index[id(parameter)]] += torch.stack([rows.sum() for rows in by_group])
-        return products
+                    rows = (outputs * inputs if is_weight else outputs).sum(dim=0)
+                    # A chunk of one group may have other rows than samples.
+                    rows = rows if len(sizes) > 1 else rows.sum()
+                    by_sample[index[id(parameter)]] += rows
+        if len(sizes) == 1:
+            return by_sample
+        return torch.stack([rows.sum(1) for rows in torch.split(by_sample, sizes, dim=1)], dim=1)
 
     def references(self, blocks: Sequence[int]) -> Tensor:
         """Return the columns of the reference gradients that lie in some blocks, (T, P′)."""
         places = self._places(blocks)
         n_columns = max(place.stop for place in places.values())
         n_groups = sum(len(sizes) for sizes in self.sizes)
-        references = self.chunks[0][0].inputs.new_zeros(n_groups, n_columns)
+        references = self.chunks[0][0].inputs.new_empty(n_groups, n_columns)
         groups = (
             group
             for chunk, sizes in zip(self.chunks, self.sizes, strict=True)
             for group in _by_group(chunk, sizes)
         )
         for row, group in zip(references, groups, strict=True):
-            _add_products(group, row, places)
+            _write_products(group, row, places)
         return references
 
     def _places(self, blocks: Sequence[int]) -> dict[int, slice]:
@@ -221,15 +224,21 @@ def _by_group(chunk: Sequence[LayerFactors], sizes: list[int]) -> list[list[Laye
     return groups
 
 
-def _add_products(
+def _write_products(
     factors: Sequence[LayerFactors], vector: Tensor, places: Mapping[int, slice]
 ) -> None:
-    """Add the gradients of the parameters that have a place in `vector` to it."""
+    """Write the gradients of the parameters that have a place in `vector` to it."""
+    unwritten = {**places}
     for f in factors:
         for parameter, is_weight in f.of_parameters():
-            if id(parameter) in places:
-                place = vector[places[id(parameter)]]
-                if is_weight:
-                    place.view_as(parameter).addmm_(f.output_gradients.T, f.inputs)
-                else:
-                    place += f.output_gradients.sum(dim=0)
+            if id(parameter) not in places:
+                continue
+            place = vector[places[id(parameter)]]
+            # A layer that ran twice adds to what is there; all others need not clear it first.
+            keep = 1 if unwritten.pop(id(parameter), None) is None else 0
+            if is_weight:
+                place.view_as(parameter).addmm_(f.output_gradients.T, f.inputs, beta=keep)
+            else:
+                place.addmv_(f.output_gradients.T, place.new_ones(len(f.inputs)), beta=keep)
+    for place in unwritten.values():
+        vector[place].zero_()
