@@ -97,6 +97,18 @@ class LinearTape:
         ]
 
 
+def make_up(factors: Sequence[LayerFactors], layout: FlatLayout, gradient: Tensor) -> bool:
+    """Tell whether a gradient, (P,), is that of these factors.
+
+    It is not where parameters are penalised directly, or used otherwise than by the layers that own
+    them.
+    """
+    formed = torch.empty_like(gradient)
+    _write_products(factors, formed, _places(layout, range(len(layout.blocks))))
+    difference = torch.linalg.vector_norm(formed - gradient)
+    return bool(difference <= _SAME * torch.linalg.vector_norm(gradient))
+
+
 class FactoredGradients:
     """Reference gradients that are kept as factors until a projection needs some of them.
 
@@ -124,19 +136,15 @@ class FactoredGradients:
         self.chunks = chunks
         self.sizes = sizes
 
-    def matches(self, gradient: Tensor) -> bool:
-        """Tell whether the factors make up the gradients, given that of the batch, (P,).
-
-        They do not where parameters are penalised directly or used in other ways than by the
-        layers that own them, nor where a layer's rows are not the samples of a chunk.
-        """
-        for chunk, sizes in zip(self.chunks, self.sizes, strict=True):
-            if len(sizes) > 1 and any(len(factors.inputs) != sum(sizes) for factors in chunk):
-                return False
-        formed = torch.empty_like(gradient)
-        _write_products(self.batch, formed, self._places(range(len(self.layout.blocks))))
-        difference = torch.linalg.vector_norm(formed - gradient)
-        return bool(difference <= _SAME * torch.linalg.vector_norm(gradient))
+    @property
+    def are_separable(self) -> bool:
+        """Whether the rows of each chunk of several groups are its samples, in order."""
+        return all(
+            len(factors.inputs) == sum(sizes)
+            for chunk, sizes in zip(self.chunks, self.sizes, strict=True)
+            if len(sizes) > 1
+            for factors in chunk
+        )
 
     def project(self, gradient: Tensor, memory_strength: float, solver: Solver) -> Projection:
         """Do as `projection.project` does, given the gradient whose factors `batch` has, (P,)."""
@@ -189,7 +197,7 @@ class FactoredGradients:
 
     def references(self, blocks: Sequence[int]) -> Tensor:
         """Return the columns of the reference gradients that lie in some blocks, (T, P′)."""
-        places = self._places(blocks)
+        places = _places(self.layout, blocks)
         n_columns = max(place.stop for place in places.values())
         n_groups = sum(len(sizes) for sizes in self.sizes)
         references = self.chunks[0][0].inputs.new_empty(n_groups, n_columns)
@@ -202,15 +210,16 @@ class FactoredGradients:
             _write_products(group, row, places)
         return references
 
-    def _places(self, blocks: Sequence[int]) -> dict[int, slice]:
-        """Return where each parameter (its id) of some blocks lies in a vector of these alone."""
-        places, start = {}, 0
-        assert self.layout.block_of is not None
-        for block, p in zip(self.layout.block_of, self.layout.parameters, strict=True):
-            if block in blocks:
-                places[id(p)] = slice(start, start + p.numel())
-                start += p.numel()
-        return places
+
+def _places(layout: FlatLayout, blocks: Sequence[int]) -> dict[int, slice]:
+    """Return where each parameter (its id) of some blocks lies in a vector of these alone."""
+    places, start = {}, 0
+    assert layout.block_of is not None
+    for block, p in zip(layout.block_of, layout.parameters, strict=True):
+        if block in blocks:
+            places[id(p)] = slice(start, start + p.numel())
+            start += p.numel()
+    return places
 
 
 def _by_group(chunk: Sequence[LayerFactors], sizes: list[int]) -> list[list[LayerFactors]]:
@@ -240,5 +249,5 @@ def _write_products(
                 place.view_as(parameter).addmm_(f.output_gradients.T, f.inputs, beta=keep)
             else:
                 place.addmv_(f.output_gradients.T, place.new_ones(len(f.inputs)), beta=keep)
-    for place in unwritten.values():
-        vector[place].zero_()
+    for columns in unwritten.values():
+        vector[columns].zero_()

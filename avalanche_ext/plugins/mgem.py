@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from avalanche_ext.buffers import GroupBy, PolicyBuffer, SlotBuffer, TaskBuffer, as_slot_buffer
 from avalanche_ext.data import origin_index
-from avalanche_ext.functional.factors import FactoredGradients, LayerFactors, LinearTape
+from avalanche_ext.functional.factors import (
+    FactoredGradients,
+    LayerFactors,
+    LinearTape,
+    make_up,
+)
 from avalanche_ext.functional.gradients import (
     FlatLayout,
     NamedPartition,
@@ -148,7 +153,7 @@ class MGEMPlugin(MethodPlugin):
         if not chunks:
             return
         gradient = self._layout.gradient()
-        projection = self._projection(strategy, gradient, chunks)
+        projection = self._projection(strategy, self._layout, gradient, chunks)
         if self._counts:
             counts = self.statistics.setdefault(self._origin, ViolationStatistics())
             counts.count(gradient, projection)
@@ -170,18 +175,17 @@ class MGEMPlugin(MethodPlugin):
         numbers = counts.numbers() if counts else {}
         return {f"mgem/{name}": value for name, value in numbers.items()}
 
-    def _projection(self, strategy: Any, gradient: Tensor, chunks: list[Chunk]) -> Projection:
-        assert self._layout is not None
+    def _projection(
+        self, strategy: Any, layout: FlatLayout, gradient: Tensor, chunks: list[Chunk]
+    ) -> Projection:
         strength = self._strengths[min(self._origin, len(self._strengths) - 1)]
-        if self._tape:
-            batch = self._tape.factors_after_backward()
-            sizes = [chunk.sizes for chunk in chunks]
+        if self._tape and make_up(batch := self._tape.factors_after_backward(), layout, gradient):
             factors = [_factors(strategy, self._tape, chunk) for chunk in chunks]
-            factored = FactoredGradients(self._layout, batch, factors, sizes)
-            if factored.matches(gradient):
+            factored = FactoredGradients(layout, batch, factors, [chunk.sizes for chunk in chunks])
+            if factored.are_separable:
                 return factored.project(gradient, strength, self.solver)
-        references = _references(strategy, self._layout, chunks)
-        return project(gradient, references, strength, self.solver, blocks=self._layout.blocks)
+        references = _references(strategy, layout, chunks)
+        return project(gradient, references, strength, self.solver, blocks=layout.blocks)
 
     def _is_written_by_another(self, strategy: Any) -> bool:
         return any(
