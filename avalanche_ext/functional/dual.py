@@ -118,7 +118,9 @@ def _by_quadprog(K: Floats, q: Floats) -> Floats:
     w = np.full_like(q, np.nan)
     for problem, (matrix, vector) in enumerate(zip(K, q, strict=True)):
         with suppress(ValueError):
-            w[problem] = np.maximum(quadprog.solve_qp(matrix, -vector, identity, zeros)[0], 0.0)
+            w[problem] = quadprog.solve_qp(matrix, -vector, identity, zeros)[0]
+    # Of w and the slack one is zero, which of the two is what rounding has left.
+    w[w < _slack(K, q, w)] = 0.0
     missed = np.flatnonzero(~_is_solution(K, q, w))
     if len(missed):
         _say_once("quadprog", "block pivoting")

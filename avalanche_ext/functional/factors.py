@@ -32,9 +32,9 @@ class LayerFactors:
 
     def of_parameters(self) -> Iterator[tuple[Tensor, bool]]:
         """Return the layer's trained parameters, and whether each is the weight."""
-        for parameter in (self.layer.weight, self.layer.bias):
+        for parameter, is_weight in ((self.layer.weight, True), (self.layer.bias, False)):
             if parameter is not None and parameter.requires_grad:
-                yield parameter, parameter is self.layer.weight
+                yield parameter, is_weight
 
 
 class LinearTape:
@@ -51,15 +51,17 @@ class LinearTape:
 
     def covers(self, layout: FlatLayout) -> bool:
         """Tell whether each of the layout's parameters lies in one linear layer and one block."""
-        owned = [id(p) for layer in self.layers for p in layer.parameters() if p.requires_grad]
-        is_cut = layout.block_of is None
-        return not is_cut and sorted(owned) == sorted(id(p) for p in layout.parameters)
+        own = [p for layer in self.layers for p in (layer.weight, layer.bias) if p is not None]
+        owned = sorted(id(p) for p in own if p.requires_grad)
+        return layout.block_of is not None and owned == sorted(id(p) for p in layout.parameters)
 
     def start(self) -> None:
         """Record from now on, and forget what was recorded before."""
         self.stop()
         self._runs = []
-        self._handles = [layer.register_forward_hook(self._record) for layer in self.layers]
+        self._handles = [
+            layer.register_forward_hook(self._record, with_kwargs=True) for layer in self.layers
+        ]
 
     def stop(self) -> None:
         """Record no more."""
@@ -75,9 +77,16 @@ class LinearTape:
         finally:
             self.stop()
 
-    def _record(self, layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _record(
+        self,
+        layer: nn.Linear,
+        positional: tuple[Tensor, ...],
+        named: dict[str, Tensor],
+        output: Tensor,
+    ) -> Tensor:
+        (x,) = (*positional, *named.values())
         probe = torch.zeros_like(output, requires_grad=True)
-        self._runs.append((layer, inputs[0].detach(), probe))
+        self._runs.append((layer, x.detach(), probe))
         return output + probe
 
     def factors_of(self, loss: Tensor) -> list[LayerFactors]:
@@ -91,10 +100,14 @@ class LinearTape:
 
     def _factors(self, gradients: Sequence[Tensor | None]) -> list[LayerFactors]:
         return [
-            LayerFactors(layer, x.flatten(0, -2), gradient.flatten(0, -2))
+            LayerFactors(layer, _as_rows(x), _as_rows(gradient))
             for (layer, x, _), gradient in zip(self._runs, gradients, strict=True)
             if gradient is not None
         ]
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
 
 
 def make_up(factors: Sequence[LayerFactors], layout: FlatLayout, gradient: Tensor) -> bool:
