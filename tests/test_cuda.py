@@ -18,6 +18,14 @@ METHODS = {
         "plugins": [{"online_replay": {"buffer": "ring", "draw": "half", "stream": "stored"}}]
     },
     "drl": {"plugins": [{"balanced_replay": {"mem_size": 20}}, {"drl": {"lam": 0.01}}]},
+    "gem": {"plugins": [{"mgem": {"size_per_task": 20, "statistics": True}}]},
+    "p-mgem": {
+        "plugins": [{"mgem": {"size_per_task": 20, "partition": "layer", "solver": "diagonal"}}]
+    },
+    "d-mgem": {"strategy": "MGEM", "args": {"size_per_task": 20, "n_groups": 3, "partition": 4}},
+    "gem behind er": {
+        "plugins": [{"online_replay": {"mem_size": 20}}, {"mgem": {"group_by": "class"}}]
+    },
 }
 
 

@@ -123,6 +123,8 @@ class MGEMPlugin(MethodPlugin):
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Note the experience, and where the model's parameters lie, as it is adapted to it."""
         self._origin = origin_index(strategy.experience)
+        if self._tape:
+            self._tape.stop()  # A forward pass that failed has left its hooks.
         named = [*strategy.model.named_parameters()]
         if self._layout is None or not self._layout.is_of(named):
             self._layout = FlatLayout(named, self.partition)

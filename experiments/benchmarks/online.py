@@ -10,48 +10,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
 from avalanche.benchmarks import SplitMNIST, split_online_stream
-from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ReservoirSamplingBuffer
+from harness import Seconds, make_model, make_strategy, medians, timed
 from torch import Tensor, nn
 
 from avalanche_ext.benchmarks import split_mnist
 from avalanche_ext.data import InMemoryDataset, InMemoryLoaders, TensorLoader, in_memory
 from avalanche_ext.functional import discriminative_representation_loss
 from avalanche_ext.metrics import NoEvaluation, TransferMatrix
-from avalanche_ext.models import MLP
 from avalanche_ext.plugins import BalancedReplayPlugin, DRLPlugin, OnlineReplayPlugin
 
 N_TASKS, N_SAMPLES, LR = 5, 1000, 0.02
-Seconds = float
-
-
-def make_model(width: int) -> MLP:
-    torch.manual_seed(0)
-    return MLP([width, width], input_shape=(1, 28, 28), n_classes=10)
-
-
-def make_strategy(model: nn.Module, plugins: list[object], **kwargs: object) -> Naive:
-    settings: dict[str, object] = {"eval_mb_size": 512, "evaluator": NoEvaluation(), **kwargs}
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    return Naive(model=model, optimizer=optimizer, plugins=plugins, **settings)
-
-
-def timed(run: Callable[[], object]) -> Seconds:
-    started = perf_counter()
-    run()
-    return perf_counter() - started
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -151,7 +130,7 @@ class Bare:
 def ours(
     benchmark: object, width: int, batch_size: int, plugins: list[object], **kwargs: object
 ) -> Seconds:
-    strategy = make_strategy(make_model(width), [InMemoryLoaders(), *plugins], **kwargs)
+    strategy = make_strategy(make_model(width), [InMemoryLoaders(), *plugins], LR, **kwargs)
     strategy.train_mb_size = batch_size
     return timed(lambda: [strategy.train(e, eval_streams=[]) for e in benchmark.train_stream])
 
@@ -161,7 +140,7 @@ def avalanche_online(benchmark: object, n_iterations: int = 100) -> Seconds:
     buffer = ReservoirSamplingBuffer(500)
     plugins = [ReplayPlugin(mem_size=500, batch_size=10, storage_policy=buffer)]
     strategy = make_strategy(
-        make_model(100), plugins, train_mb_size=10, evaluator=EvaluationPlugin()
+        make_model(100), plugins, LR, train_mb_size=10, evaluator=EvaluationPlugin()
     )
     warm_up = n_iterations
     stream = iter(split_online_stream(benchmark.train_stream, experience_size=10, seed=0))
@@ -173,13 +152,13 @@ def avalanche_online(benchmark: object, n_iterations: int = 100) -> Seconds:
 
 def naive(experience: object, plugins: list[object], evaluator: object) -> tuple[Seconds, Tensor]:
     model = make_model(100)
-    strategy = make_strategy(model, plugins, train_mb_size=10, evaluator=evaluator)
+    strategy = make_strategy(model, plugins, LR, train_mb_size=10, evaluator=evaluator)
     seconds = timed(lambda: strategy.train(experience, eval_streams=[], shuffle=False))
     return seconds, torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def evaluation(stream: object, plugins: list[object], **kwargs: object) -> Seconds:
-    strategy = make_strategy(make_model(100), plugins, **kwargs)
+    strategy = make_strategy(make_model(100), plugins, LR, **kwargs)
     n_samples = sum(len(e.dataset) for e in stream)
     return timed(lambda: strategy.eval(stream)) / n_samples
 
@@ -187,7 +166,7 @@ def evaluation(stream: object, plugins: list[object], **kwargs: object) -> Secon
 def protocol(benchmark: object, plugins: Callable[[], list[object]]) -> Seconds:
     """5,000 iterations of the DRL paper's protocol on Split MNIST, evaluation included."""
     matrix = TransferMatrix()
-    strategy = make_strategy(make_model(100), [matrix, InMemoryLoaders(), *plugins()])
+    strategy = make_strategy(make_model(100), [matrix, InMemoryLoaders(), *plugins()], LR)
 
     def run() -> None:
         for experience in benchmark.train_stream:
@@ -214,8 +193,7 @@ def compare(
     name: str, unit: float, rounds: int, limit: str, *runs: Callable[[], Seconds]
 ) -> tuple[float, ...]:
     """Print the medians of interleaved rounds of two runs, and the ratio of the first to it."""
-    times = [[run() for run in runs] for _ in range(rounds)]
-    first, second = (statistics.median(column) * unit for column in zip(*times, strict=True))
+    first, second = (unit * seconds for seconds in medians(runs, rounds))
     print(f"{name:<66}{first:>10.3f}{second:>12.3f}{first / second:>9.2f}   {limit}", flush=True)
     return first, second
 

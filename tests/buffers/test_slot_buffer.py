@@ -88,6 +88,65 @@ def test_replace_changes_samples_and_nothing_else(make):
     assert not x.requires_grad
 
 
+def contents(buffer, by):
+    """Samples of each group."""
+    return {
+        group: buffer.fetch(np.array(slots))[0].flatten().tolist()
+        for group, slots in buffer.groups(by).items()
+    }
+
+
+@each_buffer
+@pytest.mark.parametrize("by", ["class", "task"])
+@pytest.mark.parametrize("asked", ["early", "late"])
+def test_versions_change_when_and_only_when_a_groups_samples_do(make, by, asked):
+    buffer, n_same, n_changed = make(4), 0, 0
+    if asked == "late":
+        fill(buffer, GROUPS)
+    for number, group in enumerate(GROUPS + GROUPS, 100):
+        before, versions = contents(buffer, by), dict(buffer.versions(by))
+        buffer.add(*numbered([group], first=number))
+        for key, samples in contents(buffer, by).items():
+            is_same = before.get(key) == samples
+            assert (buffer.versions(by)[key] is versions.get(key)) == is_same
+            n_same += is_same
+            n_changed += not is_same
+    assert n_same > 10
+    assert n_changed > 2
+
+
+@each_buffer
+def test_versions_change_where_samples_are_replaced(make):
+    buffer = make(5)
+    fill(buffer, GROUPS)
+    before = {by: dict(buffer.versions(by)) for by in ("class", "task")}
+    groups = buffer.groups("class")
+    group = next(iter(groups))
+    buffer.replace(np.array(groups[group][:1]), torch.tensor([[70.0]]))
+    for by, versions in before.items():
+        assert [g for g in groups if buffer.versions(by)[g] is not versions[g]] == [group]
+
+
+@each_buffer
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda buffer: buffer.resize(None, buffer.max_size - 3),
+        lambda buffer: buffer.load_state_dict(buffer.state_dict()),
+        lambda buffer: setattr(buffer, "buffer", buffer.buffer),
+    ],
+    ids=["resize", "load_state_dict", "the setter"],
+)
+def test_versions_of_all_change_when_slots_are_dealt_anew(make, change):
+    buffer = make(6)
+    fill(buffer, GROUPS)
+    before = dict(buffer.versions("class"))
+    change(buffer)
+    assert len(buffer) > 0
+    for group in buffer.groups("class"):
+        assert buffer.versions("class")[group] is not before[group]
+
+
 @each_buffer
 def test_what_was_drawn_is_not_changed_by_later_writes(make):
     buffer = make(3)

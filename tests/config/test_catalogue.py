@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from avalanche_ext.config.catalogue import INJECTED, KINDS, OURS, Kind, entries
 from avalanche_ext.config.errors import ConfigError
 from avalanche_ext.config.listing import list_catalogue
 from avalanche_ext.config.signatures import read_signature
+from avalanche_ext.plugins import MemoryPlugin
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,15 @@ def test_ours_can_all_be_built_without_a_python_object() -> None:
             for parameter in read_signature(entry.target).parameters:
                 given = not parameter.required or parameter.name in INJECTED[kind]
                 assert given or parameter.type is not None, (entry.target, parameter.name)
+
+
+@pytest.mark.parametrize("name", OURS["plugin"])
+def test_it_knows_which_plugins_replay_and_which_store(name: str) -> None:
+    entry = OURS["plugin"][name]
+    module, _, class_name = entry.target.partition(":")
+    plugin = getattr(import_module(module), class_name)
+    assert entry.replays == issubclass(plugin, MemoryPlugin)
+    assert (entry.replays or entry.stores) == plugin.stores
 
 
 def test_the_list_has_every_name_with_arguments_defaults_and_paper() -> None:

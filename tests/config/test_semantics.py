@@ -16,6 +16,7 @@ def document(*plugins: Any, benchmark: Any = None, **method: Any) -> dict[str, A
 
 
 PERMUTED = {"name": "permuted_digits", "n_experiences": 12}
+MIR = {"avalanche:MIRPlugin": {"batch_size_mem": 5}}
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,26 @@ def test_only_a_split_deals_out_classes(tmp_path: Path) -> None:
             "avalanche:ReplayPlugin",
             "balanced_replay",
         ),
+        (document("mgem", strategy="avalanche:Replay"), "plugins[0]", "mgem", "avalanche:Replay"),
+        (
+            document("mgem", "avalanche:ReplayPlugin"),
+            "plugins[1]",
+            "avalanche:ReplayPlugin",
+            "mgem",
+        ),
+        (document(MIR, "mgem"), "plugins[1]", "mgem", "avalanche:MIRPlugin"),
+        (
+            document("avalanche:ReplayPlugin", strategy="MGEM"),
+            "plugins[0]",
+            "avalanche:ReplayPlugin",
+            "MGEM",
+        ),
+        (
+            document("mgem", "online_replay", "balanced_replay"),
+            "plugins[2]",
+            "balanced_replay",
+            "online_replay",
+        ),
     ],
 )
 def test_two_that_replay_are_refused_with_the_reason(
@@ -156,6 +177,12 @@ def test_two_that_replay_are_refused_with_the_reason(
         document("balanced_replay", "drl", {"drl": {"normalisation": "pairs"}}),
         document("avalanche:ReplayPlugin", strategy="avalanche:Replay"),
         document({"avalanche:EWCPlugin": {"ewc_lambda": 1}}, "online_replay"),
+        document("online_replay", "mgem"),
+        document("mgem", "balanced_replay", "drl"),
+        document("online_replay", strategy="MGEM"),
+        document("mgem", strategy="BER"),
+        document("mgem", "mgem"),
+        document("mgem", {"avalanche:EWCPlugin": {"ewc_lambda": 1}}),
     ],
 )
 def test_other_combinations_are_left_to_the_user(made: dict[str, Any], tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 
 from avalanche_ext.plugins import MGEMPlugin
+from tests.cases import digits, make_naive, train
 from tests.oracles import Array, diagonal_projection_by_loops, gem_projection_by_nnls
 
 Blocks = Callable[[list[str]], list[list[str]]]
+
+SMALL: dict[str, Any] = {"n_experiences": 3, "train_size": 60}
 
 
 def one_block(names: list[str]) -> list[list[str]]:
@@ -109,3 +112,19 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 def joined(gradient: dict[str, Tensor], block: list[str]) -> Array:
     """The gradients of some parameters as one vector in double precision."""
     return np.concatenate([gradient[name].double().flatten().numpy() for name in block])
+
+
+def check(
+    plugin: MGEMPlugin,
+    expected: Expected,
+    model: nn.Module | None = None,
+    benchmark: Any = None,
+    before: Sequence[Any] = (),
+    after: Sequence[Any] = (),
+) -> Any:
+    """Train with the plugin, each gradient compared; both outcomes must have been seen."""
+    strategy = make_naive(*before, plugin, *after, expected, batch_size=10, model=model)
+    train(strategy, benchmark or digits("permuted", **SMALL))
+    assert expected.n_projected >= 2
+    assert expected.n_free >= 2
+    return strategy

@@ -1,12 +1,22 @@
 """Templates are their plugins, bundled."""
 
+import numpy as np
 import pytest
 import torch
+from avalanche.training.plugins import ReplayPlugin
 
+from avalanche_ext.config.catalogue import OURS
 from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.metrics import NoEvaluation
-from avalanche_ext.plugins import BalancedReplayPlugin, DRLPlugin, OnlineReplayPlugin
-from avalanche_ext.strategies import BER, DRL
+from avalanche_ext.plugins import (
+    BalancedReplayPlugin,
+    DRLPlugin,
+    MethodPlugin,
+    MGEMPlugin,
+    OnlineReplayPlugin,
+    Phase,
+)
+from avalanche_ext.strategies import BER, DRL, MGEM
 from tests.cases import digits, make_naive, small_model, train, weights
 
 
@@ -21,24 +31,67 @@ def make(template, **arguments):
     )
 
 
+MEMORY = {"mem_size": 60, "batch_size_mem": 12, "seed": 4}
+SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by": "class"}
+
+
 @pytest.mark.parametrize(
     ("template", "arguments", "plugins"),
     [
-        (BER, {}, lambda: [BalancedReplayPlugin(60, 12, seed=4)]),
+        (BER, MEMORY, lambda: [BalancedReplayPlugin(60, 12, seed=4)]),
         (
             DRL,
-            {"alpha": 0.5, "lam": 0.01},
+            {"alpha": 0.5, "lam": 0.01, **MEMORY},
             lambda: [DRLPlugin(0.5, 0.01), BalancedReplayPlugin(60, 12, seed=4)],
+        ),
+        (MGEM, {}, lambda: [MGEMPlugin()]),
+        (
+            MGEM,
+            {"size_per_task": 20, "memory_strength": [0.3, 0.1], **SEVERAL},
+            lambda: [MGEMPlugin(20, [0.3, 0.1], **SEVERAL)],
         ),
     ],
 )
 def test_template_trains_as_its_plugins_do(template, arguments, plugins):
-    benchmark = digits()
-    strategy = make(template, mem_size=60, batch_size_mem=12, seed=4, **arguments)
+    benchmark = digits(train_size=100)
+    strategy = make(template, **arguments)
     by_hand = make_naive(*plugins(), batch_size=5)
     for each in (strategy, by_hand):
         train(each, benchmark)
     assert torch.equal(weights(strategy), weights(by_hand))
+
+
+def mgem_of(strategy):
+    return next(plugin for plugin in strategy.plugins if isinstance(plugin, MGEMPlugin))
+
+
+def test_mgem_records_statistics_if_asked_to():
+    for asked in (False, True):
+        strategy = make(MGEM, size_per_task=10, statistics=asked)
+        train(strategy, digits(train_size=40))
+        assert [*mgem_of(strategy).statistics] == ([1, 2, 3, 4] if asked else [])
+
+
+def test_mgem_behind_replay_stores_what_the_stream_brings():
+    benchmark = digits("permuted", n_experiences=3, train_size=60)
+    strategy = make(MGEM, size_per_task=20, plugins=[InMemoryLoaders(), OnlineReplayPlugin(40)])
+    train(strategy, benchmark)
+    buffer = mgem_of(strategy).buffer
+    assert buffer.n_seen == 3 * 60
+    for experience in benchmark.train_stream:
+        x, _, _ = buffer.fetch(np.array(buffer.groups("task")[experience.current_experience]))
+        brought = experience.dataset.x.flatten(1)
+        assert len(x) == len(x.unique(dim=0)) == 20
+        assert all((brought == sample).all(1).any() for sample in x.flatten(1))
+
+
+@pytest.mark.parametrize("name", OURS["strategy"])
+def test_the_catalogue_knows_which_templates_replay_and_which_store(name):
+    template = {"BER": BER, "DRL": DRL, "MGEM": MGEM}[name]
+    parts = [p for p in make(template).plugins if isinstance(p, MethodPlugin) and p.stores]
+    entry = OURS["strategy"][name]
+    assert entry.replays == any(p.phase is Phase.DATA for p in parts)
+    assert entry.stores == any(p.phase is not Phase.DATA for p in parts)
 
 
 def test_misspelt_arguments_are_refused():
@@ -54,3 +107,8 @@ def test_wrong_arguments_are_refused():
 def test_a_second_memory_is_refused_when_the_strategy_is_built():
     with pytest.raises(ValueError, match="OnlineReplayPlugin and BalancedReplayPlugin"):
         make(BER, plugins=[OnlineReplayPlugin()])
+
+
+def test_avalanches_replay_is_refused_beside_mgem_when_the_strategy_is_built():
+    with pytest.raises(ValueError, match="MGEMPlugin and ReplayPlugin cannot be combined"):
+        make(MGEM, plugins=[ReplayPlugin(10)])
