@@ -1,5 +1,6 @@
 """Published numbers, reproduced by the experiment files: minutes each, run with `-m paper`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,18 @@ pytestmark = [pytest.mark.paper, needs_mnist]
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
+def results_of(experiment, out):
+    """Run what is not done yet, and read the results."""
+    outcome = run_experiment(experiment, out, data_root=DATA_ROOT)
+    assert outcome.n_failed == 0
+    return read_results(outcome.directory)
+
+
 @pytest.fixture(scope="module")
 def split_mnist(tmp_path_factory):
     """The statistics of experiments/drl/split_mnist.yaml by method, and the paper's numbers."""
     experiment = load_experiment(EXPERIMENTS / "drl" / "split_mnist.yaml", ["wandb.mode=disabled"])
-    outcome = run_experiment(experiment, tmp_path_factory.mktemp("results"), data_root=DATA_ROOT)
-    assert outcome.n_failed == 0
-    results = read_results(outcome.directory)
+    results = results_of(experiment, tmp_path_factory.mktemp("results"))
     assert results.published is not None
     return {m.name: m for m in method_statistics(results)}, results.published["ACC"]
 
@@ -46,3 +52,18 @@ def test_on_split_mnist_drl_beats_ber(split_mnist):
     test = split_mnist[0]["drl"].tests["ACC"]
     assert test.difference.mean > 0
     assert test.t_test < 0.01
+
+
+def test_on_permuted_mnist_modular_gem_beats_gem_at_the_same_strength(tmp_path):
+    path = EXPERIMENTS / "mgem" / "permuted_mnist.yaml"
+    experiment = load_experiment(path, ["wandb.mode=disabled", "baseline=gem_0"], n_seeds=6)
+    compared = ("finetune", "gem_0", "d_mgem_2_0")
+    methods = {name: experiment.methods[name] for name in compared}
+    results = results_of(replace(experiment, methods=methods), tmp_path)
+    statistics = {m.name: m for m in method_statistics(results)}
+    assert (
+        statistics["finetune"].metrics["ACC"].mean < 0.7 < statistics["gem_0"].metrics["ACC"].mean
+    )
+    for test in statistics["d_mgem_2_0"].tests.values():
+        assert test.difference.mean > 0
+        assert test.t_test < 0.05
