@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import ReplayPlugin
 
 from avalanche_ext.config.catalogue import OURS
@@ -31,6 +32,13 @@ def make(template, **arguments):
     )
 
 
+class Clipped(SupervisedPlugin):
+    """Edits the gradient."""
+
+    def after_backward(self, strategy, **kwargs):
+        torch.nn.utils.clip_grad_value_(strategy.model.parameters(), 0.01)
+
+
 MEMORY = {"mem_size": 60, "batch_size_mem": 12, "seed": 4}
 SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by": "class"}
 
@@ -49,6 +57,11 @@ SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by"
             MGEM,
             {"size_per_task": 20, "memory_strength": [0.3, 0.1], **SEVERAL},
             lambda: [MGEMPlugin(20, [0.3, 0.1], **SEVERAL)],
+        ),
+        (
+            MGEM,
+            {"plugins": [InMemoryLoaders(), Clipped()]},
+            lambda: [Clipped(), MGEMPlugin()],
         ),
     ],
 )
