@@ -15,7 +15,8 @@ class GroupIndex:
 
     Attributes:
         slots: The slots of each group that has any.
-        versions: For each group an object that is another one whenever its samples have changed.
+        versions: For each group that has had any an object that is replaced by another one whenever
+            its samples change.
 
     Examples:
         >>> index = GroupIndex([(0, 7), (1, 3), (2, 7)])

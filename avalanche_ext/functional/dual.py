@@ -20,7 +20,7 @@ _QUADPROG_UP_TO = 64
 # Relative to the products of constraints of unit length, summed over the solution.
 _TOLERANCE = 1e-15
 _ACCEPTED = 1e-12
-_RIDGE = 1e-13
+_RIDGE = 1e-12
 _MOST_REFINEMENTS = 20
 _PATIENCE = 3
 

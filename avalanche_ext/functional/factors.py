@@ -90,18 +90,19 @@ class LinearTape:
         return output + probe
 
     def factors_of(self, loss: Tensor) -> list[LayerFactors]:
-        """Return the factors of the gradient of a loss of what was recorded."""
+        """Return the factors of the gradient of a loss of what was recorded, and forget it."""
         probes = [probe for _, _, probe in self._runs]
         return self._factors(torch.autograd.grad(loss, probes, allow_unused=True))
 
     def factors_after_backward(self) -> list[LayerFactors]:
-        """Return the factors of what `loss.backward()` has added to the parameters' `grad`."""
+        """Return the factors of what `backward` has added to the parameters' `grad`, as above."""
         return self._factors([probe.grad for _, _, probe in self._runs])
 
     def _factors(self, gradients: Sequence[Tensor | None]) -> list[LayerFactors]:
+        runs, self._runs = self._runs, []
         return [
             LayerFactors(layer, _as_rows(x), _as_rows(gradient))
-            for (layer, x, _), gradient in zip(self._runs, gradients, strict=True)
+            for (layer, x, _), gradient in zip(runs, gradients, strict=True)
             if gradient is not None
         ]
 

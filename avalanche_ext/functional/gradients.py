@@ -25,7 +25,8 @@ class FlatLayout:
         partition: The blocks: "none" is one block; "layer" one for each module that owns
             parameters; "tensor" one for each parameter; a number that many of equal size, up to
             one coordinate; a list of patterns, as for file names, one for the parameters that a
-            pattern is the first to match, and a last one for those that none matches.
+            pattern is the first to match, and one for those that none matches. Blocks are in the
+            order of their first parameters.
 
     Attributes:
         names: Names in the order of the vector, n of them.
@@ -135,14 +136,14 @@ def is_samplewise(model: nn.Module) -> bool:
     return not any(isinstance(module, _NormBase) for module in model.modules())
 
 
-def _block_keys(names: Sequence[str], partition: Partition) -> list[str]:
+def _block_keys(names: Sequence[str], partition: Partition) -> list[str | None]:
     if partition == "tensor":
         return [*names]
     if partition == "layer":
         return [name.rpartition(".")[0] for name in names]
     if not isinstance(partition, list):
-        return [""] * len(names)
-    keys = [next((p for p in partition if fnmatchcase(name, p)), "") for name in names]
+        return [None] * len(names)
+    keys = [next((p for p in partition if fnmatchcase(name, p)), None) for name in names]
     for pattern in partition:
         if pattern not in keys:
             raise ValueError(

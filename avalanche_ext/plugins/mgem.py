@@ -67,8 +67,8 @@ class MGEMPlugin(MethodPlugin):
             patterns of parameter names, one block each.
         n_groups: Groups that each task's memory is split into.
         solver: "exact" or "diagonal".
-        buffer: A memory to use instead, ours or Avalanche's. One that a replay plugin of the same
-            strategy has is written by that plugin alone.
+        buffer: A memory to use instead, ours or Avalanche's. Of several plugins of a strategy that
+            share one, one alone writes it: the one that replays from it, else the first.
         group_by: Whether there is a constraint for each "task" or each "class".
         statistics: Whether to record `statistics`.
 
@@ -190,10 +190,9 @@ class MGEMPlugin(MethodPlugin):
         return project(gradient, references, strength, self.solver, blocks=layout.blocks)
 
     def _is_written_by_another(self, strategy: Any) -> bool:
-        return any(
-            isinstance(plugin, MemoryPlugin) and plugin.buffer is self.buffer
-            for plugin in strategy.plugins
-        )
+        sharing = [p for p in strategy.plugins if getattr(p, "buffer", None) is self.buffer]
+        replaying = [p for p in sharing if isinstance(p, MemoryPlugin)]
+        return [*replaying, *sharing][0] is not self
 
 
 def _factors(strategy: Any, tape: LinearTape, chunk: Chunk) -> list[LayerFactors]:
