@@ -17,12 +17,12 @@ DualSolver = Literal["exact", "quadprog", "pivoting"]
 
 # Of n constraints, quadprog takes O(n³) plain steps and block pivoting a few vectorised ones.
 _QUADPROG_UP_TO = 64
-# Relative to the products of constraints of unit length, summed over the solution.
-_TOLERANCE = 1e-15
-_ACCEPTED = 1e-12
-_RIDGE = 1e-12
-_MOST_REFINEMENTS = 20
-_PATIENCE = 3
+# Problems are normalised to constraints of unit length and products of at most 1. Rounding leaves
+# some 1e-16 of Σ w in a product; below the first a sign is rounding, above the second a solution is
+# none. The ridge lies well above rounding, or singular directions would be noise, and well below
+# the smallest eigenvalues that matter, or it would take many refinements to remove.
+_TOLERANCE, _ACCEPTED, _RIDGE = 1e-15, 1e-12, 1e-12
+_MOST_REFINEMENTS, _PATIENCE = 20, 4
 
 
 def solve_dual(gram: Floats, linear: Floats, solver: DualSolver = "exact") -> Floats:
@@ -59,28 +59,24 @@ def block_pivoting(K: Floats, q: Floats) -> Floats:
     """Solve a batch of problems with K, (B, n, n), of unit diagonal and q, (B, n).
 
     Block principal pivoting (Portugal, Júdice and Vicente 1994): guess which w are free, solve for
-    them, and exchange all that are wrong; when that stops helping, exchange only the last of them,
-    which ends after finitely many steps (Murty 1974). A ridge makes K definite; a few steps of the
-    proximal-point method take its trace out of the solution (Rockafellar 1976).
+    them, and exchange all that are wrong. A ridge makes K definite; a few steps of the
+    proximal-point method take its trace out of the solution (Rockafellar 1976). Problems in which
+    exchanging stops helping, most of them singular, are left to non-negative least squares.
     """
     n = q.shape[1]
     w, slack = np.zeros_like(q), q.copy()
     free = np.zeros(q.shape, dtype=bool)
     fewest = np.full(len(q), n + 1)
     patience = np.full(len(q), _PATIENCE)
-    for _ in range(10 * n + 10):
+    while True:
         wrong = np.where(free, w, slack) < -_TOLERANCE * (1 + np.abs(w).sum(axis=1, keepdims=True))
         n_wrong = wrong.sum(axis=1)
-        todo = np.flatnonzero(n_wrong)
+        patience = np.where(n_wrong < fewest, _PATIENCE, patience - 1)
+        fewest = np.minimum(fewest, n_wrong)
+        todo = np.flatnonzero((n_wrong > 0) & (patience > 0))
         if not len(todo):
             break
-        better = n_wrong[todo] < fewest[todo]
-        fewest[todo] = np.where(better, n_wrong[todo], fewest[todo])
-        patience[todo] = np.where(better, _PATIENCE, patience[todo] - 1)
-        exchanged = wrong[todo]
-        stuck = patience[todo] < 0
-        exchanged[stuck] &= exchanged[stuck][:, ::-1].cumsum(axis=1)[:, ::-1] == 1
-        free[todo] ^= exchanged
+        free[todo] ^= wrong[todo]
         matrices = K if len(todo) == len(K) else K[todo]
         w[todo] = _solved_for(free[todo], matrices, q[todo])
         slack[todo] = _slack(matrices, q[todo], w[todo])
@@ -90,7 +86,6 @@ def block_pivoting(K: Floats, q: Floats) -> Floats:
             break
     w = np.maximum(w, 0.0)
     for problem in np.flatnonzero(~_is_solution(K, q, w)):
-        _say_once("block pivoting", "non-negative least squares")
         w[problem] = _least_squares(K[problem], q[problem])
     return w
 
@@ -123,7 +118,7 @@ def _by_quadprog(K: Floats, q: Floats) -> Floats:
     w[w < _slack(K, q, w)] = 0.0
     missed = np.flatnonzero(~_is_solution(K, q, w))
     if len(missed):
-        _say_once("quadprog", "block pivoting")
+        _say_once()
         w[missed] = block_pivoting(K[missed], q[missed])
     return w
 
@@ -153,9 +148,9 @@ def _is_solution(K: Floats, q: Floats, w: Floats) -> Flags:
 
 
 @cache
-def _say_once(solver: str, other: str) -> None:
+def _say_once() -> None:
     warnings.warn(
-        f"{solver} rejected the dual problem of a projection; {other} solved it instead "
+        "quadprog rejected the dual problem of a projection; block pivoting solved it instead "
         "(this is said once)",
         RuntimeWarning,
         stacklevel=2,

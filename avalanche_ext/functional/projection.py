@@ -104,16 +104,43 @@ def project(
     touched = violated.any(dim=1).nonzero().flatten().tolist()
     if not touched:
         return Projection(gradient, violated, active)
-    chosen = [pieces[block] for block in touched]
-    if solver == "diagonal":
-        moved, duals = _diagonal(chosen, products[touched], memory_strength)
-    else:
-        moved, duals = _exact(chosen, memory_strength, solver)
-    active[touched] = duals > memory_strength
+    if not bool(torch.isfinite(products).all()):
+        raise not_finite()
     projected = [g for g, _ in pieces]
-    for block, z in zip(touched, moved, strict=True):
-        projected[block] = z
+    if solver != "diagonal" and memory_strength > 0:
+        touched = _move_to_bound(projected, pieces, touched, memory_strength)
+    if touched:
+        chosen = [pieces[block] for block in touched]
+        if solver == "diagonal":
+            moved, duals = _diagonal(chosen, products[touched], memory_strength)
+        else:
+            moved, duals = _exact(chosen, memory_strength, solver)
+        active[touched] = duals > memory_strength
+        for block, z in zip(touched, moved, strict=True):
+            projected[block] = z
     return Projection(torch.cat(projected), violated, active)
+
+
+def _move_to_bound(
+    projected: list[Tensor],
+    pieces: Sequence[tuple[Tensor, Tensor]],
+    blocks: Sequence[int],
+    memory_strength: float,
+) -> list[int]:
+    """Set the blocks that v = γ solves, and return the others.
+
+    With γ > 0 that is most of them. At v = γ the gradient of the dual is Gz, so that z is the
+    solution if it violates nothing; no Gram matrix is needed to see it.
+    """
+    starts = [pieces[b][0] + memory_strength * pieces[b][1].sum(dim=0) for b in blocks]
+    slack = torch.stack([pieces[b][1] @ z for b, z in zip(blocks, starts, strict=True)])
+    others = []
+    for block, z, is_solved in zip(blocks, starts, (slack >= 0).all(dim=1).tolist(), strict=True):
+        if is_solved:
+            projected[block] = z
+        else:
+            others.append(block)
+    return others
 
 
 def _diagonal(
@@ -121,8 +148,6 @@ def _diagonal(
 ) -> tuple[list[Tensor], Tensor]:
     """Return mGEM's approximation for each block, and its dual variables, (B, T)."""
     lengths = torch.stack([torch.linalg.vector_norm(G, dim=1) for _, G in pieces])
-    if not bool(torch.isfinite(products).all() & torch.isfinite(lengths).all()):
-        raise not_finite()
     lengths = torch.where(lengths > 0, lengths, 1.0)
     duals = (-products / lengths / lengths).clamp(min=memory_strength)
     return [g + v @ G for (g, G), v in zip(pieces, duals, strict=True)], duals

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import is_
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +36,10 @@ class Chunk:
         return zip(*(torch.split(column, self.sizes) for column in columns), strict=True)
 
 
+Chunks = dict[tuple[int, ...], tuple[list[object], Chunk]]
+"""By the classes or tasks of each chunk, their versions and the chunk."""
+
+
 class Constraints:
     """The constraints that a memory of earlier tasks sets, and their samples.
 
@@ -53,7 +59,8 @@ class Constraints:
         self.group_by: GroupBy = group_by
         self.n_groups = n_groups
         self._origin: int | None = None
-        self._chunks: dict[tuple[int, ...], tuple[list[object], Chunk]] = {}
+        self._chunks: Chunks = {}
+        self._earlier: list[object] = []
 
     def chunks(self, origin: int, device: torch.device, max_samples: int) -> list[Chunk]:
         """Return the samples of all constraints, oldest class or task first.
@@ -65,21 +72,36 @@ class Constraints:
                 one makes a chunk of its own.
         """
         if origin != self._origin:
-            self._origin, self._chunks = origin, {}
+            self._origin, self._chunks, self._earlier = origin, {}, []
+        earlier = self._versions_of_earlier_tasks(origin)
+        if not _same(earlier, self._earlier):
+            self._chunks = self._fetched(origin, device, max_samples)
+            self._earlier = earlier
+        return [chunk for _, chunk in self._chunks.values()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What can be fetched again need not be stored twice.
+        return {**self.__dict__, "_chunks": {}, "_earlier": []}
+
+    def _versions_of_earlier_tasks(self, origin: int) -> list[object]:
+        versions = self.buffer.versions("task")
+        return [versions[task] for task in self.buffer.groups("task") if task != origin]
+
+    def _fetched(self, origin: int, device: torch.device, max_samples: int) -> Chunks:
+        """Return all chunks, those whose classes or tasks have not changed as they were."""
         slots = self._slots(origin)
         chunks = {}
         for keys in _packed({key: len(members) for key, members in slots.items()}, max_samples):
             versions = [self.buffer.versions(self.group_by)[key] for key in keys]
             known = self._chunks.get(keys)
-            if known and all(a is b for a, b in zip(known[0], versions, strict=True)):
+            if known and _same(known[0], versions):
                 chunks[keys] = known
             else:
                 groups = [group for key in keys for group in self._dealt(slots[key])]
                 columns = self.buffer.fetch(np.array([s for group in groups for s in group]))
                 x, y, t = (column.to(device) for column in columns)
                 chunks[keys] = versions, Chunk(x, y, t, [len(group) for group in groups])
-        self._chunks = chunks
-        return [chunk for _, chunk in chunks.values()]
+        return chunks
 
     def _slots(self, origin: int) -> dict[int, list[int]]:
         """Return the slots of each class or task whose samples are not of the current task."""
@@ -93,6 +115,10 @@ class Constraints:
     def _dealt(self, slots: list[int]) -> list[list[int]]:
         n_groups = min(self.n_groups, len(slots))
         return [slots[first::n_groups] for first in range(n_groups)]
+
+
+def _same(first: list[object], second: list[object]) -> bool:
+    return len(first) == len(second) and all(map(is_, first, second))
 
 
 def _packed(sizes: dict[int, int], limit: int) -> list[tuple[int, ...]]:
