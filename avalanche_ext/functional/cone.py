@@ -129,6 +129,6 @@ def settle(cones: Sequence[Cone], solver: DualSolver) -> None:
 def not_finite() -> FloatingPointError:
     """Return the error of a projection that infinite numbers or NaN make impossible."""
     return FloatingPointError(
-        "a gradient or reference gradient is infinite or NaN: training has diverged; a smaller "
-        "learning rate or memory_strength usually helps"
+        "a gradient or reference gradient is infinite, NaN or too large to be squared: training "
+        "has diverged; a smaller learning rate or memory_strength usually helps"
     )

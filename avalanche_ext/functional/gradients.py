@@ -67,14 +67,13 @@ class FlatLayout:
         trained = {id(p) for _, p in parameters if p.requires_grad}
         return trained == {id(p) for p in self.parameters}
 
-    def flatten(self, gradients: Sequence[Tensor | None]) -> Tensor:
+    def flatten(self, gradients: Sequence[Tensor | None], out: Tensor | None = None) -> Tensor:
         """Return gradients, one for each parameter, as a vector, (P,); None counts as zeros."""
-        return torch.cat(
-            [
-                p.new_zeros(p.numel()) if g is None else g.reshape(-1)
-                for g, p in zip(gradients, self.parameters, strict=True)
-            ]
-        )
+        pieces = [
+            p.new_zeros(p.numel()) if g is None else g.reshape(-1)
+            for g, p in zip(gradients, self.parameters, strict=True)
+        ]
+        return torch.cat(pieces, out=out)
 
     def gradient(self) -> Tensor:
         """Return the parameters' `grad` as a vector, (P,)."""
@@ -93,17 +92,18 @@ class FlatLayout:
                 p.grad = piece.view_as(p).clone()
 
 
-def loss_gradients(losses: Iterable[Callable[[], Tensor]], layout: FlatLayout) -> Tensor:
+def loss_gradients(losses: Sequence[Callable[[], Tensor]], layout: FlatLayout) -> Tensor:
     """Return the gradient of each loss, (T, P), one backward pass after another.
 
     Args:
-        losses: T functions that compute a scalar loss of the layout's parameters, at least one.
+        losses: T functions that compute a scalar loss of the layout's parameters.
         layout: Which parameters.
     """
-    gradients = (
-        torch.autograd.grad(loss(), layout.parameters, allow_unused=True) for loss in losses
-    )
-    return torch.stack([layout.flatten(gradient) for gradient in gradients])
+    parameters = layout.parameters
+    gradients = parameters[0].new_empty(len(losses), sum(layout.numels))
+    for row, loss in zip(gradients, losses, strict=True):
+        layout.flatten(torch.autograd.grad(loss(), parameters, allow_unused=True), out=row)
+    return gradients
 
 
 def batched_loss_gradients(
@@ -131,7 +131,8 @@ def batched_loss_gradients(
 def is_samplewise(model: nn.Module) -> bool:
     """Tell whether a sample's output is independent of what else is in the batch.
 
-    Normalisation layers that keep statistics of batches are taken not to be.
+    It is told by the modules: normalisation layers that keep statistics of batches mean no. What a
+    `forward` does by itself to mix samples is not seen.
     """
     return not any(isinstance(module, _NormBase) for module in model.modules())
 

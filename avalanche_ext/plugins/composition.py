@@ -46,9 +46,13 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
         """Return numbers about the current experience, by name, for whoever logs the run."""
         return {}
 
-    def before_training(self, strategy: Any, **kwargs: Any) -> None:
-        """Refuse a combination that cannot mean anything, before anything is trained."""
+    def check(self, strategy: Any) -> None:
+        """Raise ValueError if the plugin cannot act in this strategy."""
         check_composition(strategy.plugins)
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse what cannot mean anything, before anything is trained."""
+        self.check(strategy)
 
 
 def diagnostics(plugins: Sequence[Any]) -> dict[str, float]:

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from avalanche.evaluation.metric_results import MetricValue
-from avalanche.models import MultiTaskModule, avalanche_forward
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import NonNegativeFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, PolicyBuffer, SlotBuffer, TaskBuffer, as_slot_buffer
 from avalanche_ext.data import origin_index
-from avalanche_ext.functional.factors import (
-    FactoredGradients,
-    LayerFactors,
-    LinearTape,
-    make_up,
-)
+from avalanche_ext.functional.factors import FactoredGradients, make_up
 from avalanche_ext.functional.gradients import (
     FlatLayout,
     NamedPartition,
-    batched_loss_gradients,
     is_samplewise,
-    loss_gradients,
 )
 from avalanche_ext.functional.projection import Projection, Solver, project
+from avalanche_ext.functional.tape import LinearTape
 from avalanche_ext.plugins.composition import MethodPlugin, Phase
 from avalanche_ext.plugins.constraints import Chunk, Constraints
 from avalanche_ext.plugins.memory import MemoryPlugin, stream_rows
+from avalanche_ext.plugins.references import factors_of_chunk, has_heads, references_of
 from avalanche_ext.plugins.violations import ViolationStatistics
 from avalanche_ext.validation import validated
 
@@ -57,6 +49,9 @@ class MGEMPlugin(MethodPlugin):
     1. A sample enters the memory in the first epoch of its experience only.
     2. Reference gradients are computed after the batch's, not before; batch normalisation sees the
        memory's statistics in that order.
+    3. Of models of linear layers, the samples of several constraints run in one forward pass,
+       unless there are normalisation layers over batches; a `forward` that mixes the samples of a
+       batch by itself would mix those of different constraints.
 
     Args:
         size_per_task: Samples held of each task, its last ones; not used if `buffer` is given.
@@ -65,10 +60,13 @@ class MGEMPlugin(MethodPlugin):
             d-mGEM each group has γ, so that γ / `n_groups` pushes as hard as γ does in GEM.
         partition: The blocks of parameters: "none", "layer", "tensor", a number of equal blocks, or
             patterns of parameter names, one block each.
-        n_groups: Groups that each task's memory is split into.
-        solver: "exact" or "diagonal".
+        n_groups: Groups that each task's memory is split into, as far as it has samples.
+        solver: "exact", by quadprog or block pivoting, whichever is faster; one of the two; or
+            "diagonal", the approximation.
         buffer: A memory to use instead, ours or Avalanche's. Of several plugins of a strategy that
-            share one, one alone writes it: the one that replays from it, else the first.
+            share one, one alone writes it: the one that replays from it, else the first. To share
+            one of Avalanche's, give all of them the same `PolicyBuffer` of it; there a task is a
+            task label.
         group_by: Whether there is a constraint for each "task" or each "class".
         statistics: Whether to record `statistics`.
 
@@ -80,7 +78,8 @@ class MGEMPlugin(MethodPlugin):
 
     Raises:
         pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: When training starts, if `partition` does not fit the model.
+        ValueError: If `memory_strength` or `partition` is empty; when training starts, if
+            `partition` does not fit the model, or a memory of Avalanche's has two views.
         FloatingPointError: While training, if a gradient to be projected is not finite.
     """
 
@@ -107,6 +106,8 @@ class MGEMPlugin(MethodPlugin):
                 f"memory_strength={memory_strength}: give a finite number, or a list with one for "
                 "each experience"
             )
+        if partition == []:
+            raise ValueError("partition=[] names no parameters: give patterns, or 'none'")
         self.buffer: SlotBuffer = as_slot_buffer(
             TaskBuffer(size_per_task) if buffer is None else buffer
         )
@@ -117,8 +118,25 @@ class MGEMPlugin(MethodPlugin):
         self._counts = statistics
         self._constraints = Constraints(self.buffer, group_by, n_groups)
         self._origin = 0
+        self._samples_at_a_time = 1
         self._layout: FlatLayout | None = None
         self._tape: LinearTape | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Both belong to the model, and are made anew with the next experience.
+        return {**self.__dict__, "_layout": None, "_tape": None}
+
+    def check(self, strategy: Any) -> None:
+        """Raise ValueError if the plugin cannot act in this strategy."""
+        super().check(strategy)
+        FlatLayout(strategy.model.named_parameters(), self.partition)
+        for plugin in self._storing(strategy):
+            theirs, mine = plugin.buffer, self.buffer
+            if theirs is not mine and _policy(theirs) is _policy(mine) is not None:
+                raise ValueError(
+                    f"buffer={_policy(mine)}: {type(plugin).__name__} has it, too, and both would "
+                    "write it; give both the same avalanche_ext.buffers.PolicyBuffer of it"
+                )
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Note the experience, and where the model's parameters lie, as it is adapted to it."""
@@ -131,6 +149,9 @@ class MGEMPlugin(MethodPlugin):
             tape = LinearTape(strategy.model)
             is_factorable = tape.covers(self._layout) and is_samplewise(strategy.model)
             self._tape = tape if is_factorable else None
+            # The rows of a head are not those of the batch, if that has samples of several tasks.
+            is_chunked = is_factorable and not has_heads(strategy.model)
+            self._samples_at_a_time = _SAMPLES_AT_A_TIME if is_chunked else 1
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Show the memory the stream's rows, in the first epoch of their experience."""
@@ -138,8 +159,8 @@ class MGEMPlugin(MethodPlugin):
             self.buffer.add(*stream_rows(strategy, self), self._origin)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
-        """Record the batch's factors."""
-        if self._tape:
+        """Record the batch's factors, if there is anything to constrain it."""
+        if self._tape and self.buffer.groups("task").keys() - {self._origin}:
             self._tape.start()
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
@@ -150,8 +171,7 @@ class MGEMPlugin(MethodPlugin):
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Project the gradient."""
         assert self._layout is not None
-        at_a_time = _SAMPLES_AT_A_TIME if self._tape and not _has_heads(strategy.model) else 1
-        chunks = self._constraints.chunks(self._origin, strategy.device, at_a_time)
+        chunks = self._constraints.chunks(self._origin, strategy.device, self._samples_at_a_time)
         if not chunks:
             return
         gradient = self._layout.gradient()
@@ -181,50 +201,26 @@ class MGEMPlugin(MethodPlugin):
         self, strategy: Any, layout: FlatLayout, gradient: Tensor, chunks: list[Chunk]
     ) -> Projection:
         strength = self._strengths[min(self._origin, len(self._strengths) - 1)]
-        if self._tape and make_up(batch := self._tape.factors_after_backward(), layout, gradient):
-            factors = [_factors(strategy, self._tape, chunk) for chunk in chunks]
+        batch = self._tape.factors_after_backward() if self._tape else []
+        # Layers that see a sample in several rows have factors too large to be worth it.
+        is_cheap = all(len(f.inputs) <= len(strategy.mb_y) for f in batch)
+        if self._tape and is_cheap and make_up(batch, layout, gradient):
+            factors = [factors_of_chunk(strategy, self._tape, chunk) for chunk in chunks]
             factored = FactoredGradients(layout, batch, factors, [chunk.sizes for chunk in chunks])
             if factored.are_separable:
                 return factored.project(gradient, strength, self.solver)
-        references = _references(strategy, layout, chunks)
+        references = references_of(strategy, layout, chunks)
         return project(gradient, references, strength, self.solver, blocks=layout.blocks)
 
     def _is_written_by_another(self, strategy: Any) -> bool:
-        sharing = [p for p in strategy.plugins if getattr(p, "buffer", None) is self.buffer]
+        sharing = [p for p in self._storing(strategy) if p.buffer is self.buffer]
         replaying = [p for p in sharing if isinstance(p, MemoryPlugin)]
-        return [*replaying, *sharing][0] is not self
+        return next(iter([*replaying, *sharing]), self) is not self
+
+    @staticmethod
+    def _storing(strategy: Any) -> list[Any]:
+        return [p for p in strategy.plugins if isinstance(p, MethodPlugin) and p.stores]
 
 
-def _factors(strategy: Any, tape: LinearTape, chunk: Chunk) -> list[LayerFactors]:
-    """Return the factors of the gradients of a chunk's constraints."""
-    with tape.recording():
-        outputs = avalanche_forward(strategy.model, chunk.x, chunk.t)
-    pieces = zip(torch.split(outputs, chunk.sizes), torch.split(chunk.y, chunk.sizes), strict=True)
-    losses = [strategy._criterion(*piece) for piece in pieces]
-    return tape.factors_of(torch.stack(losses).sum())
-
-
-def _references(strategy: Any, layout: FlatLayout, chunks: list[Chunk]) -> Tensor:
-    """Return the gradients of all constraints, (T, P)."""
-    model, criterion = strategy.model, strategy._criterion
-    groups = [group for chunk in chunks for group in chunk.groups()]
-    are_alike = len({len(y) for _, y, _ in groups}) == 1
-    if strategy.device.type == "cuda" and are_alike and _is_batchable(model, criterion):
-        x, y = (torch.stack([group[i] for group in groups]) for i in range(2))
-        return batched_loss_gradients(model, criterion, x, y, layout)
-
-    def loss(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        value: Tensor = criterion(avalanche_forward(model, x, t), y)
-        return value
-
-    return loss_gradients((partial(loss, *group) for group in groups), layout)
-
-
-def _is_batchable(model: nn.Module, criterion: Any) -> bool:
-    """Tell whether torch.func can run several constraints at once."""
-    is_known = isinstance(criterion, nn.CrossEntropyLoss)
-    return is_known and is_samplewise(model) and not _has_heads(model)
-
-
-def _has_heads(model: nn.Module) -> bool:
-    return any(isinstance(module, MultiTaskModule) for module in model.modules())
+def _policy(buffer: SlotBuffer) -> ExemplarsBuffer | None:
+    return buffer.policy if isinstance(buffer, PolicyBuffer) else None

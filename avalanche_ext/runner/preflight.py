@@ -43,6 +43,7 @@ def check_devices(cells: Sequence[Cell]) -> None:
 
 def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
     """Build the first cell of each method, so that wrong arguments and missing data show now."""
+    from avalanche_ext.plugins import MethodPlugin
     from avalanche_ext.runner.components import build, create
 
     with _naming("benchmark"):
@@ -50,7 +51,10 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
     first_of_each = {cell.method_name: cell for cell in reversed(cells)}
     for name, cell in first_of_each.items():
         with _naming(f"methods.{name}"):
-            build(cell, data_root)
+            strategy = build(cell, data_root).strategy
+            for plugin in strategy.plugins:
+                if isinstance(plugin, MethodPlugin):
+                    plugin.check(strategy)
 
 
 @contextmanager

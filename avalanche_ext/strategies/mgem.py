@@ -24,7 +24,7 @@ class MGEM(SupervisedTemplate):  # type: ignore[misc]
         partition: Blocks of parameters: "none", "layer", "tensor", a number of equal blocks, or
             patterns of parameter names.
         n_groups: Groups that each task's memory is split into.
-        solver: "exact" or "diagonal".
+        solver: "exact", "quadprog", "pivoting", or "diagonal", the approximation.
         group_by: Whether there is a constraint for each "task" or each "class".
         statistics: Whether to record how often constraints were violated.
         plugins: Further plugins; they act before the projection.

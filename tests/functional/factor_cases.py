@@ -8,13 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from avalanche_ext.functional.factors import (
-    FactoredGradients,
-    LayerFactors,
-    LinearTape,
-    make_up,
-)
+from avalanche_ext.functional.factors import FactoredGradients, make_up
 from avalanche_ext.functional.gradients import FlatLayout, Partition
+from avalanche_ext.functional.tape import LayerFactors, LinearTape
 from tests.functional.gradient_cases import gradient, samples
 
 

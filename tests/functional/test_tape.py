@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 
-from avalanche_ext.functional.factors import LinearTape
 from avalanche_ext.functional.gradients import FlatLayout
+from avalanche_ext.functional.tape import LinearTape
 from tests.functional.gradient_cases import (
     LINEAR_MODELS,
     Heads,

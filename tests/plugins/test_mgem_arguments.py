@@ -54,6 +54,7 @@ class TestDegenerateCases:
         ({"memory_strength": [0.5, -1.0]}, "memory_strength"),
         ({"partition": "layers"}, "partition"),
         ({"partition": 0}, "partition"),
+        ({"partition": []}, "partition"),
         ({"n_groups": 0}, "n_groups"),
         ({"solver": "qp"}, "solver"),
         ({"group_by": "domain"}, "group_by"),

@@ -4,11 +4,11 @@ from functools import partial
 
 import pytest
 import torch
-from avalanche.training.plugins import EWCPlugin, MIRPlugin, ReplayPlugin
-from avalanche.training.storage_policy import ClassBalancedBuffer
+from avalanche.training.plugins import EWCPlugin, LwFPlugin, MIRPlugin, ReplayPlugin
+from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 
 from avalanche_ext.benchmarks import permuted_digits, split_digits
-from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
+from avalanche_ext.buffers import PolicyBuffer, ReservoirBuffer, RingBuffer, TaskBuffer
 from avalanche_ext.models.catalogue import mlp
 from avalanche_ext.plugins import (
     BalancedReplayPlugin,
@@ -118,19 +118,66 @@ class TestCompositions:
         train(strategy, digits("permuted", **SMALL))
         assert buffer.n_seen == 180
 
-    def test_with_a_representation_loss(self):
-        strategy = make_naive(DRLPlugin(lam=0.01), MGEMPlugin(20), BalancedReplayPlugin(40))
+    def test_two_that_share_a_memory_write_it_once(self):
+        buffer = TaskBuffer(20)
+        strategy = make_naive(MGEMPlugin(buffer=buffer), MGEMPlugin(buffer=buffer, n_groups=2))
         train(strategy, digits("permuted", **SMALL))
-        assert torch.isfinite(weights(strategy)).all()
+        assert buffer.n_seen == 180
+
+    def test_who_only_looks_at_the_memory_does_not_write_it(self):
+        class Looking(Spy):
+            buffer = TaskBuffer(20)
+
+        strategy = make_naive(Looking(), MGEMPlugin(buffer=Looking.buffer))
+        train(strategy, digits("permuted", **SMALL))
+        assert Looking.buffer.n_seen == 180
+
+    def test_one_view_of_avalanches_memory_is_written_once(self):
+        updates = []
+
+        class Counting(ReservoirSamplingBuffer):
+            def post_adapt(self, agent, exp):
+                updates.append(exp)
+                super().post_adapt(agent, exp)
+
+        view = PolicyBuffer(Counting(30))
+        strategy = make_naive(OnlineReplayPlugin(buffer=view), MGEMPlugin(buffer=view))
+        train(strategy, digits("permuted", **SMALL))
+        assert len(updates) == 3
+
+    def test_two_views_of_avalanches_memory_are_refused(self):
+        policy = ReservoirSamplingBuffer(30)
+        strategy = make_naive(OnlineReplayPlugin(buffer=policy), MGEMPlugin(buffer=policy))
+        with pytest.raises(
+            ValueError, match=r"OnlineReplayPlugin has it, too.*same .*Policy"
+        ):
+            train(strategy, digits("permuted", **SMALL))
+
+    @pytest.mark.parametrize(
+        "others",
+        [
+            lambda: [DRLPlugin(lam=0.01), BalancedReplayPlugin(40)],
+            lambda: [OnlineReplayPlugin(40), DRLPlugin(lam=0.01)],
+            lambda: [EWCPlugin(0.01)],
+            lambda: [LwFPlugin(1.0, 2.0)],
+        ],
+    )
+    def test_every_order_stores_the_stream_and_uses_all_plugins(self, others):
+        def trained(*plugins):
+            strategy = make_naive(*plugins, batch_size=10)
+            train(strategy, digits("permuted", **SMALL))
+            return weights(strategy)
+
+        alone, without = trained(MGEMPlugin(20)), trained(*others())
+        for first in (True, False):
+            mgem = MGEMPlugin(20)
+            together = trained(*([mgem, *others()] if first else [*others(), mgem]))
+            assert mgem.buffer.n_seen == 180
+            assert not torch.equal(together, alone)
+            assert not torch.equal(together, without)
 
     @pytest.mark.parametrize("other", [ReplayPlugin, partial(MIRPlugin, 5, 5)])
     def test_avalanches_replay_is_refused(self, other):
         strategy = make_naive(MGEMPlugin(20), other())
         with pytest.raises(ValueError, match=r"MGEMPlugin and (Replay|MIR)Plugin cannot be comb"):
             train(strategy, digits())
-
-    def test_with_avalanches_penalty(self):
-        plugin = MGEMPlugin(20)
-        strategy = make_naive(EWCPlugin(0.001), plugin)
-        train(strategy, digits("permuted", **SMALL))
-        assert torch.isfinite(weights(strategy)).all()
