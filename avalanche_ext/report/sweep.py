@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from avalanche_ext.report.figures import draw_with_band, heading, look, tidy
 from avalanche_ext.report.labels import place_labels
 from avalanche_ext.report.results import ExperimentResults
 from avalanche_ext.report.statistics import Estimate, MethodStatistics
-from avalanche_ext.report.tradeoff import Point, pareto_front, tradeoff_points
+from avalanche_ext.report.tradeoff import Point, beyond, pareto_front, tradeoff_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def tradeoff_figure(
 
     Points are means over seeds with bars of ± the standard error, filled where no other point is at
     least as good on both and better on one, and carry their value where there is room. Methods that
-    are not swept are single points.
+    are not swept are single points. Far outliers are named below the frame instead of drawn in it.
 
     Args:
         results: What the experiment's folder holds.
@@ -68,6 +68,13 @@ def tradeoff_figure(
     axes.set_xlabel("learning accuracy (just after each experience)")
     axes.set_ylabel("backward transfer (BWT)")
     axes.margins(0.08)
+    outside = beyond(points)
+    if outside:
+        _frame(axes, [point for name, point in points.items() if name not in outside])
+        axes.set_xlabel(
+            f"{axes.get_xlabel()}\n\nnot in the frame (learning accuracy, BWT):\n"
+            + _listed({name: points[name] for name in points if name in outside}),
+        )
     axes.locator_params(axis="x", nbins=7)
     tidy(axes)
     figure.legend(
@@ -132,6 +139,24 @@ def _draw_curve(axes: Axes, points: Sequence[Point], filled: Sequence[bool], ind
     for i, on_front in enumerate(filled):
         face = colour if on_front else _HOLLOW
         axes.plot(x[i], y[i], ls="", markerfacecolor=face, zorder=3, **appearance)
+
+
+def _frame(axes: Axes, points: Sequence[Point]) -> None:
+    """Show these points with their bars, and some space around them."""
+    for estimates, set_limits in (
+        ([point.learning_accuracy for point in points], axes.set_xlim),
+        ([point.bwt for point in points], axes.set_ylim),
+    ):
+        low = min(each.mean - (each.standard_error or 0.0) for each in estimates)
+        high = max(each.mean + (each.standard_error or 0.0) for each in estimates)
+        space = 0.08 * (high - low) or 0.01
+        set_limits(low - space, high + space)
+
+
+def _listed(points: Mapping[str, Point], a_line: int = 2) -> str:
+    texts = ["{} ({:.2f}, {:.2f})".format(name, *point.means) for name, point in points.items()]
+    lines = [", ".join(texts[i : i + a_line]) for i in range(0, len(texts), a_line)]
+    return ",\n".join(lines)
 
 
 def _draw_panel(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from avalanche_ext.report.results import ExperimentResults
 from avalanche_ext.report.statistics import DECIMALS, Estimate, MethodStatistics
 
@@ -53,6 +55,22 @@ def settings_points(
         for name, sweep in results.sweeps.items()
     }
     return {name: found for name, found in by_sweep.items() if found}
+
+
+def beyond(points: Mapping[str, Point]) -> set[str]:
+    """The names of far outliers, which would crowd all other points of a picture into a corner.
+
+    They lie more than three interquartile ranges outside the quartiles (Tukey 1977) in learning
+    accuracy or BWT, and on no front.
+    """
+    means = np.array([point.means for point in points.values()])
+    lower, upper = np.quantile(means, [0.25, 0.75], axis=0)
+    reach = 3 * (upper - lower)
+    outside = ((means < lower - reach) | (means > upper + reach)).any(axis=1)
+    front = pareto_front(points)
+    return {
+        name for name, is_far in zip(points, outside, strict=True) if is_far and name not in front
+    }
 
 
 def n_dominated(ours: Sequence[Point], theirs: Sequence[Point]) -> int:

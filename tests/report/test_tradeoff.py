@@ -12,6 +12,7 @@ from avalanche_ext.report import read_results
 from avalanche_ext.report.statistics import Estimate, method_statistics
 from avalanche_ext.report.tradeoff import (
     Point,
+    beyond,
     n_dominated,
     pareto_front,
     settings_points,
@@ -99,3 +100,12 @@ def test_without_runs_or_with_one_experience_there_is_no_point(tmp_path: Path) -
     write_experiment(tmp_path / "two", ["a", "b"], [0])
     write_result(tmp_path / "two", "a", 0, two_by_two(0.5))
     assert [*tradeoff_points(method_statistics(read_results(tmp_path / "two")))] == ["a"]
+
+
+def test_far_outliers_are_named_and_those_on_the_front_are_not():
+    near = {f"m-{i}": point((0.80 + 0.002 * i, 0.02 - 0.004 * i)) for i in range(8)}
+    far = {"diverged": point((0.3, -0.4)), "forgets": point((0.80, -0.4))}
+    assert beyond({**near, **far}) == {"diverged", "forgets"}
+    assert beyond(near) == set()
+    assert beyond({**near, "best": point((0.99, 0.5))}) == set()
+    assert beyond({"one": point((0.5, 0.1))}) == set()
