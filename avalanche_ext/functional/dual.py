@@ -41,6 +41,8 @@ def solve_dual(gram: Floats, linear: Floats, solver: DualSolver = "exact") -> Fl
     Returns:
         w, (B, n). Where a solver fails, another has found it, and a warning says so once.
     """
+    if (linear >= 0).all():
+        return np.zeros_like(linear)
     lengths = np.sqrt(np.einsum("bii->bi", gram))
     lengths[lengths == 0] = 1.0
     q = linear / lengths

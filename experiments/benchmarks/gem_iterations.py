@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from avalanche.core import SupervisedPlugin
-from avalanche.training.plugins import GEMPlugin
+from avalanche.training.plugins import EvaluationPlugin, GEMPlugin
 from gem_setting import (
     BATCH_SIZE,
     LR,
@@ -28,6 +28,7 @@ from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.plugins import MGEMPlugin
 
 BARE, AVALANCHE, GEM = "bare loop", "Avalanche's GEMPlugin", "GEM"
+AS_IT_COMES = "the same, Avalanche's loader"
 VARIANTS: dict[str, dict[str, Any]] = {
     GEM: {},
     "p-mGEM, a block per layer": {"partition": "layer"},
@@ -44,9 +45,10 @@ and all contestants start from the same weights and see the same batches in the 
 bare loop: batches cut from a tensor; one autograd.grad per past task, flattened into a row of
     (T, P); backward on the batch; violation test, and if violated Gram matrix in torch, quadprog,
     projection; SGD step.
-the others: Naive with InMemoryLoaders and NoEvaluation, from before_training_epoch to
-    after_training_epoch: fetching batches, all hooks, all as above; ours also writes the batch to
-    the memory. Set-up of train() and what Avalanche's plugin stores after a task are left out.
+the others: Naive with InMemoryLoaders and NoEvaluation (not in the third row, which is Avalanche as
+    it comes), from before_training_epoch to after_training_epoch: fetching batches, all hooks, all
+    as above; ours also writes the batch to the memory. Set-up of train() and what Avalanche's
+    plugin stores after a task are left out.
     d-mGEM has half the memory_strength, which pushes as hard with twice the constraints.
 projected: share of the iterations in which at least one constraint was violated.
 apart: distance of the final weights from the bare loop's, relative to how far the bare loop moved.
@@ -104,12 +106,12 @@ def bare(setting: Setting, run: Run) -> Seconds:
     return seconds
 
 
-def avalanche(setting: Setting, run: Run) -> Seconds:
+def avalanche(setting: Setting, run: Run, in_memory: bool = True) -> Seconds:
     plugin = CountingGEMPlugin(MEMORY_SIZE, MEMORY_STRENGTH)
     for past, x, y in memories(setting):
         plugin.memory_x[past], plugin.memory_y[past] = x, y
         plugin.memory_tid[past] = torch.zeros_like(y)
-    seconds = in_naive(setting, run, plugin)
+    seconds = in_naive(setting, run, plugin, in_memory)
     run.projected = plugin.n_projections / n_iterations(setting)
     return seconds
 
@@ -124,10 +126,12 @@ def ours(setting: Setting, run: Run, **arguments: Any) -> Seconds:
     return seconds
 
 
-def in_naive(setting: Setting, run: Run, plugin: object) -> Seconds:
+def in_naive(setting: Setting, run: Run, plugin: object, in_memory: bool = True) -> Seconds:
     stopwatch, model = Stopwatch(), setting.model()
+    settings: dict[str, Any] = {} if in_memory else {"evaluator": EvaluationPlugin()}
+    loaders = [InMemoryLoaders()] if in_memory else []
     strategy = make_strategy(
-        model, [stopwatch, InMemoryLoaders(), plugin], LR, train_mb_size=BATCH_SIZE
+        model, [stopwatch, *loaders, plugin], LR, train_mb_size=BATCH_SIZE, **settings
     )
     strategy.clock.train_exp_counter = len(setting.memory_x)
     strategy.train(setting.experience, eval_streams=[], shuffle=False)
@@ -136,7 +140,11 @@ def in_naive(setting: Setting, run: Run, plugin: object) -> Seconds:
 
 
 def report(n_tasks: Sequence[int], iterations: int, rounds: int) -> None:
-    contestants: dict[str, Callable[..., Seconds]] = {BARE: bare, AVALANCHE: avalanche}
+    contestants: dict[str, Callable[..., Seconds]] = {
+        BARE: bare,
+        AVALANCHE: avalanche,
+        AS_IT_COMES: partial(avalanche, in_memory=False),
+    }
     for name, variant in VARIANTS.items():
         contestants[name] = partial(ours, **variant)
     print(LEGEND)
