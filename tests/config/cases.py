@@ -30,10 +30,19 @@ EXPERIMENT: dict[str, Any] = {
     },
 }
 
+LAM = "plugins[1].drl.lam"
+PLUGINS = [{"balanced_replay": {"mem_size": 100}}, {"drl": {"alpha": 2}}]
+
 
 def experiment_with(**sections: Any) -> dict[str, Any]:
     """Return the small experiment with some top-level sections replaced."""
     return {**copy.deepcopy(EXPERIMENT), **sections}
+
+
+def swept(path: str, values: Any, **section: Any) -> dict[str, Any]:
+    """An unswept method and `drl`, swept over one parameter."""
+    drl = {"plugins": PLUGINS, **section, "sweep": {path: values}}
+    return experiment_with(methods={"naive": None, "drl": drl})
 
 
 def written(document: dict[str, Any] | str, folder: Path) -> Path:
