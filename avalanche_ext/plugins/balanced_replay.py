@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import PositiveInt
-from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, RingBuffer, Slots, as_slot_buffer, balanced, uniform
-from avalanche_ext.plugins.memory import MemoryPlugin
+from avalanche_ext.plugins.memory import Columns, MemoryPlugin
 from avalanche_ext.validation import validated
 
 
@@ -60,9 +59,10 @@ class BalancedReplayPlugin(MemoryPlugin):
         self.positive_pairs = positive_pairs
         self.first_task = first_task
 
-    def _draw(self, y: Tensor, origin: int) -> Slots:
+    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
         groups, rng = self.buffer.groups(self.balance), self.buffer.rng
         if self.first_task == "uniform" and len(self.buffer.groups("task")) == 1:
             return uniform(groups, self.batch_size, rng)
-        arriving = [origin] if self.balance == "task" else [*dict.fromkeys(y.tolist())]
+        classes = arrived[1]
+        arriving = [self._origin] if self.balance == "task" else [*dict.fromkeys(classes.tolist())]
         return balanced(groups, self.batch_size, arriving, rng, self.positive_pairs)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from avalanche_ext.buffers import PolicyBuffer, SlotBuffer, Slots
-from avalanche_ext.data import origin_index
+from avalanche_ext.data import Batch, origin_index
 from avalanche_ext.plugins.composition import MethodPlugin, Phase
 
 StreamUse = Literal["joined", "stored"]
+ReplayLoss = Literal["union", "sum"]
 Columns = tuple[Tensor, Tensor, Tensor]
 
 
@@ -25,6 +26,9 @@ class MemoryPlugin(MethodPlugin):
     shown to the buffer first, and the mini-batch is made of drawn rows alone. While the buffer is
     empty, the stream's rows are trained on as they are. The buffer sees each sample once, in the
     first epoch of its experience.
+
+    With `loss="sum"`, the mean of the criterion over all rows becomes the sum of its means over the
+    stream's rows and over the drawn ones.
 
     One of Avalanche's storage policies sees samples only when their experience has ended; with it
     the stream's rows are always joined, or they would never be trained on.
@@ -39,11 +43,14 @@ class MemoryPlugin(MethodPlugin):
     phase: ClassVar[Phase] = Phase.DATA
     stores: ClassVar[bool] = True
 
-    def __init__(self, buffer: SlotBuffer, batch_size: int, stream: StreamUse) -> None:
+    def __init__(
+        self, buffer: SlotBuffer, batch_size: int, stream: StreamUse, loss: ReplayLoss = "union"
+    ) -> None:
         super().__init__()
         self.buffer = buffer
         self.batch_size = batch_size
         self.stream = stream
+        self.loss = loss
         self.n_stream = 0
         self.slots: Slots = np.empty(0, dtype=np.int64)
         self._origin = 0
@@ -51,8 +58,13 @@ class MemoryPlugin(MethodPlugin):
         self._is_to_store = False
 
     @abstractmethod
-    def _draw(self, y: Tensor, origin: int) -> Slots:
-        """Return the slots to replay with a stream batch of classes `y` from task `origin`."""
+    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
+        """Return the slots to replay with what has arrived from the stream."""
+
+    def _replay(self, strategy: Any, arrived: Columns) -> tuple[Slots, Batch]:
+        """Return the slots to replay, and copies of the samples to train on."""
+        slots = self._draw(strategy, arrived)
+        return slots, self.buffer.fetch(slots)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Note which experience the next mini-batches come from."""
@@ -70,14 +82,32 @@ class MemoryPlugin(MethodPlugin):
         self.slots = np.empty(0, dtype=np.int64)
         if not len(self.buffer):
             return
-        self.slots = self._draw(y, self._origin)
-        drawn = [column.to(y.device) for column in self.buffer.fetch(self.slots)]
+        self.slots, columns = self._replay(strategy, self.arrived)
+        drawn = [column.to(y.device) for column in columns]
         if joined:
             drawn = [torch.cat(pair) for pair in zip(self.arrived, drawn, strict=True)]
         else:
             self.n_stream = 0
         # A benchmark without task labels has mini-batches of two columns.
         strategy.mbatch = drawn[: len(strategy.mbatch)]
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Turn the mean over all rows into the sum of the two means, if that is asked for.
+
+        With s stream rows, m drawn rows and means L_s, L_m, the criterion has given
+        (s L_s + m L_m) / (s + m); what is missing to L_s + L_m is (m L_s + s L_m) / (s + m).
+        """
+        n_stream, n_drawn = self.n_stream, len(self.slots)
+        if self.loss == "union" or n_stream == 0 or n_drawn == 0:
+            return
+        if n_stream == n_drawn:
+            strategy.loss += strategy.criterion()
+            return
+        outputs, labels, criterion = strategy.mb_output, strategy.mb_y, strategy._criterion
+        on_stream = criterion(outputs[:n_stream], labels[:n_stream])
+        on_drawn = criterion(outputs[n_stream:], labels[n_stream:])
+        missing = (n_drawn * on_stream + n_stream * on_drawn) / (n_stream + n_drawn)
+        strategy.loss += missing
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Show the buffer the stream's rows, if it has not seen them yet."""

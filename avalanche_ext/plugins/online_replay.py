@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import PositiveInt
-from torch import Tensor
 
 from avalanche_ext.buffers import (
     GroupBy,
@@ -17,7 +16,7 @@ from avalanche_ext.buffers import (
     as_slot_buffer,
     half_current,
 )
-from avalanche_ext.plugins.memory import MemoryPlugin, StreamUse
+from avalanche_ext.plugins.memory import Columns, MemoryPlugin, ReplayLoss, StreamUse
 from avalanche_ext.validation import validated
 
 
@@ -55,7 +54,7 @@ class OnlineReplayPlugin(MemoryPlugin):
         buffer: Literal["reservoir", "ring"] | ExemplarsBuffer = "reservoir",
         draw: Literal["uniform", "half"] = "uniform",
         stream: StreamUse = "joined",
-        loss: Literal["union", "sum"] = "union",
+        loss: ReplayLoss = "union",
         balance: GroupBy = "class",
         seed: int = 0,
     ) -> None:
@@ -66,31 +65,11 @@ class OnlineReplayPlugin(MemoryPlugin):
             memory = RingBuffer(mem_size, balance, seed)
         else:
             memory = as_slot_buffer(buffer, seed)
-        super().__init__(memory, batch_size, stream)
+        super().__init__(memory, batch_size, stream, loss)
         self.draw = draw
-        self.loss = loss
 
-    def _draw(self, y: Tensor, origin: int) -> Slots:
+    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
         if self.draw == "half":
-            return half_current(
-                self.buffer.groups("task"), self.batch_size, origin, self.buffer.rng
-            )
+            tasks = self.buffer.groups("task")
+            return half_current(tasks, self.batch_size, self._origin, self.buffer.rng)
         return self.buffer.sample_slots(self.batch_size)
-
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Turn the mean over all rows into the sum of the two means, if that is asked for.
-
-        With s stream rows, m drawn rows and means L_s, L_m, the criterion has given
-        (s L_s + m L_m) / (s + m); what is missing to L_s + L_m is (m L_s + s L_m) / (s + m).
-        """
-        n_stream, n_drawn = self.n_stream, len(self.slots)
-        if self.loss == "union" or n_stream == 0 or n_drawn == 0:
-            return
-        if n_stream == n_drawn:
-            strategy.loss += strategy.criterion()
-            return
-        outputs, labels, criterion = strategy.mb_output, strategy.mb_y, strategy._criterion
-        on_stream = criterion(outputs[:n_stream], labels[:n_stream])
-        on_drawn = criterion(outputs[n_stream:], labels[n_stream:])
-        missing = (n_drawn * on_stream + n_stream * on_drawn) / (n_stream + n_drawn)
-        strategy.loss += missing
