@@ -18,6 +18,14 @@ METHODS = {
         "plugins": [{"online_replay": {"buffer": "ring", "draw": "half", "stream": "stored"}}]
     },
     "drl": {"plugins": [{"balanced_replay": {"mem_size": 20}}, {"drl": {"lam": 0.01}}]},
+    "er, separate passes": {"plugins": [{"online_replay": {"mem_size": 20, "loss": "separate"}}]},
+    "mir": {"plugins": [{"mir": {"mem_size": 20}}]},
+    "gmed": {"plugins": [{"gmed": {"mem_size": 20, "decay": 0.1, "keep_originals": True}}]},
+    "mir+gmed": {"strategy": "GMED", "args": {"mem_size": 20, "retrieval": "mir"}},
+    "random edit": {"plugins": [{"gmed": {"mem_size": 20, "edit": "random"}}]},
+    "hindsight edit": {"plugins": [{"gmed": {"mem_size": 20, "edit": "hindsight"}}]},
+    "hal": {"plugins": [{"hal": {"mem_size": 20}}]},
+    "bgd": {"plugins": [{"bgd": {"initial_std": 0.05}}]},
     "gem": {"plugins": [{"mgem": {"size_per_task": 20, "statistics": True}}]},
     "p-mgem": {
         "plugins": [{"mgem": {"size_per_task": 20, "partition": "layer", "solver": "diagonal"}}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -57,10 +57,23 @@ def build_benchmark(
             t = torch.full_like(labels, i if scenario == "task" else 0)
             transform = augmentation if name == "train" else None
             streams[name].append(InMemoryDataset(x, labels, t, transform))
+    return assemble(streams, classes)
+
+
+def assemble(
+    streams: Mapping[str, Sequence[InMemoryDataset]], classes: Sequence[Tensor]
+) -> CLScenario:
+    """Return a benchmark with the given streams, whose experiences know classes and task labels.
+
+    Args:
+        streams: Data set of each experience, by the stream's name.
+        classes: Classes that each experience brings, one vector for each; `n_classes_per_exp` and
+            `classes_order` are made of them.
+    """
     benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(**streams)))
-    benchmark.n_classes = 1 + max(int(d.y.max()) for d in streams["train"] + streams["test"])
+    benchmark.n_classes = 1 + max(int(d.y.max()) for stream in streams.values() for d in stream)
     benchmark.n_classes_per_exp = [len(held) for held in classes]
-    benchmark.classes_order = torch.cat(classes).tolist()
+    benchmark.classes_order = torch.cat([*classes]).tolist()
     for stream in benchmark.streams.values():
         for experience in stream:
             _complete(experience, benchmark)

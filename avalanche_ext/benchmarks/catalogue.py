@@ -4,8 +4,11 @@ What all have in common:
 
 - `n_experiences`; `train_size` and `test_size`, the samples used of each experience, by default
   all;
-- `subset`, which training samples: the "first", or as many at random, drawn with the "order" seed
-  or the run's "seed";
+- `subset`, which training samples: the "first", or as many at random, drawn for each experience
+  with the "order" seed or the run's "seed";
+- `pool_size`, which training samples there are to take: the first so many of each experience, by
+  default all;
+- `test_subset`, which test samples, like `subset`;
 - `order_seed`, which fixes class orders, permutations and angles for all runs: None is the
   canonical order (classes ascending, angles in equal steps, permutations of seed 0), "seed" lets
   them vary with the run's seed;
@@ -44,12 +47,15 @@ def class_split(
     scenario: Literal["class", "domain", "task"] = "class",
     augment: bool = False,
     *,
+    pool_size: PositiveInt | None = None,
+    test_subset: Literal["first", "order", "seed"] = "first",
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """Equal numbers of classes in each experience; in canonical order they ascend."""
     source = load(dataset, data_root)
-    sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
+    sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
+    seeds = Seeds(seed, order_seed)
     tasks = split_by_class(source, n_experiences, sizes, seeds)
     return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
 
@@ -65,12 +71,15 @@ def permuted_pixels(
     scenario: Literal["domain", "task"] = "domain",
     first_is_identity: bool = False,
     *,
+    pool_size: PositiveInt | None = None,
+    test_subset: Literal["first", "order", "seed"] = "first",
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """All classes in each experience, under a pixel permutation of its own."""
     source = load(dataset, data_root)
-    sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
+    sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
+    seeds = Seeds(seed, order_seed)
     tasks = permuted(source, n_experiences, sizes, seeds, first_is_identity)
     return build_benchmark(tasks, scenario)
 
@@ -87,12 +96,15 @@ def rotated_images(
     max_angle: PositiveFloat = 180.0,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
     *,
+    pool_size: PositiveInt | None = None,
+    test_subset: Literal["first", "order", "seed"] = "first",
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """All classes in each experience, under ascending angles from 0 to `max_angle` degrees."""
     source = load(dataset, data_root)
-    sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
+    sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
+    seeds = Seeds(seed, order_seed)
     tasks = rotated(source, n_experiences, sizes, seeds, max_angle, interpolation)
     return build_benchmark(tasks, scenario)
 
@@ -109,13 +121,16 @@ def image_folder(
     scenario: Literal["class", "domain", "task"] = "class",
     augment: bool = False,
     *,
+    pool_size: PositiveInt | None = None,
+    test_subset: Literal["first", "order", "seed"] = "first",
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """Images in FOLDER/train/CLASS and FOLDER/test/CLASS, split by class; relative to the root."""
     root = given_data_root(data_root) or Path()
     source = image_tree((root / Path(folder).expanduser()).resolve(), image_size)
-    sizes, seeds = Sizes(train_size, test_size, subset), Seeds(seed, order_seed)
+    sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
+    seeds = Seeds(seed, order_seed)
     tasks = split_by_class(source, n_experiences, sizes, seeds)
     return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
 

@@ -35,15 +35,20 @@ class Sizes:
     """How many samples of a task are used, and which.
 
     Attributes:
-        train: Training samples per task, all if None.
-        test: Test samples per task, all if None; the first ones.
+        train: Training samples per task, all of the pool if None.
+        test: Test samples per task, all if None.
         subset: Which training samples: the "first" in the data set's order, or as many at random,
             drawn anew for each task with the "order" seed or with the run's "seed".
+        pool: The first so many training samples of each task, from which `train` are taken; all if
+            None.
+        test_subset: Which test samples, like `subset`.
     """
 
     train: int | None
     test: int | None
     subset: Subset
+    pool: int | None = None
+    test_subset: Subset = "first"
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,19 @@ class Seeds:
         """Return a new generator of classes, permutations or angles."""
         return np.random.default_rng(self.run if self.order == "seed" else self.order or 0)
 
-    def subset_generator(self, subset: Subset) -> np.random.Generator:
-        """Return a new generator of training subsets, apart from that of orders."""
+    def subset_generator(
+        self, subset: Subset, part: Literal["train", "test"] = "train"
+    ) -> np.random.Generator:
+        """Return a new generator of one part's subsets, apart from those of orders and the other's.
+
+        Args:
+            subset: "seed" for the run's seed, else that of orders.
+            part: Which part's samples are drawn.
+        """
+        stream = {"train": 1, "test": 2}[part]
         if subset == "seed" or self.order == "seed":
-            return np.random.default_rng([1, self.run])
-        return np.random.default_rng([1, self.order or 0])
+            return np.random.default_rng([stream, self.run])
+        return np.random.default_rng([stream, self.order or 0])
 
 
 def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seeds) -> list[Task]:
@@ -167,25 +180,37 @@ def _transformed(
 
 def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[Task]:
     """Take the samples of each task that are used, and only then make them floats in [0, 1]."""
-    rng = seeds.subset_generator(sizes.subset)
+    if sizes.train and sizes.pool and sizes.train > sizes.pool:
+        raise ValueError(
+            f"train_size={sizes.train}, but only pool_size={sizes.pool} samples to take them from"
+        )
+    train_rng = seeds.subset_generator(sizes.subset)
+    test_rng = seeds.subset_generator(sizes.test_subset, "test")
     limited = []
     for i, task in enumerate(tasks):
         for what, limit, held in (
+            ("pool_size", sizes.pool, len(task.train_y)),
             ("train_size", sizes.train, len(task.train_y)),
             ("test_size", sizes.test, len(task.test_y)),
         ):
             if limit is not None and limit > held:
                 raise ValueError(f"{what}={limit}, but experience {i} has {held} samples")
-        n = len(task.train_y) if sizes.train is None else sizes.train
-        rows = torch.arange(n)
-        if sizes.subset != "first":
-            rows = torch.from_numpy(np.sort(rng.choice(len(task.train_y), n, replace=False)))
+        train = _rows(sizes.pool or len(task.train_y), sizes.train, sizes.subset, train_rng)
+        test = _rows(len(task.test_y), sizes.test, sizes.test_subset, test_rng)
         limited.append(
             Task(
-                task.train_x[rows] / white,
-                task.train_y[rows],
-                task.test_x[: sizes.test] / white,
-                task.test_y[: sizes.test],
+                task.train_x[train] / white,
+                task.train_y[train],
+                task.test_x[test] / white,
+                task.test_y[test],
             )
         )
     return limited
+
+
+def _rows(held: int, n: int | None, subset: Subset, rng: np.random.Generator) -> Tensor:
+    """Return which `n` of `held` samples are used, all if None, ascending, (n,)."""
+    n = held if n is None else n
+    if subset == "first":
+        return torch.arange(n)
+    return torch.from_numpy(np.sort(rng.choice(held, n, replace=False)))

@@ -1,11 +1,12 @@
 """Rehearsal memories: where samples are stored, which one leaves, and which are drawn."""
 
-from avalanche_ext.buffers.base import SlotBuffer, Slots
+from avalanche_ext.buffers.base import SlotBuffer
 from avalanche_ext.buffers.draws import balanced, half_current, uniform
 from avalanche_ext.buffers.groups import GroupBy, GroupIndex
 from avalanche_ext.buffers.policy import PolicyBuffer, as_slot_buffer
 from avalanche_ext.buffers.reservoir import ReservoirBuffer
 from avalanche_ext.buffers.ring import RingBuffer
+from avalanche_ext.buffers.storage import Slots
 from avalanche_ext.buffers.task import TaskBuffer
 
 __all__ = [

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
 from avalanche_ext.buffers.groups import GroupBy, GroupIndex
-from avalanche_ext.buffers.storage import SlotStorage
+from avalanche_ext.buffers.storage import SlotNotes, Slots, SlotStorage
 from avalanche_ext.data import Batch, InMemoryDataset, fetch_all, origin_index
 
-Slots = npt.NDArray[np.int64]
 NOT_STORED = -1
 
 
@@ -42,8 +41,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self.rng = np.random.default_rng(seed)
         self.n_seen = 0
         self._storage = SlotStorage(max_size)
-        self._origin = [0] * max_size
-        self._arrival = [0] * max_size
+        self._notes = SlotNotes().reallocated(max_size, [])
         self._indexes: dict[GroupBy, GroupIndex] = {}
         self._snapshot: InMemoryDataset | None = None
 
@@ -89,8 +87,9 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
                 columns = [column.index_select(0, indices) for column in columns]
             self._storage.write([*row_of], columns)
             for slot, row in row_of.items():
-                self._origin[slot] = origins[row]
-                self._arrival[slot] = self.n_seen + row
+                self._notes.origin[slot] = origins[row]
+                self._notes.arrival[slot] = self.n_seen + row
+                self._notes.n_replaced[slot] = 0
             self._snapshot = None
         self.n_seen += n
         return np.array(slots, dtype=np.int64)
@@ -106,10 +105,10 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         """
         return self.fetch(self.sample_slots(n))
 
-    def sample_slots(self, n: int) -> Slots:
+    def sample_slots(self, n: int, rng: np.random.Generator | None = None) -> Slots:
         """Draw `n` occupied slots uniformly without replacement, all if there are fewer."""
-        size = len(self)
-        return np.arange(size) if size <= n else self.rng.choice(size, n, replace=False)
+        size, rng = len(self), self.rng if rng is None else rng
+        return np.arange(size) if size <= n else rng.choice(size, n, replace=False)
 
     def fetch(self, slots: Slots) -> Batch:
         """Return copies `[x, y, t]` of what `slots`, (B,), hold.
@@ -123,12 +122,16 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     def replace(self, slots: Slots, x: Tensor) -> None:
         """Overwrite the samples, not the labels, of distinct `slots`, (B,), by `x`, (B, ...)."""
-        _, y, t = self.fetch(slots)
-        self._storage.write(slots.tolist(), [x, y, t])
-        for index in self._indexes.values():
-            for slot in slots.tolist():
+        self._storage.overwrite(slots, x)
+        for slot in slots.tolist():
+            self._notes.n_replaced[slot] += 1
+            for index in self._indexes.values():
                 index.touch(slot)
         self._snapshot = None
+
+    def n_replaced(self, slots: Slots) -> list[int]:
+        """Return how often what each of `slots`, (B,), holds was replaced since it was added."""
+        return [self._notes.n_replaced[slot] for slot in slots.tolist()]
 
     def groups(self, by: GroupBy) -> dict[int, list[int]]:
         """Return the slots of each class or task, oldest first; to be read, not changed."""
@@ -143,10 +146,10 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     def _index(self, by: GroupBy) -> GroupIndex:
         if by not in self._indexes:
-            labels = self._origin
+            labels = self._notes.origin
             if by == "class" and len(self):
                 labels = self._storage.columns[1].tolist()
-            order = sorted(range(len(self)), key=self._arrival.__getitem__)
+            order = sorted(range(len(self)), key=self._notes.arrival.__getitem__)
             self._indexes[by] = GroupIndex((slot, labels[slot]) for slot in order)
         return self._indexes[by]
 
@@ -190,18 +193,15 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     def _reallocate(self, new_size: int, kept: Sequence[int]) -> None:
         """Change the number of slots, moving what `kept[i]` holds to slot i."""
-        empty = [0] * (new_size - len(kept))
         self._storage = self._storage.reallocated(new_size, kept)
-        self._origin = [self._origin[slot] for slot in kept] + empty
-        self._arrival = [self._arrival[slot] for slot in kept] + empty
+        self._notes = self._notes.reallocated(new_size, kept)
         self.max_size = new_size
         self._refresh()
 
     def _clear(self) -> None:
         self.n_seen = 0
         self._storage = SlotStorage(self.max_size)
-        self._origin = [0] * self.max_size
-        self._arrival = [0] * self.max_size
+        self._notes = SlotNotes().reallocated(self.max_size, [])
         self._refresh()
 
     def _refresh(self) -> None:
@@ -220,8 +220,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
             "max_size": self.max_size,
             "n_seen": self.n_seen,
             "columns": [column.clone() for column in self._storage.occupied()],
-            "origin": self._origin[: len(self)],
-            "arrival": self._arrival[: len(self)],
+            **asdict(self._notes.reallocated(len(self), range(len(self)))),
             "rng": self.rng.bit_generator.state,
         }
 
@@ -233,7 +232,8 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         held = len(state["arrival"])
         if held:
             self._storage.write(range(held), state["columns"])
-        self._origin[:held], self._arrival[:held] = state["origin"], state["arrival"]
+        notes = SlotNotes(**{field.name: state[field.name] for field in fields(SlotNotes)})
+        self._notes = notes.reallocated(self.max_size, range(held))
         self.rng.bit_generator.state = state["rng"]
         self._refresh()
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from avalanche_ext.buffers.base import Slots
+from avalanche_ext.buffers.storage import Slots
 
 SlotsOf = Mapping[int, Sequence[int]]
 

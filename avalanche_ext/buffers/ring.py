@@ -43,7 +43,7 @@ class RingBuffer(SlotBuffer):
             slot = size if size < self.max_size else self._oldest_of_largest(group)
             self._occupy(slot, row, groups)
             # `add` sets the arrival of the whole batch afterwards; ties within it need it now.
-            self._arrival[slot] = self.n_seen + row
+            self._notes.arrival[slot] = self.n_seen + row
             slots.append(slot)
         return slots
 
@@ -55,7 +55,7 @@ class RingBuffer(SlotBuffer):
             sizes[arriving_group] += 1
         largest = max(sizes.values())
         oldest = [members[group][0] for group, size in sizes.items() if size == largest]
-        return oldest[0] if len(oldest) == 1 else min(oldest, key=self._arrival.__getitem__)
+        return oldest[0] if len(oldest) == 1 else min(oldest, key=self._notes.arrival.__getitem__)
 
     def _keep(self, new_size: int) -> Sequence[int]:
         index = self._indexes[self.balance]

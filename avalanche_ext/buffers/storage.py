@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Slots = npt.NDArray[np.int64]
 
 
 class SlotStorage:
@@ -33,6 +38,12 @@ class SlotStorage:
         for stored, new in zip(self.columns, columns, strict=True):
             stored.index_copy_(0, indices, new.detach())
 
+    def overwrite(self, slots: Slots, samples: Tensor) -> None:
+        """Replace the samples, but not the labels, of distinct occupied `slots`, (B,)."""
+        stored = self.columns[0]
+        indices = torch.from_numpy(slots).to(stored.device)
+        stored.index_copy_(0, indices, samples.detach().to(stored))
+
     def gather(self, slots: Tensor) -> list[Tensor]:
         """Return copies of the rows at `slots`, (B,), of every column."""
         slots = slots.to(self.columns[0].device)
@@ -56,3 +67,24 @@ class SlotStorage:
         self.capacity, self.size, self.columns = state["capacity"], 0, []
         if state["columns"]:
             self.write(range(len(state["columns"][0])), state["columns"])
+
+
+@dataclass
+class SlotNotes:
+    """What is known of the sample in each slot beside what is stored, (capacity,) each.
+
+    Attributes:
+        origin: The experience it came from.
+        arrival: How many samples arrived before it.
+        n_replaced: How often it was replaced since it was added.
+    """
+
+    origin: list[int] = field(default_factory=list)
+    arrival: list[int] = field(default_factory=list)
+    n_replaced: list[int] = field(default_factory=list)
+
+    def reallocated(self, capacity: int, kept: Sequence[int]) -> SlotNotes:
+        """Return notes for another capacity, whose entry i is what `kept[i]` has here."""
+        empty = [0] * (capacity - len(kept))
+        columns = [getattr(self, column.name) for column in fields(self)]
+        return SlotNotes(*([column[slot] for slot in kept] + empty for column in columns))

@@ -46,8 +46,7 @@ class TaskBuffer(SlotBuffer):
     def _reserve(self, needed: int) -> None:
         """Add slots, without rebuilding the indexes, which know the arriving samples already."""
         self._storage = self._storage.reallocated(needed, range(len(self)))
-        more = [0] * (needed - self.max_size)
-        self._origin, self._arrival = self._origin + more, self._arrival + more
+        self._notes = self._notes.reallocated(needed, range(self.max_size))
         self.max_size = needed
 
     def resize(self, strategy: Any, new_size: int) -> None:

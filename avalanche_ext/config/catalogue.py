@@ -44,8 +44,18 @@ class Entry:
 
 _ER = "Chaudhry et al. 2019, On Tiny Episodic Memories in Continual Learning, arXiv:1902.10486"
 _DRL = "Chen, Diethe, Flach 2020, Discriminative Representation Loss, arXiv:2006.11234"
+_BGD = (
+    "Zeno, Golan, Hoffer, Soudry 2018, Task Agnostic Continual Learning Using Online Variational "
+    "Bayes, arXiv:1803.10123"
+)
 _GEM = "Lopez-Paz, Ranzato 2017, Gradient Episodic Memory, arXiv:1706.08840"
+_HAL = (
+    "Chaudhry, Gordo, Dokania, Torr, Lopez-Paz 2021, Using Hindsight to Anchor Past Knowledge, "
+    "arXiv:2002.08165"
+)
 _MGEM = f"{_GEM}; Liu, Ye, Stone, Liu 2024, modular GEM, arXiv:2410.00868"
+_GMED = "Jin, Du, Ren 2021, Gradient-based Memory Editing, arXiv:2006.15294"
+_MIR = "Aljundi et al. 2019, Maximally Interfered Retrieval, arXiv:1908.04742"
 _SPLIT = "Zenke, Poole, Ganguli 2017, Continual Learning Through Synaptic Intelligence"
 _PERMUTED = "Goodfellow et al. 2013, An Empirical Investigation of Catastrophic Forgetting"
 _DIGITS = "Alpaydin, Kaynak 1998, Optical Recognition of Handwritten Digits (UCI)"
@@ -70,6 +80,10 @@ OURS: dict[Kind, dict[str, Entry]] = {
             balanced=True,
         ),
         "drl": Entry("avalanche_ext.plugins.drl:DRLPlugin", _DRL),
+        "hal": Entry("avalanche_ext.plugins.hal:HALPlugin", _HAL, replays=True),
+        "bgd": Entry("avalanche_ext.plugins.bgd:BGDPlugin", _BGD),
+        "gmed": Entry("avalanche_ext.plugins.gmed:GMEDPlugin", _GMED, replays=True),
+        "mir": Entry("avalanche_ext.plugins.mir:MIRPlugin", _MIR, replays=True),
         "mgem": Entry("avalanche_ext.plugins.mgem:MGEMPlugin", _MGEM, stores=True),
     },
     "strategy": {
@@ -80,6 +94,7 @@ OURS: dict[Kind, dict[str, Entry]] = {
             balanced=True,
         ),
         "DRL": Entry("avalanche_ext.strategies.drl:DRL", _DRL, replays=True, balanced=True),
+        "GMED": Entry("avalanche_ext.strategies.gmed:GMED", _GMED, replays=True),
         "MGEM": Entry("avalanche_ext.strategies.mgem:MGEM", _MGEM, stores=True),
     },
     "benchmark": {

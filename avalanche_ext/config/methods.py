@@ -11,7 +11,7 @@ from avalanche_ext.config.components import component
 from avalanche_ext.config.errors import Problem, at, lies_at, shown
 from avalanche_ext.config.schema import Component, Method
 from avalanche_ext.config.sections import DEFAULT_STRATEGY, MethodSection, Training
-from avalanche_ext.config.semantics import check_method, check_optimizer
+from avalanche_ext.config.semantics import check_method, check_optimizer, check_training
 from avalanche_ext.config.validation import of_type, validate
 
 
@@ -103,6 +103,8 @@ def _named(section: Any) -> dict[str, Any]:
 def _training(section: Any, path: str, shared: Shared) -> tuple[Training | None, list[Problem]]:
     own = of_type(dict, section, {})
     made, found = validate(Training, {**of_type(dict, shared.training, {}), **own}, path)
+    if made and shared.benchmark:
+        found += check_training(made, shared.benchmark, path)
     return made, _concerning(found, path, own)
 
 

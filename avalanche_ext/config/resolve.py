@@ -13,9 +13,14 @@ from avalanche_ext.config.errors import ConfigError, Problem, at, did_you_mean, 
 from avalanche_ext.config.methods import Shared, resolve_method
 from avalanche_ext.config.overrides import apply_overrides
 from avalanche_ext.config.reader import read_file
-from avalanche_ext.config.schema import Component, Experiment, Method, Sweep
-from avalanche_ext.config.sections import Document, Published, Training, Wandb
-from avalanche_ext.config.semantics import check_benchmark, check_model, check_optimizer
+from avalanche_ext.config.schema import Claim, Component, Experiment, Method, Sweep
+from avalanche_ext.config.sections import Document, Published, Training, Wandb, claimed
+from avalanche_ext.config.semantics import (
+    check_benchmark,
+    check_model,
+    check_optimizer,
+    check_training,
+)
 from avalanche_ext.config.sweep import expand, is_swept
 from avalanche_ext.config.validation import of_type, validate
 
@@ -71,6 +76,8 @@ class _Resolver:
         if optimizer:
             self.problems += check_optimizer(optimizer, "optimizer")
         training = self._section(Training, "training")
+        if benchmark and training:
+            self.problems += check_training(training, benchmark, "training")
         wandb = self._optional_section(Wandb, "wandb") or Wandb()
         published = self._optional_section(Published, "published")
         methods = self._methods(benchmark)
@@ -88,6 +95,7 @@ class _Resolver:
             methods=methods,
             sweeps=self.sweeps,
             baseline=self.document.get("baseline", next(iter(methods))),
+            claims=tuple(claim for _, claim in self._claims()),
             wandb=wandb,
             published=published,
         )
@@ -151,10 +159,21 @@ class _Resolver:
                 self.problems += found
         return methods
 
+    def _claims(self) -> list[tuple[str, Claim]]:
+        """The well-formed claims, each with its path."""
+        texts = of_type(list, self.document.get("claims"), [])
+        return [
+            (at("claims", index), Claim(*methods))
+            for index, text in enumerate(texts)
+            if isinstance(text, str) and (methods := claimed(text))
+        ]
+
     def _check_names(self, published: Published | None) -> None:
         """Check that what refers to methods refers to some that there are."""
         baseline = self.document.get("baseline")
         named = [("baseline", baseline)] if isinstance(baseline, str) else []
+        for path, claim in self._claims():
+            named += [(path, name) for name in dict.fromkeys((claim.higher, claim.lower))]
         for metric, numbers in published.by_metric().items() if published else ():
             named += [(at(at("published", metric), name), name) for name in numbers]
         known = [*chain(*self.names.values())]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from avalanche_ext.config.sections import Published, Training, Wandb
+
+# Later keys with the values that change no number: not in hashes, so that older results stay valid.
+_NEUTRAL_BENCHMARK = {"pool_size": None, "test_subset": "first"}
+_NEUTRAL_TRAINING = {"iid": False}
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,19 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """That one method's ACC is higher than another's.
+
+    Attributes:
+        higher: Name of the method that is claimed to be better.
+        lower: Name of the other.
+    """
+
+    higher: str
+    lower: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """One method with one seed: the unit that is run, stored and skipped when it is done."""
 
@@ -79,16 +97,18 @@ class Cell:
         """
         decisive = {
             "seed": self.seed,
-            "training": self.training.model_dump(),
+            "training": _without(_NEUTRAL_TRAINING, self.training.model_dump()),
             "components": [
-                [component.target, component.args]
-                for component in (
-                    self.benchmark,
-                    self.model,
-                    self.optimizer,
-                    self.method.strategy,
-                    *self.method.plugins,
-                )
+                [self.benchmark.target, _without(_NEUTRAL_BENCHMARK, self.benchmark.args)],
+                *(
+                    [component.target, component.args]
+                    for component in (
+                        self.model,
+                        self.optimizer,
+                        self.method.strategy,
+                        *self.method.plugins,
+                    )
+                ),
             ],
         }
         canonical = json.dumps(decisive, sort_keys=True, allow_nan=False)
@@ -129,6 +149,7 @@ class Experiment:
         methods: By name, in the YAML's order; a swept one by the names of its settings.
         sweeps: By the name of the swept method, which is none of `methods`.
         baseline: The method that the others are tested against; None for no tests.
+        claims: What the report tests one-sidedly, in the YAML's order.
         wandb: Where runs are logged.
         published: A paper's numbers for some of the methods, if the YAML gives any.
     """
@@ -142,6 +163,7 @@ class Experiment:
     methods: dict[str, Method]
     sweeps: dict[str, Sweep]
     baseline: str | None
+    claims: tuple[Claim, ...]
     wandb: Wandb
     published: Published | None
 
@@ -170,9 +192,14 @@ class Experiment:
         return {
             "name": self.name,
             "baseline": self.baseline,
+            "claims": [asdict(claim) for claim in self.claims],
             "methods": [*self.methods],
             "sweeps": {name: asdict(sweep) for name, sweep in self.sweeps.items()},
             "seeds": [*self.seeds],
             "hashes": hashes,
             "published": published,
         }
+
+
+def _without(neutral: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if (key, value) not in neutral.items()}

@@ -18,6 +18,7 @@ DEFAULT_STRATEGY = "avalanche:Naive"
 FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 FOLDER_RULE = "letters, digits, '_', '-' and '.', beginning with none of the last two"
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
+_CLAIM = rf"\s*({FOLDER_NAME})\s*>\s*({FOLDER_NAME})\s*"
 
 
 def _folder_name(name: str) -> str:
@@ -30,6 +31,26 @@ def _device(device: str) -> str:
     if not re.fullmatch(_DEVICE, device):
         raise rejection(f"is {shown(device)}, but must be 'cpu', 'cuda' or 'cuda:<n>'")
     return device
+
+
+def claimed(claim: str) -> tuple[str, str] | None:
+    """Return the methods that a claim compares, the better one first; None if it is malformed.
+
+    >>> claimed("er_gmed > er"), claimed("er < er_gmed")
+    (('er_gmed', 'er'), None)
+    """
+    match = re.fullmatch(_CLAIM, claim)
+    return (match[1], match[2]) if match else None
+
+
+def _claim(claim: str) -> str:
+    methods = claimed(claim)
+    if methods is None:
+        form = "'method > other', where the method is claimed to have the higher ACC"
+        raise rejection(f"is {shown(claim)}, but must have the form {form}")
+    if methods[0] == methods[1]:
+        raise rejection(f"is {shown(claim)}, but must compare two methods")
+    return " > ".join(methods)
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -58,6 +79,13 @@ Seeds = (
     | Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
 )
 
+Claims = Annotated[
+    list[
+        Annotated[Text, AfterValidator(_claim), Field(json_schema_extra={"pattern": f"^{_CLAIM}$"})]
+    ],
+    AfterValidator(_distinct),
+]
+
 SweepValues = Annotated[
     dict[
         Text,
@@ -77,12 +105,16 @@ class Section(BaseModel):
 
 
 class Training(Section):
-    """How each cell trains and evaluates."""
+    """How each cell trains and evaluates.
+
+    Where `iid`, the samples of all experiences come in random order, not one task after another.
+    """
 
     batch_size: PositiveInteger
     epochs: PositiveInteger = 1
     eval_batch_size: PositiveInteger = 512
     shuffle: Flag = True
+    iid: Flag = False
     device: Annotated[
         Text, AfterValidator(_device), Field(json_schema_extra={"pattern": f"^({_DEVICE})$"})
     ] = "cpu"
@@ -108,6 +140,7 @@ class Published(Section):
 
     reference: Text
     ACC: dict[Text, PublishedValue] = {}
+    instance_accuracy: dict[Text, PublishedValue] = {}
     BWT: dict[Text, PublishedValue] = {}
     FWT: dict[Text, PublishedValue] = {}
     forgetting: dict[Text, PublishedValue] = {}
@@ -131,6 +164,7 @@ class Document(Section):
     seeds: Seeds
     methods: Annotated[dict[FolderName, Any], Field(min_length=1)]
     baseline: Text | None = None
+    claims: Claims | None = None
     wandb: Any = None
     published: Any = None
 

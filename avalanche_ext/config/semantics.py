@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from avalanche_ext.config.catalogue import OURS, Entry, Kind
 from avalanche_ext.config.errors import Problem, at, shown
 from avalanche_ext.config.schema import Component
+from avalanche_ext.config.sections import Training
 
 THEIR_REPLAY = tuple(
     f"avalanche:{name}{kind}"
@@ -17,7 +18,13 @@ _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
 
 
 def check_benchmark(benchmark: Component) -> Iterator[Problem]:
-    """Check that the classes can be dealt out to the experiences."""
+    """Check that the classes can be dealt out to the experiences, and the sizes of subsets."""
+    train_size, pool_size = benchmark.args.get("train_size"), benchmark.args.get("pool_size")
+    if train_size is not None and pool_size is not None and train_size > pool_size:
+        yield Problem(
+            "benchmark.train_size",
+            f"is {train_size}, but must be at most benchmark.pool_size, which is {pool_size}",
+        )
     n_classes = OURS["benchmark"][benchmark.name].n_classes
     n_experiences = benchmark.args.get("n_experiences")
     if not benchmark.name.startswith("split_") or n_classes is None or n_experiences is None:
@@ -39,6 +46,16 @@ def check_model(model: Component, benchmark: Component) -> Iterator[Problem]:
             "model.multi_head",
             "is true, but heads are chosen by task label: needs benchmark.scenario: task, "
             f"which is {shown(scenario)}",
+        )
+
+
+def check_training(training: Training, benchmark: Component, path: str) -> Iterator[Problem]:
+    """Check that the samples of all experiences may be mixed."""
+    if training.iid and benchmark.args.get("scenario") == "task":
+        yield Problem(
+            at(path, "iid"),
+            "is true, but would mix samples of different task labels: "
+            "needs a benchmark.scenario other than 'task'",
         )
 
 

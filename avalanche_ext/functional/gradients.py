@@ -75,6 +75,11 @@ class FlatLayout:
         ]
         return torch.cat(pieces, out=out)
 
+    def pieces(self, vector: Tensor) -> list[Tensor]:
+        """Return a vector, (P,), as views of its parts in the shapes of the parameters."""
+        parts = torch.split(vector, self.numels)
+        return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
+
     def gradient(self) -> Tensor:
         """Return the parameters' `grad` as a vector, (P,)."""
         return self.flatten([p.grad for p in self.parameters])
@@ -85,11 +90,11 @@ class FlatLayout:
         A parameter without gradient stays so where the vector is zero, since optimizers step
         otherwise on zeros than on nothing.
         """
-        for p, piece in zip(self.parameters, torch.split(vector, self.numels), strict=True):
+        for p, piece in zip(self.parameters, self.pieces(vector), strict=True):
             if p.grad is not None:
-                p.grad.copy_(piece.view_as(p))
+                p.grad.copy_(piece)
             elif piece.any():
-                p.grad = piece.view_as(p).clone()
+                p.grad = piece.clone()
 
 
 def loss_gradients(losses: Sequence[Callable[[], Tensor]], layout: FlatLayout) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from avalanche_ext.functional.gradients import FlatLayout
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,11 @@ class LinearTape:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._runs: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
-    def covers(self, layout: FlatLayout) -> bool:
-        """Tell whether each of the layout's parameters lies in one linear layer and one block."""
+    def covers(self, parameters: Iterable[nn.Parameter]) -> bool:
+        """Tell whether each of a model's trained parameters lies in one linear layer."""
         own = [p for layer in self.layers for p in (layer.weight, layer.bias) if p is not None]
         owned = sorted(id(p) for p in own if p.requires_grad)
-        return layout.block_of is not None and owned == sorted(id(p) for p in layout.parameters)
+        return owned == sorted(id(p) for p in parameters)
 
     def start(self) -> None:
         """Record from now on, and forget what was recorded before."""

@@ -8,6 +8,7 @@ from avalanche_ext.metrics.matrix import (
     average_intransigence,
     backward_transfer,
     forward_transfer,
+    instance_accuracy,
     learning_accuracy,
     summary,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "average_intransigence",
     "backward_transfer",
     "forward_transfer",
+    "instance_accuracy",
     "learning_accuracy",
     "summary",
 ]

@@ -15,6 +15,8 @@ References:
     minimizing interference.
     Chen et al. (2020), Discriminative representation loss: a more efficient approach than
     gradient re-projection in continual learning.
+    Jin et al. (2021), Gradient-based editing of memory examples for online task-free continual
+    learning.
 """
 
 from __future__ import annotations
@@ -41,6 +43,26 @@ def average_accuracy(R: ArrayLike) -> float:
     """
     R = _matrix(R)
     return float(R[-1, : len(R)].mean())
+
+
+def instance_accuracy(R: ArrayLike, sizes: ArrayLike) -> float:
+    """Accuracy now over all test samples of the experiences seen so far, as Jin et al. (2021) have.
+
+    sum_{j < t} sizes[j] R[t-1, j] / sum_{j < t} sizes[j]: ACC where all test sets are of one size.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+        sizes: Numbers of samples of every test experience, greater than 0, (T,).
+
+    Returns:
+        The accuracy, in [0, 1].
+
+    Raises:
+        ValueError: If R or sizes has another shape, or an entry out of its range.
+    """
+    R = _matrix(R)
+    sizes = _sizes(sizes, R.shape[1])[: len(R)]
+    return float(np.average(R[-1, : len(R)], weights=sizes))
 
 
 def backward_transfer(R: ArrayLike) -> float:
@@ -143,25 +165,32 @@ def learning_accuracy(R: ArrayLike) -> float:
     return float(np.diagonal(_matrix(R)).mean())
 
 
-def summary(R: ArrayLike, untrained: ArrayLike | None) -> dict[str, float | None]:
+def summary(
+    R: ArrayLike, untrained: ArrayLike | None, test_sizes: ArrayLike | None = None
+) -> dict[str, float | None]:
     """Every number that needs one run only, by the names used in result files.
 
     Args:
         R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
         untrained: Accuracies of the untrained model on every test experience, in [0, 1], (T,);
             None where they were not measured, which leaves FWT undefined.
+        test_sizes: Numbers of samples of every test experience, greater than 0, (T,); None where
+            they are not known, which leaves instance_accuracy undefined.
 
     Returns:
-        ACC, BWT, FWT, forgetting and learning_accuracy; None where undefined.
+        ACC, instance_accuracy, BWT, FWT, forgetting and learning_accuracy; None where undefined.
 
     Raises:
-        ValueError: If either has another shape, or an entry that is not a number in [0, 1].
+        ValueError: If any has another shape, or an entry out of its range.
 
     >>> summary([[0.9, 0.2], [0.6, 0.8]], untrained=[0.1, 0.1])["ACC"]
     0.7
     """
     numbers = {
         "ACC": average_accuracy(R),
+        "instance_accuracy": (
+            float("nan") if test_sizes is None else instance_accuracy(R, test_sizes)
+        ),
         "BWT": backward_transfer(R),
         "FWT": float("nan") if untrained is None else forward_transfer(R, untrained),
         "forgetting": average_forgetting(R),
@@ -185,12 +214,28 @@ def _matrix(R: ArrayLike) -> Floats:
 
 
 def _row(values: ArrayLike, length: int, name: str) -> Floats:
+    return _accuracies(_one_per_column(values, length, name), name)
+
+
+def _sizes(values: ArrayLike, length: int) -> Floats:
+    sizes = _one_per_column(values, length, "sizes")
+    wrong = ~(np.isfinite(sizes) & (sizes > 0.0))
+    if wrong.any():
+        where = int(np.argmax(wrong))
+        raise ValueError(
+            f"sizes must hold numbers of samples greater than 0, but sizes[{where}] is "
+            f"{sizes[where]}"
+        )
+    return sizes
+
+
+def _one_per_column(values: ArrayLike, length: int, name: str) -> Floats:
     row = np.asarray(values, dtype=np.float64)
     if row.shape != (length,):
         raise ValueError(
             f"{name} must have one entry per column of R, ({length},), but has shape {row.shape}"
         )
-    return _accuracies(row, name)
+    return row
 
 
 def _accuracies(values: Floats, name: str) -> Floats:

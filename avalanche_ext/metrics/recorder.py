@@ -40,6 +40,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         super().__init__()
         self.stream = stream
         self._rows: dict[int, dict[int, float]] = {}
+        self._sizes: dict[int, int] = {}
         self._trained = UNTRAINED
         self._n_right: Tensor | int = 0
         self._n_seen = 0
@@ -74,13 +75,18 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         row = self._rows.get(UNTRAINED)
         return None if row is None else np.array([row[j] for j in sorted(row)])
 
+    @property
+    def test_sizes(self) -> npt.NDArray[np.int64]:
+        """Numbers of samples, as last evaluated, (experiences of the stream,)."""
+        return np.array([self._sizes[j] for j in sorted(self._sizes)], dtype=np.int64)
+
     def summary(self) -> dict[str, float | None]:
-        """Return ACC, BWT, FWT, forgetting and learning accuracy as they stand now.
+        """Return what `metrics.summary` computes from R as it stands now.
 
         Raises:
             ValueError: If R has gaps.
         """
-        return summary(self.R, self.untrained)
+        return summary(self.R, self.untrained, self.test_sizes)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Note which row comes next."""
@@ -106,6 +112,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         if experience.origin_stream.name == self.stream and self._n_seen:
             row = self._rows.setdefault(self._trained, {})
             row[experience.current_experience] = float(self._n_right) / self._n_seen
+            self._sizes[experience.current_experience] = self._n_seen
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         """Put the global random generators back."""

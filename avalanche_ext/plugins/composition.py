@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar
+from itertools import chain, count
+from typing import Any, ClassVar, TypeVar
 
 from avalanche.core import SupervisedPlugin
 from avalanche.training import plugins as theirs
+from numpy.typing import NDArray
+
+Item = TypeVar("Item")
 
 REPLAYING = (
     theirs.GDumbPlugin,
@@ -46,6 +50,20 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
         """Return numbers about the current experience, by name, for whoever logs the run."""
         return {}
 
+    def series(self) -> dict[str, list[float]]:
+        """Return numbers of each iteration of the current experience, by name.
+
+        The k-th number belongs to the k-th iteration, from 0; nan where there is none.
+        """
+        return {}
+
+    def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Return named arrays for reports to show of the whole run, by the exhibit's name.
+
+        Runs keep each exhibit in a file of its name. The name "hash" is no array's.
+        """
+        return {}
+
     def check(self, strategy: Any) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         check_composition(strategy.plugins)
@@ -56,9 +74,33 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
 
 
 def diagnostics(plugins: Sequence[Any]) -> dict[str, float]:
-    """Return what all plugins tell about the current experience, by name."""
-    ours = (plugin for plugin in plugins if isinstance(plugin, MethodPlugin))
-    return {name: number for plugin in ours for name, number in plugin.diagnostics().items()}
+    """Return what all plugins tell about the current experience, by name.
+
+    Where several plugins give the same name, the later ones' get numbers: name, name-2, name-3.
+    """
+    return _of_all(plugins, lambda plugin: plugin.diagnostics())
+
+
+def series(plugins: Sequence[Any]) -> dict[str, list[float]]:
+    """Return what all plugins have recorded of the iterations; names as in `diagnostics`."""
+    return _of_all(plugins, lambda plugin: plugin.series())
+
+
+def exhibits(plugins: Sequence[Any]) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return what all plugins have to show of the whole run; names as in `diagnostics`."""
+    return _of_all(plugins, lambda plugin: plugin.exhibits())
+
+
+def _of_all(
+    plugins: Sequence[Any], ask: Callable[[MethodPlugin], Mapping[str, Item]]
+) -> dict[str, Item]:
+    items: dict[str, Item] = {}
+    for plugin in plugins:
+        if isinstance(plugin, MethodPlugin):
+            for name, item in ask(plugin).items():
+                names = chain([name], (f"{name}-{i}" for i in count(2)))
+                items[next(free for free in names if free not in items)] = item
+    return items
 
 
 def check_composition(plugins: Sequence[Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from avalanche.models import avalanche_forward
 from torch import Tensor
 
 from avalanche_ext.buffers import PolicyBuffer, SlotBuffer, Slots
@@ -14,7 +15,7 @@ from avalanche_ext.data import Batch, origin_index
 from avalanche_ext.plugins.composition import MethodPlugin, Phase
 
 StreamUse = Literal["joined", "stored"]
-ReplayLoss = Literal["union", "sum"]
+ReplayLoss = Literal["union", "sum", "separate"]
 Columns = tuple[Tensor, Tensor, Tensor]
 
 
@@ -27,8 +28,10 @@ class MemoryPlugin(MethodPlugin):
     empty, the stream's rows are trained on as they are. The buffer sees each sample once, in the
     first epoch of its experience.
 
-    With `loss="sum"`, the mean of the criterion over all rows becomes the sum of its means over the
-    stream's rows and over the drawn ones.
+    With `loss="union"` the criterion is that of all rows; with "sum" it is the sum of those of the
+    stream's rows and of the drawn ones, for criteria that are means. With "separate" it is that
+    sum, and the drawn rows run through the model by themselves, so that batch normalisation does
+    not mix them with the stream's, which then are all that other plugins see.
 
     One of Avalanche's storage policies sees samples only when their experience has ended; with it
     the stream's rows are always joined, or they would never be trained on.
@@ -56,6 +59,7 @@ class MemoryPlugin(MethodPlugin):
         self._origin = 0
         self.arrived: Columns | None = None
         self._is_to_store = False
+        self._apart: list[Tensor] = []
 
     @abstractmethod
     def _draw(self, strategy: Any, arrived: Columns) -> Slots:
@@ -80,10 +84,14 @@ class MemoryPlugin(MethodPlugin):
             self.buffer.add(x, y, t, self._origin)
         self.n_stream = len(y)
         self.slots = np.empty(0, dtype=np.int64)
+        self._apart = []
         if not len(self.buffer):
             return
         self.slots, columns = self._replay(strategy, self.arrived)
         drawn = [column.to(y.device) for column in columns]
+        if joined and self.loss == "separate":
+            self._apart = drawn
+            return
         if joined:
             drawn = [torch.cat(pair) for pair in zip(self.arrived, drawn, strict=True)]
         else:
@@ -97,6 +105,10 @@ class MemoryPlugin(MethodPlugin):
         With s stream rows, m drawn rows and means L_s, L_m, the criterion has given
         (s L_s + m L_m) / (s + m); what is missing to L_s + L_m is (m L_s + s L_m) / (s + m).
         """
+        if self._apart:
+            x, y, t = self._apart
+            strategy.loss += strategy._criterion(avalanche_forward(strategy.model, x, t), y)
+            return
         n_stream, n_drawn = self.n_stream, len(self.slots)
         if self.loss == "union" or n_stream == 0 or n_drawn == 0:
             return

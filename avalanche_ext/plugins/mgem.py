@@ -147,7 +147,9 @@ class MGEMPlugin(MethodPlugin):
         if self._layout is None or not self._layout.is_of(named):
             self._layout = FlatLayout(named, self.partition)
             tape = LinearTape(strategy.model)
-            is_factorable = tape.covers(self._layout) and is_samplewise(strategy.model)
+            has_whole_tensors = self._layout.block_of is not None
+            covers = has_whole_tensors and tape.covers(self._layout.parameters)
+            is_factorable = covers and is_samplewise(strategy.model)
             self._tape = tape if is_factorable else None
             # The rows of a head are not those of the batch, if that has samples of several tasks.
             is_chunked = is_factorable and not has_heads(strategy.model)

@@ -37,7 +37,9 @@ class OnlineReplayPlugin(MemoryPlugin):
         stream: "joined" trains on the stream's rows and the drawn ones, and stores after the
             step; "stored" stores first and trains on drawn rows alone.
         loss: "union" is the criterion over all rows; "sum" adds the mean over the stream's rows
-            and the mean over the drawn rows, for criteria that are means over the batch.
+            and the mean over the drawn rows, for criteria that are means over the batch; "separate"
+            does, too, in a forward pass of its own for the drawn rows, which is another thing for
+            models with batch normalisation.
         balance: What a "ring" is balanced over, "class" or "task".
         seed: Seed of the buffer that is made here.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from avalanche.models import MultiTaskModule
@@ -43,8 +43,7 @@ class RepresentationLossPlugin(MethodPlugin):
         self.lam = lam
         self.layers = layers
         self._hooked: list[nn.Module] = []
-        self._handles: list[RemovableHandle] = []
-        self._gathered: dict[nn.Module, list[Tensor]] = {}
+        self._gatherer = Gatherer()
 
     @abstractmethod
     def representation_loss(self, representations: Sequence[Tensor], labels: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ class RepresentationLossPlugin(MethodPlugin):
         """Find the layers in the model, as it is adapted to the experience."""
         modules = dict(strategy.model.named_modules())
         if self.layers is None:
-            self._hooked = _linear_layers(strategy.model)
+            self._hooked = linear_layers(strategy.model)
             return
         names = [name for name in self.layers if name != LOGITS]
         for name in names:
@@ -67,54 +66,68 @@ class RepresentationLossPlugin(MethodPlugin):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Attach the hooks."""
-        self._detach()  # A forward pass that failed has left its own.
-        self._gathered = {module: [] for module in self._hooked}
-        if self.lam == 0:
-            return
-        for module in self._hooked:
-            self._handles.append(
-                module.register_forward_pre_hook(self._gather_input)
-                if self.layers is None
-                else module.register_forward_hook(self._gather_output)
-            )
+        hooked = self._hooked if self.lam else []
+        self._gatherer.start(hooked, "inputs" if self.layers is None else "outputs")
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Detach the hooks."""
-        self._detach()
+        self._gatherer.stop()
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Add the loss."""
         if self.lam == 0:
             return
-        representations = [
-            _in_batch_order(pieces, strategy) for pieces in self._gathered.values() if pieces
-        ]
+        representations = self._gatherer.taken(strategy)
+        if self.layers is None:
+            representations = [rows for rows in representations if rows.requires_grad]
         if self.layers is None or LOGITS in self.layers:
             representations.append(strategy.mb_output)
         strategy.loss += self.lam * self.representation_loss(representations, strategy.mb_y)
-        self._gathered = {}
 
-    def _detach(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+
+class Gatherer:
+    """Gathers what enters or leaves layers while a model runs on the mini-batch, by hooks."""
+
+    def __init__(self) -> None:
+        self._handles: list[RemovableHandle] = []
+        self._gathered: dict[nn.Module, list[Tensor]] = {}
+
+    def start(self, layers: Sequence[nn.Module], of: Literal["inputs", "outputs"]) -> None:
+        """Gather from now on."""
+        self.stop()  # A forward pass that failed has left its hooks.
+        self._gathered = {layer: [] for layer in layers}
+        self._handles = [
+            layer.register_forward_pre_hook(self._gather_input)
+            if of == "inputs"
+            else layer.register_forward_hook(self._gather_output)
+            for layer in layers
+        ]
+
+    def stop(self) -> None:
+        """Gather no more."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def taken(self, strategy: Any) -> list[Tensor]:
+        """Return what was gathered of each layer that has run, (B, H_l), and forget it."""
+        gathered, self._gathered = self._gathered, {}
+        return [_in_batch_order(pieces, strategy) for pieces in gathered.values() if pieces]
 
     def _gather_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if inputs[0].requires_grad:
-            self._gathered[module].append(inputs[0].flatten(1))
+        self._gathered[module].append(inputs[0].flatten(1))
 
     def _gather_output(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._gathered[module].append(output.flatten(1))
 
 
-def _linear_layers(model: nn.Module) -> list[nn.Module]:
+def linear_layers(model: nn.Module) -> list[nn.Module]:
     """Return the linear layers of `model`, with a multi-head layer in place of its heads."""
     layers: list[nn.Module] = []
     for child in model.children():
         if isinstance(child, nn.Linear | MultiTaskModule):
             layers.append(child)
         else:
-            layers += _linear_layers(child)
+            layers += linear_layers(child)
     return layers
 
 

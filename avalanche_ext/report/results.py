@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,35 +11,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from avalanche_ext.metrics.matrix import average_accuracy, summary
+from avalanche_ext.metrics.matrix import average_accuracy
+from avalanche_ext.report.cell import CellResult, read_cell
 
 Floats = NDArray[np.float64]
 
 
-PHASES = ("setup", "training", "evaluation", "total")
-"""The phases of a run whose seconds are told apart."""
-
-
 class ReportError(Exception):
     """A folder no report can be made of; the message names the file and what is wrong with it."""
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """One finished run.
-
-    Attributes:
-        R: Accuracies in [0, 1] on each test experience after each training experience, (T, T).
-        untrained: The untrained model's accuracies, (T,).
-        seconds: Seconds by phase, one for each of PHASES.
-        metrics: ACC, BWT, FWT, forgetting and learning_accuracy, computed from R here rather than
-            taken from the file, so that all rows of a table share one definition.
-    """
-
-    R: Floats
-    untrained: Floats
-    seconds: Mapping[str, float]
-    metrics: Mapping[str, float | None]
 
 
 @dataclass
@@ -72,6 +50,19 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """That one method's ACC is higher than another's.
+
+    Attributes:
+        higher: Name of the method that is claimed to be better.
+        lower: Name of the other.
+    """
+
+    higher: str
+    lower: str
+
+
+@dataclass(frozen=True)
 class ExperimentResults:
     """What an experiment's folder holds for the methods and seeds of its last `run`.
 
@@ -82,6 +73,7 @@ class ExperimentResults:
         methods: The methods' results, in the order of the configuration.
         published: A paper's numbers: `reference`, and per metric per method `mean` and `std`.
         sweeps: What was swept, by the name of the swept method.
+        claims: What is tested one-sidedly, in the order of the configuration.
     """
 
     name: str
@@ -90,6 +82,7 @@ class ExperimentResults:
     methods: tuple[MethodResults, ...]
     published: Mapping[str, Any] | None
     sweeps: Mapping[str, Sweep]
+    claims: tuple[Claim, ...]
 
     @property
     def finished(self) -> tuple[MethodResults, ...]:
@@ -155,6 +148,9 @@ def read_results(directory: Path) -> ExperimentResults:
                 name: Sweep(sweep["parameter"], sweep["values"])
                 for name, sweep in (record.get("sweeps") or {}).items()
             },
+            claims=tuple(
+                Claim(claim["higher"], claim["lower"]) for claim in record.get("claims") or ()
+            ),
         )
     except KeyError as error:
         raise ReportError(f"{directory / 'experiment.yaml'}: no entry {error}") from error
@@ -184,7 +180,7 @@ def _read_method(
     for seed in seeds:
         folder = directory / f"seed-{seed}"
         try:
-            outcome = _read_cell(folder, hashes.get(seed))
+            outcome = read_cell(folder, hashes.get(seed))
         except (ValueError, KeyError, TypeError) as error:
             outcome = f"unreadable result file: {type(error).__name__}: {error}"
         if outcome is None:
@@ -194,30 +190,6 @@ def _read_method(
         else:
             method.cells[seed] = outcome
     return method
-
-
-def _read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | None:
-    for name in ("failure.json", "result.json"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if expected_hash is not None and content["hash"] != expected_hash:
-            continue
-        return str(content["error"]) if name == "failure.json" else _cell(content)
-    return None
-
-
-def _cell(content: Mapping[str, Any]) -> CellResult:
-    if content["format"] != 1:
-        raise ValueError(f"format {content['format']}, but this version reads format 1")
-    R = np.asarray(content["R"], dtype=np.float64)
-    untrained = np.asarray(content["untrained"], dtype=np.float64)
-    metrics = summary(R, untrained)
-    if len(R) != len(untrained):
-        raise ValueError(f"R must be square, but has shape {R.shape}")
-    seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
-    return CellResult(R, untrained, seconds, metrics)
 
 
 def _check_same_length(results: ExperimentResults) -> None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from avalanche_ext.metrics.matrix import average_intransigence
-from avalanche_ext.report.results import PHASES, ExperimentResults, Floats, MethodResults
+from avalanche_ext.report.cell import PHASES
+from avalanche_ext.report.results import ExperimentResults, Floats, MethodResults
 
-METRICS = ("ACC", "BWT", "FWT", "forgetting", "intransigence", "learning_accuracy")
+METRICS = (
+    "ACC",
+    "instance_accuracy",
+    "BWT",
+    "FWT",
+    "forgetting",
+    "intransigence",
+    "learning_accuracy",
+)
 """The metrics of a method, by the names used in result files, in the order tables show them."""
 
 TESTED = ("ACC", "BWT")
@@ -93,24 +103,46 @@ def paired_test(ours: Sequence[float], baseline: Sequence[float]) -> PairedTest:
     Raises:
         ValueError: If the two differ in length.
     """
-    if len(ours) != len(baseline):
-        raise ValueError(f"values must be paired, but there are {len(ours)} and {len(baseline)}")
-    differences: Floats = np.round(np.array(ours) - np.array(baseline), DECIMALS)
+    differences = paired_differences(ours, baseline)
     return PairedTest(
         difference=estimate(differences.tolist()),
-        t_test=_t_test(differences),
+        t_test=t_test(differences),
         wilcoxon=_wilcoxon(differences),
     )
 
 
-def _t_test(differences: Floats) -> float | None:
+def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> Floats:
+    """Ours minus theirs, (n,), without what differs by rounding only.
+
+    Raises:
+        ValueError: If the two differ in length.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"values must be paired, but there are {len(ours)} and {len(theirs)}")
+    differences: Floats = np.round(np.array(ours) - np.array(theirs), DECIMALS)
+    return differences
+
+
+def t_test(
+    differences: Floats, alternative: Literal["two-sided", "greater"] = "two-sided"
+) -> float | None:
+    """Test whether differences have a mean other than 0, or greater than 0.
+
+    Args:
+        differences: `paired_differences`, (n,).
+        alternative: The mean's side: "greater" makes p small only where the mean is positive.
+
+    Returns:
+        The p-value; 1 where all differences are 0; None for fewer than two, and where they are one
+        and the same other number.
+    """
     if len(differences) < 2:
         return None
     if np.ptp(differences) == 0:
         return None if differences.any() else 1.0
     from scipy import stats
 
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return float(stats.ttest_1samp(differences, 0.0, alternative=alternative).pvalue)
 
 
 def _wilcoxon(differences: Floats) -> float | None:
@@ -137,7 +169,9 @@ def method_statistics(results: ExperimentResults) -> list[MethodStatistics]:
             name=method.name,
             metrics=_metrics(method, best.tolist()),
             seconds=_seconds(method),
-            tests={metric: _against(baseline, method, metric) for metric in TESTED}
+            tests={
+                metric: paired_test(*paired_values(method, baseline, metric)) for metric in TESTED
+            }
             if baseline and method is not baseline
             else {},
         )
@@ -161,11 +195,14 @@ def _seconds(method: MethodResults) -> dict[str, Estimate | None]:
     return {phase: estimate([cell.seconds[phase] for cell in cells]) for phase in PHASES}
 
 
-def _against(baseline: MethodResults, method: MethodResults, metric: str) -> PairedTest:
+def paired_values(
+    first: MethodResults, second: MethodResults, metric: str
+) -> tuple[list[float], list[float]]:
+    """Both methods' values of a metric for the seeds that define it for both."""
     both = [
-        (cell.metrics[metric], baseline.cells[seed].metrics[metric])
-        for seed, cell in method.cells.items()
-        if seed in baseline.cells
+        (cell.metrics[metric], second.cells[seed].metrics[metric])
+        for seed, cell in first.cells.items()
+        if seed in second.cells
     ]
-    pairs = [(ours, theirs) for ours, theirs in both if ours is not None and theirs is not None]
-    return paired_test([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
+    pairs = [(one, other) for one, other in both if one is not None and other is not None]
+    return [one for one, _ in pairs], [other for _, other in pairs]

@@ -7,14 +7,14 @@ import io
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from avalanche_ext.report.claims import claims_section
+from avalanche_ext.report.layout import NONE, aligned, number, p_value, plus_minus
 from avalanche_ext.report.results import ExperimentResults, MethodResults, ReportError
 from avalanche_ext.report.statistics import METRICS, TESTED, Estimate, MethodStatistics
 from avalanche_ext.report.tradeoff import n_dominated, settings_points, tradeoff_points
 
 SHOWN = ("ACC", "BWT", "FWT", "forgetting", "intransigence")
 """The metrics of the text table; the CSV file has all of METRICS."""
-
-NONE = "–"
 
 _SIGNED = {"BWT", "FWT"}
 _NOTES = (
@@ -23,6 +23,10 @@ _NOTES = (
     "BWT, FWT: Lopez-Paz and Ranzato (2017). Forgetting, intransigence: Chaudhry et al. (2018), "
     "intransigence",
     "against the best of these methods. ACC, FWT, BWT: higher is better; the others: lower.",
+)
+
+_OVER_INSTANCES = (
+    "instance_accuracy: over all test samples, however many an experience has (Jin et al., 2021).",
 )
 
 
@@ -37,13 +41,14 @@ def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics
         Lines of at most some 110 characters, with a line end after the last.
 
     Raises:
-        ReportError: If `published` names a metric or a method there is none of.
+        ReportError: If `published` or a claim names a metric or a method there is none of.
     """
     sections = [
         [_heading(results)],
-        _aligned(_summary_rows(results, statistics)),
+        aligned(_summary_rows(results, statistics)),
         list(_NOTES),
         *chain.from_iterable(_comparison(results, statistics, metric) for metric in TESTED),
+        *claims_section(results),
         *_domination(results, statistics),
         *_published(results, statistics),
         *_absent(results),
@@ -104,8 +109,8 @@ def _summary_rows(
         yield [
             row.name,
             str(runs) if runs == total else f"{runs}/{total}",
-            *(_plus_minus(row.metrics[name], signed=name in _SIGNED) for name in SHOWN),
-            _plus_minus(row.seconds["training"], decimals=2),
+            *(plus_minus(row.metrics[name], signed=name in _SIGNED) for name in SHOWN),
+            plus_minus(row.seconds["training"], decimals=2),
         ]
 
 
@@ -119,13 +124,13 @@ def _comparison(
     rows = [["method", "pairs", "difference", "t-test p", *["Wilcoxon p"] * wilcoxon]]
     for name, test in tested:
         pairs = str(test.difference.n) if test.difference else "0"
-        difference = _plus_minus(test.difference, signed=True)
-        p_values = [_p(test.t_test), *[_p(test.wilcoxon)] * wilcoxon]
+        difference = plus_minus(test.difference, signed=True)
+        p_values = [p_value(test.t_test), *[p_value(test.wilcoxon)] * wilcoxon]
         rows.append([name, pairs, difference, *p_values])
     yield [
         f"{metric} against {results.baseline}, paired by seed (two-sided tests, not corrected for "
         "their number)",
-        *_aligned(rows),
+        *aligned(rows),
     ]
 
 
@@ -146,7 +151,7 @@ def _domination(
     yield [
         "The column's settings that a setting of the row's dominates (learning accuracy and BWT: "
         "none worse, one better)",
-        *_aligned(rows),
+        *aligned(rows),
     ]
 
 
@@ -165,16 +170,17 @@ def _published(
                 raise ReportError(f"published.{metric}.{name}: no such metric or method here")
             theirs = Estimate(numbers["mean"], numbers.get("std"), 0)
             rows.append([metric, name, *_beside(ours[name][metric], theirs)])
-    yield [f"Beside {results.published['reference']}", *_aligned(rows)]
+    note = _OVER_INSTANCES if "instance_accuracy" in results.published else ()
+    yield [f"Beside {results.published['reference']}", *aligned(rows), *note]
 
 
 def _beside(ours: Estimate | None, theirs: Estimate) -> list[str]:
-    cells = [_plus_minus(ours), _plus_minus(theirs)]
+    cells = [plus_minus(ours), plus_minus(theirs)]
     if ours is None:
         return [*cells, NONE, NONE]
     difference = ours.mean - theirs.mean
-    in_std = _number(difference / theirs.std, 1, signed=True) if theirs.std else NONE
-    return [*cells, _number(difference, signed=True), in_std]
+    in_std = number(difference / theirs.std, 1, signed=True) if theirs.std else NONE
+    return [*cells, number(difference, signed=True), in_std]
 
 
 def _absent(results: ExperimentResults) -> Iterator[list[str]]:
@@ -199,30 +205,3 @@ def _absent(results: ExperimentResults) -> Iterator[list[str]]:
 def count(n: int, noun: str) -> str:
     """The number with its noun, in the plural where it needs one."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _plus_minus(value: Estimate | None, decimals: int = 3, signed: bool = False) -> str:
-    if value is None:
-        return NONE
-    std = NONE if value.std is None else _number(value.std, decimals)
-    return f"{_number(value.mean, decimals, signed)} ± {std}"
-
-
-def _number(value: float, decimals: int = 3, signed: bool = False) -> str:
-    rounded = round(value, decimals) + 0.0  # -0.0 + 0.0 is 0.0: no "-0.000"
-    return f"{rounded:{'+' if signed else ''}.{decimals}f}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return NONE
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _aligned(rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -19,7 +19,8 @@ ACCURACY = "accuracy.png"
 MATRICES = "matrices.png"
 TRADEOFF = "tradeoff.png"
 SWEEP = "sweep.png"
-PICTURES = (ACCURACY, MATRICES, TRADEOFF, SWEEP)
+EDITS = "edits.png"
+PICTURES = (ACCURACY, MATRICES, TRADEOFF, SWEEP, EDITS)
 
 
 def write_report(directory: Path) -> str:
@@ -27,8 +28,8 @@ def write_report(directory: Path) -> str:
 
     Writes report.txt (the tables), summary.csv (the same numbers at full precision), accuracy.png
     and matrices.png, with the best setting of each swept method, and where there are swept methods
-    tradeoff.png and sweep.png. Pictures of an earlier report for which there is nothing to draw any
-    more are removed.
+    tradeoff.png and sweep.png, where a method has kept what it edited edits.png. Pictures of an
+    earlier report for which there is nothing to draw any more are removed.
 
     Args:
         directory: The experiment's folder, `<out>/<experiment>`.
@@ -54,7 +55,7 @@ def write_report(directory: Path) -> str:
 def _write_figures(
     results: ExperimentResults, statistics: Sequence[MethodStatistics], directory: Path
 ) -> list[str]:
-    figures = _figures(results, statistics) if results.finished else {}
+    figures = _figures(results, statistics, directory) if results.finished else {}
     for name in PICTURES:
         if name in figures:
             figures[name].savefig(directory / name, dpi=150)
@@ -64,8 +65,9 @@ def _write_figures(
 
 
 def _figures(
-    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+    results: ExperimentResults, statistics: Sequence[MethodStatistics], directory: Path
 ) -> dict[str, Figure]:
+    from avalanche_ext.report.edits import edits_figure
     from avalanche_ext.report.figures import accuracy_figure, matrices_figure
     from avalanche_ext.report.sweep import sweep_figure, tradeoff_figure
 
@@ -77,4 +79,7 @@ def _figures(
         if tradeoff:
             figures[TRADEOFF] = tradeoff
         figures[SWEEP] = sweep_figure(results, statistics)
+    edits = edits_figure(shown, directory)
+    if edits:
+        figures[EDITS] = edits
     return figures

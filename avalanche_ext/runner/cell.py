@@ -18,13 +18,14 @@ import torch
 
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
-from avalanche_ext.plugins import diagnostics
+from avalanche_ext.plugins import diagnostics, exhibits, series
 from avalanche_ext.runner.components import Built, build
 from avalanche_ext.runner.store import (
     RESULT,
     RESULT_FORMAT,
     begin,
     identity,
+    write_exhibit,
     write_failure,
     write_json,
 )
@@ -85,7 +86,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
             )
         )
         with _without_avalanche_deprecations():
-            result = _train(cell, data_root, sinks, parent)
+            result = _train(cell, out, data_root, sinks, parent)
         sinks.finish(result)
         # Last, because a cell with a result has not failed.
         write_json(directory / RESULT, result)
@@ -100,8 +101,13 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
     return "completed"
 
 
-def _train(cell: Cell, data_root: Path | None, sinks: Sinks, parent: int | None) -> dict[str, Any]:
-    """Train on each experience in turn, evaluate before and after each; return the result."""
+def _train(
+    cell: Cell, out: Path, data_root: Path | None, sinks: Sinks, parent: int | None
+) -> dict[str, Any]:
+    """Train on each experience in turn, evaluate before and after each; return the result.
+
+    What methods tell goes to the sinks, what they exhibit into the cell's folder.
+    """
     watch = Stopwatch()
     with watch.phase("setup"):
         built = build(cell, data_root)
@@ -112,6 +118,7 @@ def _train(cell: Cell, data_root: Path | None, sinks: Sinks, parent: int | None)
     sinks.experience(-1, built.matrix.untrained.tolist(), {})
     for index, experience in enumerate(built.benchmark.train_stream):
         _end_if_orphaned(parent)
+        start = built.strategy.clock.train_iterations
         with watch.phase("training"):
             built.strategy.train(experience, eval_streams=[], shuffle=cell.training.shuffle)
             _wait_for(built.strategy.device)
@@ -119,6 +126,11 @@ def _train(cell: Cell, data_root: Path | None, sinks: Sinks, parent: int | None)
             built.strategy.eval(test_stream)
         numbers = {**built.matrix.summary(), **diagnostics(built.strategy.plugins)}
         sinks.experience(index, built.matrix.R[-1].tolist(), numbers)
+        recorded = series(built.strategy.plugins)
+        if any(recorded.values()):
+            sinks.series(index, start, recorded)
+    for name, arrays in exhibits(built.strategy.plugins).items():
+        write_exhibit(cell, out, name, arrays)
     return _result(cell, built, watch)
 
 
@@ -129,6 +141,7 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
         **identity(cell),
         "R": built.matrix.R.tolist(),
         "untrained": built.matrix.untrained.tolist(),
+        "test_sizes": built.matrix.test_sizes.tolist(),
         "metrics": built.matrix.summary(),
         "seconds": watch.total(),
         "versions": {

@@ -15,6 +15,7 @@ import torch
 from avalanche.benchmarks import CLScenario
 from torch.nn import CrossEntropyLoss
 
+from avalanche_ext.benchmarks.iid import iid_stream
 from avalanche_ext.config import Cell, Component
 from avalanche_ext.data import InMemoryLoaders, in_memory
 from avalanche_ext.metrics.recorder import TransferMatrix
@@ -42,6 +43,10 @@ def build(cell: Cell, data_root: Path | None) -> Built:
     """
     seed, training = cell.seed, cell.training
     benchmark = create(cell.benchmark, seed=seed, data_root=data_root)
+    epochs = training.epochs
+    if training.iid:
+        # The stream itself makes all the passes.
+        benchmark, epochs = iid_stream(benchmark, epochs, derived_seed(seed, "iid")), 1
     _seed_everything(seed)
     model = create(
         cell.model,
@@ -66,7 +71,7 @@ def build(cell: Cell, data_root: Path | None) -> Built:
         optimizer=create(cell.optimizer, params=model.parameters()),
         criterion=CrossEntropyLoss(),
         train_mb_size=training.batch_size,
-        train_epochs=training.epochs,
+        train_epochs=epochs,
         eval_mb_size=training.eval_batch_size,
         device=training.device,
         plugins=plugins,

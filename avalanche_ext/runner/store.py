@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from avalanche_ext.config import Cell
@@ -50,13 +52,15 @@ def begin(cell: Cell, out: Path) -> Path:
     """Return the cell's folder, ready for a run.
 
     A result of another configuration is set aside as result-HASH.json, so that a change that is
-    taken back costs no second run; what an earlier attempt has left of logs goes.
+    taken back costs no second run; what an earlier attempt has left of logs and exhibits goes.
     """
     directory = cell.directory(out)
     directory.mkdir(parents=True, exist_ok=True)
     _set_aside(directory)
     (directory / FAILURE).unlink(missing_ok=True)
     shutil.rmtree(directory / "wandb", ignore_errors=True)
+    for exhibit in directory.glob("*.npz"):
+        exhibit.unlink()
     write_yaml(directory / CONFIG, cell.resolved())
     return directory
 
@@ -74,6 +78,12 @@ def write_failure(cell: Cell, out: Path, error: str, trace: str = "") -> None:
     directory = cell.directory(out)
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / FAILURE, {**identity(cell), "error": error, "traceback": trace})
+
+
+def write_exhibit(cell: Cell, out: Path, name: str, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as NAME.npz atomically, beside them the cell's hash as "hash"."""
+    with _replacing(cell.directory(out) / f"{name}.npz") as partial, partial.open("wb") as file:
+        np.savez_compressed(file, hash=np.array(cell.hash), **arrays)
 
 
 def has_failed(cell: Cell, out: Path) -> bool:
@@ -110,15 +120,19 @@ def _aside(cell_hash: str) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` atomically; a number that is not finite is an error."""
-    _replace(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    with _replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def write_yaml(path: Path, content: Any) -> None:
     """Write `content`, plain data, atomically."""
-    _replace(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    with _replacing(path) as partial:
+        partial.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")
 
 
-def _replace(path: Path, text: str) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give the path of a file to be written, which takes the place of `path` when it is whole."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, "utf-8")
+    yield partial
     os.replace(partial, path)

@@ -2,6 +2,7 @@
 
 from avalanche_ext.strategies.ber import BER
 from avalanche_ext.strategies.drl import DRL
+from avalanche_ext.strategies.gmed import GMED
 from avalanche_ext.strategies.mgem import MGEM
 
-__all__ = ["BER", "DRL", "MGEM"]
+__all__ = ["BER", "DRL", "GMED", "MGEM"]

@@ -18,8 +18,9 @@ class JsonLinesSink:
     """Appends each event to events.jsonl in the run's folder.
 
     Every line is one JSON object with `time` (seconds since the epoch) and `event`: "start",
-    "experience", "finish" or "failure". A line is on disk when the call returns, so a killed run
-    keeps what it reported. Numbers JSON cannot express (nan, infinity) are written as null.
+    "experience", "series", "finish" or "failure". A line is on disk when the call returns, so a
+    killed run keeps what it reported. Numbers JSON cannot express (nan, infinity) are written as
+    null.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,11 @@ class JsonLinesSink:
     ) -> None:
         """Write an "experience" line: its index, the accuracies, and the metrics by name."""
         self._write("experience", experience=index, accuracies=list(accuracies), **metrics)
+
+    def series(self, index: int, start: int, series: Mapping[str, Sequence[float]]) -> None:
+        """Write a "series" line: the experience's index, its first iteration, lists by name."""
+        lists = {name: list(values) for name, values in series.items()}
+        self._write("series", index=index, start=start, series=lists)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the "finish" line, with the final metrics and the seconds of each phase."""

@@ -30,7 +30,10 @@ class Run:
 
 
 class Sink(Protocol):
-    """Receives the numbers of one run, in order: `start`, `experience`s, `finish` or `fail`."""
+    """Receives the numbers of one run, in order: `start`, `experience`s, `finish` or `fail`.
+
+    Between the `experience`s come `series`, where methods record any.
+    """
 
     def start(self, run: Run) -> None:
         """Begin a run, forgetting what an earlier attempt in the same folder left."""
@@ -44,6 +47,15 @@ class Sink(Protocol):
             index: The experience just trained on, from 0; -1 for the untrained model.
             accuracies: Accuracy on each test experience, T numbers in [0, 1].
             metrics: Named numbers of the moment (ACC, BWT, ...); None where undefined.
+        """
+
+    def series(self, index: int, start: int, series: Mapping[str, Sequence[float]]) -> None:
+        """Record what a method has noted in each iteration of one experience.
+
+        Args:
+            index: The experience just trained on, from 0.
+            start: How many iterations the run had before this experience.
+            series: Numbers by name: the k-th, from 0, is of iteration `start` + k; nan for none.
         """
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -70,6 +82,11 @@ class Sinks:
         """Record one evaluation in every sink."""
         for sink in self.sinks:
             sink.experience(index, accuracies, metrics)
+
+    def series(self, index: int, start: int, series: Mapping[str, Sequence[float]]) -> None:
+        """Record one experience's series in every sink."""
+        for sink in self.sinks:
+            sink.series(index, start, series)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """End the run in every sink."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import wandb
 
 STEP = "experience"
+SERIES_STEP = "iteration"
 
 # A run reports some dozen numbers and its configuration is resolved in full, so wandb's own
 # collection (console, machine, git, pip's packages, system load) would only cost time. The limits
@@ -42,7 +45,8 @@ class WandbSink:
     """Logs each run to wandb, grouped by experiment and method; never the reason a run fails.
 
     Accuracies (`accuracy/experience_<j>`) and metrics lie on their own step axis, `experience`:
-    -1 for the untrained model, then the index of the experience just trained on. At the end the
+    -1 for the untrained model, then the index of the experience just trained on. Series
+    (`series/<name>`) lie on the axis `iteration`, counted from 0 over the whole run. At the end the
     final metrics and seconds stand in the run's summary, and R is logged as a table and a heatmap.
     Whatever goes wrong in wandb costs one warning; the run then goes on without it.
 
@@ -65,10 +69,12 @@ class WandbSink:
         self.offline_directory: Path | None = None
         """Where an offline run's files lie, for `wandb sync`; None until it has started."""
         self._run: wandb.Run | None = None
+        self._series: set[str] = set()
 
     def start(self, run: Run) -> None:
         """Start the wandb run, its files in a folder `wandb` under the run's own."""
         self.offline_directory = None
+        self._series = set()
         if self.mode == "disabled":
             return
         with self._surviving():
@@ -91,6 +97,7 @@ class WandbSink:
             )
             self._run.define_metric(STEP)
             self._run.define_metric("*", step_metric=STEP)
+            self._run.define_metric(SERIES_STEP)
             if self.mode == "offline":
                 self.offline_directory = Path(self._run.settings.sync_dir)
 
@@ -106,6 +113,22 @@ class WandbSink:
                 | {f"accuracy/experience_{j}": value for j, value in enumerate(accuracies)}
                 | _defined(metrics)
             )
+
+    def series(self, index: int, start: int, series: Mapping[str, Sequence[float]]) -> None:
+        """Log one row per iteration, with the numbers that are defined."""
+        if self._run is None:
+            return
+        with self._surviving():
+            # Each by its full name, because the pattern "*" fits them as well.
+            names = [f"series/{name}" for name in series]
+            for name in names:
+                if name not in self._series:
+                    self._run.define_metric(name, step_metric=SERIES_STEP)
+                    self._series.add(name)
+            for i, values in enumerate(zip_longest(*series.values(), fillvalue=math.nan), start):
+                row = {n: v for n, v in zip(names, values, strict=True) if not math.isnan(v)}
+                if row:
+                    self._run.log({SERIES_STEP: i} | row)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Log R, put the final metrics and seconds in the summary, and finish the wandb run."""

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from avalanche_ext.config import Cell, Experiment
+from avalanche_ext.config.schema import Claim
 from tests.config.cases import EXPERIMENT, experiment_with, loaded
 
 DRL_PLUGINS = EXPERIMENT["methods"]["drl"]["plugins"]
@@ -32,6 +33,7 @@ def test_what_the_file_leaves_out_has_defaults(experiment: Experiment) -> None:
         "epochs": 1,
         "eval_batch_size": 512,
         "shuffle": True,
+        "iid": False,
         "device": "cpu",
     }
     assert experiment.wandb.model_dump() == {
@@ -42,6 +44,7 @@ def test_what_the_file_leaves_out_has_defaults(experiment: Experiment) -> None:
     assert experiment.seeds == (0, 1, 2)
     assert experiment.baseline == "naive"
     assert experiment.published is None
+    assert experiment.claims == ()
     assert experiment.methods["naive"].strategy.name == "avalanche:Naive"
 
 
@@ -64,6 +67,21 @@ def test_avalanches_and_torchs_have_what_was_given(experiment: Experiment) -> No
 
 def test_an_explicit_null_baseline_means_no_tests(tmp_path: Path) -> None:
     assert loaded(experiment_with(baseline=None), tmp_path).baseline is None
+
+
+def test_claims_have_their_two_methods_however_they_are_spaced(tmp_path: Path) -> None:
+    claims = ["drl > naive", "  replay>naive "]
+    assert loaded(experiment_with(claims=claims), tmp_path).claims == (
+        Claim("drl", "naive"),
+        Claim("replay", "naive"),
+    )
+
+
+def test_claims_may_be_left_empty_and_given_on_the_command_line(tmp_path: Path) -> None:
+    document = experiment_with(claims=None)
+    assert loaded(document, tmp_path).claims == ()
+    overridden = loaded(document, tmp_path, "claims=[drl > replay]")
+    assert overridden.claims == (Claim("drl", "replay"),)
 
 
 def test_a_bare_name_stands_for_a_component_with_its_defaults(tmp_path: Path) -> None:
@@ -143,6 +161,7 @@ def test_whatever_decides_the_numbers_changes_the_hash(override: str, tmp_path: 
         {"name": "other"},
         {"methods": {"renamed": {"plugins": DRL_PLUGINS}}},
         {"wandb": {"mode": "disabled", "project": "p"}},
+        {"methods": {"m": {"plugins": DRL_PLUGINS}, "naive": None}, "claims": ["m > naive"]},
         {"seeds": [0, 1]},
         {"optimizer": {"lr": 0.05, "name": "SGD"}},
         {"training": {"batch_size": 10, "epochs": 1, "shuffle": True}},
@@ -194,7 +213,8 @@ def test_resolved_is_plain_data_with_everything(experiment: Experiment) -> None:
 
 def test_the_summary_is_what_the_report_reads(tmp_path: Path) -> None:
     published = {"reference": "a paper", "ACC": {"drl": {"mean": 1, "std": 0.006}}}
-    experiment = loaded(experiment_with(published=published, baseline="replay"), tmp_path)
+    sections = {"published": published, "baseline": "replay", "claims": ["drl > naive"]}
+    experiment = loaded(experiment_with(**sections), tmp_path)
     summary = experiment.summary()
     assert yaml.safe_load(yaml.safe_dump(summary)) == summary
     assert summary.pop("hashes") == {
@@ -204,6 +224,7 @@ def test_the_summary_is_what_the_report_reads(tmp_path: Path) -> None:
     assert summary == {
         "name": "small",
         "baseline": "replay",
+        "claims": [{"higher": "drl", "lower": "naive"}],
         "methods": ["naive", "replay", "drl"],
         "sweeps": {},
         "seeds": [0, 1, 2],

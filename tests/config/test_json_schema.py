@@ -42,7 +42,21 @@ def test_keys_are_those_of_an_experiment_and_no_others(schema: dict[str, Any]) -
         "seeds",
         "methods",
     }
-    assert {*schema["properties"]} - {*schema["required"]} == {"baseline", "wandb", "published"}
+    assert {*schema["properties"]} - {*schema["required"]} == {
+        "baseline",
+        "claims",
+        "wandb",
+        "published",
+    }
+
+
+def test_a_claim_compares_two_methods(schema: dict[str, Any]) -> None:
+    claims, null = schema["properties"]["claims"]["anyOf"]
+    assert null == {"type": "null"}
+    assert (claims["type"], claims["items"]["type"]) == ("array", "string")
+    pattern = claims["items"]["pattern"]
+    assert re.search(pattern, "er_gmed>er-0.5")
+    assert not re.search(pattern, "er_gmed > er > naive")
 
 
 def test_arguments_have_their_type_range_and_default(schema: dict[str, Any]) -> None:

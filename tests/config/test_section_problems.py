@@ -10,7 +10,13 @@ import pytest
 from tests.config.cases import EXPERIMENT, experiment_with, problems_of
 
 LONG = "x" * 200
-KEYS = "name, benchmark, model, optimizer, training, seeds, methods, baseline, wandb, published"
+KEYS = (
+    "name, benchmark, model, optimizer, training, seeds, methods, baseline, claims, wandb, "
+    "published"
+)
+CLAIM_FORM = (
+    "but must have the form 'method > other', where the method is claimed to have the higher ACC"
+)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,41 @@ KEYS = "name, benchmark, model, optimizer, training, seeds, methods, baseline, w
             "baseline: unknown method 'naiv' (did you mean 'naive'?)",
         ),
         (experiment_with(baseline="x"), "baseline: unknown method 'x' (known: naive, replay, drl)"),
+        # Claims.
+        (experiment_with(claims="drl > naive"), "claims: is 'drl > naive', but must be a list"),
+        (
+            experiment_with(claims=["drl > naive", ["drl", "naive"]]),
+            'claims[1]: is ["drl", "naive"], but must be text',
+        ),
+        (
+            experiment_with(claims=["drl < naive"]),
+            f"claims[0]: is 'drl < naive', {CLAIM_FORM}",
+        ),
+        (
+            experiment_with(claims=["drl > replay > naive"]),
+            f"claims[0]: is 'drl > replay > naive', {CLAIM_FORM}",
+        ),
+        (experiment_with(claims=["> drl"]), f"claims[0]: is '> drl', {CLAIM_FORM}"),
+        (
+            experiment_with(claims=["drl > drl"]),
+            "claims[0]: is 'drl > drl', but must compare two methods",
+        ),
+        (
+            experiment_with(claims=["drl > naive", "replay > naive", "drl>naive"]),
+            "claims: has 'drl > naive' more than once",
+        ),
+        (
+            experiment_with(claims=["drl > naive", "replya > naive"]),
+            "claims[1]: unknown method 'replya' (did you mean 'replay'?)",
+        ),
+        (
+            experiment_with(claims=["drl > x"]),
+            "claims[0]: unknown method 'x' (known: naive, replay, drl)",
+        ),
+        (
+            {**EXPERIMENT, "claim": ["drl > naive"]},
+            "claim: unknown key 'claim' (did you mean 'claims'?)",
+        ),
         # Training, wandb.
         (
             experiment_with(training=None),
@@ -80,6 +121,10 @@ KEYS = "name, benchmark, model, optimizer, training, seeds, methods, baseline, w
         (
             experiment_with(training={"batch_size": 10, "shuffle": "no"}),
             "training.shuffle: is 'no', but must be true or false",
+        ),
+        (
+            experiment_with(training={"batch_size": 10, "iid": "yes"}),
+            "training.iid: is 'yes', but must be true or false",
         ),
         (
             experiment_with(training={"batch_size": 10, "device": "gpu"}),
@@ -112,6 +157,15 @@ KEYS = "name, benchmark, model, optimizer, training, seeds, methods, baseline, w
             experiment_with(benchmark={"name": "split_digits", "order_seed": "sed"}),
             "benchmark.order_seed: is 'sed', but must be an integer or 'seed' or null "
             "(did you mean 'seed'?)",
+        ),
+        (
+            experiment_with(benchmark={"name": "split_digits", "pool_size": 0}),
+            "benchmark.pool_size: is 0, but must be greater than 0 or null",
+        ),
+        (
+            experiment_with(benchmark={"name": "split_digits", "test_subset": "frist"}),
+            "benchmark.test_subset: is 'frist', but must be 'first', 'order' or 'seed' "
+            "(did you mean 'first'?)",
         ),
         (
             experiment_with(benchmark=5),

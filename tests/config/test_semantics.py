@@ -207,3 +207,17 @@ def test_heads_need_task_labels(tmp_path: Path) -> None:
 def test_what_torch_would_refuse_later_is_refused(key: str, tmp_path: Path) -> None:
     made = experiment_with(optimizer={"name": "SGD", key: -0.5})
     assert problems_of(made, tmp_path) == [f"optimizer.{key}: is -0.5, but must be at least 0"]
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"train_size": 50, "pool_size": 50}, {"train_size": 50}, {"pool_size": 50}]
+)
+def test_subsets_fit_into_their_pool(sizes: dict[str, int], tmp_path: Path) -> None:
+    loaded(document(benchmark={"name": "split_digits", **sizes}), tmp_path)
+
+
+def test_more_samples_than_the_pool_has_are_refused(tmp_path: Path) -> None:
+    benchmark = {"name": "permuted_digits", "train_size": 51, "pool_size": 50}
+    assert problems_of(document(benchmark=benchmark), tmp_path) == [
+        "benchmark.train_size: is 51, but must be at most benchmark.pool_size, which is 50"
+    ]

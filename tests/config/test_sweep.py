@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from avalanche_ext.config.schema import Claim
 from tests.config.cases import LAM, PLUGINS, experiment_with, loaded, swept
 
 
@@ -99,10 +100,12 @@ def test_a_parameter_that_is_a_list_gives_its_name(tmp_path: Path) -> None:
     assert loaded(document, tmp_path).sweeps["m"].parameter == "betas"
 
 
-def test_baseline_and_published_may_name_settings(tmp_path: Path) -> None:
+def test_baseline_claims_and_published_may_name_settings(tmp_path: Path) -> None:
     published = {"reference": "a paper", "ACC": {"drl-0.5": {"mean": 0.5, "std": 0.1}}}
-    document = {**swept(LAM, [0, 0.5]), "baseline": "drl-0", "published": published}
-    assert loaded(document, tmp_path).baseline == "drl-0"
+    named = {"baseline": "drl-0", "published": published, "claims": ["drl-0.5 > drl-0"]}
+    experiment = loaded({**swept(LAM, [0, 0.5]), **named}, tmp_path)
+    assert experiment.baseline == "drl-0"
+    assert experiment.claims == (Claim("drl-0.5", "drl-0"),)
 
 
 def test_a_swept_first_method_gives_its_first_setting_as_baseline(tmp_path: Path) -> None:

@@ -174,8 +174,15 @@ def alone(**section: Any) -> dict[str, Any]:
             ["baseline: unknown method 'drl-0.6' (did you mean 'drl-0.5'?)"],
         ),
         (
-            {**swept("optimizer.lr", 0.5), "baseline": "drl-0.5"},
+            {**swept("optimizer.lr", 0.5), "baseline": "drl-0.5", "claims": ["drl-0.5 > naive"]},
             ["methods.drl.sweep.optimizer.lr: is 0.5, but must be a list"],
+        ),
+        (
+            {**swept("optimizer.lr", [0.5, 1]), "claims": ["drl > naive", "drl-1 > drl-0.6"]},
+            [
+                "claims[0]: 'drl' is swept: name one of drl-0.5, drl-1",
+                "claims[1]: unknown method 'drl-0.6' (did you mean 'drl-0.5'?)",
+            ],
         ),
     ],
 )

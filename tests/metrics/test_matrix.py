@@ -21,9 +21,11 @@ R = [
 ]
 UNTRAINED = [0.1, 0.2, 0.3]
 BEST = [0.9, 0.9, 0.9]
+SIZES = [10, 20, 50]
 
 BY_HAND = [
     ("average_accuracy", (R,), (0.5 + 0.6 + 1.0) / 3),
+    ("instance_accuracy", (R, SIZES), (5 + 12 + 50) / 80),
     ("backward_transfer", (R,), ((0.5 - 0.8) + (0.6 - 0.7)) / 2),
     ("forward_transfer", (R, UNTRAINED), ((0.3 - 0.2) + (0.2 - 0.3)) / 2),
     ("average_forgetting", (R,), ((0.9 - 0.5) + (0.7 - 0.6)) / 2),
@@ -31,6 +33,7 @@ BY_HAND = [
     ("learning_accuracy", (R,), (0.8 + 0.7 + 1.0) / 3),
     # After two of the three experiences, only those two count.
     ("average_accuracy", (R[:2],), (0.9 + 0.7) / 2),
+    ("instance_accuracy", (R[:2], SIZES), (9 + 14) / 30),
     ("backward_transfer", (R[:2],), 0.9 - 0.8),
     ("forward_transfer", (R[:2], UNTRAINED), 0.3 - 0.2),
     ("average_forgetting", (R[:2],), 0.8 - 0.9),
@@ -38,6 +41,7 @@ BY_HAND = [
     ("learning_accuracy", (R[:2],), (0.8 + 0.7) / 2),
     # After the first, nothing can have been forgotten or transferred.
     ("average_accuracy", (R[:1],), 0.8),
+    ("instance_accuracy", (R[:1], SIZES), 0.8),
     ("backward_transfer", (R[:1],), math.nan),
     ("forward_transfer", (R[:1], UNTRAINED), math.nan),
     ("average_forgetting", (R[:1],), math.nan),
@@ -82,6 +86,27 @@ def test_numbers_equal_plain_loops(drawn: tuple[list[Row], Row, Row]) -> None:
         assert ours == pytest.approx(slow, abs=1e-12)
 
 
+@given(matrices_with_rows(), st.lists(st.integers(1, 30), min_size=7, max_size=7))
+def test_instance_accuracy_equals_a_plain_loop(
+    drawn: tuple[list[Row], Row, Row], sizes: list[int]
+) -> None:
+    table, _, _ = drawn
+    sizes = sizes[: len(table[0])]
+    assert matrix.instance_accuracy(table, sizes) == pytest.approx(
+        oracles.instance_accuracy_by_loops(table, sizes), abs=1e-12
+    )
+
+
+@given(matrices_with_rows(), st.integers(1, 10_000))
+def test_instance_accuracy_is_acc_where_experiences_are_of_one_size(
+    drawn: tuple[list[Row], Row, Row], size: int
+) -> None:
+    table, _, _ = drawn
+    assert matrix.instance_accuracy(table, [size] * len(table[0])) == pytest.approx(
+        matrix.average_accuracy(table), abs=1e-12
+    )
+
+
 @given(matrices_with_rows())
 def test_accuracy_splits_into_what_was_learned_and_what_changed(
     drawn: tuple[list[Row], Row, Row],
@@ -95,8 +120,9 @@ def test_accuracy_splits_into_what_was_learned_and_what_changed(
 
 
 def test_summary_names_every_number_that_needs_one_run() -> None:
-    assert matrix.summary(R, UNTRAINED) == {
+    assert matrix.summary(R, UNTRAINED, SIZES) == {
         "ACC": pytest.approx(0.7),
+        "instance_accuracy": pytest.approx(67 / 80),
         "BWT": pytest.approx(-0.2),
         "FWT": pytest.approx(0.0),
         "forgetting": pytest.approx(0.25),
@@ -105,8 +131,9 @@ def test_summary_names_every_number_that_needs_one_run() -> None:
 
 
 def test_summary_of_one_experience_leaves_undefined_numbers_empty() -> None:
-    assert matrix.summary([[0.8]], [0.1]) == {
+    assert matrix.summary([[0.8]], [0.1], [30]) == {
         "ACC": 0.8,
+        "instance_accuracy": 0.8,
         "BWT": None,
         "FWT": None,
         "forgetting": None,
@@ -115,15 +142,21 @@ def test_summary_of_one_experience_leaves_undefined_numbers_empty() -> None:
 
 
 def test_summary_without_the_untrained_model_leaves_only_forward_transfer_empty() -> None:
-    numbers = matrix.summary(R, None)
+    numbers = matrix.summary(R, None, SIZES)
     assert [name for name, number in numbers.items() if number is None] == ["FWT"]
 
 
+def test_summary_without_sizes_leaves_only_instance_accuracy_empty() -> None:
+    numbers = matrix.summary(R, UNTRAINED)
+    assert [name for name, number in numbers.items() if number is None] == ["instance_accuracy"]
+
+
 def test_arguments_are_not_changed() -> None:
-    table, b = np.array(R), np.array(UNTRAINED)
-    matrix.summary(table, b)
+    table, b, sizes = np.array(R), np.array(UNTRAINED), np.array(SIZES)
+    matrix.summary(table, b, sizes)
     np.testing.assert_array_equal(table, R)
     np.testing.assert_array_equal(b, UNTRAINED)
+    np.testing.assert_array_equal(sizes, SIZES)
 
 
 @pytest.mark.parametrize(
@@ -164,3 +197,18 @@ def test_what_is_no_row_of_accuracies_is_refused(row: Any, message: str) -> None
         matrix.forward_transfer(R, row)
     with pytest.raises(ValueError, match=f"^best.*{message}"):
         matrix.average_intransigence(R, row)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([10, 20], r"one entry per column of R, \(3,\), but has shape \(2,\)"),
+        ([10, 0, 50], r"must hold numbers of samples greater than 0, but sizes\[1\] is 0\.0"),
+        ([-1, 20, 50], r"sizes\[0\] is -1\.0"),
+        ([10, 20, math.nan], r"sizes\[2\] is nan"),
+        ([10, 20, math.inf], r"sizes\[2\] is inf"),
+    ],
+)
+def test_what_are_no_sizes_is_refused(sizes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^sizes.*{message}"):
+        matrix.instance_accuracy(R, sizes)

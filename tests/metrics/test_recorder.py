@@ -32,7 +32,8 @@ def test_rows_are_accuracies_after_each_experience_and_before_the_first():
         rows.append(accuracies_by_hand(strategy.model, benchmark))
     np.testing.assert_allclose(matrix.untrained, untrained, atol=1e-6)
     np.testing.assert_allclose(matrix.R, rows, atol=1e-6)
-    assert matrix.summary() == summary(matrix.R, matrix.untrained)
+    sizes = [len(e.dataset) for e in benchmark.test_stream]
+    assert matrix.summary() == summary(matrix.R, matrix.untrained, sizes)
 
 
 def test_equals_avalanches_own_accuracy():
@@ -49,6 +50,30 @@ def test_equals_avalanches_own_accuracy():
     theirs = strategy.eval(benchmark.test_stream)
     names = [f"Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp00{j}" for j in range(5)]
     np.testing.assert_allclose(matrix.R[0], [theirs[name] for name in names], atol=1e-6)
+
+
+def test_sizes_are_those_of_the_test_sets_whatever_else_is_evaluated():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+    strategy.eval(benchmark.train_stream)
+    sizes = [len(e.dataset) for e in benchmark.test_stream]
+    assert len({*sizes}) > 1
+    assert matrix.test_sizes.tolist() == sizes
+
+
+def test_instance_accuracy_is_that_of_the_test_sets_as_one():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+    x, y = (torch.cat([getattr(e.dataset, name) for e in benchmark.test_stream]) for name in "xy")
+    expected = (strategy.model(x).argmax(1) == y).double().mean().item()
+    assert matrix.summary()["instance_accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert matrix.summary()["ACC"] != pytest.approx(expected, abs=1e-12)
 
 
 def test_online_streams_fill_one_row_per_original_experience():

@@ -58,7 +58,7 @@ class TestOtherMemories:
             def constraints(self):
                 buffer, current = self.plugin.buffer, self.plugin._origin
                 x, y, t = buffer._storage.occupied()
-                old = torch.tensor([o != current for o in buffer._origin[: len(buffer)]])
+                old = torch.tensor([o != current for o in buffer._notes.origin[: len(buffer)]])
                 order = [label for label in buffer.groups("class") if (old & (y == label)).any()]
                 return [[c[old & (y == label)] for c in (x, y, t)] for label in order]
 

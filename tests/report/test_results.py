@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,24 @@ def test_a_finished_run_is_read_whole(directory: Path) -> None:
 def test_metrics_come_from_the_matrix_not_from_the_file(directory: Path) -> None:
     write_result(directory, "drl", 1, two_by_two(0.6), metrics={"ACC": 0.99})
     assert read_results(directory).methods[1].cells[1].metrics["ACC"] == pytest.approx(0.75)
+
+
+def test_instance_accuracy_weights_experiences_by_their_size(directory: Path) -> None:
+    write_result(directory, "drl", 1, two_by_two(0.6, learned=0.9), test_sizes=[30, 10])
+    metrics = read_results(directory).methods[1].cells[1].metrics
+    assert metrics["instance_accuracy"] == pytest.approx((30 * 0.6 + 10 * 0.9) / 40)
+    assert metrics["ACC"] == pytest.approx(0.75)
+
+
+def test_a_result_from_before_sizes_were_written_lacks_only_what_needs_them(
+    directory: Path,
+) -> None:
+    path = write_result(directory, "drl", 1, two_by_two(0.6))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["test_sizes"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    metrics = read_results(directory).methods[1].cells[1].metrics
+    assert [name for name, value in metrics.items() if value is None] == ["instance_accuracy"]
 
 
 def test_methods_and_seeds_keep_the_order_of_the_experiment(tmp_path: Path) -> None:
@@ -110,6 +129,8 @@ def truncate(path: Path) -> None:
             "R must be square, but has shape (1, 2)",
         ),
         ({"untrained": [0.1]}, None, "has shape (1,)"),
+        ({"test_sizes": [10]}, None, "sizes must have one entry per column of R, (2,)"),
+        ({"test_sizes": [10, 0]}, None, "sizes[1] is 0.0"),
         ({"R": 0.5, "untrained": [0.1]}, None, "R must have one row per experience"),
         ({"seconds": {"total": 1.0}}, None, "setup"),
     ],
@@ -141,6 +162,17 @@ def test_a_folder_from_before_there_were_sweeps_has_none(directory: Path) -> Non
     assert not results.sweeps
     assert [*results.groups] == ["ber", "drl"]
     assert results.with_best_settings() == results
+
+
+def test_claims_are_read_in_order(tmp_path: Path) -> None:
+    claims = [("b", "a"), ("a", "c")]
+    write_experiment(tmp_path, ["a", "b", "c"], [0], claims=claims)
+    read = read_results(tmp_path).claims
+    assert [(claim.higher, claim.lower) for claim in read] == claims
+
+
+def test_a_folder_from_before_there_were_claims_has_none(directory: Path) -> None:
+    assert read_results(directory).claims == ()
 
 
 def test_the_best_setting_of_a_sweep_has_the_highest_mean_accuracy(tmp_path: Path) -> None:

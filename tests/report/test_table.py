@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from avalanche_ext.report import ReportError, read_results
+from avalanche_ext.report import read_results
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import csv_table, text_table
 from tests.report.trees import (
@@ -157,34 +157,6 @@ def test_nothing_finished_is_still_a_report(tmp_path: Path) -> None:
     text = text_of(tmp_path)
     assert "0 of 1 runs finished" in text
     assert cells_of(text, "method  runs")["ber"] == ["0/1", *["–"] * 6]
-
-
-def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
-    published = {
-        "reference": "A paper",
-        "ACC": {"ber": {"mean": 0.65, "std": 0.1}, "drl": {"mean": 0.9, "std": 0.1}},
-        "forgetting": {"ber": {"mean": 0.5}},
-    }
-    write_experiment(tmp_path, ["ber", "drl"], [0, 1], published=published)
-    for seed, last in enumerate([0.5, 0.6]):
-        write_result(tmp_path, "ber", seed, two_by_two(last))
-    text = text_of(tmp_path)
-    table = text[text.index("Beside A paper") :].splitlines()
-    assert [re.split(r" {2,}", line) for line in table[2:5]] == [
-        ["ACC", "ber", "0.725 ± 0.035", "0.650 ± 0.100", "+0.075", "+0.7"],
-        ["ACC", "drl", "–", "0.900 ± 0.100", "–", "–"],
-        ["forgetting", "ber", "0.350 ± 0.071", "0.500 ± –", "-0.150", "–"],
-    ]
-
-
-@pytest.mark.parametrize(("metric", "method"), [("accuracy", "ber"), ("ACC", "drl")])
-def test_published_numbers_of_nothing_here_are_refused(
-    tmp_path: Path, metric: str, method: str
-) -> None:
-    published = {"reference": "A paper", metric: {method: {"mean": 0.5, "std": 0.1}}}
-    write_methods(tmp_path, {"ber": [0.5]}, published=published)
-    with pytest.raises(ReportError, match=rf"published\.{metric}\.{method}: no such"):
-        text_of(tmp_path)
 
 
 SWEEPS = {

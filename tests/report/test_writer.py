@@ -8,11 +8,19 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from avalanche_ext.report import ReportError, write_report
-from tests.report.trees import Matrix, two_by_two, write_experiment, write_failure, write_result
+from tests.report.trees import (
+    Matrix,
+    two_by_two,
+    write_edits,
+    write_experiment,
+    write_failure,
+    write_result,
+)
 
 PICTURES = ("accuracy.png", "matrices.png")
 
@@ -102,6 +110,27 @@ def test_pictures_of_a_sweep_that_is_no_more_do_not_stay(tmp_path: Path) -> None
     write_experiment(tmp_path, ["ber"], [0])
     write_report(tmp_path)
     assert {path.name for path in tmp_path.glob("*.png")} == {*PICTURES}
+
+
+def test_edited_examples_have_a_picture_as_long_as_there_are_some(directory: Path) -> None:
+    black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
+    exhibit = write_edits(directory, "drl", 0, [3], [7], black, white)
+    pictures = [*PICTURES, "edits.png"]
+    assert f"summary.csv, {', '.join(pictures)} lie in" in write_report(directory)
+    assert {path.name for path in directory.glob("*.png")} == {*pictures}
+    exhibit.unlink()
+    assert "edits" not in write_report(directory)
+    assert {path.name for path in directory.glob("*.png")} == {*PICTURES}
+
+
+def test_of_a_swept_method_the_edits_of_the_best_setting_are_drawn(tmp_path: Path) -> None:
+    write_swept(tmp_path, ["ber", "drl-0"], two_by_two(0.5))
+    write_result(tmp_path, "drl-1", 0, two_by_two(0.6))
+    black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
+    write_edits(tmp_path, "drl-0", 0, [3], [7], black, white)
+    assert "edits.png" not in write_report(tmp_path)
+    write_edits(tmp_path, "drl-1", 0, [3], [7], black, white)
+    assert "edits.png" in write_report(tmp_path)
 
 
 def test_identical_values_and_undefined_numbers_raise_no_warning(tmp_path: Path) -> None:

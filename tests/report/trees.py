@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import ArrayLike
 
 Matrix = Sequence[Sequence[float]]
 
@@ -23,8 +25,22 @@ def write_experiment(
     published: Mapping[str, Any] | None = None,
     hashes: Mapping[str, Mapping[int, str]] | None = None,
     sweeps: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
+    claims: Sequence[tuple[str, str]] | None = None,
 ) -> None:
-    """Write experiment.yaml; `sweeps` has the parameter and the values by setting's name."""
+    """Write experiment.yaml.
+
+    Args:
+        directory: The experiment's folder.
+        methods: Their names.
+        seeds: The seeds.
+        baseline: Name of the baseline.
+        published: A paper's numbers.
+        hashes: By method and seed; None as in a file without any.
+        sweeps: Parameter, and values by setting's name, of each swept method; None as in a file
+            from before there were sweeps.
+        claims: The better method and the other, of each; None as in a file from before there were
+            claims.
+    """
     record: dict[str, Any] = {
         "name": directory.name,
         "baseline": baseline,
@@ -39,6 +55,8 @@ def write_experiment(
             name: {"parameter": parameter, "values": dict(values)}
             for name, (parameter, values) in sweeps.items()
         }
+    if claims is not None:
+        record["claims"] = [{"higher": higher, "lower": lower} for higher, lower in claims]
     directory.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(record, sort_keys=False)
     (directory / "experiment.yaml").write_text(text, encoding="utf-8")
@@ -52,6 +70,7 @@ def write_result(
     untrained: Sequence[float] | None = None,
     **changes: Any,
 ) -> Path:
+    untrained = [0.1] * len(R) if untrained is None else untrained
     content = {
         "format": 1,
         "experiment": directory.name,
@@ -59,7 +78,8 @@ def write_result(
         "seed": seed,
         "hash": HASH,
         "R": R,
-        "untrained": [0.1] * len(R) if untrained is None else untrained,
+        "untrained": untrained,
+        "test_sizes": [100] * len(untrained),
         "metrics": {},
         "seconds": SECONDS,
         "versions": {},
@@ -79,6 +99,29 @@ def write_failure(
         "traceback": "Traceback (most recent call last): ...",
     }
     return _write(directory, method, seed, "failure.json", content)
+
+
+def write_edits(
+    directory: Path,
+    method: str,
+    seed: int,
+    labels: Sequence[int],
+    n_edits: Sequence[int],
+    original: ArrayLike,
+    edited: ArrayLike,
+    run_hash: str = HASH,
+) -> Path:
+    path = directory / method / f"seed-{seed}" / "edits.npz"
+    np.savez(
+        path,
+        hash=np.array(run_hash),
+        slot=np.arange(len(labels)),
+        label=np.array(labels),
+        n_edits=np.array(n_edits),
+        original=np.asarray(original, dtype=np.float32),
+        edited=np.asarray(edited, dtype=np.float32),
+    )
+    return path
 
 
 def two_by_two(last: float, learned: float = 0.9) -> Matrix:

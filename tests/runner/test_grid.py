@@ -50,6 +50,7 @@ def test_a_grid_is_run_once_and_goes_on_where_it_has_grown(tmp_path):
     for result in first.values():
         assert np.shape(result["R"]) == (2, 2)
         assert len(result["untrained"]) == 2
+        assert result["test_sizes"] == [226, 224]
         assert 0 <= result["metrics"]["ACC"] <= 1
         assert result["seconds"]["total"] >= result["seconds"]["training"] > 0
         assert {"avalanche-ext", "avalanche-lib", "torch", "numpy", "python"} == set(

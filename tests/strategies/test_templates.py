@@ -12,12 +12,13 @@ from avalanche_ext.metrics import NoEvaluation
 from avalanche_ext.plugins import (
     BalancedReplayPlugin,
     DRLPlugin,
+    GMEDPlugin,
     MethodPlugin,
     MGEMPlugin,
     OnlineReplayPlugin,
     Phase,
 )
-from avalanche_ext.strategies import BER, DRL, MGEM
+from avalanche_ext.strategies import BER, DRL, GMED, MGEM
 from tests.cases import digits, make_naive, small_model, train, weights
 
 
@@ -40,6 +41,17 @@ class Clipped(SupervisedPlugin):
 
 
 MEMORY = {"mem_size": 60, "batch_size_mem": 12, "seed": 4}
+EDITS = {
+    "stride": 2.0,
+    "reg_strength": 0.1,
+    "retrieval": "mir",
+    "edit": "hindsight",
+    "n_steps": 2,
+    "decay": 0.1,
+    "bounds": [0.0, 1.0],
+    "n_candidates": 20,
+    "lr": 0.1,
+}
 SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by": "class"}
 
 
@@ -51,6 +63,12 @@ SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by"
             DRL,
             {"alpha": 0.5, "lam": 0.01, **MEMORY},
             lambda: [DRLPlugin(0.5, 0.01), BalancedReplayPlugin(60, 12, seed=4)],
+        ),
+        (GMED, {}, lambda: [GMEDPlugin()]),
+        (
+            GMED,
+            {"mem_size": 60, "batch_size_mem": 12, "seed": 4, **EDITS},
+            lambda: [GMEDPlugin(60, 12, seed=4, **EDITS)],
         ),
         (MGEM, {}, lambda: [MGEMPlugin()]),
         (
@@ -100,7 +118,7 @@ def test_mgem_behind_replay_stores_what_the_stream_brings():
 
 @pytest.mark.parametrize("name", OURS["strategy"])
 def test_the_catalogue_knows_which_templates_replay_and_which_store(name):
-    template = {"BER": BER, "DRL": DRL, "MGEM": MGEM}[name]
+    template = {"BER": BER, "DRL": DRL, "GMED": GMED, "MGEM": MGEM}[name]
     parts = [p for p in make(template).plugins if isinstance(p, MethodPlugin) and p.stores]
     entry = OURS["strategy"][name]
     assert entry.replays == any(p.phase is Phase.DATA for p in parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ def run_in(directory: Path, method: str = "drl", seed: int = 3) -> Run:
         directory=directory / f"seed-{seed}",
         n_experiences=2,
     )
+
+
+def report_series(sink: Sink) -> None:
+    """Two experiences of three and of two iterations, with nothing told of one before them."""
+    sink.series(1, 4, {"norm": [math.nan, 0.5, 0.25], "loss": [2.0, 1.0]})
+    sink.series(2, 7, {"norm": [0.125, 0.75]})
 
 
 def report_experiences(sink: Sink) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from avalanche_ext.tracking import JsonLinesSink
-from tests.tracking.cases import RESULT, UNTRAINED, R, report_experiences, run_in
+from tests.tracking.cases import (
+    RESULT,
+    UNTRAINED,
+    R,
+    report_experiences,
+    report_series,
+    run_in,
+)
 
 
 def events(directory: Path) -> list[dict[str, Any]]:
@@ -40,6 +47,21 @@ def test_every_event_is_one_line_in_the_order_reported(tmp_path: Path) -> None:
         {"event": "experience", "experience": 0, "accuracies": R[0], "ACC": 0.9, "BWT": None},
         {"event": "experience", "experience": 1, "accuracies": R[1], "ACC": 0.7, "BWT": -0.3},
         {"event": "finish", "metrics": RESULT["metrics"], "seconds": RESULT["seconds"]},
+    ]
+
+
+def test_series_are_one_line_per_experience_with_null_for_none(tmp_path: Path) -> None:
+    sink = JsonLinesSink()
+    sink.start(run_in(tmp_path))
+    report_series(sink)
+    assert without_time(tmp_path)[1:] == [
+        {
+            "event": "series",
+            "index": 1,
+            "start": 4,
+            "series": {"norm": [None, 0.5, 0.25], "loss": [2.0, 1.0]},
+        },
+        {"event": "series", "index": 2, "start": 7, "series": {"norm": [0.125, 0.75]}},
     ]
 
 

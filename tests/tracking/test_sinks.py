@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_ext.tracking import Run, Sinks
-from tests.tracking.cases import RESULT, report_experiences, run_in
+from tests.tracking.cases import RESULT, report_experiences, report_series, run_in
 
 
 class Recorder:
@@ -25,6 +25,9 @@ class Recorder:
     ) -> None:
         self.calls.append((self.name, "experience", index, accuracies, metrics))
 
+    def series(self, index: int, start: int, series: Mapping[str, Sequence[float]]) -> None:
+        self.calls.append((self.name, "series", index, start, series))
+
     def finish(self, result: Mapping[str, Any]) -> None:
         self.calls.append((self.name, "finish", result))
 
@@ -37,10 +40,17 @@ def test_every_sink_gets_every_call_in_order(tmp_path: Path) -> None:
     sinks = Sinks([Recorder("first", calls), Recorder("second", calls)])
     sinks.start(run_in(tmp_path))
     report_experiences(sinks)
+    report_series(sinks)
     sinks.finish(RESULT)
     sinks.fail("lost")
     first, second = calls[0::2], calls[1::2]
-    assert [call[1] for call in first] == ["start", *["experience"] * 3, "finish", "fail"]
+    assert [call[1] for call in first] == [
+        "start",
+        *["experience"] * 3,
+        *["series"] * 2,
+        "finish",
+        "fail",
+    ]
     assert {call[0] for call in first} == {"first"}
     assert [call[1:] for call in first] == [call[1:] for call in second]
     assert first[-2][2] is RESULT
@@ -50,6 +60,7 @@ def test_no_sinks_is_a_sink_too(tmp_path: Path) -> None:
     sinks = Sinks([])
     sinks.start(run_in(tmp_path))
     report_experiences(sinks)
+    report_series(sinks)
     sinks.finish(RESULT)
     assert not list(tmp_path.iterdir())
 

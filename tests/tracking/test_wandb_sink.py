@@ -17,7 +17,14 @@ import pytest
 import wandb
 
 from avalanche_ext.tracking import JsonLinesSink, Sinks, WandbSink
-from tests.tracking.cases import RESULT, UNTRAINED, R, report_experiences, run_in
+from tests.tracking.cases import (
+    RESULT,
+    UNTRAINED,
+    R,
+    report_experiences,
+    report_series,
+    run_in,
+)
 from tests.tracking.wandb_files import StoredRun, read_stored_run
 
 
@@ -38,6 +45,13 @@ def finished_run(directory: Path) -> tuple[Path, StoredRun]:
     return sink.offline_directory, read_stored_run(sink.offline_directory)
 
 
+def numbers_of(stored: StoredRun) -> list[dict[str, float]]:
+    """What was logged, row by row, without R and what wandb adds."""
+    return [
+        {k: v for k, v in row.items() if not k.startswith(("_", "R"))} for row in stored.history
+    ]
+
+
 def test_run_lies_in_its_own_folder_under_its_names(tmp_path: Path) -> None:
     directory, stored = finished_run(tmp_path)
     assert directory.parent == tmp_path / "seed-3" / "wandb"
@@ -56,11 +70,8 @@ def test_whole_configuration_is_stored(tmp_path: Path) -> None:
 
 def test_accuracies_and_defined_metrics_lie_on_the_axis_of_experiences(tmp_path: Path) -> None:
     _, stored = finished_run(tmp_path)
-    assert stored.metrics == {"experience": "", "*": "experience"}
-    rows = [
-        {k: v for k, v in row.items() if not k.startswith(("_", "R"))} for row in stored.history
-    ]
-    assert rows == [
+    assert stored.metrics == {"experience": "", "*": "experience", "iteration": ""}
+    assert numbers_of(stored) == [
         {"experience": -1, "accuracy/experience_0": 0.2, "accuracy/experience_1": 0.3},
         {"experience": 0, "accuracy/experience_0": 0.9, "accuracy/experience_1": 0.1, "ACC": 0.9},
         {
@@ -72,6 +83,40 @@ def test_accuracies_and_defined_metrics_lie_on_the_axis_of_experiences(tmp_path:
         },
         {"experience": 1},
     ]
+
+
+def test_series_lie_on_the_axis_of_iterations(tmp_path: Path) -> None:
+    sink = WandbSink()
+    sink.start(run_in(tmp_path))
+    sink.experience(0, R[0], {"norm": 0.375})
+    report_series(sink)
+    sink.finish(RESULT)
+    assert sink.offline_directory is not None
+    stored = read_stored_run(sink.offline_directory)
+    assert stored.metrics == {
+        "experience": "",
+        "*": "experience",
+        "iteration": "",
+        "series/norm": "iteration",
+        "series/loss": "iteration",
+    }
+    assert numbers_of(stored)[1:-1] == [
+        {"iteration": 4, "series/loss": 2.0},
+        {"iteration": 5, "series/norm": 0.5, "series/loss": 1.0},
+        {"iteration": 6, "series/norm": 0.25},
+        {"iteration": 7, "series/norm": 0.125},
+        {"iteration": 8, "series/norm": 0.75},
+    ]
+
+
+def test_a_sink_used_again_defines_its_axes_again(tmp_path: Path) -> None:
+    sink = WandbSink()
+    for seed in (0, 1):
+        sink.start(run_in(tmp_path, seed=seed))
+        report_series(sink)
+        sink.finish(RESULT)
+        assert sink.offline_directory is not None
+        assert read_stored_run(sink.offline_directory).metrics["series/norm"] == "iteration"
 
 
 def test_final_values_stand_in_the_summary(tmp_path: Path) -> None:
@@ -137,9 +182,9 @@ def test_disabled_does_nothing_and_imports_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path;"
         "from avalanche_ext.tracking import WandbSink;"
-        "from tests.tracking.cases import RESULT, report_experiences, run_in;"
+        "from tests.tracking.cases import RESULT, report_experiences, report_series, run_in;"
         "sink = WandbSink('disabled'); sink.start(run_in(Path(sys.argv[1])));"
-        "report_experiences(sink); sink.finish(RESULT);"
+        "report_experiences(sink); report_series(sink); sink.finish(RESULT);"
         "print('wandb' in sys.modules, sink.offline_directory)"
     )
     done = subprocess.run(
@@ -168,6 +213,7 @@ def assert_the_run_survives(
         sinks.experience(-1, UNTRAINED, {})
         sabotage()
         report_experiences(sinks)
+        report_series(sinks)
         sinks.finish(RESULT)
     texts = [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
     assert len(texts) == 1
@@ -177,6 +223,7 @@ def assert_the_run_survives(
     assert [json.loads(line)["event"] for line in events] == [
         "start",
         *["experience"] * 4,
+        *["series"] * 2,
         "finish",
     ]
     return sink

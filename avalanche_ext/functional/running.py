@@ -1,0 +1,33 @@
+"""Running a model with other parameters than its own, and leaving no trace of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def outputs_at(
+    parameters: Mapping[str, Tensor], model: nn.Module, inputs: Sequence[Tensor]
+) -> Tensor:
+    """Return the model's outputs with some parameters replaced, computed on copies of its buffers.
+
+    Args:
+        parameters: Those to be replaced, by their names.
+        model: Left as it is; it runs in the mode it is in.
+        inputs: What it is called with.
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    state = {**parameters, **buffers}
+    outputs: Tensor = functional_call(model, state, tuple(inputs)) if state else model(*inputs)
+    return outputs
+
+
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """Put torch's global generators back afterwards, from which layers such as dropout draw."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield

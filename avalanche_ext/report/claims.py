@@ -1,0 +1,91 @@
+"""The claims of an experiment, that one method's ACC is higher than another's, and their tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from avalanche_ext.report.layout import aligned, p_value, plus_minus
+from avalanche_ext.report.results import Claim, ExperimentResults, ReportError
+from avalanche_ext.report.statistics import (
+    Estimate,
+    estimate,
+    paired_differences,
+    paired_values,
+    t_test,
+)
+
+
+@dataclass(frozen=True)
+class ClaimTest:
+    """A claim's two methods, compared in ACC over the seeds both finished.
+
+    Attributes:
+        claim: The claim.
+        difference: Mean and standard deviation of the paired differences, positive where the claim
+            holds; None without pairs.
+        t_test: One-sided p-value of the paired t-test, as papers report it that expect one method
+            to be better (Jin et al., 2021); None where it is undefined.
+    """
+
+    claim: Claim
+    difference: Estimate | None
+    t_test: float | None
+
+
+def claim_test(claim: Claim, higher: Sequence[float], lower: Sequence[float]) -> ClaimTest:
+    """Test whether paired values are higher in their mean.
+
+    Where all differences are 0, nothing supports the claim, and p is 1. Where they are one and the
+    same other number, they have no variance to compare it with, and there is no p.
+
+    Args:
+        claim: What is claimed.
+        higher: The values of the method that is claimed to be better, one per seed, (n,).
+        lower: The other method's for the same seeds, (n,).
+
+    Raises:
+        ValueError: If the two differ in length.
+    """
+    differences = paired_differences(higher, lower)
+    return ClaimTest(claim, estimate(differences.tolist()), t_test(differences, "greater"))
+
+
+def claim_tests(results: ExperimentResults) -> list[ClaimTest]:
+    """Test every claim, in the order of the configuration.
+
+    Raises:
+        ReportError: If a claim names a method there is none of.
+    """
+    methods = {method.name: method for method in results.methods}
+    for claim in results.claims:
+        for name in (claim.higher, claim.lower):
+            if name not in methods:
+                raise ReportError(f"claims: {_text(claim)}: no method '{name}' here")
+    return [
+        claim_test(claim, *paired_values(methods[claim.higher], methods[claim.lower], "ACC"))
+        for claim in results.claims
+    ]
+
+
+def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
+    """Yield the lines of the report's table of claims, if there are any.
+
+    Raises:
+        ReportError: If a claim names a method there is none of.
+    """
+    if not results.claims:
+        return
+    rows = [["claim", "pairs", "difference", "p"]]
+    for test in claim_tests(results):
+        pairs = str(test.difference.n) if test.difference else "0"
+        difference = plus_minus(test.difference, signed=True)
+        rows.append([_text(test.claim), pairs, difference, p_value(test.t_test)])
+    yield [
+        "Claims: higher ACC, one-sided paired t-test (not corrected for their number)",
+        *aligned(rows),
+    ]
+
+
+def _text(claim: Claim) -> str:
+    return f"{claim.higher} > {claim.lower}"

@@ -1,0 +1,130 @@
+"""What plugins record of each iteration and what they exhibit reach the files of a run."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from avalanche_ext.plugins import BalancedReplayPlugin
+from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.runner.store import bring_back
+from tests.runner.cases import DIVERGING, cell
+
+IMAGES = np.linspace(-0.5, 1.5, 2 * 3 * 4, dtype=np.float32).reshape(2, 1, 3, 4)
+ARRAYS = {"slot": np.array([4, 7]), "edited": IMAGES}
+
+
+@pytest.fixture
+def telling(monkeypatch):
+    """Balanced replay that tells which iterations of the run it has seen, and exhibits arrays."""
+    before_experience = BalancedReplayPlugin.before_training_exp
+    before_iteration = BalancedReplayPlugin.before_training_iteration
+
+    def start(plugin, strategy, **kwargs):
+        before_experience(plugin, strategy, **kwargs)
+        plugin.seen = []
+
+    def see(plugin, strategy, **kwargs):
+        before_iteration(plugin, strategy, **kwargs)
+        plugin.seen.append(float(strategy.clock.train_iterations))
+
+    def series(plugin):
+        return {"seen": plugin.seen, "nothing": []}
+
+    monkeypatch.setattr(BalancedReplayPlugin, "before_training_exp", start)
+    monkeypatch.setattr(BalancedReplayPlugin, "before_training_iteration", see)
+    monkeypatch.setattr(BalancedReplayPlugin, "series", series)
+    monkeypatch.setattr(BalancedReplayPlugin, "exhibits", lambda plugin: {"edits": ARRAYS})
+
+
+def events(folder):
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def exhibits(folder):
+    return sorted(path.name for path in folder.glob("*.npz"))
+
+
+@pytest.mark.usefixtures("telling")
+def test_series_of_each_experience_follow_its_evaluation(tmp_path):
+    one = cell(tmp_path, "ber", training={"batch_size": 5, "epochs": 2})
+    assert run_cell(one, tmp_path, None) == "completed"
+    told = events(one.directory(tmp_path))
+    kinds = [event["event"] for event in told]
+    assert kinds == ["start", "experience", *["experience", "series"] * 2, "finish"]
+    (first, second) = (event for event in told if event["event"] == "series")
+    assert (first["index"], first["start"], second["index"], second["start"]) == (0, 0, 1, 24)
+    assert first["series"] == {"seen": [*range(24)], "nothing": []}
+    assert second["series"] == {"seen": [*range(24, 48)], "nothing": []}
+
+
+@pytest.mark.usefixtures("telling")
+def test_an_exhibit_is_a_file_of_its_arrays_and_its_cell(tmp_path):
+    one = cell(tmp_path, "ber")
+    assert run_cell(one, tmp_path, None) == "completed"
+    folder = one.directory(tmp_path)
+    with np.load(folder / "edits.npz") as file:
+        assert set(file) == {*ARRAYS, "hash"}
+        assert str(file["hash"]) == one.hash
+        for name, array in ARRAYS.items():
+            assert file[name].dtype == array.dtype
+            np.testing.assert_array_equal(file[name], array)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.usefixtures("telling")
+def test_a_result_is_written_only_after_all_exhibits(tmp_path, monkeypatch):
+    one = cell(tmp_path, "ber")
+    unwritable = {"a": ARRAYS, "missing-folder/b": ARRAYS}
+    monkeypatch.setattr(BalancedReplayPlugin, "exhibits", lambda plugin: unwritable)
+    assert run_cell(one, tmp_path, None) == "failed"
+    folder = one.directory(tmp_path)
+    assert "missing-folder" in json.loads((folder / "failure.json").read_text())["error"]
+    assert exhibits(folder) == ["a.npz"]
+    assert not (folder / "result.json").exists()
+
+
+@pytest.mark.usefixtures("telling")
+def test_an_exhibit_is_whole_or_not_there(tmp_path, monkeypatch):
+    one = cell(tmp_path, "ber")
+
+    def die(partial, path):
+        if path.name == "edits.npz":
+            raise OSError("killed while the exhibit takes its place")
+        os.rename(partial, path)
+
+    monkeypatch.setattr(os, "replace", die)
+    assert run_cell(one, tmp_path, None) == "failed"
+    assert not exhibits(one.directory(tmp_path))
+
+
+@pytest.mark.usefixtures("telling")
+def test_exhibits_of_an_earlier_attempt_go(tmp_path):
+    folder = cell(tmp_path, "ber").directory(tmp_path)
+    assert run_cell(cell(tmp_path, "ber"), tmp_path, None) == "completed"
+    assert exhibits(folder) == ["edits.npz"]
+    diverging = cell(tmp_path, "ber", optimizer={"name": "SGD", **DIVERGING["optimizer"]})
+    assert run_cell(diverging, tmp_path, None) == "failed"
+    assert not exhibits(folder)
+
+
+@pytest.mark.usefixtures("telling")
+def test_exhibits_beside_a_result_brought_back_name_their_own_cell(tmp_path):
+    one = cell(tmp_path, "ber")
+    other = cell(tmp_path, "ber", optimizer={"name": "SGD", "lr": 0.01})
+    for each in (one, other):
+        assert run_cell(each, tmp_path, None) == "completed"
+    bring_back(one, tmp_path)
+    folder = one.directory(tmp_path)
+    assert json.loads((folder / "result.json").read_text())["hash"] == one.hash
+    with np.load(folder / "edits.npz") as file:
+        assert str(file["hash"]) == other.hash
+
+
+def test_a_run_with_nothing_to_tell_or_show_has_no_such_lines_and_files(tmp_path):
+    one = cell(tmp_path, "ber")
+    assert run_cell(one, tmp_path, None) == "completed"
+    folder = one.directory(tmp_path)
+    assert "series" not in {event["event"] for event in events(folder)}
+    assert not exhibits(folder)
