@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from avalanche_ext.functional.gradients import Criterion
-from avalanche_ext.functional.lookahead import LookAhead, NowAndAhead
+from avalanche_ext.functional.lookahead import NowAndAhead, step_ahead
 from avalanche_ext.functional.running import generators_kept
 
 Bounds = tuple[float, float]
@@ -36,9 +36,9 @@ def edit_examples(
 
         x ← x + α ∇ₓ [ℓ(x; θ′) − ℓ(x; θ) − β ℓ(x; θ)],
 
-    where ℓ is the mean of the criterion over a batch. θ′ does not depend on x, so there are no
-    second derivatives. The model, its buffers, its `grad`s and torch's generators are left as they
-    were.
+    where ℓ is the criterion's mean over the batch, so that an example moves by α / B times the
+    gradient of its own loss. θ′ does not depend on x, so there are no second derivatives. The
+    model, its buffers, its `grad`s and torch's generators are left as they were.
 
     Deviations from the official code:
 
@@ -54,7 +54,7 @@ def edit_examples(
         stride: α, one number, or one for each example, (B,).
         reg_strength: β, at least 0; what keeps the loss of the edited examples low.
         n_steps: Number of edits one after another, at least 1, with the same θ′.
-        bounds: Least and greatest value of an input, to which edited examples are clamped.
+        bounds: Least and greatest value of an input, to which examples are clamped in every step.
         criterion: Scalar of outputs and labels, a mean over the batch.
 
     Returns:
@@ -70,7 +70,7 @@ def edit_examples(
     if bounds is not None and not bounds[0] < bounds[1]:
         raise ValueError(f"bounds={bounds}: give the least and the greatest value of an input")
     with generators_kept(x.device):
-        outputs = LookAhead(model, criterion).after([stream_x], stream_y, lr)
+        outputs = step_ahead(model, criterion, [stream_x], stream_y, lr)
         return interfering(
             outputs,
             [x],

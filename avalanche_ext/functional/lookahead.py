@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from avalanche_ext.functional.gradients import Criterion, is_samplewise
-from avalanche_ext.functional.running import outputs_at
+from avalanche_ext.functional.running import generators_kept, outputs_at
 from avalanche_ext.functional.tape import LayerFactors, LinearTape
 
 NowAndAhead = Callable[..., tuple[Tensor, Tensor]]
@@ -21,18 +21,14 @@ Rates = float | Mapping[Tensor, float]
 """Learning rates η: one, or one for each parameter; those without one stay where they are."""
 
 _AGREEMENT = 1e-3
+_VISIBLE = 0.1
 
 
 class LookAhead:
-    """Looks one SGD step ahead of a model: θ′ = θ − η ∇ L(B; θ) on some samples B.
+    """Looks one SGD step ahead of a model, by the faster of two ways that it allows.
 
-    The model, its buffers and any optimizer stay as they are; the model runs in the mode it is in.
-
-    For models of linear layers θ′ is never made. With the inputs X of a layer and the gradients E
-    at its outputs, both of B, the step is W ← W − η EᵀX, so that the layer puts out
-    z′ = z − η (x Xᵀ + 1) E for inputs x: an update of rank |B|, for which no gradient of a weight
-    is needed. Whether a model is one of those is seen from its modules, and proved by its outputs
-    when it is first asked.
+    Whether `low_rank_step_ahead` is right for a model is seen from its modules, and proved by its
+    outputs when it is first asked; `step_ahead` is right for all.
 
     Args:
         model: Called with inputs, returns outputs (B, C).
@@ -42,7 +38,7 @@ class LookAhead:
     def __init__(self, model: nn.Module, criterion: Criterion = cross_entropy) -> None:
         self.model = model
         self.criterion = criterion
-        self._is_of_low_rank: dict[tuple[int, ...], bool] = {}
+        self._verdicts: dict[tuple[int, ...], bool] = {}
 
     def after(self, inputs: Sequence[Tensor], y: Tensor, lr: Rates) -> NowAndAhead:
         """Return the outputs at θ and at the θ′ that a step on these samples leads to.
@@ -52,62 +48,87 @@ class LookAhead:
             y: Labels, (N,).
             lr: η.
         """
-        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        ahead = low_rank_step_ahead if self._has_low_rank(inputs, y, lr) else step_ahead
+        return ahead(self.model, self.criterion, inputs, y, lr)
+
+    def _has_low_rank(self, inputs: Sequence[Tensor], y: Tensor, lr: Rates) -> bool:
         if len(inputs) > 1 or not is_samplewise(self.model):
-            return self._stepped(named, inputs, y, lr)
-        key = tuple(id(p) for _, p in named)
-        if key not in self._is_of_low_rank:
-            self._is_of_low_rank = {key: self._has_low_rank(named, inputs, y, lr)}
-        if self._is_of_low_rank[key]:
-            return self._of_low_rank(inputs, y, lr)
-        return self._stepped(named, inputs, y, lr)
-
-    def _stepped(
-        self,
-        named: Sequence[tuple[str, nn.Parameter]],
-        inputs: Sequence[Tensor],
-        y: Tensor,
-        lr: Rates,
-    ) -> NowAndAhead:
-        loss = self.criterion(outputs_at({}, self.model, inputs), y)
-        gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-        ahead = {
-            name: torch.sub(p.detach(), g, alpha=_rate(lr, p))
-            for (name, p), g in zip(named, gradients, strict=True)
-            if g is not None
-        }
-        model = self.model
-        return lambda *inputs: (outputs_at({}, model, inputs), outputs_at(ahead, model, inputs))
-
-    def _of_low_rank(self, inputs: Sequence[Tensor], y: Tensor, lr: Rates) -> NowAndAhead:
-        tape = LinearTape(self.model)
-        with tape.recording():
-            outputs = outputs_at({}, self.model, inputs)
-        factors = tape.factors_of(self.criterion(outputs, y))
-
-        def both(x: Tensor) -> tuple[Tensor, Tensor]:
-            with ExitStack() as hooks:
-                for f in factors:
-                    hook = f.layer.register_forward_hook(_step_of(f, lr), with_kwargs=True)
-                    hooks.callback(hook.remove)
-                now, ahead = outputs_at({}, self.model, [torch.cat([x, x])]).chunk(2)
-            return now, ahead
-
-        return both
-
-    def _has_low_rank(
-        self,
-        named: Sequence[tuple[str, nn.Parameter]],
-        inputs: Sequence[Tensor],
-        y: Tensor,
-        lr: Rates,
-    ) -> bool:
-        if not LinearTape(self.model).covers(p for _, p in named):
             return False
-        now, expected = self._stepped(named, inputs, y, lr)(*inputs)
-        _, ahead = self._of_low_rank(inputs, y, lr)(*inputs)
-        scale = (expected - now).abs().max()
-        return bool((ahead - expected).abs().max() <= _AGREEMENT * scale)
+        key = tuple(id(p) for p in self.model.parameters() if p.requires_grad)
+        if key not in self._verdicts:
+            with generators_kept(inputs[0].device):
+                verdict = self._verdict(inputs, y, lr)
+            self._verdicts = {} if verdict is None else {key: verdict}
+        return self._verdicts.get(key, False)
+
+    def _verdict(self, inputs: Sequence[Tensor], y: Tensor, lr: Rates) -> bool | None:
+        """Tell whether both ways agree on these samples; None if a step on them changes nothing."""
+        model, criterion = self.model, self.criterion
+        trained = [p for p in model.parameters() if p.requires_grad]
+        if not LinearTape(model).covers(trained):
+            return False
+        now, expected = step_ahead(model, criterion, inputs, y, lr)(*inputs)
+        change = (expected - now).abs().max()
+        if change == 0:
+            return None
+        # Short steps are lengthened, so that rounding does not decide.
+        factor = max(1.0, (_VISIBLE * now.abs().max() / change).item())
+        rates: dict[Tensor, float] = {p: factor * _rate(lr, p) for p in trained}
+        now, expected = step_ahead(model, criterion, inputs, y, rates)(*inputs)
+        _, ahead = low_rank_step_ahead(model, criterion, inputs, y, rates)(*inputs)
+        change = (expected - now).abs().max()
+        return bool((ahead - expected).abs().max() <= _AGREEMENT * change)
+
+
+def step_ahead(
+    model: nn.Module, criterion: Criterion, inputs: Sequence[Tensor], y: Tensor, lr: Rates
+) -> NowAndAhead:
+    """Return a model's outputs at θ and at θ′ = θ − η ∇ L, where a step of SGD would lead it.
+
+    The model, its buffers and any optimizer stay as they are; the model runs in the mode it is in.
+
+    Args:
+        model: Called with inputs, returns outputs (B, C).
+        criterion: L, a scalar of outputs and labels.
+        inputs: The model's inputs in that step: samples (N, ...), and whatever else it takes.
+        y: Labels, (N,).
+        lr: η.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    loss = criterion(outputs_at({}, model, inputs), y)
+    gradients = torch.autograd.grad(loss, [*trained.values()], allow_unused=True)
+    ahead = {
+        name: torch.sub(p.detach(), g, alpha=_rate(lr, p))
+        for (name, p), g in zip(trained.items(), gradients, strict=True)
+        if g is not None
+    }
+    return lambda *inputs: (outputs_at({}, model, inputs), outputs_at(ahead, model, inputs))
+
+
+def low_rank_step_ahead(
+    model: nn.Module, criterion: Criterion, inputs: Sequence[Tensor], y: Tensor, lr: Rates
+) -> NowAndAhead:
+    """Return the same as `step_ahead` for a model of linear layers, without making θ′.
+
+    With the inputs X of a layer and the gradients E at its outputs, both of the step's samples,
+    the step is W ← W − η EᵀX, so that the layer puts out z′ = z − η (x Xᵀ + 1) E for inputs x: an
+    update of rank N, for which no gradient of a weight is needed. Both outputs are of one pass.
+    """
+    tape = LinearTape(model)
+    with tape.recording():
+        outputs = outputs_at({}, model, inputs)
+    factors = tape.factors_of(criterion(outputs, y))
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        with ExitStack() as hooks:
+            for f in factors:
+                step = _step_of(f, lr, 2 * len(x))
+                hook = f.layer.register_forward_hook(step, with_kwargs=True)
+                hooks.callback(hook.remove)
+            now, ahead = outputs_at({}, model, [torch.cat([x, x])]).chunk(2)
+        return now, ahead
+
+    return both
 
 
 def interference(
@@ -140,7 +161,7 @@ def _losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tenso
     )
 
 
-def _step_of(factors: LayerFactors, lr: Rates) -> Callable[..., Tensor]:
+def _step_of(factors: LayerFactors, lr: Rates, n_rows: int) -> Callable[..., Tensor]:
     """Return a hook that takes a linear layer's outputs of the second half of a batch to θ′."""
     x, e = factors.inputs, factors.output_gradients
     rates = {is_weight: _rate(lr, p) for p, is_weight in factors.of_parameters()}
@@ -150,6 +171,9 @@ def _step_of(factors: LayerFactors, lr: Rates) -> Callable[..., Tensor]:
         layer: nn.Module, positional: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
     ) -> Tensor:
         (entering,) = (*positional, *named.values())
+        if output.dim() == 1 or len(output) != n_rows:
+            # It sees something else than the batch: the proof by outputs will fail.
+            return output
         now, ahead = output.chunk(2)
         kernel = entering[len(now) :] @ x.T
         return torch.cat([now, ahead - (of_weight * kernel + of_bias) @ e])

@@ -14,8 +14,10 @@ from pydantic import PositiveInt
 from torch import nn
 
 from avalanche_ext.models.mlp import MLP
+from avalanche_ext.models.resnet import ReducedResNet18
 
 _LEAST_PIXELS = 10
+_LEAST_OF_RESNET = 25
 
 
 def mlp(
@@ -43,11 +45,16 @@ def slim_resnet18(
     input_shape: Sequence[int],
     n_classes: int,
 ) -> nn.Module:
-    """Reduced ResNet-18 of GEM (Lopez-Paz and Ranzato 2017), Avalanche's, for 3×32×32 images."""
-    if tuple(input_shape) != (3, 32, 32):
-        raise _misfit("slim_resnet18", "(3, 32, 32)", input_shape)
-    model: nn.Module = (MTSlimResNet18 if multi_head else SlimResNet18)(n_classes, nf=width)
-    return model
+    """Reduced ResNet-18 of GEM, for 3×H×W images of 25 pixels or more, multi-head for 3×32×32."""
+    if tuple(input_shape) == (3, 32, 32):
+        model: nn.Module = (MTSlimResNet18 if multi_head else SlimResNet18)(n_classes, nf=width)
+        return model
+    if multi_head:
+        raise _misfit("slim_resnet18 with multi_head", "(3, 32, 32)", input_shape)
+    if len(input_shape) != 3 or input_shape[0] != 3 or min(input_shape[1:]) < _LEAST_OF_RESNET:
+        wanted = f"(3, H, W) with H and W at least {_LEAST_OF_RESNET}"
+        raise _misfit("slim_resnet18", wanted, input_shape)
+    return ReducedResNet18(n_classes, width, *input_shape[1:])
 
 
 def simple_cnn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from time import perf_counter, sleep
+from typing import Literal
 
 import torch
 from avalanche.training import Naive
@@ -16,9 +17,9 @@ from avalanche_ext.models import MLP
 Seconds = float
 
 
-def make_model(width: int) -> MLP:
+def make_model(width: int, initialisation: Literal["xavier", "torch"] = "xavier") -> MLP:
     torch.manual_seed(0)
-    return MLP([width, width], input_shape=(1, 28, 28), n_classes=10)
+    return MLP([width, width], input_shape=(1, 28, 28), n_classes=10, initialisation=initialisation)
 
 
 def make_strategy(model: nn.Module, plugins: list[object], lr: float, **kwargs: object) -> Naive:

@@ -11,6 +11,7 @@ from avalanche.models import MultiTaskModule
 from torch import nn
 
 from avalanche_ext.models.catalogue import mlp, simple_cnn, slim_resnet18
+from avalanche_ext.models.resnet import ReducedResNet18
 
 IMAGE = (3, 32, 32)
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -58,11 +59,31 @@ def test_the_reduced_resnet_is_that_of_gem() -> None:
     assert sum(p.numel() for p in model.parameters()) == 1_109_240
 
 
+def test_on_larger_images_the_reduced_resnet_has_more_features() -> None:
+    for size, n_features in (((84, 84), 640), ((25, 25), 160), ((64, 32), 320)):
+        model: Any = slim_resnet18(input_shape=(3, *size), n_classes=5)
+        assert model.linear.in_features == n_features
+        assert model(torch.rand(2, 3, *size)).shape == (2, 5)
+
+
+def test_the_reduced_resnet_is_avalanches_on_images_of_its_size() -> None:
+    theirs: Any = slim_resnet18(width=4, input_shape=IMAGE, n_classes=5).eval()
+    ours = ReducedResNet18(5, 4, 32, 32).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.rand(3, *IMAGE)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_the_reduced_resnet_has_many_heads_for_images_of_avalanches_size_only() -> None:
+    with pytest.raises(ValueError, match=r"multi_head takes samples of shape \(3, 32, 32\)"):
+        slim_resnet18(input_shape=(3, 84, 84), n_classes=5, multi_head=True)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "wanted"),
     [
-        ("slim_resnet18", (1, 28, 28), r"\(3, 32, 32\)"),
-        ("slim_resnet18", (3, 64, 64), r"\(3, 32, 32\)"),
+        ("slim_resnet18", (1, 28, 28), r"\(3, H, W\)"),
+        ("slim_resnet18", (3, 24, 64), "at least 25"),
         ("simple_cnn", (1, 28, 28), r"\(3, H, W\)"),
         ("simple_cnn", (3, 9, 40), "at least 10"),
         ("simple_cnn", (64,), r"\(3, H, W\)"),

@@ -1,0 +1,40 @@
+"""The reduced ResNet-18 of the papers, for images of any size."""
+
+from __future__ import annotations
+
+from avalanche.models.slim_resnet18 import BasicBlock, ResNet
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, relu
+
+_DOWNSAMPLING = 8
+_WIDENING = 8
+_POOLED = 4
+
+
+class ReducedResNet18(ResNet):  # type: ignore[misc]
+    """GEM's reduced ResNet-18 (Lopez-Paz and Ranzato 2017) for larger images.
+
+    Avalanche's, of which it has the blocks, takes 32×32 pixels only. Features are averaged over
+    squares of 4 × 4, so that larger images have more of them: 640 of 84×84 pixels with width 20, as
+    on mini-ImageNet in the papers.
+
+    Args:
+        n_classes: Number of outputs.
+        width: Number of channels of the first block.
+        height: Height of the images, at least 25 pixels.
+        breadth: Their width, likewise.
+    """
+
+    def __init__(self, n_classes: int, width: int, height: int, breadth: int) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], n_classes, width)
+        pooled = [-(-size // _DOWNSAMPLING) // _POOLED for size in (height, breadth)]
+        n_features = width * _WIDENING * pooled[0] * pooled[1]
+        self.linear = nn.Linear(n_features, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, n_classes) of images (B, 3, height, breadth)."""
+        out = relu(self.bn1(self.conv1(x)))
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            out = layer(out)
+        logits: Tensor = self.linear(avg_pool2d(out, _POOLED).flatten(1))
+        return logits
