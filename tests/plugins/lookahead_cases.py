@@ -70,3 +70,11 @@ class After(SupervisedPlugin):
         if self.seen.memory is not None:
             self.check(strategy, self.seen)
             self.n_checked += 1
+
+
+def convolutional() -> nn.Sequential:
+    """A model with batch normalisation, always the same."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
+    )

@@ -10,16 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from avalanche_ext.plugins import MIRPlugin, OnlineReplayPlugin
 from tests.cases import Spy, digits, make_naive, small_model, train, weights
-from tests.plugins.lookahead_cases import After, Before, stepped
+from tests.plugins.lookahead_cases import After, Before, convolutional, stepped
 
 LR = 0.05
-
-
-def convolutional():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
-    )
 
 
 def increases(model, arrived, memory):

@@ -17,6 +17,9 @@ from typing import Any
 
 from wandb.proto.wandb_internal_pb2 import Record
 
+from avalanche_ext.tracking import WandbSink
+from tests.tracking.cases import RESULT, report_experiences, run_in
+
 HEADER = 7
 BLOCK = 32 * 1024
 
@@ -84,3 +87,12 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 def _items(items: Any) -> dict[str, Any]:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def finished_run(directory: Path) -> tuple[Path, StoredRun]:
+    sink = WandbSink("offline", project="a-project")
+    sink.start(run_in(directory))
+    report_experiences(sink)
+    sink.finish(RESULT)
+    assert sink.offline_directory is not None
+    return sink.offline_directory, read_stored_run(sink.offline_directory)

@@ -1,0 +1,58 @@
+"""Slow, plain answers in float64 that the tests compare the package with."""
+
+from tests.oracles.arrays import Array
+from tests.oracles.buffers import last_of_each_group, ring_by_lists
+from tests.oracles.losses import discriminative_representation_loss_by_loops
+from tests.oracles.metrics import (
+    accuracy_by_loops,
+    backward_transfer_by_loops,
+    forgetting_by_loops,
+    forward_transfer_by_loops,
+    instance_accuracy_by_loops,
+    intransigence_by_loops,
+    learning_accuracy_by_loops,
+)
+from tests.oracles.networks import (
+    Network,
+    anchor_by_loops,
+    anchoring_loss_by_loops,
+    bayesian_step_by_loops,
+    cross_entropy_gradients,
+    cross_entropy_of,
+    edits_by_loops,
+    hidden_and_outputs,
+    interference_by_loops,
+    sgd_step_by_loops,
+)
+from tests.oracles.projection import (
+    diagonal_projection_by_loops,
+    gem_projection_by_active_sets,
+    gem_projection_by_nnls,
+)
+
+__all__ = [
+    "Array",
+    "Network",
+    "accuracy_by_loops",
+    "anchor_by_loops",
+    "anchoring_loss_by_loops",
+    "backward_transfer_by_loops",
+    "bayesian_step_by_loops",
+    "cross_entropy_gradients",
+    "cross_entropy_of",
+    "diagonal_projection_by_loops",
+    "discriminative_representation_loss_by_loops",
+    "edits_by_loops",
+    "forgetting_by_loops",
+    "forward_transfer_by_loops",
+    "gem_projection_by_active_sets",
+    "gem_projection_by_nnls",
+    "hidden_and_outputs",
+    "instance_accuracy_by_loops",
+    "interference_by_loops",
+    "intransigence_by_loops",
+    "last_of_each_group",
+    "learning_accuracy_by_loops",
+    "ring_by_lists",
+    "sgd_step_by_loops",
+]
