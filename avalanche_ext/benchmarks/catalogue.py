@@ -6,8 +6,8 @@ What all have in common:
   all;
 - `subset`, which training samples: the "first", or as many at random, drawn for each experience
   with the "order" seed or the run's "seed";
-- `pool_size`, which training samples there are to take: the first so many of each experience, by
-  default all;
+- `pool_size`, which training samples there are to take: so many of each experience, drawn once for
+  all runs, the same where experiences have the same images; by default all;
 - `test_subset`, which test samples, like `subset`;
 - `order_seed`, which fixes class orders, permutations and angles for all runs: None is the
   canonical order (classes ascending, angles in equal steps, permutations of seed 0), "seed" lets

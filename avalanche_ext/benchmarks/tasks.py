@@ -39,8 +39,8 @@ class Sizes:
         test: Test samples per task, all if None.
         subset: Which training samples: the "first" in the data set's order, or as many at random,
             drawn anew for each task with the "order" seed or with the run's "seed".
-        pool: The first so many training samples of each task, from which `train` are taken; all if
-            None.
+        pool: So many training samples of each task, drawn once for all runs, from which `train`
+            are taken; all if None.
         test_subset: Which test samples, like `subset`.
     """
 
@@ -67,6 +67,10 @@ class Seeds:
     def order_generator(self) -> np.random.Generator:
         """Return a new generator of classes, permutations or angles."""
         return np.random.default_rng(self.run if self.order == "seed" else self.order or 0)
+
+    def pool_generator(self) -> np.random.Generator:
+        """Return a new generator of pools, the same whatever the seed of the run."""
+        return np.random.default_rng([3, self.order if isinstance(self.order, int) else 0])
 
     def subset_generator(
         self, subset: Subset, part: Literal["train", "test"] = "train"
@@ -196,6 +200,9 @@ def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[
             if limit is not None and limit > held:
                 raise ValueError(f"{what}={limit}, but experience {i} has {held} samples")
         train = _rows(sizes.pool or len(task.train_y), sizes.train, sizes.subset, train_rng)
+        if sizes.pool:
+            # A new generator for each task: tasks of the same images have the same pool.
+            train = _rows(len(task.train_y), sizes.pool, "order", seeds.pool_generator())[train]
         test = _rows(len(task.test_y), sizes.test, sizes.test_subset, test_rng)
         limited.append(
             Task(

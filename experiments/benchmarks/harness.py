@@ -1,20 +1,37 @@
-"""What the benchmarks share: the model, Avalanche's strategy, and medians of interleaved rounds."""
+"""What the benchmarks share: model, strategy, a memory by hand, medians of interleaved rounds."""
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter, sleep
 from typing import Literal
 
+import numpy as np
 import torch
 from avalanche.training import Naive
-from torch import nn
+from torch import Tensor, nn
 
 from avalanche_ext.metrics import NoEvaluation
 from avalanche_ext.models import MLP
 
 Seconds = float
+
+
+def mnist_folder() -> Path:
+    root = os.environ.get("AVALANCHE_EXT_DATA")
+    if root is None:
+        sys.exit("set AVALANCHE_EXT_DATA to the folder that holds MNIST/raw")
+    return Path(root)
+
+
+def quiet_on(threads: int) -> None:
+    torch.set_num_threads(threads)
+    warnings.showwarning = lambda *_: None  # Avalanche turns its own warnings on in every call.
 
 
 def make_model(width: int, initialisation: Literal["xavier", "torch"] = "xavier") -> MLP:
@@ -26,6 +43,41 @@ def make_strategy(model: nn.Module, plugins: list[object], lr: float, **kwargs: 
     settings: dict[str, object] = {"eval_mb_size": 512, "evaluator": NoEvaluation(), **kwargs}
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     return Naive(model=model, optimizer=optimizer, plugins=plugins, **settings)
+
+
+class Reservoir:
+    """A memory by hand that keeps and draws what `ReservoirBuffer` does.
+
+    Its size must be a multiple of that of the batches.
+    """
+
+    def __init__(self, like: Tensor, size: int = 500) -> None:
+        self.rng = np.random.default_rng(0)
+        self.x = like.new_zeros(size, *like.shape[1:])
+        self.y = torch.zeros(size, dtype=torch.int64)
+        self.size = self.seen = 0
+
+    def draw(self, n: int, rng: np.random.Generator | None = None) -> Tensor:
+        if self.size <= n:
+            return torch.arange(self.size)
+        return torch.from_numpy((rng or self.rng).choice(self.size, n, replace=False))
+
+    def fetch(self, slots: Tensor) -> tuple[Tensor, Tensor]:
+        return self.x[slots], self.y[slots]
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        capacity, seen = len(self.y), np.arange(self.seen, self.seen + len(y))
+        slots = seen if self.size < capacity else self.rng.integers(0, seen + 1)
+        self.seen += len(y)
+        self.size = min(self.seen, capacity)
+        rows = np.flatnonzero(slots < capacity)
+        if len(rows):
+            target, source = torch.from_numpy(slots[rows]), torch.from_numpy(rows)
+            self.x[target], self.y[target] = x[source], y[source]
+
+
+def flat(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def timed(run: Callable[[], object]) -> Seconds:

@@ -40,22 +40,41 @@ def test_runs_draw_the_samples_that_stored_results_were_trained_on(
 class TestPool:
     @pytest.mark.parametrize("subset", ["order", "seed"])
     def test_random_subsets_are_of_the_pool_and_reach_all_of_it(self, subset: Any) -> None:
-        reached = set()
+        pools = drawn("train", Sizes(None, None, subset, pool=12))
+        reached: list[set[int]] = [set() for _ in pools]
         for seed in range(20):
-            sizes = Sizes(9, None, subset, pool=12)
-            (task,) = cut(sizes, Seeds(seed, seed), n_experiences=1)
-            assert len({*numbers(task.train_x)}) == 9
-            reached |= {*numbers(task.train_x)}
-        assert reached == {*range(12)}
+            subsets = drawn("train", Sizes(9, None, subset, pool=12), Seeds(seed, None))
+            for samples, held in zip(subsets, reached, strict=True):
+                assert len({*samples}) == 9
+                held |= {*samples}
+        if subset == "seed":
+            assert reached == [{*pool} for pool in pools]
+        assert all(held <= {*pool} for held, pool in zip(reached, pools, strict=True))
 
-    def test_all_of_the_pool_is_used_unless_a_size_is_given(self) -> None:
-        first = drawn("train", Sizes(12, None, "first"))
+    def test_the_pool_is_a_random_sample_that_all_runs_share(self) -> None:
+        pools = drawn("train", Sizes(None, None, "first", pool=12))
+        assert all(len({*pool}) == 12 for pool in pools)
+        assert pools != drawn("train", Sizes(12, None, "first"))
         for subset in ("first", "order", "seed"):
-            assert drawn("train", Sizes(None, None, subset, pool=12)) == first
+            for order in (None, "seed", 0):
+                seeds = Seeds(5, order)
+                (whole,) = cut(Sizes(None, None, subset, pool=12), seeds, n_experiences=1)
+                (same,) = cut(Sizes(None, None, "first", pool=12), n_experiences=1)
+                assert sorted(numbers(whole.train_x)) == sorted(numbers(same.train_x))
+        (other,) = cut(Sizes(None, None, "first", pool=12), Seeds(0, 7), n_experiences=1)
+        assert sorted(numbers(other.train_x)) != sorted(numbers(same.train_x))
 
-    def test_the_first_samples_are_those_of_any_pool(self) -> None:
-        first = drawn("train", Sizes(8, None, "first"))
-        assert drawn("train", Sizes(8, None, "first", pool=12)) == first
+    def test_the_first_samples_are_the_first_of_the_pool(self) -> None:
+        pools = drawn("train", Sizes(None, None, "first", pool=12))
+        first = drawn("train", Sizes(8, None, "first", pool=12))
+        assert first == [pool[:8] for pool in pools]
+
+    def test_tasks_of_the_same_images_have_the_same_pool(self) -> None:
+        benchmark = permuted_digits(n_experiences=3, pool_size=30)
+        labels = [experience.dataset.y.tolist() for experience in benchmark.train_stream]
+        pixels = [e.dataset.x.flatten(1).sort(dim=1).values for e in benchmark.train_stream]
+        assert labels[0] == labels[1] == labels[2]
+        assert torch.equal(pixels[0], pixels[1])
 
     @pytest.mark.parametrize("subset", ["first", "order", "seed"])
     def test_a_pool_of_all_samples_is_none(self, subset: Any) -> None:
@@ -134,7 +153,7 @@ class TestDigits:
             data = DIGITS[name](**given).train_stream[0].dataset
             return {tuple(row) for row in data.x.flatten(1).tolist()}
 
-        pool = first_task(train_size=60)
+        pool = first_task(pool_size=60)
         subsets = [
             first_task(train_size=50, pool_size=60, subset="seed", seed=seed) for seed in (0, 1)
         ]
