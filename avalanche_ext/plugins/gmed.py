@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from avalanche_ext.buffers import PolicyBuffer, ReservoirBuffer, Slots, as_slot_buffer
+from avalanche_ext.buffers import PolicyBuffer, Slots
 from avalanche_ext.data import Batch
 from avalanche_ext.functional.editing import Bounds, interfering, randomly_moved
 from avalanche_ext.functional.lookahead import NowAndAhead
 from avalanche_ext.plugins.calls import model_inputs
 from avalanche_ext.plugins.edits import EditRecord
 from avalanche_ext.plugins.lookahead import LookAheadReplayPlugin, check_candidates
-from avalanche_ext.plugins.memory import Columns, ReplayLoss
+from avalanche_ext.plugins.memory import Columns, ReplayLoss, named_buffer
 from avalanche_ext.validation import validated
 
 EDIT_NORM = "gmed/edit_norm"
@@ -44,7 +44,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
     3. MIR and editing share one look-ahead on the stream.
 
     Args:
-        mem_size: Number of samples the memory holds; not used if `buffer` is given.
+        mem_size: Number of samples the memory holds; not used if `buffer` is a buffer.
         batch_size: Number of samples edited, and of samples replayed, in each iteration.
         stride: α, at least 0; 5, 0.05 and 1 on Split, Permuted and Rotated MNIST, 0.05 on CIFAR-10,
             1 on mini-ImageNet in the paper. With 0 it is plain replay or MIR.
@@ -61,9 +61,9 @@ class GMEDPlugin(LookAheadReplayPlugin):
         loss: "sum" adds the means over the stream's rows and over the replayed ones, which the
             paper's numbers need; "separate" does, too, in a forward pass of its own for the latter;
             "union" is the mean over all.
-        buffer: A memory of ours to use instead of a reservoir.
+        buffer: "reservoir", "ring" (balanced over classes), or a buffer of ours.
         keep_originals: Whether to keep samples as they were before their first edit, for reports.
-        seed: Seed of the reservoir and of the plugin's own draws.
+        seed: Seed of the buffer that is made here, and of the plugin's own draws.
 
     Raises:
         pydantic.ValidationError: If an argument is not of the given type or range.
@@ -87,11 +87,11 @@ class GMEDPlugin(LookAheadReplayPlugin):
         n_candidates: PositiveInt = 50,
         lr: PositiveFloat | None = None,
         loss: ReplayLoss = "sum",
-        buffer: ExemplarsBuffer | None = None,
+        buffer: Literal["reservoir", "ring"] | ExemplarsBuffer = "reservoir",
         keep_originals: bool = False,
         seed: int = 0,
     ) -> None:
-        memory = ReservoirBuffer(mem_size, seed) if buffer is None else as_slot_buffer(buffer, seed)
+        memory = named_buffer(buffer, mem_size, seed)
         if isinstance(memory, PolicyBuffer):
             raise ValueError(
                 f"buffer={type(memory.policy).__name__}: one of Avalanche's buffers would forget "
@@ -139,6 +139,8 @@ class GMEDPlugin(LookAheadReplayPlugin):
         x, y, t = self._fetched(strategy, slots)
         stride = self._strides(slots, x)
         if self.edit == "random":
+            # Several steps in one direction are a longer one.
+            stride = self.n_steps * stride
             edited = randomly_moved(x, slots.tolist(), stride, self._seed, self.bounds)
         else:
             if self.edit == "hindsight":

@@ -8,9 +8,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from avalanche.models import avalanche_forward
+from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
-from avalanche_ext.buffers import PolicyBuffer, SlotBuffer, Slots
+from avalanche_ext.buffers import (
+    GroupBy,
+    PolicyBuffer,
+    ReservoirBuffer,
+    RingBuffer,
+    SlotBuffer,
+    Slots,
+    as_slot_buffer,
+)
 from avalanche_ext.data import Batch, origin_index
 from avalanche_ext.plugins.composition import MethodPlugin, Phase
 
@@ -131,6 +140,20 @@ class MemoryPlugin(MethodPlugin):
         """Let one of Avalanche's storage policies see the experience."""
         if isinstance(self.buffer, PolicyBuffer):
             self.buffer.post_adapt(strategy, strategy.experience)
+
+
+def named_buffer(
+    buffer: Literal["reservoir", "ring"] | ExemplarsBuffer,
+    mem_size: int,
+    seed: int,
+    balance: GroupBy = "class",
+) -> SlotBuffer:
+    """Return the buffer that a plugin's argument `buffer` means, a new one where it is a name."""
+    if buffer == "reservoir":
+        return ReservoirBuffer(mem_size, seed)
+    if buffer == "ring":
+        return RingBuffer(mem_size, balance, seed)
+    return as_slot_buffer(buffer, seed)
 
 
 def stream_rows(strategy: Any, plugin: MethodPlugin) -> Columns:

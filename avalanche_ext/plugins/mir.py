@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import PositiveFloat, PositiveInt
 
-from avalanche_ext.buffers import ReservoirBuffer, Slots, as_slot_buffer
+from avalanche_ext.buffers import Slots
 from avalanche_ext.plugins.lookahead import LookAheadReplayPlugin, check_candidates
-from avalanche_ext.plugins.memory import Columns, ReplayLoss
+from avalanche_ext.plugins.memory import Columns, ReplayLoss, named_buffer
 from avalanche_ext.validation import validated
 
 
@@ -27,15 +27,15 @@ class MIRPlugin(LookAheadReplayPlugin):
        has had.
 
     Args:
-        mem_size: Number of samples the memory holds; not used if `buffer` is given.
+        mem_size: Number of samples the memory holds; not used if `buffer` is a buffer.
         batch_size: Number of samples replayed in each iteration.
         n_candidates: Number of samples they are chosen from, at least `batch_size`.
         lr: Step size of the look-ahead; None is the optimizer's learning rate of the moment.
         loss: "sum" adds the means over the stream's rows and over the replayed ones, which the
             paper's numbers need; "separate" does, too, in a forward pass of its own for the latter;
             "union" is the mean over all.
-        buffer: A memory to use instead of a reservoir, ours or Avalanche's.
-        seed: Seed of the reservoir.
+        buffer: "reservoir", "ring" (balanced over classes), or a buffer, ours or Avalanche's.
+        seed: Seed of the buffer that is made here.
 
     Raises:
         pydantic.ValidationError: If an argument is not of the given type or range.
@@ -51,11 +51,11 @@ class MIRPlugin(LookAheadReplayPlugin):
         n_candidates: PositiveInt = 50,
         lr: PositiveFloat | None = None,
         loss: ReplayLoss = "sum",
-        buffer: ExemplarsBuffer | None = None,
+        buffer: Literal["reservoir", "ring"] | ExemplarsBuffer = "reservoir",
         seed: int = 0,
     ) -> None:
         check_candidates(n_candidates, batch_size)
-        memory = ReservoirBuffer(mem_size, seed) if buffer is None else as_slot_buffer(buffer, seed)
+        memory = named_buffer(buffer, mem_size, seed)
         super().__init__(memory, batch_size, loss, lr)
         self.n_candidates = n_candidates
 

@@ -7,16 +7,8 @@ from typing import Any, Literal
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import PositiveInt
 
-from avalanche_ext.buffers import (
-    GroupBy,
-    ReservoirBuffer,
-    RingBuffer,
-    SlotBuffer,
-    Slots,
-    as_slot_buffer,
-    half_current,
-)
-from avalanche_ext.plugins.memory import Columns, MemoryPlugin, ReplayLoss, StreamUse
+from avalanche_ext.buffers import GroupBy, Slots, half_current
+from avalanche_ext.plugins.memory import Columns, MemoryPlugin, ReplayLoss, StreamUse, named_buffer
 from avalanche_ext.validation import validated
 
 
@@ -60,13 +52,7 @@ class OnlineReplayPlugin(MemoryPlugin):
         balance: GroupBy = "class",
         seed: int = 0,
     ) -> None:
-        memory: SlotBuffer
-        if buffer == "reservoir":
-            memory = ReservoirBuffer(mem_size, seed)
-        elif buffer == "ring":
-            memory = RingBuffer(mem_size, balance, seed)
-        else:
-            memory = as_slot_buffer(buffer, seed)
+        memory = named_buffer(buffer, mem_size, seed, balance)
         super().__init__(memory, batch_size, stream, loss)
         self.draw = draw
 

@@ -12,6 +12,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from avalanche_ext.plugins import GMEDPlugin, check_composition
 from avalanche_ext.plugins.gmed import Edit, Retrieval
+from avalanche_ext.plugins.memory import ReplayLoss
 
 
 class GMED(SupervisedTemplate):  # type: ignore[misc]
@@ -29,6 +30,7 @@ class GMED(SupervisedTemplate):  # type: ignore[misc]
         bounds: Least and greatest value of an input.
         n_candidates: Number of samples MIR chooses from.
         lr: Step size of the look-ahead; None is the optimizer's learning rate.
+        loss: "sum", "separate" or "union" of stream and memory.
         keep_originals: Whether to keep samples as they were before their first edit.
         seed: Seed of the reservoir and of the plugin's own draws.
         plugins: Further plugins.
@@ -52,6 +54,7 @@ class GMED(SupervisedTemplate):  # type: ignore[misc]
         bounds: list[float] | None = None,
         n_candidates: PositiveInt = 50,
         lr: PositiveFloat | None = None,
+        loss: ReplayLoss = "sum",
         keep_originals: bool = False,
         seed: int = 0,
         plugins: Sequence[SupervisedPlugin] | None = None,
@@ -69,6 +72,7 @@ class GMED(SupervisedTemplate):  # type: ignore[misc]
             bounds=bounds,
             n_candidates=n_candidates,
             lr=lr,
+            loss=loss,
             keep_originals=keep_originals,
             seed=seed,
         )

@@ -51,6 +51,7 @@ EDITS = {
     "bounds": [0.0, 1.0],
     "n_candidates": 20,
     "lr": 0.1,
+    "loss": "union",
 }
 SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by": "class"}
 
