@@ -6,7 +6,7 @@ from avalanche_ext.buffers.groups import GroupBy, GroupIndex
 from avalanche_ext.buffers.policy import PolicyBuffer, as_slot_buffer
 from avalanche_ext.buffers.reservoir import ReservoirBuffer
 from avalanche_ext.buffers.ring import RingBuffer
-from avalanche_ext.buffers.storage import Slots
+from avalanche_ext.buffers.storage import SlotNotes, Slots
 from avalanche_ext.buffers.task import TaskBuffer
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ReservoirBuffer",
     "RingBuffer",
     "SlotBuffer",
+    "SlotNotes",
     "Slots",
     "TaskBuffer",
     "as_slot_buffer",

@@ -129,9 +129,9 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
                 index.touch(slot)
         self._snapshot = None
 
-    def n_replaced(self, slots: Slots) -> list[int]:
-        """Return how often what each of `slots`, (B,), holds was replaced since it was added."""
-        return [self._notes.n_replaced[slot] for slot in slots.tolist()]
+    def notes(self, slots: Slots) -> SlotNotes:
+        """Return what is known of the samples in `slots`, (B,), beside what is stored."""
+        return self._notes.reallocated(len(slots), slots.tolist())
 
     def groups(self, by: GroupBy) -> dict[int, list[int]]:
         """Return the slots of each class or task, oldest first; to be read, not changed."""

@@ -36,7 +36,7 @@ class SlotStorage:
         self.size = max(self.size, max(slots) + 1)
         indices = torch.tensor(slots, device=self.columns[0].device)
         for stored, new in zip(self.columns, columns, strict=True):
-            stored.index_copy_(0, indices, new.detach())
+            stored.index_copy_(0, indices, new.detach().to(stored))
 
     def overwrite(self, slots: Slots, samples: Tensor) -> None:
         """Replace the samples, but not the labels, of distinct occupied `slots`, (B,)."""

@@ -163,9 +163,9 @@ class _Resolver:
         """The well-formed claims, each with its path."""
         texts = of_type(list, self.document.get("claims"), [])
         return [
-            (at("claims", index), Claim(*methods))
+            (at("claims", index), Claim(*found))
             for index, text in enumerate(texts)
-            if isinstance(text, str) and (methods := claimed(text))
+            if isinstance(text, str) and (found := claimed(text))
         ]
 
     def _check_names(self, published: Published | None) -> None:

@@ -56,15 +56,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Claim:
-    """That one method's ACC is higher than another's.
+    """That one method is better than another.
 
     Attributes:
         higher: Name of the method that is claimed to be better.
         lower: Name of the other.
+        metric: Of which it is claimed to have more.
     """
 
     higher: str
     lower: str
+    metric: str
 
 
 @dataclass(frozen=True)

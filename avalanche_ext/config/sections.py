@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from avalanche_ext.config.annotations import Flag, Integer, Number, Text
-from avalanche_ext.config.errors import shown
+from avalanche_ext.config.errors import did_you_mean, shown
 from avalanche_ext.config.validation import rejection
 
 DEFAULT_STRATEGY = "avalanche:Naive"
@@ -18,7 +18,13 @@ DEFAULT_STRATEGY = "avalanche:Naive"
 FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 FOLDER_RULE = "letters, digits, '_', '-' and '.', beginning with none of the last two"
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
-_CLAIM = rf"\s*({FOLDER_NAME})\s*>\s*({FOLDER_NAME})\s*"
+
+CLAIMED_METRICS = ("ACC", "instance_accuracy", "BWT", "FWT", "learning_accuracy")
+"""The metrics in which a method may be claimed to be better: those of which higher is better."""
+
+_METHODS = rf"\s*({FOLDER_NAME})\s*>\s*({FOLDER_NAME})"
+_CLAIM = rf"{_METHODS}(?:\s+in\s+(\S+))?\s*"
+_RIGHT_CLAIM = rf"^{_METHODS}(\s+in\s+({'|'.join(CLAIMED_METRICS)}))?\s*$"
 
 
 def _folder_name(name: str) -> str:
@@ -33,24 +39,31 @@ def _device(device: str) -> str:
     return device
 
 
-def claimed(claim: str) -> tuple[str, str] | None:
-    """Return the methods that a claim compares, the better one first; None if it is malformed.
+def claimed(claim: str) -> tuple[str, str, str] | None:
+    """Return the better method of a claim, the other and the metric; None if it is malformed.
 
-    >>> claimed("er_gmed > er"), claimed("er < er_gmed")
-    (('er_gmed', 'er'), None)
+    >>> claimed("er_gmed > er"), claimed("er_gmed > er in BWT"), claimed("er < er_gmed")
+    (('er_gmed', 'er', 'ACC'), ('er_gmed', 'er', 'BWT'), None)
     """
     match = re.fullmatch(_CLAIM, claim)
-    return (match[1], match[2]) if match else None
+    return (match[1], match[2], match[3] or CLAIMED_METRICS[0]) if match else None
 
 
 def _claim(claim: str) -> str:
-    methods = claimed(claim)
-    if methods is None:
-        form = "'method > other', where the method is claimed to have the higher ACC"
+    found = claimed(claim)
+    if found is None:
+        form = (
+            "'method > other', where the method is claimed to have the higher ACC, "
+            "or 'method > other in metric'"
+        )
         raise rejection(f"is {shown(claim)}, but must have the form {form}")
-    if methods[0] == methods[1]:
+    higher, lower, metric = found
+    if higher == lower:
         raise rejection(f"is {shown(claim)}, but must compare two methods")
-    return " > ".join(methods)
+    if metric not in CLAIMED_METRICS:
+        hint = did_you_mean(metric, CLAIMED_METRICS)
+        raise rejection(f"'{metric}' is no metric of which higher is better{hint}")
+    return f"{higher} > {lower}" + ("" if metric == CLAIMED_METRICS[0] else f" in {metric}")
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -81,7 +94,7 @@ Seeds = (
 
 Claims = Annotated[
     list[
-        Annotated[Text, AfterValidator(_claim), Field(json_schema_extra={"pattern": f"^{_CLAIM}$"})]
+        Annotated[Text, AfterValidator(_claim), Field(json_schema_extra={"pattern": _RIGHT_CLAIM})]
     ],
     AfterValidator(_distinct),
 ]

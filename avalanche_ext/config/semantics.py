@@ -14,6 +14,12 @@ THEIR_REPLAY = tuple(
     for name in ("Replay", "GDumb", "GenerativeReplay", "GSS_greedy", "MIR", "RAR")
     for kind in ("", "Plugin")
 )
+_Part = tuple[Component | None, Entry, str, str]
+"""A strategy or plugin, what the catalogue says of it, its path and that of its arguments."""
+
+_BEYOND_THE_CRITERION = ("bgd", "drl", "hal", "mgem", "DRL", "MGEM")
+"""What of ours adds to the loss or edits the gradient, other than by `loss`."""
+
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
 
 
@@ -81,7 +87,9 @@ def check_method(
         path: Where the YAML has the method.
         benchmark: What the method learns.
     """
-    parts = [(strategy, _entry("strategy", strategy), at(path, "strategy"), at(path, "args"))]
+    parts: list[_Part] = [
+        (strategy, _entry("strategy", strategy), at(path, "strategy"), at(path, "args"))
+    ]
     for index, plugin in enumerate(plugins):
         where = at(at(path, "plugins"), index)
         args_path = at(where, plugin.name) if plugin else where
@@ -102,6 +110,8 @@ def check_method(
             memories.append((part.name, entry))
         if benchmark and (entry.balanced or part.args.get("buffer") == "ring"):
             yield from _check_memory(part, args_path, benchmark)
+        yield from _check_candidates(part, args_path)
+    yield from _check_beside_bgd(parts)
 
 
 def _collide(first: Entry, second: Entry) -> bool:
@@ -117,6 +127,44 @@ def _collide(first: Entry, second: Entry) -> bool:
 def _entry(kind: Kind, part: Component | None) -> Entry:
     """What the catalogue says of one of ours; nothing of the others."""
     return OURS[kind].get(part.name if part else "", Entry(""))
+
+
+def _check_beside_bgd(parts: Sequence[_Part]) -> Iterator[Problem]:
+    """Check that beside BGD nothing changes the loss or the gradient."""
+    first = next((part for part, *_ in parts if part and part.name == "bgd"), None)
+    if first is None:
+        return
+    for part, entry, where, args_path in parts:
+        if part is None or part is first:
+            continue
+        loss = part.args.get("loss", "union")
+        if part.name in _BEYOND_THE_CRITERION:
+            yield Problem(
+                where,
+                f"'{part.name}' cannot be combined with 'bgd', which sees the criterion alone, at "
+                "several draws of the weights, and moves the weights by itself",
+            )
+        elif entry.is_ours and entry.replays and loss != "union":
+            yield Problem(
+                at(args_path, "loss"),
+                f"is {shown(loss)}, but must be 'union' beside 'bgd', which sums the criterion "
+                "over all rows of the mini-batch",
+            )
+
+
+def _check_candidates(part: Component, path: str) -> Iterator[Problem]:
+    """Check that MIR can choose as many samples as it replays."""
+    if part.name != "mir" and not (
+        part.name in ("gmed", "GMED") and part.args.get("retrieval") == "mir"
+    ):
+        return
+    key = "batch_size_mem" if part.name == "GMED" else "batch_size"
+    n_candidates, batch_size = part.args.get("n_candidates"), part.args.get(key)
+    if isinstance(n_candidates, int) and isinstance(batch_size, int) and n_candidates < batch_size:
+        yield Problem(
+            at(path, "n_candidates"),
+            f"is {n_candidates}, but must be at least {key}, which is {batch_size}",
+        )
 
 
 def _check_memory(part: Component, path: str, benchmark: Component) -> Iterator[Problem]:

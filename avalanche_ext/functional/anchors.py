@@ -10,10 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from avalanche_ext.functional.gradients import Criterion
-from avalanche_ext.functional.running import generators_kept, outputs_at
-
-Rates = Mapping[Tensor, float]
-"""The learning rate η of each parameter; parameters without one stay where they are."""
+from avalanche_ext.functional.running import Rates, generators_kept, outputs_at, rate_of, stepped
 
 Key = tuple[int, int]
 
@@ -36,13 +33,9 @@ def anchoring_loss(
     Returns:
         A scalar, 0 without anchors.
     """
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad and p in rates}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(loss, [*trained.values()], create_graph=True, allow_unused=True)
-    ahead = {
-        name: p - rates[p] * gradient
-        for (name, p), gradient in zip(trained.items(), gradients, strict=True)
-        if gradient is not None
-    }
+    ahead = stepped(trained, gradients, [rate_of(p, rates) for p in trained.values()])
     with _undisturbed(model, anchors):
         moved = outputs_at({}, model, anchors) - outputs_at(ahead, model, anchors)
     return moved.square().sum() / max(1, len(moved))
@@ -66,16 +59,15 @@ def hindsight_parameters(
         All parameters by their names, detached.
     """
     named = dict(model.named_parameters())
-    eta = {name: rates[p] for name, p in named.items() if p.requires_grad and p in rates}
+    eta = {name: rate_of(p, rates) for name, p in named.items() if p.requires_grad}
     at = {name: p.detach() for name, p in named.items()}
     for inputs, y in batches:
         leaves = {name: at[name].clone().requires_grad_() for name in eta}
         with _undisturbed(model, inputs):
             loss = criterion(outputs_at({**at, **leaves}, model, inputs), y)
         gradients = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True)
-        for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
-            if gradient is not None:
-                at[name] = torch.sub(leaf.detach(), gradient, alpha=eta[name])
+        moved = stepped({name: at[name] for name in eta}, gradients, [*eta.values()])
+        at = {**at, **moved}
     return at
 
 

@@ -61,8 +61,13 @@ def edit_examples(
         Edited examples, (B, ...), detached.
 
     Raises:
-        ValueError: If `n_steps` is below 1, `reg_strength` below 0, or `bounds` are not ascending.
+        ValueError: If `stride` has another shape, `lr` or `reg_strength` is below 0, `n_steps`
+            below 1, or `bounds` are not ascending.
     """
+    if isinstance(stride, Tensor) and stride.shape != y.shape:
+        raise ValueError(f"stride of shape {tuple(stride.shape)}: must be a number, or (B,)")
+    if not lr >= 0:
+        raise ValueError(f"lr={lr}: must be at least 0")
     if n_steps < 1:
         raise ValueError(f"n_steps={n_steps}: must be at least 1")
     if not reg_strength >= 0:
@@ -71,7 +76,7 @@ def edit_examples(
         raise ValueError(f"bounds={bounds}: give the least and the greatest value of an input")
     with generators_kept(x.device):
         outputs = step_ahead(model, criterion, [stream_x], stream_y, lr)
-        return interfering(
+        return edited_examples(
             outputs,
             [x],
             y,
@@ -83,7 +88,7 @@ def edit_examples(
         )
 
 
-def interfering(
+def edited_examples(
     outputs: NowAndAhead,
     inputs: Sequence[Tensor],
     y: Tensor,
@@ -138,7 +143,7 @@ def randomly_moved(
 
 def _direction(example: Tensor, seed: int, slot: int) -> Tensor:
     # A generator for each slot needs no room for directions, whatever the size of the memory.
-    drawn = np.random.default_rng([seed, slot]).uniform(-1, 1, tuple(example.shape))
+    drawn = np.random.default_rng([2, seed, slot]).uniform(-1, 1, tuple(example.shape))
     direction = torch.from_numpy(drawn / np.linalg.norm(drawn))
     return direction.to(example)
 

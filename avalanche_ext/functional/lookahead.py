@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.dropout import _DropoutNd
 
 from avalanche_ext.functional.gradients import Criterion, is_samplewise
-from avalanche_ext.functional.running import generators_kept, outputs_at
+from avalanche_ext.functional.running import (
+    Rates,
+    generators_kept,
+    outputs_at,
+    rate_of,
+    stepped,
+)
 from avalanche_ext.functional.tape import LayerFactors, LinearTape
 
 NowAndAhead = Callable[..., tuple[Tensor, Tensor]]
 """Returns a model's outputs at θ and at θ′, each (B, C), of its inputs."""
-
-Rates = float | Mapping[Tensor, float]
-"""Learning rates η: one, or one for each parameter; those without one stay where they are."""
 
 _AGREEMENT = 1e-3
 _VISIBLE = 0.1
@@ -38,7 +43,7 @@ class LookAhead:
     def __init__(self, model: nn.Module, criterion: Criterion = cross_entropy) -> None:
         self.model = model
         self.criterion = criterion
-        self._verdicts: dict[tuple[int, ...], bool] = {}
+        self._proved: tuple[list[nn.Parameter], bool] | None = None
 
     def after(self, inputs: Sequence[Tensor], y: Tensor, lr: Rates) -> NowAndAhead:
         """Return the outputs at θ and at the θ′ that a step on these samples leads to.
@@ -52,19 +57,20 @@ class LookAhead:
         return ahead(self.model, self.criterion, inputs, y, lr)
 
     def _has_low_rank(self, inputs: Sequence[Tensor], y: Tensor, lr: Rates) -> bool:
-        if len(inputs) > 1 or not is_samplewise(self.model):
+        if len(inputs) > 1 or not is_samplewise(self.model) or _is_random(self.model):
             return False
-        key = tuple(id(p) for p in self.model.parameters() if p.requires_grad)
-        if key not in self._verdicts:
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        if self._proved is None or not _are_same(self._proved[0], trained):
             with generators_kept(inputs[0].device):
-                verdict = self._verdict(inputs, y, lr)
-            self._verdicts = {} if verdict is None else {key: verdict}
-        return self._verdicts.get(key, False)
+                verdict = self._verdict(trained, inputs, y, lr)
+            self._proved = None if verdict is None else (trained, verdict)
+        return self._proved is not None and self._proved[1]
 
-    def _verdict(self, inputs: Sequence[Tensor], y: Tensor, lr: Rates) -> bool | None:
+    def _verdict(
+        self, trained: list[nn.Parameter], inputs: Sequence[Tensor], y: Tensor, lr: Rates
+    ) -> bool | None:
         """Tell whether both ways agree on these samples; None if a step on them changes nothing."""
         model, criterion = self.model, self.criterion
-        trained = [p for p in model.parameters() if p.requires_grad]
         if not LinearTape(model).covers(trained):
             return False
         now, expected = step_ahead(model, criterion, inputs, y, lr)(*inputs)
@@ -73,7 +79,7 @@ class LookAhead:
             return None
         # Short steps are lengthened, so that rounding does not decide.
         factor = max(1.0, (_VISIBLE * now.abs().max() / change).item())
-        rates: dict[Tensor, float] = {p: factor * _rate(lr, p) for p in trained}
+        rates: dict[Tensor, float] = {p: factor * rate_of(p, lr) for p in trained}
         now, expected = step_ahead(model, criterion, inputs, y, rates)(*inputs)
         _, ahead = low_rank_step_ahead(model, criterion, inputs, y, rates)(*inputs)
         change = (expected - now).abs().max()
@@ -97,12 +103,16 @@ def step_ahead(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     loss = criterion(outputs_at({}, model, inputs), y)
     gradients = torch.autograd.grad(loss, [*trained.values()], allow_unused=True)
-    ahead = {
-        name: torch.sub(p.detach(), g, alpha=_rate(lr, p))
-        for (name, p), g in zip(trained.items(), gradients, strict=True)
-        if g is not None
-    }
-    return lambda *inputs: (outputs_at({}, model, inputs), outputs_at(ahead, model, inputs))
+    rates = [rate_of(p, lr) for p in trained.values()]
+    ahead = stepped({name: p.detach() for name, p in trained.items()}, gradients, rates)
+
+    def both(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        # Layers such as dropout draw the same in both passes, or the step would drown in noise.
+        with generators_kept(inputs[0].device):
+            now = outputs_at({}, model, inputs)
+        return now, outputs_at(ahead, model, inputs)
+
+    return both
 
 
 def low_rank_step_ahead(
@@ -129,6 +139,14 @@ def low_rank_step_ahead(
         return now, ahead
 
     return both
+
+
+def _is_random(model: nn.Module) -> bool:
+    return any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in model.modules())
+
+
+def _are_same(some: Sequence[nn.Parameter], others: Sequence[nn.Parameter]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def interference(
@@ -164,7 +182,7 @@ def _losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tenso
 def _step_of(factors: LayerFactors, lr: Rates, n_rows: int) -> Callable[..., Tensor]:
     """Return a hook that takes a linear layer's outputs of the second half of a batch to θ′."""
     x, e = factors.inputs, factors.output_gradients
-    rates = {is_weight: _rate(lr, p) for p, is_weight in factors.of_parameters()}
+    rates = {is_weight: rate_of(p, lr) for p, is_weight in factors.of_parameters()}
     of_weight, of_bias = rates.get(True, 0.0), rates.get(False, 0.0)
 
     def hook(
@@ -179,7 +197,3 @@ def _step_of(factors: LayerFactors, lr: Rates, n_rows: int) -> Callable[..., Ten
         return torch.cat([now, ahead - (of_weight * kernel + of_bias) @ e])
 
     return hook
-
-
-def _rate(lr: Rates, parameter: Tensor) -> float:
-    return lr.get(parameter, 0.0) if isinstance(lr, Mapping) else lr

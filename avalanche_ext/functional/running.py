@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+Rates = float | Mapping[Tensor, float]
+"""Learning rates η: one, or one for each parameter; those without one stay where they are."""
+
 
 def outputs_at(
     parameters: Mapping[str, Tensor], model: nn.Module, inputs: Sequence[Tensor]
@@ -24,6 +27,23 @@ def outputs_at(
     state = {**parameters, **buffers}
     outputs: Tensor = functional_call(model, state, tuple(inputs)) if state else model(*inputs)
     return outputs
+
+
+def stepped(
+    parameters: Mapping[str, Tensor], gradients: Sequence[Tensor | None], rates: Sequence[float]
+) -> dict[str, Tensor]:
+    """Return θ − η g of those parameters that have a gradient, by their names; differentiable."""
+    triples = zip(parameters.items(), gradients, rates, strict=True)
+    return {
+        name: torch.sub(p, gradient, alpha=rate)
+        for (name, p), gradient, rate in triples
+        if gradient is not None
+    }
+
+
+def rate_of(parameter: Tensor, rates: Rates) -> float:
+    """Return the learning rate of a parameter."""
+    return rates.get(parameter, 0.0) if isinstance(rates, Mapping) else rates
 
 
 @contextmanager

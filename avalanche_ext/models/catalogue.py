@@ -54,7 +54,7 @@ def slim_resnet18(
     if len(input_shape) != 3 or input_shape[0] != 3 or min(input_shape[1:]) < _LEAST_OF_RESNET:
         wanted = f"(3, H, W) with H and W at least {_LEAST_OF_RESNET}"
         raise _misfit("slim_resnet18", wanted, input_shape)
-    return ReducedResNet18(n_classes, width, *input_shape[1:])
+    return ReducedResNet18(n_classes, width, (input_shape[1], input_shape[2]))
 
 
 def simple_cnn(

@@ -21,18 +21,17 @@ class ReducedResNet18(ResNet):  # type: ignore[misc]
     Args:
         n_classes: Number of outputs.
         width: Number of channels of the first block.
-        height: Height of the images, at least 25 pixels.
-        breadth: Their width, likewise.
+        image_size: Height and width of the images, each at least 25 pixels.
     """
 
-    def __init__(self, n_classes: int, width: int, height: int, breadth: int) -> None:
+    def __init__(self, n_classes: int, width: int, image_size: tuple[int, int]) -> None:
         super().__init__(BasicBlock, [2, 2, 2, 2], n_classes, width)
-        pooled = [-(-size // _DOWNSAMPLING) // _POOLED for size in (height, breadth)]
+        pooled = [-(-size // _DOWNSAMPLING) // _POOLED for size in image_size]
         n_features = width * _WIDENING * pooled[0] * pooled[1]
         self.linear = nn.Linear(n_features, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, n_classes) of images (B, 3, height, breadth)."""
+        """Return logits (B, n_classes) of images (B, 3, H, W)."""
         out = relu(self.bn1(self.conv1(x)))
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             out = layer(out)

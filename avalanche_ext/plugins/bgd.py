@@ -21,6 +21,7 @@ from avalanche_ext.validation import validated
 _BEYOND_THE_CRITERION = (
     HALPlugin,
     theirs.AGEMPlugin,
+    theirs.BiCPlugin,
     theirs.EWCPlugin,
     theirs.FeatureDistillationPlugin,
     theirs.GEMPlugin,
@@ -76,7 +77,8 @@ class BGDPlugin(MethodPlugin):
     Raises:
         pydantic.ValidationError: If an argument is not of the given type or range.
         ValueError: When training starts, if a plugin beside it adds to the loss or edits the
-            gradient; while training, if the loss turns out to be more than the criterion.
+            gradient; in the first iteration of an experience, if the loss turns out to be more
+            than the criterion.
     """
 
     phase: ClassVar[Phase] = Phase.GRADIENT
@@ -99,6 +101,7 @@ class BGDPlugin(MethodPlugin):
         self._generator = torch.Generator().manual_seed(seed)
         self._layout: FlatLayout | None = None
         self._draw: _Draw | None = None
+        self._has_checked = False
 
     def __getstate__(self) -> dict[str, Any]:
         # Both belong to the model, and are made anew with the next experience.
@@ -133,6 +136,7 @@ class BGDPlugin(MethodPlugin):
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Find the parameters in the model, as it is adapted to the experience."""
         self._restore()
+        self._has_checked = False
         self._layout = FlatLayout(strategy.model.named_parameters())
         self.std = {
             name: _carried_over(self.std.get(name), p, self.initial_std)
@@ -154,7 +158,9 @@ class BGDPlugin(MethodPlugin):
         assert layout is not None
         assert draw is not None
         self._restore()
-        _check_loss(strategy)
+        if not self._has_checked:
+            _check_loss(strategy)
+            self._has_checked = True
         draws = self._gradients(strategy, layout, draw)
         mean, std = bayesian_step(draw.mean, draw.std, draws, self.lr)
         _write(layout, mean)

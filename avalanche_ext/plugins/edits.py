@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,6 +27,7 @@ class EditRecord:
     def __init__(self, buffer: SlotBuffer, keep_originals: bool) -> None:
         self.buffer = buffer
         self.keep_originals = keep_originals
+        # By arrival: slots may be renumbered, and given to others.
         self._originals: dict[int, Tensor] = {}
         # They stay on the device until they are asked for, so that no iteration waits for it.
         self._norms: list[Tensor] = []
@@ -35,20 +37,23 @@ class EditRecord:
     def begin(self, iteration: int) -> None:
         """Forget the lengths of the experience before the one that begins with `iteration`."""
         self._norms, self._iterations, self._first = [], [], iteration
+        held = {*self.buffer.notes(np.arange(len(self.buffer))).arrival}
+        self._originals = {a: x for a, x in self._originals.items() if a in held}
 
     def note(self, slots: Slots, before: Tensor, after: Tensor, iteration: int) -> None:
         """Note an edit that is about to be written to `slots`, (B,), of samples (B, ...)."""
         self._norms.append((after - before).flatten(1).norm(dim=1).mean())
         self._iterations.append(iteration)
         if self.keep_originals:
-            ages = self.buffer.n_replaced(slots)
-            for slot, age, x in zip(slots.tolist(), ages, before, strict=True):
+            notes = self.buffer.notes(slots)
+            for arrival, age, x in zip(notes.arrival, notes.n_replaced, before, strict=True):
                 if age == 0:
-                    self._originals[slot] = x.clone()
+                    self._originals[arrival] = x.clone()
 
     def norms(self) -> dict[int, float]:
         """Return the mean length ‖x′ − x‖₂ of an edit, of each iteration that had edits."""
-        return dict(zip(self._iterations, map(float, self._norms), strict=True))
+        norms = torch.stack(self._norms).tolist() if self._norms else []
+        return dict(zip(self._iterations, norms, strict=True))
 
     def series(self) -> list[float]:
         """Return the same of all iterations of the experience, nan where nothing was edited."""
@@ -62,20 +67,23 @@ class EditRecord:
         Returns:
             `slot`, `label` and `n_edits`, (k,); `original` and `edited`, (k, C, H, W).
         """
-        held = np.arange(len(self.buffer))
-        n_edits = np.array(self.buffer.n_replaced(held))
-        if not self.keep_originals or not n_edits.any():
+        slots = np.arange(len(self.buffer))
+        notes = self.buffer.notes(slots)
+        n_edits = np.array(notes.n_replaced, dtype=np.int64)
+        is_known = np.array([arrival in self._originals for arrival in notes.arrival], dtype=bool)
+        shown = is_known & (n_edits > 0)
+        if not shown.any():
             return {}
-        x, y, _ = (column.cpu().numpy() for column in self.buffer.fetch(held))
+        x, y, _ = (column.cpu().numpy() for column in self.buffer.fetch(slots))
         if x.ndim != _IMAGES:
             return {}
-        most = [held[y == label][n_edits[y == label].argmax()] for label in np.unique(y)]
-        slots = np.array([slot for slot in most if n_edits[slot]][:_MOST_SHOWN])
-        original = np.stack([self._originals[slot].cpu().numpy() for slot in slots.tolist()])
+        by_class = [slots[shown & (y == label)] for label in np.unique(y[shown])]
+        chosen = np.array([held[n_edits[held].argmax()] for held in by_class[:_MOST_SHOWN]])
+        originals = [self._originals[notes.arrival[slot]] for slot in chosen.tolist()]
         return {
-            "slot": slots,
-            "label": y[slots],
-            "n_edits": n_edits[slots],
-            "original": original,
-            "edited": x[slots],
+            "slot": chosen,
+            "label": y[chosen],
+            "n_edits": n_edits[chosen],
+            "original": torch.stack(originals).cpu().numpy(),
+            "edited": x[chosen],
         }

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.training.storage_policy import ExemplarsBuffer
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import FiniteFloat, PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers import PolicyBuffer, Slots
 from avalanche_ext.data import Batch
-from avalanche_ext.functional.editing import Bounds, interfering, randomly_moved
+from avalanche_ext.functional.editing import Bounds, edited_examples, randomly_moved
 from avalanche_ext.functional.lookahead import NowAndAhead
 from avalanche_ext.plugins.calls import model_inputs
 from avalanche_ext.plugins.edits import EditRecord
@@ -24,6 +24,7 @@ from avalanche_ext.validation import validated
 
 EDIT_NORM = "gmed/edit_norm"
 
+Amount = Annotated[FiniteFloat, Ge(0)]
 Edit = Literal["gmed", "random", "hindsight"]
 Retrieval = Literal["random", "mir"]
 
@@ -35,7 +36,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
     stream interferes with them more (see `functional.edit_examples`), and written back to their
     slots. With `retrieval="random"` (ER+GMED) the edited samples are replayed; with "mir"
     (MIR+GMED) those that MIR chooses are replayed unedited, and another draw is edited and written
-    back. No task label or boundary is read.
+    back. No boundary is read, nor a task label but by models with heads.
 
     Deviations from the official code:
 
@@ -77,15 +78,15 @@ class GMEDPlugin(LookAheadReplayPlugin):
         mem_size: PositiveInt = 500,
         batch_size: PositiveInt = 10,
         *,
-        stride: NonNegativeFloat = 1.0,
-        reg_strength: NonNegativeFloat = 0.01,
+        stride: Amount = 1.0,
+        reg_strength: Amount = 0.01,
         retrieval: Retrieval = "random",
         edit: Edit = "gmed",
         n_steps: PositiveInt = 1,
         decay: Annotated[float, Ge(0), Lt(1)] = 0.0,
         bounds: list[float] | None = None,
         n_candidates: PositiveInt = 50,
-        lr: PositiveFloat | None = None,
+        lr: Annotated[FiniteFloat, Gt(0)] | None = None,
         loss: ReplayLoss = "sum",
         buffer: Literal["reservoir", "ring"] | ExemplarsBuffer = "reservoir",
         keep_originals: bool = False,
@@ -147,7 +148,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
                 others = self.buffer.sample_slots(self.batch_size, self._rng)
                 outputs = self._after_a_step_on(strategy, self._fetched(strategy, others))
             assert outputs is not None
-            edited = interfering(
+            edited = edited_examples(
                 outputs,
                 model_inputs(strategy, x, t),
                 y,
@@ -163,7 +164,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
     def _strides(self, slots: Slots, x: Tensor) -> float | Tensor:
         if self.decay == 0:
             return self.stride
-        ages = x.new_tensor(self.buffer.n_replaced(slots))
+        ages = x.new_tensor(self.buffer.notes(slots).n_replaced)
         return self.stride * (1 - self.decay) ** ages
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from avalanche.training.storage_policy import ExemplarsBuffer
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from avalanche_ext.data import origin_index
@@ -86,7 +86,7 @@ class HALPlugin(OnlineReplayPlugin):
         self,
         mem_size: PositiveInt = 500,
         batch_size: PositiveInt = 10,
-        lam: NonNegativeFloat = 0.1,
+        lam: Annotated[FiniteFloat, Field(ge=0)] = 0.1,
         *,
         buffer: Literal["reservoir", "ring"] | ExemplarsBuffer = "reservoir",
         loss: ReplayLoss = "union",
@@ -94,7 +94,7 @@ class HALPlugin(OnlineReplayPlugin):
         hindsight_steps: NonNegativeInt = 50,
         anchor_steps: NonNegativeInt = 100,
         anchor_lr: PositiveFloat = 0.001,
-        embedding_weight: NonNegativeFloat = 0.1,
+        embedding_weight: Annotated[FiniteFloat, Field(ge=0)] = 0.1,
         decay: Annotated[float, Field(ge=0, le=1)] = 0.9,
         seed: int = 0,
     ) -> None:

@@ -16,7 +16,9 @@ from avalanche_ext.plugins.memory import Columns, MemoryPlugin, ReplayLoss
 class LookAheadReplayPlugin(MemoryPlugin):
     """Replay, choosing or changing what is replayed by where a step on the stream would lead.
 
-    The step is one of plain SGD, whatever the strategy's optimizer is.
+    The step is one of plain SGD, whatever the strategy's optimizer is. Its gradient is not taken
+    over into the strategy's own step: that is of a loss to which other plugins may add, and of one
+    forward pass, whose output and loss they see.
 
     Args:
         buffer: The memory.
@@ -40,7 +42,8 @@ class LookAheadReplayPlugin(MemoryPlugin):
         """Note the experience, and the model."""
         super().before_training_exp(strategy, **kwargs)
         known = self._look_ahead
-        if known is None or known.model is not strategy.model:
+        used = strategy.model, strategy._criterion
+        if known is None or (known.model, known.criterion) != used:
             self._look_ahead = LookAhead(strategy.model, strategy._criterion)
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:

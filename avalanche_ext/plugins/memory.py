@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from avalanche.models import avalanche_forward
 from avalanche.training.storage_policy import ExemplarsBuffer
-from torch import Tensor
+from torch import Tensor, nn
 
 from avalanche_ext.buffers import (
     GroupBy,
@@ -38,9 +38,9 @@ class MemoryPlugin(MethodPlugin):
     first epoch of its experience.
 
     With `loss="union"` the criterion is that of all rows; with "sum" it is the sum of those of the
-    stream's rows and of the drawn ones, for criteria that are means. With "separate" it is that
-    sum, and the drawn rows run through the model by themselves, so that batch normalisation does
-    not mix them with the stream's, which then are all that other plugins see.
+    stream's rows and of the drawn ones. With "separate" it is that sum, too, and the drawn rows run
+    through the model by themselves, so that batch normalisation does not mix them with the
+    stream's, which then are all that other plugins see; its running statistics count both.
 
     One of Avalanche's storage policies sees samples only when their experience has ended; with it
     the stream's rows are always joined, or they would never be trained on.
@@ -49,7 +49,7 @@ class MemoryPlugin(MethodPlugin):
         buffer: The memory.
         arrived: x, y and t of the current mini-batch as the stream brought it.
         n_stream: Number of rows at the head of the current mini-batch that the stream brought.
-        slots: Slots of the rows that follow them, (B,).
+        slots: Slots of the rows that are replayed, (B,), which follow them unless they run apart.
     """
 
     phase: ClassVar[Phase] = Phase.DATA
@@ -109,11 +109,7 @@ class MemoryPlugin(MethodPlugin):
         strategy.mbatch = drawn[: len(strategy.mbatch)]
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Turn the mean over all rows into the sum of the two means, if that is asked for.
-
-        With s stream rows, m drawn rows and means L_s, L_m, the criterion has given
-        (s L_s + m L_m) / (s + m); what is missing to L_s + L_m is (m L_s + s L_m) / (s + m).
-        """
+        """Turn the criterion of all rows into the sum of two, if that is asked for."""
         if self._apart:
             x, y, t = self._apart
             strategy.loss += strategy._criterion(avalanche_forward(strategy.model, x, t), y)
@@ -121,14 +117,13 @@ class MemoryPlugin(MethodPlugin):
         n_stream, n_drawn = self.n_stream, len(self.slots)
         if self.loss == "union" or n_stream == 0 or n_drawn == 0:
             return
-        if n_stream == n_drawn:
+        outputs, labels, criterion = strategy.mb_output, strategy.mb_y, strategy._criterion
+        if n_stream == n_drawn and _is_plain_mean(criterion):
             strategy.loss += strategy.criterion()
             return
-        outputs, labels, criterion = strategy.mb_output, strategy.mb_y, strategy._criterion
         on_stream = criterion(outputs[:n_stream], labels[:n_stream])
         on_drawn = criterion(outputs[n_stream:], labels[n_stream:])
-        missing = (n_drawn * on_stream + n_stream * on_drawn) / (n_stream + n_drawn)
-        strategy.loss += missing
+        strategy.loss += on_stream + on_drawn - strategy.criterion()
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Show the buffer the stream's rows, if it has not seen them yet."""
@@ -167,6 +162,12 @@ def stream_rows(strategy: Any, plugin: MethodPlugin) -> Columns:
         if isinstance(other, MemoryPlugin) and other.arrived is not None:
             return other.arrived
     return _columns(strategy.mbatch)
+
+
+def _is_plain_mean(criterion: Any) -> bool:
+    """Tell whether the mean over two halves is that of their means."""
+    of_torch = isinstance(criterion, nn.CrossEntropyLoss)
+    return of_torch and criterion.reduction == "mean" and criterion.weight is None
 
 
 def _columns(mbatch: list[Tensor]) -> Columns:

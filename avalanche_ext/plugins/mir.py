@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Gt
 from avalanche.training.storage_policy import ExemplarsBuffer
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import FiniteFloat, PositiveInt
 
 from avalanche_ext.buffers import Slots
 from avalanche_ext.plugins.lookahead import LookAheadReplayPlugin, check_candidates
@@ -17,8 +18,8 @@ class MIRPlugin(LookAheadReplayPlugin):
     """MIR (Aljundi et al. 2019): replay what the coming step on the stream interferes with most.
 
     Of candidates drawn from the memory those are replayed whose loss a step of SGD on the stream's
-    rows would increase most. No task label or boundary is read; unlike Avalanche's MIR it replays
-    in every iteration but the very first, whatever the number of experiences.
+    rows would increase most. No boundary is read, nor a task label but by models with heads; unlike
+    Avalanche's MIR it replays in every iteration but the very first, whatever the experiences are.
 
     Deviations from the official code, shared with GMED's (Jin, Du and Ren 2021):
 
@@ -49,7 +50,7 @@ class MIRPlugin(LookAheadReplayPlugin):
         batch_size: PositiveInt = 10,
         *,
         n_candidates: PositiveInt = 50,
-        lr: PositiveFloat | None = None,
+        lr: Annotated[FiniteFloat, Gt(0)] | None = None,
         loss: ReplayLoss = "sum",
         buffer: Literal["reservoir", "ring"] | ExemplarsBuffer = "reservoir",
         seed: int = 0,

@@ -37,6 +37,7 @@ class OnlineReplayPlugin(MemoryPlugin):
 
     Raises:
         pydantic.ValidationError: If an argument is not of the given type or range.
+        ValueError: If `loss` is not "union" although the stream's rows are stored first.
     """
 
     @validated
@@ -52,6 +53,10 @@ class OnlineReplayPlugin(MemoryPlugin):
         balance: GroupBy = "class",
         seed: int = 0,
     ) -> None:
+        if stream == "stored" and loss != "union":
+            raise ValueError(
+                f"loss={loss!r}: with stream='stored' there are drawn rows alone; give 'union'"
+            )
         memory = named_buffer(buffer, mem_size, seed, balance)
         super().__init__(memory, batch_size, stream, loss)
         self.draw = draw

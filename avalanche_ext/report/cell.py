@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 PHASES = ("setup", "training", "evaluation", "total")
 """The phases of a run whose seconds are told apart."""
 
+_OF_THE_LAST_ROW = ("ACC", "instance_accuracy")
+"""The metrics that do not ask what was learned when."""
+
 
 @dataclass(frozen=True)
 class CellResult:
@@ -30,12 +33,15 @@ class CellResult:
         metrics: ACC, instance_accuracy (None for a file from before test sizes were written), BWT,
             FWT, forgetting and learning_accuracy, computed from R here rather than taken from the
             file, so that all rows of a table share one definition.
+        is_iid: Whether the samples of all experiences came in random order. Rows of R before the
+            last then are not those of experiences, and metrics that need them are None.
     """
 
     R: Floats
     untrained: Floats
     seconds: Mapping[str, float]
     metrics: Mapping[str, float | None]
+    is_iid: bool
 
 
 def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | None:
@@ -70,5 +76,8 @@ def _result(content: Mapping[str, Any]) -> CellResult:
     metrics = summary(R, untrained, content.get("test_sizes"))
     if len(R) != len(untrained):
         raise ValueError(f"R must be square, but has shape {R.shape}")
+    is_iid = content.get("iid", False)
+    if is_iid:
+        metrics = {name: metrics[name] if name in _OF_THE_LAST_ROW else None for name in metrics}
     seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
-    return CellResult(R, untrained, seconds, metrics)
+    return CellResult(R, untrained, seconds, metrics, is_iid)

@@ -1,4 +1,4 @@
-"""The claims of an experiment, that one method's ACC is higher than another's, and their tests."""
+"""The claims of an experiment, that one method is better than another, and their tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from avalanche_ext.report.layout import aligned, p_value, plus_minus
 from avalanche_ext.report.results import Claim, ExperimentResults, ReportError
 from avalanche_ext.report.statistics import (
+    METRICS,
     Estimate,
     estimate,
     paired_differences,
@@ -18,7 +19,7 @@ from avalanche_ext.report.statistics import (
 
 @dataclass(frozen=True)
 class ClaimTest:
-    """A claim's two methods, compared in ACC over the seeds both finished.
+    """A claim's two methods, compared in its metric over the seeds that define it for both.
 
     Attributes:
         claim: The claim.
@@ -55,15 +56,17 @@ def claim_tests(results: ExperimentResults) -> list[ClaimTest]:
     """Test every claim, in the order of the configuration.
 
     Raises:
-        ReportError: If a claim names a method there is none of.
+        ReportError: If a claim names a method or a metric there is none of.
     """
     methods = {method.name: method for method in results.methods}
     for claim in results.claims:
         for name in (claim.higher, claim.lower):
             if name not in methods:
                 raise ReportError(f"claims: {_text(claim)}: no method '{name}' here")
+        if claim.metric not in METRICS:
+            raise ReportError(f"claims: {_text(claim)}: no metric '{claim.metric}' here")
     return [
-        claim_test(claim, *paired_values(methods[claim.higher], methods[claim.lower], "ACC"))
+        claim_test(claim, *paired_values(methods[claim.higher], methods[claim.lower], claim.metric))
         for claim in results.claims
     ]
 
@@ -72,7 +75,7 @@ def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
     """Yield the lines of the report's table of claims, if there are any.
 
     Raises:
-        ReportError: If a claim names a method there is none of.
+        ReportError: If a claim names a method or a metric there is none of.
     """
     if not results.claims:
         return
@@ -82,10 +85,12 @@ def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
         difference = plus_minus(test.difference, signed=True)
         rows.append([_text(test.claim), pairs, difference, p_value(test.t_test)])
     yield [
-        "Claims: higher ACC, one-sided paired t-test (not corrected for their number)",
+        "Claims: higher in ACC or the metric named, one-sided paired t-test (not corrected for "
+        "their number)",
         *aligned(rows),
     ]
 
 
 def _text(claim: Claim) -> str:
-    return f"{claim.higher} > {claim.lower}"
+    metric = "" if claim.metric == "ACC" else f" in {claim.metric}"
+    return f"{claim.higher} > {claim.lower}{metric}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avalanche_ext.report.results import ExperimentResults, ReportError
+from avalanche_ext.report.results import ExperimentResults
 from avalanche_ext.report.table import count
 
 if TYPE_CHECKING:
@@ -22,63 +22,112 @@ Arrays = Mapping[str, NDArray[Any]]
 MOST_COLUMNS = 10
 ROWS = ("original", "edited", "difference")
 ARRAYS = ("label", "n_edits", "original", "edited")
+_IMAGES = 4
+_COLOURED = 3
 
 
-def edits_figure(results: ExperimentResults, directory: Path) -> Figure | None:
-    """Remembered examples before and after editing, as in Figure 5 of Jin, Du and Ren (2021).
+@dataclass
+class Edits:
+    """What an experiment's methods have made of the examples they remember.
 
-    Of each method whose first finished run has an edits.npz, a block of three rows is drawn:
-    originals, edited and their differences (means over the channels), the latter in a colour scale
-    of the block's own with 0 in its middle. Columns are the file's first ten slots. A file that
-    comes from another configuration than the result is passed over.
+    Attributes:
+        blocks: The arrays of each method's first finished run, by the text to stand above them.
+        unreadable: What is wrong with files, by their paths in the experiment's folder.
+    """
+
+    blocks: dict[str, Arrays] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def read_edits(results: ExperimentResults, directory: Path) -> Edits:
+    """Read the edits.npz of each method's first finished run, where it has one.
+
+    A file that comes from another configuration than the result is passed over.
 
     Args:
         results: Results of the experiment.
         directory: The experiment's folder, in which they lie.
+    """
+    edits = Edits()
+    for method in results.finished:
+        seed = next(iter(method.cells))
+        path = directory / method.name / f"seed-{seed}" / "edits.npz"
+        if not path.is_file():
+            continue
+        try:
+            made_by, arrays = _read(path)
+        # A damaged file can make zipfile, zlib and numpy raise nearly anything.
+        except Exception as error:
+            where = path.relative_to(directory).as_posix()
+            edits.unreadable[where] = f"{type(error).__name__}: {error}"
+            continue
+        result = json.loads(path.with_name("result.json").read_text(encoding="utf-8"))
+        if made_by == result["hash"] and len(arrays["label"]):
+            edits.blocks[f"{method.name}, seed {seed}: edited memory"] = arrays
+    return edits
+
+
+def unreadable_text(edits: Edits) -> str:
+    """The report's section on files that cannot be read; empty where all can."""
+    if not edits.unreadable:
+        return ""
+    files = count(len(edits.unreadable), "file")
+    lines = [
+        f"{files} of edited examples unreadable, left out of edits.png (remove the run's folder "
+        "and run the experiment again):",
+        *(f"  {path}: {' '.join(error.split())}" for path, error in edits.unreadable.items()),
+    ]
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def edits_figure(edits: Edits) -> Figure | None:
+    """Remembered examples before and after editing, as in Figure 5 of Jin, Du and Ren (2021).
+
+    Each block has three rows: originals, edited and their differences (means over the channels),
+    the latter in a colour scale of the block's own with 0 in its middle. Columns are the file's
+    first ten slots; their titles tell the length of the change, since one scale hides small ones.
+
+    Args:
+        edits: `read_edits` of the experiment.
 
     Returns:
         A figure without a window; None where no method has edited anything.
-
-    Raises:
-        ReportError: If an edits.npz cannot be read.
     """
     from matplotlib.figure import Figure
 
-    blocks = {}
-    for method in results.finished:
-        seed = next(iter(method.cells))
-        edits = _read_edits(directory / method.name / f"seed-{seed}")
-        if edits and len(edits["label"]):
-            blocks[f"{method.name}, seed {seed}: edited memory"] = edits
-    if not blocks:
+    if not edits.blocks:
         return None
-    n_columns = max(len(edits["label"]) for edits in blocks.values())
+    n_columns = max(len(arrays["label"]) for arrays in edits.blocks.values())
     figure = Figure(
-        figsize=(max(4.5, 0.95 * n_columns + 1.9), 3.5 * len(blocks)), layout="constrained"
+        figsize=(max(4.5, 1.1 * n_columns + 1.9), 3.7 * len(edits.blocks)), layout="constrained"
     )
-    parts = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
-    for part, (title, edits) in zip(parts, blocks.items(), strict=True):
-        _draw(part, title, edits, n_columns)
+    parts = figure.subfigures(len(edits.blocks), 1, squeeze=False)[:, 0]
+    for part, (title, arrays) in zip(parts, edits.blocks.items(), strict=True):
+        _draw(part, title, arrays, n_columns)
     return figure
 
 
-def _read_edits(folder: Path) -> Arrays | None:
-    """Read the exhibit in a finished run's folder, if there is one and it is that of the run."""
-    path = folder / "edits.npz"
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name][:MOST_COLUMNS] for name in ARRAYS}
-            made_by = str(file["hash"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise ReportError(f"{path}: unreadable, remove it or run again: {error}") from error
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return arrays if made_by == result["hash"] else None
+def _read(path: Path) -> tuple[str, Arrays]:
+    """Return the hash of the run that has made the file, and of each array the first slots.
+
+    Raises:
+        Exception: If the file is damaged.
+    """
+    with path.open("rb") as stream, np.load(stream) as file:
+        arrays = {name: file[name] for name in ARRAYS}
+        made_by = str(file["hash"])
+    original, edited = arrays["original"], arrays["edited"]
+    if original.ndim != _IMAGES or original.shape != edited.shape:
+        raise ValueError(f"original has shape {original.shape}, edited {edited.shape}")
+    if not len(arrays["label"]) == len(arrays["n_edits"]) == len(original):
+        raise ValueError("arrays have different lengths")
+    return made_by, {name: array[:MOST_COLUMNS] for name, array in arrays.items()}
 
 
 def _draw(part: SubFigure, title: str, edits: Arrays, n_columns: int) -> None:
-    differences = (edits["edited"] - edits["original"]).mean(axis=1)
+    changes = edits["edited"] - edits["original"]
+    lengths = np.sqrt((changes**2).sum(axis=(1, 2, 3)))
+    differences = changes.mean(axis=1)
     reach = np.abs(differences[np.isfinite(differences)]).max(initial=0.0) or 1.0
     grid = part.subplots(len(ROWS), n_columns, squeeze=False)
     for axes in grid.flat:
@@ -87,10 +136,18 @@ def _draw(part: SubFigure, title: str, edits: Arrays, n_columns: int) -> None:
     for axes, name in zip(grid[:, 0], ROWS, strict=True):
         axes.set_ylabel(name)
     for i, (label, n_edits) in enumerate(zip(edits["label"], edits["n_edits"], strict=True)):
-        grid[0, i].set_title(f"label {label}\n{count(int(n_edits), 'edit')}", fontsize=9)
+        n = count(int(n_edits), "edit")
+        grid[0, i].set_title(f"label {label}\n{n}, {lengths[i]:.2g}", fontsize=8)
         for axes, name in zip(grid[:, i], ROWS[:2], strict=False):
-            image = np.moveaxis(edits[name][i], 0, -1).clip(0.0, 1.0)
-            axes.imshow(image, cmap="gray", vmin=0.0, vmax=1.0)
+            axes.imshow(_image(edits[name][i]), cmap="gray", vmin=0.0, vmax=1.0)
         drawn = grid[2, i].imshow(differences[i], cmap="RdBu_r", vmin=-reach, vmax=reach)
-    part.suptitle(title)
+    part.suptitle(f"{title} (label; edits, length of the change ‖x′ − x‖₂)")
     part.colorbar(drawn, ax=grid, label="difference", aspect=30)
+
+
+def _image(channels: NDArray[Any]) -> NDArray[Any]:
+    """Colours of three channels, (H, W, 3); else greys, the means over the channels, (H, W)."""
+    if len(channels) == _COLOURED:
+        return np.moveaxis(channels, 0, -1).clip(0.0, 1.0)
+    grey: NDArray[Any] = channels.mean(axis=0).clip(0.0, 1.0)
+    return grey

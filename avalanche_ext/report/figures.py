@@ -30,7 +30,8 @@ MOST_TICKS = 10
 def accuracy_figure(results: ExperimentResults) -> Figure:
     """Mean accuracy over the experiences seen so far, while they arrive: one line a method.
 
-    Bands show ± the sample standard deviation over seeds, where there are at least two.
+    Bands show ± the sample standard deviation over seeds, where there are at least two. A method
+    trained iid has its final ACC alone, as a short dashed line at the right end.
 
     Args:
         results: Results with at least one finished run.
@@ -46,11 +47,19 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
     length = next(iter(curves.values())).shape[1]
     learned = range(1, length + 1)
     for index, method in enumerate(results.methods):
-        if method.name in curves:
-            estimates = [*filter(None, map(estimate, curves[method.name].T.tolist()))]
+        if method.name not in curves:
+            continue
+        estimates = [*filter(None, map(estimate, curves[method.name].T.tolist()))]
+        if method.is_iid:
+            ends = [0.9 * length, length]
+            dashed = {"ls": "--", "markevery": [1]}
+            draw_with_band(axes, ends, [estimates[-1]] * 2, index, method.name, **dashed)
+        else:
             draw_with_band(axes, learned, estimates, index, method.name)
     axes.set_title(heading(results, "std"))
-    axes.set_xlabel("experiences learned")
+    has_iid = any(method.is_iid for method in results.finished)
+    note = " (dashed: trained on all in random order)" if has_iid else ""
+    axes.set_xlabel(f"experiences learned{note}")
     axes.set_ylabel("mean accuracy on the experiences seen so far")
     axes.set_xticks(learned[:: -(-length // MOST_TICKS)])
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
@@ -63,18 +72,22 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
     return figure
 
 
-def matrices_figure(results: ExperimentResults) -> Figure:
+def matrices_figure(results: ExperimentResults) -> Figure | None:
     """The transfer matrix R of each method, averaged over its finished runs, in one colour scale.
 
+    Methods trained iid are left out.
+
     Args:
-        results: Results with at least one finished run.
+        results: Results of the experiment.
 
     Returns:
-        A figure without a window; `savefig` writes it.
+        A figure without a window; `savefig` writes it. None where there is no matrix to draw.
     """
     from matplotlib.figure import Figure
 
-    methods = results.finished
+    methods = [method for method in results.finished if not method.is_iid]
+    if not methods:
+        return None
     columns = len(methods) if len(methods) <= 3 else math.ceil(math.sqrt(len(methods)))
     rows = math.ceil(len(methods) / columns)
     figure = Figure(figsize=(3.6 * columns + 0.8, 3.7 * rows + 0.4), layout="compressed")
@@ -99,7 +112,12 @@ def look(index: int) -> dict[str, Any]:
 
 
 def draw_with_band(
-    axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], index: int, label: str
+    axes: Axes,
+    x: Sequence[float],
+    estimates: Sequence[Estimate],
+    index: int,
+    label: str,
+    **style: Any,
 ) -> None:
     """Draw a line of means, and a band of ± the standard deviation where there are some.
 
@@ -109,11 +127,12 @@ def draw_with_band(
         estimates: What lies there, (k,).
         index: The method's place in the configuration.
         label: The line's name in the legend.
+        style: Further properties of the line.
     """
     mean = np.array([each.mean for each in estimates])
     std = np.array([each.std or 0.0 for each in estimates])
     appearance = look(index)
-    axes.plot(x, mean, label=label, **appearance)
+    axes.plot(x, mean, label=label, **appearance, **style)
     if std.any():
         axes.fill_between(
             x, mean - std, mean + std, color=appearance["color"], alpha=0.18, linewidth=0

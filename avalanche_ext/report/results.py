@@ -35,6 +35,11 @@ class MethodResults:
         """Every finished run's R, (n, T, T), in the order of the seeds."""
         return np.array([cell.R for cell in self.cells.values()])
 
+    @property
+    def is_iid(self) -> bool:
+        """Whether the samples of all experiences came in random order."""
+        return any(cell.is_iid for cell in self.cells.values())
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -51,15 +56,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Claim:
-    """That one method's ACC is higher than another's.
+    """That one method is better than another.
 
     Attributes:
         higher: Name of the method that is claimed to be better.
         lower: Name of the other.
+        metric: Of which it is claimed to have more.
     """
 
     higher: str
     lower: str
+    metric: str = "ACC"
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,8 @@ def read_results(directory: Path) -> ExperimentResults:
                 for name, sweep in (record.get("sweeps") or {}).items()
             },
             claims=tuple(
-                Claim(claim["higher"], claim["lower"]) for claim in record.get("claims") or ()
+                Claim(claim["higher"], claim["lower"], claim.get("metric", Claim.metric))
+                for claim in record.get("claims") or ()
             ),
         )
     except KeyError as error:

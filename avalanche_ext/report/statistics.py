@@ -159,9 +159,14 @@ def method_statistics(results: ExperimentResults) -> list[MethodStatistics]:
     """Every method's estimates over its finished runs, and its tests against the baseline.
 
     Intransigence is measured against the best of the methods compared (Chen et al., 2020): per
-    experience, the largest of their mean accuracies just after learning it.
+    experience, the largest of their mean accuracies just after learning it. Methods trained iid
+    learn no experience by itself, and have none.
     """
-    learned = [np.diagonal(method.matrices.mean(axis=0)) for method in results.finished]
+    learned = [
+        np.diagonal(method.matrices.mean(axis=0))
+        for method in results.finished
+        if not method.is_iid
+    ]
     best = np.max(learned, axis=0) if learned else np.empty(0)
     baseline = next((m for m in results.methods if m.name == results.baseline), None)
     return [
@@ -181,7 +186,10 @@ def method_statistics(results: ExperimentResults) -> list[MethodStatistics]:
 
 def _metrics(method: MethodResults, best: Sequence[float]) -> dict[str, Estimate | None]:
     rows = [
-        {**cell.metrics, "intransigence": average_intransigence(cell.R, best)}
+        {
+            **cell.metrics,
+            "intransigence": None if method.is_iid else average_intransigence(cell.R, best),
+        }
         for cell in method.cells.values()
     ]
     return {

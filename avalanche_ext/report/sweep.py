@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,20 @@ from avalanche_ext.report.figures import draw_with_band, heading, look, tidy
 from avalanche_ext.report.labels import place_labels
 from avalanche_ext.report.results import ExperimentResults
 from avalanche_ext.report.statistics import Estimate, MethodStatistics
-from avalanche_ext.report.tradeoff import Point, beyond, pareto_front, tradeoff_points
+from avalanche_ext.report.tradeoff import (
+    Point,
+    beyond,
+    pareto_front,
+    swept_parameters,
+    tradeoff_points,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _HOLLOW = "white"
+_PANELS_A_ROW = 3
 _LONGEST_UPRIGHT = 55
 """Characters, with gaps, for which a panel is wide enough; longer tick labels are turned."""
 
@@ -26,8 +34,9 @@ def tradeoff_figure(
     """BWT against learning accuracy: a curve through the settings of each swept method.
 
     Points are means over seeds with bars of ± the standard error, filled where no other point is at
-    least as good on both and better on one, and carry their value where there is room. Methods that
-    are not swept are single points. Far outliers are named below the frame instead of drawn in it.
+    least as good on both and better on one, and carry their value where there is room; settings are
+    compared with those of the same parameter alone. Methods that are not swept are single points.
+    Far outliers are named below the frame instead of drawn in it.
 
     Args:
         results: What the experiment's folder holds.
@@ -42,7 +51,8 @@ def tradeoff_figure(
     points = tradeoff_points(statistics)
     if not points:
         return None
-    front = pareto_front(points)
+    swept = swept_parameters(results)
+    front = pareto_front(points, swept)
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.add_subplot()
     entries: list[Line2D] = []
@@ -62,13 +72,14 @@ def tradeoff_figure(
             colour = look(index)["color"]
             labels += [(points[each].means, _text(sweep.values[each]), colour) for each in drawn]
     marker: dict[str, Any] = {"ls": "", "marker": "o", "markersize": 5, "color": "grey"}
-    entries.append(Line2D([], [], label="on the Pareto front", **marker))
+    of_each = "\nof its parameter" if len({*parameters}) > 1 else ""
+    entries.append(Line2D([], [], label=f"on the Pareto front{of_each}", **marker))
     entries.append(Line2D([], [], label="dominated", markerfacecolor=_HOLLOW, **marker))
     axes.set_title(heading(results, "standard error"))
     axes.set_xlabel("learning accuracy (just after each experience)")
     axes.set_ylabel("backward transfer (BWT)")
     axes.margins(0.08)
-    outside = beyond(points)
+    outside = beyond(points, swept)
     if outside:
         _frame(axes, [point for name, point in points.items() if name not in outside])
         axes.set_xlabel(
@@ -107,12 +118,18 @@ def sweep_figure(results: ExperimentResults, statistics: Sequence[MethodStatisti
     parameters = dict.fromkeys(
         sweep.parameter for sweep in results.sweeps.values() if accuracies.keys() & sweep.values
     )
-    figure = Figure(figsize=(3.2 + 4.0 * len(parameters), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(parameters), sharey=True, squeeze=False)[0]
+    columns = min(len(parameters), _PANELS_A_ROW)
+    rows = math.ceil(len(parameters) / columns)
+    figure = Figure(figsize=(3.2 + 4.0 * columns, 0.4 + 3.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    panels = grid.flat[: len(parameters)]
     for axes, parameter in zip(panels, parameters, strict=True):
         _draw_panel(axes, parameter, results, accuracies)
         tidy(axes)
-    panels[0].set_ylabel("average accuracy (ACC)")
+    for unused in grid.flat[len(parameters) :]:
+        unused.remove()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("average accuracy (ACC)")
     figure.suptitle(heading(results, "std"))
     lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
     # As in the other pictures, the best stand at the top.

@@ -25,8 +25,9 @@ _NOTES = (
     "against the best of these methods. ACC, FWT, BWT: higher is better; the others: lower.",
 )
 
+_IID = "Methods trained iid, on all experiences in random order, have accuracies in the end alone."
 _OVER_INSTANCES = (
-    "instance_accuracy: over all test samples, however many an experience has (Jin et al., 2021).",
+    "instance_accuracy: over all test samples, however many an experience has (Jin et al., 2021)."
 )
 
 
@@ -46,7 +47,7 @@ def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics
     sections = [
         [_heading(results)],
         aligned(_summary_rows(results, statistics)),
-        list(_NOTES),
+        [*_NOTES, *_further_notes(results)],
         *chain.from_iterable(_comparison(results, statistics, metric) for metric in TESTED),
         *claims_section(results),
         *_domination(results, statistics),
@@ -99,6 +100,14 @@ def _heading(results: ExperimentResults) -> str:
     )
 
 
+def _further_notes(results: ExperimentResults) -> Iterator[str]:
+    if any(method.is_iid for method in results.methods):
+        yield _IID
+    named = {*(results.published or ()), *(claim.metric for claim in results.claims)}
+    if "instance_accuracy" in named:
+        yield _OVER_INSTANCES
+
+
 def _summary_rows(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> Iterator[list[str]]:
@@ -137,22 +146,23 @@ def _comparison(
 def _domination(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> Iterator[list[str]]:
-    swept = settings_points(results, tradeoff_points(statistics))
-    if len(swept) < 2:
-        return
-    rows = [["", *swept]]
-    for name, ours in swept.items():
-        counts = {
-            other: f"{n_dominated(ours, theirs)} of {len(theirs)}"
-            for other, theirs in swept.items()
-            if other != name
-        }
-        rows.append([name, *(counts.get(other, NONE) for other in swept)])
-    yield [
-        "The column's settings that a setting of the row's dominates (learning accuracy and BWT: "
-        "none worse, one better)",
-        *aligned(rows),
-    ]
+    """A table for each parameter of which at least two methods are swept."""
+    for parameter, swept in settings_points(results, tradeoff_points(statistics)).items():
+        if len(swept) < 2:
+            continue
+        rows = [[parameter, *swept]]
+        for name, ours in swept.items():
+            counts = {
+                other: f"{n_dominated(ours, theirs)} of {len(theirs)}"
+                for other, theirs in swept.items()
+                if other != name
+            }
+            rows.append([name, *(counts.get(other, NONE) for other in swept)])
+        yield [
+            "The column's settings that a setting of the row's dominates (learning accuracy and "
+            "BWT: none worse, one better)",
+            *aligned(rows),
+        ]
 
 
 def _published(
@@ -170,8 +180,7 @@ def _published(
                 raise ReportError(f"published.{metric}.{name}: no such metric or method here")
             theirs = Estimate(numbers["mean"], numbers.get("std"), 0)
             rows.append([metric, name, *_beside(ours[name][metric], theirs)])
-    note = _OVER_INSTANCES if "instance_accuracy" in results.published else ()
-    yield [f"Beside {results.published['reference']}", *aligned(rows), *note]
+    yield [f"Beside {results.published['reference']}", *aligned(rows)]
 
 
 def _beside(ours: Estimate | None, theirs: Estimate) -> list[str]:

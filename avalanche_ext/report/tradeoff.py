@@ -37,37 +37,57 @@ def tradeoff_points(statistics: Iterable[MethodStatistics]) -> dict[str, Point]:
     return {name: Point(x, y) for name, (x, y) in both.items() if x and y}
 
 
-def pareto_front(points: Mapping[str, Point]) -> set[str]:
-    """The names of the points that no other dominates; of equal points, all or none."""
+def swept_parameters(results: ExperimentResults) -> dict[str, str]:
+    """The parameter whose value a method is a setting of, by the method's name."""
+    return {
+        setting: sweep.parameter for sweep in results.sweeps.values() for setting in sweep.values
+    }
+
+
+def pareto_front(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[str]:
+    """The names of the points that no other dominates; of equal points, all or none.
+
+    Settings are not compared with those of another parameter, of which there may be more.
+
+    Args:
+        points: The points by their methods' names.
+        parameters: `swept_parameters` of the methods.
+    """
+
+    def meet(one: str, other: str) -> bool:
+        both = parameters.get(one), parameters.get(other)
+        return None in both or both[0] == both[1]
+
     return {
         name
         for name, point in points.items()
-        if not any(other.dominates(point) for other in points.values())
+        if not any(other.dominates(point) and meet(name, rival) for rival, other in points.items())
     }
 
 
 def settings_points(
     results: ExperimentResults, points: Mapping[str, Point]
-) -> dict[str, list[Point]]:
-    """The points of each swept method's settings, where it has any."""
-    by_sweep = {
-        name: [points[setting] for setting in sweep.values if setting in points]
-        for name, sweep in results.sweeps.items()
-    }
-    return {name: found for name, found in by_sweep.items() if found}
+) -> dict[str, dict[str, list[Point]]]:
+    """By parameter the points of each swept method's settings, of the methods that have any."""
+    by_parameter: dict[str, dict[str, list[Point]]] = {}
+    for name, sweep in results.sweeps.items():
+        found = [points[setting] for setting in sweep.values if setting in points]
+        if found:
+            by_parameter.setdefault(sweep.parameter, {})[name] = found
+    return by_parameter
 
 
-def beyond(points: Mapping[str, Point]) -> set[str]:
+def beyond(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[str]:
     """The names of far outliers, which would crowd all other points of a picture into a corner.
 
     They lie more than three interquartile ranges outside the quartiles (Tukey 1977) in learning
-    accuracy or BWT, and on no front.
+    accuracy or BWT, and not on `pareto_front`, of which the arguments are.
     """
     means = np.array([point.means for point in points.values()])
     lower, upper = np.quantile(means, [0.25, 0.75], axis=0)
     reach = 3 * (upper - lower)
     outside = ((means < lower - reach) | (means > upper + reach)).any(axis=1)
-    front = pareto_front(points)
+    front = pareto_front(points, parameters)
     return {
         name for name, is_far in zip(points, outside, strict=True) if is_far and name not in front
     }

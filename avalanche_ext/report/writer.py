@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avalanche_ext.report.edits import Edits, edits_figure, read_edits, unreadable_text
 from avalanche_ext.report.results import ExperimentResults, ReportError, read_results
 from avalanche_ext.report.statistics import MethodStatistics, method_statistics
 from avalanche_ext.report.table import csv_table, text_table
+from avalanche_ext.report.tradeoff import swept_parameters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +31,8 @@ def write_report(directory: Path) -> str:
     Writes report.txt (the tables), summary.csv (the same numbers at full precision), accuracy.png
     and matrices.png, with the best setting of each swept method, and where there are swept methods
     tradeoff.png and sweep.png, where a method has kept what it edited edits.png. Pictures of an
-    earlier report for which there is nothing to draw any more are removed.
+    earlier report for which there is nothing to draw any more are removed. A file of edits that
+    cannot be read is left out, and named at the end of report.txt.
 
     Args:
         directory: The experiment's folder, `<out>/<experiment>`.
@@ -42,20 +45,24 @@ def write_report(directory: Path) -> str:
     """
     results = read_results(directory)
     statistics = method_statistics(results)
-    text = text_table(results, statistics)
+    edits = read_edits(results.with_best_settings(), directory)
+    text = text_table(results, statistics) + unreadable_text(edits)
     try:
         (directory / TEXT).write_text(text, encoding="utf-8")
         (directory / CSV).write_text(csv_table(results, statistics), encoding="utf-8")
-        written = [TEXT, CSV, *_write_figures(results, statistics, directory)]
+        written = [TEXT, CSV, *_write_figures(results, statistics, edits, directory)]
     except OSError as error:
         raise ReportError(f"{directory}: cannot write the report: {error}") from error
     return f"{text}\n{', '.join(written)} lie in {directory}\n"
 
 
 def _write_figures(
-    results: ExperimentResults, statistics: Sequence[MethodStatistics], directory: Path
+    results: ExperimentResults,
+    statistics: Sequence[MethodStatistics],
+    edits: Edits,
+    directory: Path,
 ) -> list[str]:
-    figures = _figures(results, statistics, directory) if results.finished else {}
+    figures = _figures(results, statistics, edits) if results.finished else {}
     for name in PICTURES:
         if name in figures:
             figures[name].savefig(directory / name, dpi=150)
@@ -65,21 +72,18 @@ def _write_figures(
 
 
 def _figures(
-    results: ExperimentResults, statistics: Sequence[MethodStatistics], directory: Path
+    results: ExperimentResults, statistics: Sequence[MethodStatistics], edits: Edits
 ) -> dict[str, Figure]:
-    from avalanche_ext.report.edits import edits_figure
     from avalanche_ext.report.figures import accuracy_figure, matrices_figure
     from avalanche_ext.report.sweep import sweep_figure, tradeoff_figure
 
     shown = results.with_best_settings()
-    figures = {ACCURACY: accuracy_figure(shown), MATRICES: matrices_figure(shown)}
-    swept = {setting for sweep in results.sweeps.values() for setting in sweep.values}
-    if any(method.name in swept for method in results.finished):
-        tradeoff = tradeoff_figure(results, statistics)
-        if tradeoff:
-            figures[TRADEOFF] = tradeoff
+    figures: dict[str, Figure | None] = {
+        ACCURACY: accuracy_figure(shown),
+        MATRICES: matrices_figure(shown),
+        EDITS: edits_figure(edits),
+    }
+    if swept_parameters(results).keys() & {method.name for method in results.finished}:
+        figures[TRADEOFF] = tradeoff_figure(results, statistics)
         figures[SWEEP] = sweep_figure(results, statistics)
-    edits = edits_figure(shown, directory)
-    if edits:
-        figures[EDITS] = edits
-    return figures
+    return {name: figure for name in PICTURES if (figure := figures.get(name))}

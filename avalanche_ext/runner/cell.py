@@ -139,6 +139,7 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
     return {
         "format": RESULT_FORMAT,
         **identity(cell),
+        "iid": cell.training.iid,
         "R": built.matrix.R.tolist(),
         "untrained": built.matrix.untrained.tolist(),
         "test_sizes": built.matrix.test_sizes.tolist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ CONFIG = "config.yaml"
 RESULT = "result.json"
 FAILURE = "failure.json"
 RESULT_FORMAT = 1
+_SET_ASIDE = "-[0-9a-f]{16}$"
 
 
 def is_done(cell: Cell, out: Path) -> bool:
@@ -28,14 +30,18 @@ def is_done(cell: Cell, out: Path) -> bool:
 
 
 def bring_back(cell: Cell, out: Path) -> None:
-    """Make a result of exactly this cell that was set aside the result again."""
+    """Make a result of exactly this cell that was set aside the result again, with its exhibits."""
     directory = cell.directory(out)
-    set_aside = directory / _aside(cell.hash)
+    set_aside = _aside(directory / RESULT, cell.hash)
     if not is_done(cell, out) and _hash_of(set_aside) == cell.hash:
         _set_aside(directory)
+        _remove_exhibits(directory)
         os.replace(set_aside, directory / RESULT)
         (directory / FAILURE).unlink(missing_ok=True)
         write_yaml(directory / CONFIG, cell.resolved())
+    # After the result, and also if it is there: the end may have come between them.
+    for exhibit in [*directory.glob(f"*-{cell.hash}.npz")]:
+        os.replace(exhibit, directory / f"{exhibit.stem.removesuffix(f'-{cell.hash}')}.npz")
 
 
 def identity(cell: Cell) -> dict[str, Any]:
@@ -51,16 +57,16 @@ def identity(cell: Cell) -> dict[str, Any]:
 def begin(cell: Cell, out: Path) -> Path:
     """Return the cell's folder, ready for a run.
 
-    A result of another configuration is set aside as result-HASH.json, so that a change that is
-    taken back costs no second run; what an earlier attempt has left of logs and exhibits goes.
+    A result of another configuration is set aside as result-HASH.json, its exhibits as
+    NAME-HASH.npz, so that a change that is taken back costs no second run; what an attempt that
+    came to no result has left of logs and exhibits goes.
     """
     directory = cell.directory(out)
     directory.mkdir(parents=True, exist_ok=True)
     _set_aside(directory)
     (directory / FAILURE).unlink(missing_ok=True)
     shutil.rmtree(directory / "wandb", ignore_errors=True)
-    for exhibit in directory.glob("*.npz"):
-        exhibit.unlink()
+    _remove_exhibits(directory)
     write_yaml(directory / CONFIG, cell.resolved())
     return directory
 
@@ -111,11 +117,23 @@ def _hash_of(path: Path) -> str | None:
 def _set_aside(directory: Path) -> None:
     old = _hash_of(directory / RESULT)
     if old is not None:
-        os.replace(directory / RESULT, directory / _aside(old))
+        # The result last: exhibits without one are those of an attempt that has failed.
+        for path in (*_exhibits(directory), directory / RESULT):
+            os.replace(path, _aside(path, old))
 
 
-def _aside(cell_hash: str) -> str:
-    return f"result-{cell_hash}.json"
+def _aside(path: Path, cell_hash: str) -> Path:
+    return path.with_name(f"{path.stem}-{cell_hash}{path.suffix}")
+
+
+def _exhibits(directory: Path) -> list[Path]:
+    """Return the exhibits that are not set aside."""
+    return [path for path in directory.glob("*.npz") if not re.search(_SET_ASIDE, path.stem)]
+
+
+def _remove_exhibits(directory: Path) -> None:
+    for exhibit in _exhibits(directory):
+        exhibit.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 from avalanche.core import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import FiniteFloat, PositiveInt
 
 from avalanche_ext.plugins import GMEDPlugin, check_composition
-from avalanche_ext.plugins.gmed import Edit, Retrieval
+from avalanche_ext.plugins.gmed import Amount, Edit, Retrieval
 from avalanche_ext.plugins.memory import ReplayLoss
 
 
@@ -45,15 +45,15 @@ class GMED(SupervisedTemplate):  # type: ignore[misc]
         *,
         mem_size: PositiveInt = 500,
         batch_size_mem: PositiveInt = 10,
-        stride: NonNegativeFloat = 1.0,
-        reg_strength: NonNegativeFloat = 0.01,
+        stride: Amount = 1.0,
+        reg_strength: Amount = 0.01,
         retrieval: Retrieval = "random",
         edit: Edit = "gmed",
         n_steps: PositiveInt = 1,
         decay: Annotated[float, Ge(0), Lt(1)] = 0.0,
         bounds: list[float] | None = None,
         n_candidates: PositiveInt = 50,
-        lr: PositiveFloat | None = None,
+        lr: Annotated[FiniteFloat, Gt(0)] | None = None,
         loss: ReplayLoss = "sum",
         keep_originals: bool = False,
         seed: int = 0,

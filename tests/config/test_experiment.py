@@ -69,11 +69,12 @@ def test_an_explicit_null_baseline_means_no_tests(tmp_path: Path) -> None:
     assert loaded(experiment_with(baseline=None), tmp_path).baseline is None
 
 
-def test_claims_have_their_two_methods_however_they_are_spaced(tmp_path: Path) -> None:
-    claims = ["drl > naive", "  replay>naive "]
+def test_claims_have_two_methods_and_a_metric_however_they_are_spaced(tmp_path: Path) -> None:
+    claims = ["drl > naive", "  replay>naive ", "drl>naive  in instance_accuracy"]
     assert loaded(experiment_with(claims=claims), tmp_path).claims == (
-        Claim("drl", "naive"),
-        Claim("replay", "naive"),
+        Claim("drl", "naive", "ACC"),
+        Claim("replay", "naive", "ACC"),
+        Claim("drl", "naive", "instance_accuracy"),
     )
 
 
@@ -81,7 +82,7 @@ def test_claims_may_be_left_empty_and_given_on_the_command_line(tmp_path: Path) 
     document = experiment_with(claims=None)
     assert loaded(document, tmp_path).claims == ()
     overridden = loaded(document, tmp_path, "claims=[drl > replay]")
-    assert overridden.claims == (Claim("drl", "replay"),)
+    assert overridden.claims == (Claim("drl", "replay", "ACC"),)
 
 
 def test_a_bare_name_stands_for_a_component_with_its_defaults(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_resolved_is_plain_data_with_everything(experiment: Experiment) -> None:
 
 def test_the_summary_is_what_the_report_reads(tmp_path: Path) -> None:
     published = {"reference": "a paper", "ACC": {"drl": {"mean": 1, "std": 0.006}}}
-    sections = {"published": published, "baseline": "replay", "claims": ["drl > naive"]}
+    sections = {"published": published, "baseline": "replay", "claims": ["drl > naive in BWT"]}
     experiment = loaded(experiment_with(**sections), tmp_path)
     summary = experiment.summary()
     assert yaml.safe_load(yaml.safe_dump(summary)) == summary
@@ -224,7 +225,7 @@ def test_the_summary_is_what_the_report_reads(tmp_path: Path) -> None:
     assert summary == {
         "name": "small",
         "baseline": "replay",
-        "claims": [{"higher": "drl", "lower": "naive"}],
+        "claims": [{"higher": "drl", "lower": "naive", "metric": "BWT"}],
         "methods": ["naive", "replay", "drl"],
         "sweeps": {},
         "seeds": [0, 1, 2],

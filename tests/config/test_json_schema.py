@@ -56,7 +56,9 @@ def test_a_claim_compares_two_methods(schema: dict[str, Any]) -> None:
     assert (claims["type"], claims["items"]["type"]) == ("array", "string")
     pattern = claims["items"]["pattern"]
     assert re.search(pattern, "er_gmed>er-0.5")
+    assert re.search(pattern, "er_gmed > er in BWT")
     assert not re.search(pattern, "er_gmed > er > naive")
+    assert not re.search(pattern, "er_gmed > er in forgetting")
 
 
 def test_arguments_have_their_type_range_and_default(schema: dict[str, Any]) -> None:

@@ -14,9 +14,6 @@ KEYS = (
     "name, benchmark, model, optimizer, training, seeds, methods, baseline, claims, wandb, "
     "published"
 )
-CLAIM_FORM = (
-    "but must have the form 'method > other', where the method is claimed to have the higher ACC"
-)
 
 
 @pytest.mark.parametrize(
@@ -69,41 +66,6 @@ CLAIM_FORM = (
             "baseline: unknown method 'naiv' (did you mean 'naive'?)",
         ),
         (experiment_with(baseline="x"), "baseline: unknown method 'x' (known: naive, replay, drl)"),
-        # Claims.
-        (experiment_with(claims="drl > naive"), "claims: is 'drl > naive', but must be a list"),
-        (
-            experiment_with(claims=["drl > naive", ["drl", "naive"]]),
-            'claims[1]: is ["drl", "naive"], but must be text',
-        ),
-        (
-            experiment_with(claims=["drl < naive"]),
-            f"claims[0]: is 'drl < naive', {CLAIM_FORM}",
-        ),
-        (
-            experiment_with(claims=["drl > replay > naive"]),
-            f"claims[0]: is 'drl > replay > naive', {CLAIM_FORM}",
-        ),
-        (experiment_with(claims=["> drl"]), f"claims[0]: is '> drl', {CLAIM_FORM}"),
-        (
-            experiment_with(claims=["drl > drl"]),
-            "claims[0]: is 'drl > drl', but must compare two methods",
-        ),
-        (
-            experiment_with(claims=["drl > naive", "replay > naive", "drl>naive"]),
-            "claims: has 'drl > naive' more than once",
-        ),
-        (
-            experiment_with(claims=["drl > naive", "replya > naive"]),
-            "claims[1]: unknown method 'replya' (did you mean 'replay'?)",
-        ),
-        (
-            experiment_with(claims=["drl > x"]),
-            "claims[0]: unknown method 'x' (known: naive, replay, drl)",
-        ),
-        (
-            {**EXPERIMENT, "claim": ["drl > naive"]},
-            "claim: unknown key 'claim' (did you mean 'claims'?)",
-        ),
         # Training, wandb.
         (
             experiment_with(training=None),

@@ -105,7 +105,7 @@ def test_baseline_claims_and_published_may_name_settings(tmp_path: Path) -> None
     named = {"baseline": "drl-0", "published": published, "claims": ["drl-0.5 > drl-0"]}
     experiment = loaded({**swept(LAM, [0, 0.5]), **named}, tmp_path)
     assert experiment.baseline == "drl-0"
-    assert experiment.claims == (Claim("drl-0.5", "drl-0"),)
+    assert experiment.claims == (Claim("drl-0.5", "drl-0", "ACC"),)
 
 
 def test_a_swept_first_method_gives_its_first_setting_as_baseline(tmp_path: Path) -> None:

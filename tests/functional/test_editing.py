@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from avalanche_ext.functional import edit_examples
-from avalanche_ext.functional.editing import interfering
+from avalanche_ext.functional.editing import edited_examples
 from avalanche_ext.functional.lookahead import LookAhead
 from avalanche_ext.functional.running import generators_kept
 from tests.functional.gradient_cases import LINEAR_MODELS, made, mlp, samples
@@ -52,7 +52,7 @@ def test_later_looks_edit_as_the_first(name):
     look = LookAhead(model)
     for _ in range(3):
         outputs = look.after(*stream, LR)
-        actual = interfering(outputs, *memory, cross_entropy, **GIVEN, n_steps=1, bounds=None)
+        actual = edited_examples(outputs, *memory, cross_entropy, **GIVEN, n_steps=1, bounds=None)
         close(actual, expected(model, memory, stream))
 
 
@@ -179,7 +179,7 @@ def test_models_with_several_inputs_are_edited_at_the_first():
     model, (x, y), (stream_x, stream_y) = made(ByTask), samples(11, 1), samples(9, 2)
     memory, stream = ([x, torch.arange(11) % 3], y), ([stream_x, torch.arange(9) % 2], stream_y)
     outputs = LookAhead(model).after(*stream, LR)
-    actual = interfering(outputs, *memory, cross_entropy, **GIVEN, n_steps=3, bounds=(-1, 1))
+    actual = edited_examples(outputs, *memory, cross_entropy, **GIVEN, n_steps=3, bounds=(-1, 1))
     close(actual, expected(model, memory, stream, n_steps=3, bounds=(-1, 1)))
 
 
@@ -207,9 +207,18 @@ def test_dropout_draws_as_the_global_generator_says_and_leaves_it():
     close(edit(model, memory, stream), expected(model, memory, stream))
 
 
+def test_dropout_is_the_same_now_and_ahead():
+    _, memory, stream = case("an mlp")
+    model = made(lambda: with_dropout(0.5))
+    x = memory[0][0]
+    assert torch.equal(edit(model, memory, stream, lr=0.0, reg_strength=0.0), x)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"lr": -0.1}, r"lr=-0\.1: .*at least 0"),
+        ({"stride": torch.ones(2)}, r"stride of shape \(2,\): must be a number, or \(B,\)"),
         ({"n_steps": 0}, r"n_steps=0: .*at least 1"),
         ({"n_steps": -2}, r"n_steps=-2: .*at least 1"),
         ({"reg_strength": -0.1}, r"reg_strength=-0\.1: .*at least 0"),

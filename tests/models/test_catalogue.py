@@ -68,7 +68,7 @@ def test_on_larger_images_the_reduced_resnet_has_more_features() -> None:
 
 def test_the_reduced_resnet_is_avalanches_on_images_of_its_size() -> None:
     theirs: Any = slim_resnet18(width=4, input_shape=IMAGE, n_classes=5).eval()
-    ours = ReducedResNet18(5, 4, 32, 32).eval()
+    ours = ReducedResNet18(5, 4, (32, 32)).eval()
     ours.load_state_dict(theirs.state_dict())
     x = torch.rand(3, *IMAGE)
     torch.testing.assert_close(ours(x), theirs(x))

@@ -56,7 +56,7 @@ def test_after_the_update_arriving_samples_are_stored_unedited():
     train(make_naive(plugin), benchmark)
     arrived = torch.cat([e.dataset.x for e in benchmark.train_stream]).flatten(1)
     held = plugin.buffer.buffer.x.flatten(1)
-    untouched = np.array(plugin.buffer.n_replaced(np.arange(len(held)))) == 0
+    untouched = np.array(plugin.buffer.notes(np.arange(len(held))).n_replaced) == 0
     distances = torch.cdist(held.double(), arrived.double()).min(dim=1).values.numpy()
     assert len(held) == 300
     assert 10 < untouched.sum() < 290
@@ -139,7 +139,7 @@ def test_the_stride_decays_with_the_edits_a_sample_has_had():
 
     def check(strategy, before):
         slots = plugin.slots
-        ages = torch.tensor(plugin.buffer.n_replaced(slots)) - 1
+        ages = torch.tensor(plugin.buffer.notes(slots).n_replaced) - 1
         stride = (2.0 * 0.5**ages).reshape(-1, 1, 1, 1)
         memory = fetched(plugin, before, slots)
         expected = edited(before.model, plugin.arrived, memory, LR, stride, 0.0)
@@ -170,7 +170,7 @@ def test_several_steps_and_bounds():
 def test_any_buffer_of_ours_is_edited(buffer):
     memory = buffer(40)
     train(make_naive(GMEDPlugin(buffer=memory, stride=1.0)), digits(train_size=60))
-    assert sum(memory.n_replaced(np.arange(len(memory)))) > 20
+    assert sum(memory.notes(np.arange(len(memory))).n_replaced) > 20
 
 
 def test_models_with_a_head_for_each_task():

@@ -58,12 +58,15 @@ def test_er_says_which_rows_are_replayed():
 
 
 @pytest.mark.parametrize("batch_size", [4, 10])
-def test_sum_of_the_two_means(batch_size):
+@pytest.mark.parametrize(
+    "mean", [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(torch.arange(1.0, 11.0))]
+)
+def test_sum_of_the_two_means(batch_size, mean):
     plugin = OnlineReplayPlugin(mem_size=40, batch_size=10, loss="sum")
 
     class Check(Spy):
         def after_backward(self, strategy, **kwargs):
-            n, mean = plugin.n_stream, nn.functional.cross_entropy
+            n = plugin.n_stream
             expected = mean(strategy.mb_output[:n], strategy.mb_y[:n])
             if len(plugin.slots):
                 expected = expected + mean(strategy.mb_output[n:], strategy.mb_y[n:])
@@ -71,7 +74,7 @@ def test_sum_of_the_two_means(batch_size):
             self.checked += 1
 
     check = Check()
-    train(make_naive(plugin, check, batch_size=batch_size), digits())
+    train(make_naive(plugin, check, batch_size=batch_size, criterion=mean), digits())
     assert check.checked > 100
 
 
@@ -200,6 +203,11 @@ def test_two_memories_in_one_strategy_are_refused():
         (OnlineReplayPlugin, {"batch_size": 0}, "batch_size"),
         (OnlineReplayPlugin, {"buffer": "reservior"}, "buffer"),
         (OnlineReplayPlugin, {"draw": "all"}, "draw"),
+        (
+            OnlineReplayPlugin,
+            {"stream": "stored", "loss": "sum"},
+            "loss='sum': with stream='stored'",
+        ),
         (BalancedReplayPlugin, {"mem_size": 2.5}, "mem_size"),
         (BalancedReplayPlugin, {"balance": "domain"}, "balance"),
         (BalancedReplayPlugin, {"positive_pairs": 1}, "positive_pairs"),

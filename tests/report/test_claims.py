@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
+from avalanche_ext.config.sections import CLAIMED_METRICS
 from avalanche_ext.report import ReportError, read_results
 from avalanche_ext.report.claims import ClaimTest, claim_test, claim_tests
 from avalanche_ext.report.results import Claim
-from avalanche_ext.report.statistics import Estimate, method_statistics
+from avalanche_ext.report.statistics import METRICS, Estimate, method_statistics
 from avalanche_ext.report.table import text_table
 from tests.report.trees import two_by_two, write_experiment, write_failure, write_result
 
@@ -96,7 +98,8 @@ def test_the_report_has_a_row_for_each_claim(directory: Path) -> None:
     text = text_of(directory)
     lines = text[text.index("Claims: ") :].splitlines()
     assert lines[0] == (
-        "Claims: higher ACC, one-sided paired t-test (not corrected for their number)"
+        "Claims: higher in ACC or the metric named, one-sided paired t-test (not corrected for "
+        "their number)"
     )
     # Three differences of 0.05, 0.1 and 0.15: t = 2 √3 with 2 degrees of freedom.
     assert [re.split(r" {2,}", line) for line in lines[1:4]] == [
@@ -104,6 +107,51 @@ def test_the_report_has_a_row_for_each_claim(directory: Path) -> None:
         ["gmed > er", "3", "+0.100 ± 0.050", "0.037"],
         ["er > never", "0", "–", "–"],
     ]
+
+
+def test_a_claim_may_name_its_metric(tmp_path: Path) -> None:
+    metrics = ["ACC", "instance_accuracy", "BWT", "FWT", "learning_accuracy"]
+    claims = [("gmed", "er", metric) for metric in metrics]
+    write_experiment(tmp_path, ["er", "gmed"], range(3), claims=claims)
+    sizes = [100, 300]
+    for seed, (lower, higher) in enumerate([(0.5, 0.6), (0.6, 0.8), (0.4, 0.7)]):
+        R = [[0.9, 0.1], [lower, 0.9]]
+        write_result(tmp_path, "er", seed, R, test_sizes=sizes)
+        R = [[0.8, 0.1 + seed / 10], [higher, 0.9]]
+        write_result(tmp_path, "gmed", seed, R, test_sizes=sizes)
+    differences = {
+        "ACC": [0.05, 0.1, 0.15],
+        "instance_accuracy": [0.025, 0.05, 0.075],
+        "BWT": [0.2, 0.3, 0.4],
+        "FWT": [0.0, 0.1, 0.2],
+        "learning_accuracy": [-0.05, -0.05, -0.05],
+    }
+    for test in claim_tests(read_results(tmp_path)):
+        expected = differences[test.claim.metric]
+        assert test.difference is not None
+        assert test.difference.mean == pytest.approx(np.mean(expected))
+        assert test.difference.std == pytest.approx(np.std(expected, ddof=1), abs=1e-12)
+    text = text_of(tmp_path)
+    for row in ("gmed > er  ", "gmed > er in instance_accuracy  ", "gmed > er in BWT  "):
+        assert f"\n{row}" in text
+    assert "instance_accuracy: over all test samples" in text
+
+
+def test_pairs_without_the_metric_are_left_out(tmp_path: Path) -> None:
+    claims = [("gmed", "er", "instance_accuracy"), ("gmed", "er", "ACC")]
+    write_experiment(tmp_path, ["er", "gmed"], range(3), claims=claims)
+    for method, last in (("er", 0.5), ("gmed", 0.6)):
+        for seed in range(3):
+            write_result(tmp_path, method, seed, two_by_two(last))
+    write_result(tmp_path, "er", 1, two_by_two(0.5), test_sizes=None)
+    over_instances, in_acc = claim_tests(read_results(tmp_path))
+    assert over_instances.difference is not None
+    assert in_acc.difference is not None
+    assert (over_instances.difference.n, in_acc.difference.n) == (2, 3)
+
+
+def test_claims_are_about_metrics_of_the_report() -> None:
+    assert {*METRICS} - {*CLAIMED_METRICS} == {"forgetting", "intransigence"}
 
 
 def test_claims_come_between_the_comparisons_and_the_papers_numbers(tmp_path: Path) -> None:
@@ -130,4 +178,10 @@ def test_without_claims_there_is_no_section(
 def test_a_claim_about_no_method_here_is_refused(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["er"], [0], claims=[("gmed", "er")])
     with pytest.raises(ReportError, match="claims: gmed > er: no method 'gmed' here"):
+        text_of(tmp_path)
+
+
+def test_a_claim_about_no_metric_here_is_refused(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["er", "gmed"], [0], claims=[("gmed", "er", "speed")])
+    with pytest.raises(ReportError, match="claims: gmed > er in speed: no metric 'speed' here"):
         text_of(tmp_path)

@@ -44,11 +44,12 @@ def test_published_accuracy_over_instances_stands_beside_ours_and_says_what_it_i
     for seed, last in enumerate([0.5, 0.6]):
         write_result(tmp_path, "ber", seed, two_by_two(last), test_sizes=[30, 10])
     # 0.75 * 0.5 + 0.25 * 0.9 and the same with 0.6: a mean of 0.6375.
-    assert text_of(tmp_path).splitlines()[-2:] == [
-        "instance_accuracy  ber     0.637 ± 0.053  0.650 ± 0.100  -0.013      -0.1",
+    lines = text_of(tmp_path).splitlines()
+    assert lines[-1] == "instance_accuracy  ber     0.637 ± 0.053  0.650 ± 0.100  -0.013      -0.1"
+    assert (
         "instance_accuracy: over all test samples, however many an experience has "
-        "(Jin et al., 2021).",
-    ]
+        "(Jin et al., 2021)."
+    ) in lines
 
 
 @pytest.mark.parametrize(("metric", "method"), [("accuracy", "ber"), ("ACC", "drl")])

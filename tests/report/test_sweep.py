@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.colors import same_color
-from matplotlib.figure import Figure
 
 from avalanche_ext.report import read_results
 from avalanche_ext.report.figures import accuracy_figure, look
-from avalanche_ext.report.statistics import method_statistics
-from avalanche_ext.report.sweep import sweep_figure, tradeoff_figure
+from tests.report.pictures import legend_of, sweep_of, tradeoff_of
 from tests.report.trees import two_by_two, write_experiment, write_points, write_result
 
 SWEEPS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,22 +34,6 @@ def directory(tmp_path: Path) -> Path:
     """`gem` and `drl` swept over one parameter, `naive` not; two runs each."""
     write_points(tmp_path, POINTS, SWEEPS)
     return tmp_path
-
-
-def tradeoff_of(directory: Path) -> Figure:
-    results = read_results(directory)
-    figure = tradeoff_figure(results, method_statistics(results))
-    assert figure is not None
-    return figure
-
-
-def sweep_of(directory: Path) -> Figure:
-    results = read_results(directory)
-    return sweep_figure(results, method_statistics(results))
-
-
-def legend_of(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_curves_go_through_the_settings_in_the_order_of_the_values(directory: Path) -> None:
@@ -92,29 +74,6 @@ def test_points_carry_their_values(directory: Path) -> None:
     }
 
 
-def test_labels_that_could_not_be_read_are_left_out(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    names = [f"m-{k}" for k in range(150)]
-    # Many points in the middle of the picture, which two far ones make wide.
-    places = [(0.67, -0.26), (0.84, -0.14), *rng.normal([0.75, -0.2], [0.02, 0.015], (148, 2))]
-    points = {
-        name: (round(float(x), 3), round(float(y), 3))
-        for name, (x, y) in zip(names, places, strict=True)
-    }
-    sweep = {"m": ("lam", {name: k for k, name in enumerate(names)})}
-    write_points(tmp_path, points, sweep, shifts=[0.0])
-    figure = tradeoff_of(tmp_path)
-    (axes,) = figure.axes
-    figure.draw_without_rendering()
-    boxes = [label.get_window_extent() for label in axes.texts]
-    assert {"0", "1"} <= {label.get_text() for label in axes.texts}
-    assert len(boxes) < 100
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-    centres = axes.transData.transform([*points.values()])
-    assert not any(box.contains(*centre) for box in boxes for centre in centres)
-    assert all(axes.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
-
-
 def test_both_pictures_name_each_swept_method_once(directory: Path) -> None:
     assert legend_of(tradeoff_of(directory)) == [
         *("naive", "gem", "drl"),
@@ -133,13 +92,6 @@ def test_a_method_looks_the_same_in_all_pictures(directory: Path) -> None:
     assert [line.get_color() for line in swept.get_lines()] == [*colours.values()]
     handles = tradeoff_of(directory).legends[0].legend_handles
     assert [line.get_color() for line in handles[:3] if line] == [*colours.values()]
-
-
-def test_one_experience_has_no_tradeoff(tmp_path: Path) -> None:
-    write_experiment(tmp_path, ["gem-2"], [0], sweeps={"gem": ("lam", {"gem-2": 2})})
-    write_result(tmp_path, "gem-2", 0, [[0.9]])
-    results = read_results(tmp_path)
-    assert tradeoff_figure(results, method_statistics(results)) is None
 
 
 def test_one_run_each_claims_no_spread(tmp_path: Path) -> None:
@@ -218,22 +170,32 @@ def test_each_parameter_has_its_panel(tmp_path: Path) -> None:
     assert drawn == [["a", "c", "naive"], ["b", "naive"]]
 
 
+@pytest.mark.parametrize(("n_parameters", "shape"), [(3, (1, 3)), (4, (2, 3)), (7, (3, 3))])
+def test_panels_stand_three_in_a_row(
+    n_parameters: int, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    names = [f"m-{k}" for k in range(n_parameters)]
+    sweeps = {f"m{k}": (f"parameter_{k}", {name: k}) for k, name in enumerate(names)}
+    write_points(tmp_path, dict.fromkeys(names, (0.9, -0.2)), sweeps)
+    figure = sweep_of(tmp_path)
+    figure.draw_without_rendering()
+    assert len(figure.axes) == n_parameters
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            assert one is not None
+            assert other is not None
+            assert not one.padded(-1).overlaps(other)
+    places = [axes.get_position() for axes in figure.axes]
+    assert (
+        len({round(each.y0, 3) for each in places}),
+        len({round(each.x0, 3) for each in places}),
+    ) == shape
+    assert sum(bool(axes.get_ylabel()) for axes in figure.axes) == shape[0]
+
+
 def test_values_that_are_no_numbers_keep_their_order(tmp_path: Path) -> None:
     sweeps = {"a": ("optimizer", {"a-SGD": "SGD", "a-Adam": "Adam"})}
     write_points(tmp_path, dict.fromkeys(["a-SGD", "a-Adam"], (0.9, -0.2)), sweeps)
     (axes,) = sweep_of(tmp_path).axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["SGD", "Adam"]
-
-
-def test_far_outliers_are_named_below_a_frame_of_the_others(tmp_path: Path) -> None:
-    near = {f"m-{k}": (0.80 + 0.002 * k, 0.02 - 0.004 * k) for k in range(8)}
-    points = {**near, "m-8": (0.45, -0.35)}
-    sweep = {"m": ("lam", {name: k for k, name in enumerate(points)})}
-    write_points(tmp_path, points, sweep)
-    (axes,) = tradeoff_of(tmp_path).axes
-    assert axes.get_xlim()[0] > 0.79
-    assert axes.get_ylim()[0] > -0.03
-    assert axes.get_xlabel().endswith("m-8 (0.45, -0.35)")
-    for x, y in near.values():
-        assert axes.get_xlim()[0] < x < axes.get_xlim()[1]
-        assert axes.get_ylim()[0] < y < axes.get_ylim()[1]

@@ -178,9 +178,29 @@ def test_domination_counts_the_settings_that_another_method_betters(tmp_path: Pa
     text = text_of(tmp_path)
     start = text.index("The column's settings")
     assert text[start:].splitlines()[1:4] == [
-        "       good    worse",
+        "lam    good    worse",
         "good   –       1 of 3",
         "worse  0 of 2  –",
+    ]
+
+
+def test_domination_is_among_the_sweeps_of_one_parameter(tmp_path: Path) -> None:
+    points = {
+        **{"a-0": (0.9, -0.1), "b-0": (0.8, -0.2), "b-1": (0.95, -0.3)},
+        **{"c-1": (0.7, -0.3), "d-1": (0.6, -0.2), "e-1": (0.5, -0.5)},
+    }
+    sweeps = {
+        "a": ("lam", {"a-0": 0}),
+        "c": ("lr", {"c-1": 1}),
+        "b": ("lam", {"b-0": 0, "b-1": 1}),
+        "d": ("lr", {"d-1": 1}),
+        "e": ("n_steps", {"e-1": 1}),
+    }
+    write_points(tmp_path, points, sweeps)
+    tables = text_of(tmp_path).split("The column's settings")[1:]
+    assert [table.splitlines()[1:4] for table in tables] == [
+        ["lam  a       b", "a    –       1 of 2", "b    0 of 1  –"],
+        ["lr  c       d", "c   –       0 of 1", "d   0 of 1  –"],
     ]
 
 

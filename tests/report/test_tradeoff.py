@@ -44,7 +44,25 @@ def test_the_front_is_what_no_point_dominates(means: list[tuple[float, float]]) 
         betters = [other for other in means if slow_dominates(other, one)]
         if len(betters) == 0:
             expected.add(str(i))
-    assert pareto_front({str(i): point(each) for i, each in enumerate(means)}) == expected
+    points = {str(i): point(each) for i, each in enumerate(means)}
+    assert pareto_front(points, {}) == expected
+    assert pareto_front(points, dict.fromkeys(points, "lam")) == expected
+
+
+def test_settings_are_on_the_front_of_their_own_parameter() -> None:
+    points = {
+        "lr-1": point((0.9, -0.1)),
+        "lr-2": point((0.8, -0.2)),
+        "lam-1": point((0.7, -0.3)),
+        "lam-2": point((0.6, -0.4)),
+    }
+    parameters = {name: name.partition("-")[0] for name in points}
+    assert pareto_front(points, parameters) == {"lr-1", "lam-1"}
+    # What is not swept is compared with all.
+    better = {**points, "alone": point((0.75, -0.25))}
+    assert pareto_front(better, parameters) == {"lr-1"}
+    worse = {**points, "alone": point((0.65, -0.35))}
+    assert pareto_front(worse, parameters) == {"lr-1", "lam-1"}
 
 
 @given(st.lists(MEANS, max_size=6), st.lists(MEANS, max_size=6))
@@ -90,7 +108,7 @@ def test_points_are_the_means_of_learning_accuracy_and_bwt(tmp_path: Path) -> No
         "x-0": (0.8, -0.1),
         "x-1": (0.7, 0.05),
     }
-    assert settings_points(results, points) == {"x": [points["x-0"], points["x-1"]]}
+    assert settings_points(results, points) == {"lam": {"x": [points["x-0"], points["x-1"]]}}
 
 
 def test_without_runs_or_with_one_experience_there_is_no_point(tmp_path: Path) -> None:
@@ -105,7 +123,10 @@ def test_without_runs_or_with_one_experience_there_is_no_point(tmp_path: Path) -
 def test_far_outliers_are_named_and_those_on_the_front_are_not():
     near = {f"m-{i}": point((0.80 + 0.002 * i, 0.02 - 0.004 * i)) for i in range(8)}
     far = {"diverged": point((0.3, -0.4)), "forgets": point((0.80, -0.4))}
-    assert beyond({**near, **far}) == {"diverged", "forgets"}
-    assert beyond(near) == set()
-    assert beyond({**near, "best": point((0.99, 0.5))}) == set()
-    assert beyond({"one": point((0.5, 0.1))}) == set()
+    assert beyond({**near, **far}, {}) == {"diverged", "forgets"}
+    assert beyond(near, {}) == set()
+    assert beyond({**near, "best": point((0.99, 0.5))}, {}) == set()
+    assert beyond({"one": point((0.5, 0.1))}, {}) == set()
+    # Alone of its parameter, it is on that front.
+    parameters = {**dict.fromkeys(near, "lr"), "forgets": "lam"}
+    assert beyond({**near, "forgets": far["forgets"]}, parameters) == set()

@@ -25,7 +25,7 @@ def write_experiment(
     published: Mapping[str, Any] | None = None,
     hashes: Mapping[str, Mapping[int, str]] | None = None,
     sweeps: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
-    claims: Sequence[tuple[str, str]] | None = None,
+    claims: Sequence[tuple[str, ...]] | None = None,
 ) -> None:
     """Write experiment.yaml.
 
@@ -38,8 +38,8 @@ def write_experiment(
         hashes: By method and seed; None as in a file without any.
         sweeps: Parameter, and values by setting's name, of each swept method; None as in a file
             from before there were sweeps.
-        claims: The better method and the other, of each; None as in a file from before there were
-            claims.
+        claims: The better method, the other and the metric of each; without a metric as in a file
+            from before claims named theirs, None as in one from before there were claims.
     """
     record: dict[str, Any] = {
         "name": directory.name,
@@ -56,7 +56,8 @@ def write_experiment(
             for name, (parameter, values) in sweeps.items()
         }
     if claims is not None:
-        record["claims"] = [{"higher": higher, "lower": lower} for higher, lower in claims]
+        keys = ("higher", "lower", "metric")
+        record["claims"] = [dict(zip(keys, claim, strict=False)) for claim in claims]
     directory.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(record, sort_keys=False)
     (directory / "experiment.yaml").write_text(text, encoding="utf-8")

@@ -85,6 +85,7 @@ def test_it_learns_all_tasks_where_training_in_sequence_forgets(
         assert run_cell(one, tmp_path / "out", None) == "completed"
         text = (one.directory(tmp_path / "out") / "result.json").read_text("utf-8")
         results[method] = json.loads(text)
+    assert [results[method]["iid"] for method in ("in_sequence", "iid")] == [False, True]
     for result in results.values():
         assert [len(row) for row in result["R"]] == [5] * 5
     assert results["iid"]["untrained"] == results["in_sequence"]["untrained"]

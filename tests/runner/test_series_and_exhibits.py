@@ -1,5 +1,6 @@
 """What plugins record of each iteration and what they exhibit reach the files of a run."""
 
+import contextlib
 import json
 import os
 
@@ -40,6 +41,12 @@ def telling(monkeypatch):
 
 def events(folder):
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def hashes(folder):
+    """Whose the result is, and whose the exhibit says it is."""
+    with np.load(folder / "edits.npz") as file:
+        return json.loads((folder / "result.json").read_text())["hash"], str(file["hash"])
 
 
 def exhibits(folder):
@@ -100,26 +107,81 @@ def test_an_exhibit_is_whole_or_not_there(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("telling")
-def test_exhibits_of_an_earlier_attempt_go(tmp_path):
-    folder = cell(tmp_path, "ber").directory(tmp_path)
-    assert run_cell(cell(tmp_path, "ber"), tmp_path, None) == "completed"
+def test_exhibits_of_an_attempt_without_a_result_go(tmp_path, monkeypatch):
+    one = cell(tmp_path, "ber")
+    folder = one.directory(tmp_path)
+    unwritable = {"a": ARRAYS, "missing-folder/b": ARRAYS}
+    with monkeypatch.context() as patched:
+        patched.setattr(BalancedReplayPlugin, "exhibits", lambda plugin: unwritable)
+        assert run_cell(one, tmp_path, None) == "failed"
+    assert exhibits(folder) == ["a.npz"]
+    assert run_cell(one, tmp_path, None) == "completed"
     assert exhibits(folder) == ["edits.npz"]
-    diverging = cell(tmp_path, "ber", optimizer={"name": "SGD", **DIVERGING["optimizer"]})
-    assert run_cell(diverging, tmp_path, None) == "failed"
-    assert not exhibits(folder)
 
 
 @pytest.mark.usefixtures("telling")
-def test_exhibits_beside_a_result_brought_back_name_their_own_cell(tmp_path):
+def test_exhibits_are_set_aside_with_their_result(tmp_path):
+    one = cell(tmp_path, "ber")
+    folder = one.directory(tmp_path)
+    assert run_cell(one, tmp_path, None) == "completed"
+    diverging = cell(tmp_path, "ber", optimizer={"name": "SGD", **DIVERGING["optimizer"]})
+    for _ in range(2):
+        assert run_cell(diverging, tmp_path, None) == "failed"
+        assert exhibits(folder) == [f"edits-{one.hash}.npz"]
+        assert not (folder / "result.json").exists()
+
+
+@pytest.mark.usefixtures("telling")
+def test_exhibits_come_back_with_their_result(tmp_path):
+    one = cell(tmp_path, "ber")
+    other = cell(tmp_path, "ber", optimizer={"name": "SGD", "lr": 0.01})
+    folder = one.directory(tmp_path)
+    for each in (one, other):
+        assert run_cell(each, tmp_path, None) == "completed"
+    for wanted, unwanted in ((one, other), (other, one), (other, one)):
+        bring_back(wanted, tmp_path)
+        assert hashes(folder) == (wanted.hash, wanted.hash)
+        assert exhibits(folder) == [f"edits-{unwanted.hash}.npz", "edits.npz"]
+        assert (folder / f"result-{unwanted.hash}.json").is_file()
+
+
+@pytest.mark.usefixtures("telling")
+def test_a_result_brought_back_takes_no_exhibits_of_a_failed_attempt(tmp_path, monkeypatch):
+    one = cell(tmp_path, "ber")
+    other = cell(tmp_path, "ber", optimizer={"name": "SGD", "lr": 0.01})
+    folder = one.directory(tmp_path)
+    assert run_cell(one, tmp_path, None) == "completed"
+    unwritable = {"a": ARRAYS, "missing-folder/b": ARRAYS}
+    monkeypatch.setattr(BalancedReplayPlugin, "exhibits", lambda plugin: unwritable)
+    assert run_cell(other, tmp_path, None) == "failed"
+    assert exhibits(folder) == ["a.npz", f"edits-{one.hash}.npz"]
+    bring_back(one, tmp_path)
+    assert exhibits(folder) == ["edits.npz"]
+    assert hashes(folder) == (one.hash, one.hash)
+
+
+@pytest.mark.usefixtures("telling")
+@pytest.mark.parametrize("n_moves", range(6))
+def test_no_exhibit_is_lost_when_the_end_comes_between_two_moves(tmp_path, monkeypatch, n_moves):
     one = cell(tmp_path, "ber")
     other = cell(tmp_path, "ber", optimizer={"name": "SGD", "lr": 0.01})
     for each in (one, other):
         assert run_cell(each, tmp_path, None) == "completed"
-    bring_back(one, tmp_path)
-    folder = one.directory(tmp_path)
-    assert json.loads((folder / "result.json").read_text())["hash"] == one.hash
-    with np.load(folder / "edits.npz") as file:
-        assert str(file["hash"]) == other.hash
+    left = [n_moves]
+
+    def move(source, target, replace=os.replace):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", move)
+        with contextlib.suppress(KeyboardInterrupt):
+            bring_back(one, tmp_path)
+    for wanted in (one, other, one):
+        bring_back(wanted, tmp_path)
+        assert hashes(one.directory(tmp_path)) == (wanted.hash, wanted.hash)
 
 
 def test_a_run_with_nothing_to_tell_or_show_has_no_such_lines_and_files(tmp_path):

@@ -1,0 +1,150 @@
+"""What plugins refuse is found in the YAML, before anything is imported; and nothing else is."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from avalanche.core import SupervisedPlugin
+from pydantic import ValidationError
+from torch.nn import CrossEntropyLoss
+from torch.optim import SGD
+
+from avalanche_ext.config.catalogue import OURS
+from avalanche_ext.plugins import BGDPlugin
+from tests.cases import small_model
+from tests.config.cases import experiment_with, loaded, problems_of
+
+NOT_BESIDE_BGD = (
+    "cannot be combined with 'bgd', which sees the criterion alone, at several draws of the "
+    "weights, and moves the weights by itself"
+)
+UNION_BESIDE_BGD = (
+    "but must be 'union' beside 'bgd', which sums the criterion over all rows of the mini-batch"
+)
+UNION = {"loss": "union"}
+MIR = {"n_candidates": 9, "batch_size": 10}
+
+BESIDE_BGD: list[tuple[dict[str, Any], str]] = [
+    ({"plugins": ["bgd", "drl"]}, f"plugins[1]: 'drl' {NOT_BESIDE_BGD}"),
+    ({"plugins": ["drl", "bgd"]}, f"plugins[0]: 'drl' {NOT_BESIDE_BGD}"),
+    ({"plugins": ["bgd", "mgem"]}, f"plugins[1]: 'mgem' {NOT_BESIDE_BGD}"),
+    ({"plugins": ["hal", "bgd"]}, f"plugins[0]: 'hal' {NOT_BESIDE_BGD}"),
+    ({"plugins": ["bgd", "bgd"]}, f"plugins[1]: 'bgd' {NOT_BESIDE_BGD}"),
+    ({"plugins": ["bgd"], "strategy": "DRL"}, f"strategy: 'DRL' {NOT_BESIDE_BGD}"),
+    ({"plugins": ["bgd"], "strategy": "MGEM"}, f"strategy: 'MGEM' {NOT_BESIDE_BGD}"),
+    ({"plugins": ["gmed", "bgd"]}, f"plugins[0].gmed.loss: is 'sum', {UNION_BESIDE_BGD}"),
+    (
+        {"plugins": ["bgd", {"mir": {"loss": "separate"}}]},
+        f"plugins[1].mir.loss: is 'separate', {UNION_BESIDE_BGD}",
+    ),
+    (
+        {"plugins": ["bgd", {"online_replay": {"loss": "sum"}}]},
+        f"plugins[1].online_replay.loss: is 'sum', {UNION_BESIDE_BGD}",
+    ),
+    (
+        {"plugins": ["bgd"], "strategy": "GMED"},
+        f"args.loss: is 'sum', {UNION_BESIDE_BGD}",
+    ),
+]
+FEW_CANDIDATES: list[tuple[dict[str, Any], str]] = [
+    (
+        {"plugins": ["drl", {"mir": MIR}]},
+        "plugins[1].mir.n_candidates: is 9, but must be at least batch_size, which is 10",
+    ),
+    (
+        {"plugins": [{"mir": {"batch_size": 51}}]},
+        "plugins[0].mir.n_candidates: is 50, but must be at least batch_size, which is 51",
+    ),
+    (
+        {"plugins": [{"gmed": {**MIR, "retrieval": "mir"}}]},
+        "plugins[0].gmed.n_candidates: is 9, but must be at least batch_size, which is 10",
+    ),
+    (
+        {"strategy": "GMED", "args": {"retrieval": "mir", "n_candidates": 9}},
+        "args.n_candidates: is 9, but must be at least batch_size_mem, which is 10",
+    ),
+]
+ACCEPTED: list[dict[str, Any]] = [
+    {"plugins": ["bgd"]},
+    {"plugins": ["bgd", "online_replay"]},
+    {"plugins": ["balanced_replay", "bgd"]},
+    {"plugins": [{"gmed": UNION}, "bgd"]},
+    {"plugins": ["bgd", {"mir": UNION}]},
+    {"plugins": ["bgd"], "strategy": "GMED", "args": UNION},
+    {"plugins": ["bgd"], "strategy": "BER"},
+    {"plugins": ["gmed", "drl", "mgem"]},
+    {"plugins": [{"mir": {"n_candidates": 10, "batch_size": 10}}]},
+    # Without MIR there are no candidates.
+    {"plugins": [{"gmed": MIR}]},
+    {"strategy": "GMED", "args": {"n_candidates": 9}},
+]
+
+
+def document(method: dict[str, Any]) -> dict[str, Any]:
+    return experiment_with(methods={"m": method})
+
+
+def named(kind: str, name: str) -> Any:
+    module, _, attribute = OURS[kind][name].target.partition(":")  # type: ignore[index]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def build(method: dict[str, Any]) -> None:
+    """Make the method by hand, and have BGD check it as it does when training starts.
+
+    Raises:
+        ValueError: If a plugin refuses.
+    """
+    plugins: list[SupervisedPlugin[Any]] = []
+    for item in method.get("plugins", []):
+        ((name, args),) = item.items() if isinstance(item, dict) else [(item, {})]
+        plugins.append(named("plugin", name)(**args))
+    strategy: Any = SimpleNamespace(plugins=plugins)
+    if "strategy" in method:
+        model = small_model()
+        strategy = named("strategy", method["strategy"])(
+            model=model,
+            optimizer=SGD(model.parameters(), lr=0.1),
+            criterion=CrossEntropyLoss(),
+            plugins=plugins,
+            **method.get("args", {}),
+        )
+    for plugin in strategy.plugins:
+        if isinstance(plugin, BGDPlugin):
+            plugin.check(strategy)
+
+
+@pytest.mark.parametrize(("method", "line"), [*BESIDE_BGD, *FEW_CANDIDATES])
+def test_what_the_yaml_is_refused_for_the_plugins_refuse_as_well(
+    method: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    assert problems_of(document(method), tmp_path) == [f"methods.m.{line}"]
+    with pytest.raises((ValueError, ValidationError)):
+        build(method)
+
+
+@pytest.mark.parametrize("method", ACCEPTED)
+def test_what_the_yaml_may_have_the_plugins_accept(method: dict[str, Any], tmp_path: Path) -> None:
+    loaded(document(method), tmp_path)
+    build(method)
+
+
+def test_each_part_beside_bgd_is_named(tmp_path: Path) -> None:
+    method = {"plugins": ["bgd", "drl", "gmed", "mgem"]}
+    assert problems_of(document(method), tmp_path) == [
+        f"methods.m.plugins[1]: 'drl' {NOT_BESIDE_BGD}",
+        f"methods.m.plugins[2].gmed.loss: is 'sum', {UNION_BESIDE_BGD}",
+        f"methods.m.plugins[3]: 'mgem' {NOT_BESIDE_BGD}",
+    ]
+
+
+def test_a_swept_number_of_candidates_is_named_by_its_place(tmp_path: Path) -> None:
+    method = {"plugins": ["mir"], "sweep": {"plugins[0].mir.n_candidates": [50, 5]}}
+    assert problems_of(document(method), tmp_path) == [
+        "methods.m.sweep.plugins[0].mir.n_candidates[1]: is 5, but must be at least batch_size, "
+        "which is 10"
+    ]

@@ -1,0 +1,124 @@
+"""Files of edited examples that cannot be read: the report goes on without them, and says so."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avalanche_ext.report import read_results, write_report
+from avalanche_ext.report.edits import Edits, read_edits
+from tests.report.trees import HASH, two_by_two, write_edits, write_experiment, write_result
+
+RNG = np.random.default_rng(0)
+ARRAYS: dict[str, Any] = {
+    "hash": np.array(HASH),
+    "label": np.array([3, 8]),
+    "n_edits": np.array([5, 1]),
+    "original": RNG.uniform(size=(2, 1, 6, 5)).astype(np.float32),
+    "edited": RNG.uniform(size=(2, 1, 6, 5)).astype(np.float32),
+}
+WHERE = "gmed/seed-0/edits.npz"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """`gmed` with a file of edits as runs write it, `other` with a sound one."""
+    write_experiment(tmp_path, ["gmed", "other"], [0])
+    for method in ("gmed", "other"):
+        write_result(tmp_path, method, 0, two_by_two(0.5))
+    np.savez_compressed(tmp_path / WHERE, **ARRAYS)
+    arrays = (ARRAYS[name] for name in ("label", "n_edits", "original", "edited"))
+    write_edits(tmp_path, "other", 0, *arrays)
+    return tmp_path
+
+
+def edits_of(directory: Path) -> Edits:
+    return read_edits(read_results(directory), directory)
+
+
+def is_left_out(directory: Path) -> bool:
+    """Whether the file of `gmed` is told to be unreadable; if not, it must have been read."""
+    edits = edits_of(directory)
+    assert [title.split(",")[0] for title in edits.blocks][-1] == "other"
+    assert len(edits.blocks) + len(edits.unreadable) == 2
+    return [*edits.unreadable] == [WHERE]
+
+
+def test_a_sound_file_is_read(directory: Path) -> None:
+    assert not is_left_out(directory)
+    arrays = next(iter(edits_of(directory).blocks.values()))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+def test_truncated_files_are_left_out(directory: Path) -> None:
+    path = directory / WHERE
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        assert is_left_out(directory)
+
+
+def test_files_with_a_flipped_byte_are_left_out_or_hold_what_was_written(directory: Path) -> None:
+    path = directory / WHERE
+    whole = path.read_bytes()
+    results = read_results(directory)
+    kinds = set()
+    for position in range(0, len(whole), 3):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        edits = read_edits(results, directory)
+        if edits.unreadable:
+            kinds.add(edits.unreadable[WHERE].partition(":")[0])
+        else:
+            for name, array in next(iter(edits.blocks.values())).items():
+                np.testing.assert_array_equal(array, ARRAYS[name])
+    # The last is zlib.error.
+    assert {"BadZipFile", "KeyError", "NotImplementedError", "error"} <= kinds
+
+
+@pytest.mark.parametrize("content", [b"", b"text", np.zeros(3).tobytes()])
+def test_files_that_are_something_else_are_left_out(directory: Path, content: bytes) -> None:
+    (directory / WHERE).write_bytes(content)
+    assert is_left_out(directory)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"edited": ARRAYS["edited"][:1]},
+        {"original": ARRAYS["original"][0], "edited": ARRAYS["edited"][0]},
+        {"n_edits": np.array([5])},
+        {"label": np.array([3, 8, 9])},
+        {"label": np.array([{}, {}])},
+    ],
+)
+def test_arrays_that_do_not_go_together_are_left_out(
+    directory: Path, changed: dict[str, Any]
+) -> None:
+    np.savez_compressed(directory / WHERE, **{**ARRAYS, **changed})
+    assert is_left_out(directory)
+
+
+def test_a_missing_array_is_named(directory: Path) -> None:
+    np.savez_compressed(directory / WHERE, **{k: ARRAYS[k] for k in ARRAYS if k != "n_edits"})
+    assert is_left_out(directory)
+    assert "n_edits" in edits_of(directory).unreadable[WHERE]
+
+
+def test_the_report_names_the_file_and_draws_the_others(directory: Path) -> None:
+    path = directory / WHERE
+    path.write_bytes(path.read_bytes()[:-100])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = write_report(directory)
+    assert "1 file of edited examples unreadable, left out of edits.png" in text
+    assert f"\n  {WHERE}: BadZipFile: " in text
+    assert text.startswith((directory / "report.txt").read_text(encoding="utf-8"))
+    assert "edits.png lie in" in text
+    (directory / "other" / "seed-0" / "edits.npz").unlink()
+    assert "edits.png lie in" not in write_report(directory)
+    assert not (directory / "edits.png").exists()
