@@ -228,7 +228,7 @@ def test_a_killed_grid_keeps_what_is_done_and_goes_on(tmp_path):
         ),
         (
             {"model": {"name": "slim_resnet18"}},
-            r"methods\.\w+: model slim_resnet18 takes samples of shape \(3, 32, 32\).*\(1, 8, 8\)",
+            r"methods\.\w+: model slim_resnet18 takes samples of shape \(3, H, W\).*\(1, 8, 8\)",
         ),
         ({"training": {"batch_size": 5, "device": "cuda:63"}}, r"training\.device: 'cuda:63'"),
     ],
