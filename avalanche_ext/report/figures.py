@@ -10,7 +10,8 @@ import numpy as np
 
 from avalanche_ext.metrics.heatmap import draw_matrix
 from avalanche_ext.metrics.matrix import average_accuracy
-from avalanche_ext.report.results import ExperimentResults, Floats
+from avalanche_ext.report.cell import Floats
+from avalanche_ext.report.results import ExperimentResults
 from avalanche_ext.report.statistics import Estimate, estimate
 from avalanche_ext.report.table import count
 

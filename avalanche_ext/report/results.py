@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from avalanche_ext.metrics.matrix import average_accuracy
-from avalanche_ext.report.cell import CellResult, read_cell
-
-Floats = NDArray[np.float64]
+from avalanche_ext.report.cell import CellResult, Floats, read_cell
 
 
 class ReportError(Exception):

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from avalanche_ext.metrics.matrix import average_intransigence
-from avalanche_ext.report.cell import PHASES
-from avalanche_ext.report.results import ExperimentResults, Floats, MethodResults
+from avalanche_ext.report.cell import PHASES, Floats
+from avalanche_ext.report.results import ExperimentResults, MethodResults
 
 METRICS = (
     "ACC",

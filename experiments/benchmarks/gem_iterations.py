@@ -21,8 +21,8 @@ from gem_setting import (
     Setting,
     make_settings,
 )
-from harness import Seconds, make_strategy, medians
-from torch import Tensor, nn
+from harness import Seconds, flat, make_strategy, medians
+from torch import Tensor
 
 from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.plugins import MGEMPlugin
@@ -83,10 +83,6 @@ class Stopwatch(SupervisedPlugin):  # type: ignore[misc]
 
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         self.seconds = perf_counter() - self.started
-
-
-def flat(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def n_iterations(setting: Setting) -> int:

@@ -9,19 +9,24 @@ Needs MNIST under $AVALANCHE_EXT_DATA. Every comparison interleaves its rounds a
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from avalanche.benchmarks import SplitMNIST, split_online_stream
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ReservoirSamplingBuffer
-from harness import Seconds, make_model, make_strategy, medians, timed
+from harness import (
+    Seconds,
+    flat,
+    make_model,
+    make_strategy,
+    medians,
+    mnist_folder,
+    quiet_on,
+    timed,
+)
 from torch import Tensor, nn
 
 from avalanche_ext.benchmarks import split_mnist
@@ -154,7 +159,7 @@ def naive(experience: object, plugins: list[object], evaluator: object) -> tuple
     model = make_model(100)
     strategy = make_strategy(model, plugins, LR, train_mb_size=10, evaluator=evaluator)
     seconds = timed(lambda: strategy.train(experience, eval_streams=[], shuffle=False))
-    return seconds, torch.cat([p.detach().flatten() for p in model.parameters()])
+    return seconds, flat(model)
 
 
 def evaluation(stream: object, plugins: list[object], **kwargs: object) -> Seconds:
@@ -202,12 +207,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    root = os.environ.get("AVALANCHE_EXT_DATA")
-    if root is None:
-        sys.exit("set AVALANCHE_EXT_DATA to the folder that holds MNIST/raw")
-    torch.set_num_threads(1)
-    warnings.showwarning = lambda *_: None  # Avalanche turns its own warnings on in every call.
-    benchmark = split_mnist(N_TASKS, N_SAMPLES, data_root=Path(root))
+    root = mnist_folder()
+    quiet_on(1)
+    benchmark = split_mnist(N_TASKS, N_SAMPLES, data_root=root)
     train = [e.dataset for e in benchmark.train_stream]
     test = [e.dataset for e in benchmark.test_stream]
     slow = SplitMNIST(N_TASKS, fixed_class_order=list(range(10)), dataset_root=root)
