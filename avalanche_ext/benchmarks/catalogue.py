@@ -9,6 +9,8 @@ What all have in common:
 - `pool_size`, which training samples there are to take: so many of each experience, drawn once for
   all runs, the same where experiences have the same images; by default all;
 - `test_subset`, which test samples, like `subset`;
+- `validation_size`, for choosing parameters: so many training samples of the whole data set, the
+  same random ones in all runs, are held out of training and take the place of its test samples;
 - `order_seed`, which fixes class orders, permutations and angles for all runs: None is the
   canonical order (classes ascending, angles in equal steps, permutations of seed 0), "seed" lets
   them vary with the run's seed;
@@ -30,7 +32,7 @@ from avalanche.benchmarks import CLScenario
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from avalanche_ext.benchmarks.build import build_benchmark
-from avalanche_ext.benchmarks.sources import Source, given_data_root, image_tree, load
+from avalanche_ext.benchmarks.sources import Source, given_data_root, held_out, image_tree, load
 from avalanche_ext.benchmarks.tasks import Seeds, Sizes, permuted, rotated, split_by_class
 from avalanche_ext.data.dataset import Transform
 from avalanche_ext.validation import validated
@@ -49,11 +51,12 @@ def class_split(
     *,
     pool_size: PositiveInt | None = None,
     test_subset: Literal["first", "order", "seed"] = "first",
+    validation_size: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """Equal numbers of classes in each experience; in canonical order they ascend."""
-    source = load(dataset, data_root)
+    source = held_out(load(dataset, data_root), validation_size)
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
     seeds = Seeds(seed, order_seed)
     tasks = split_by_class(source, n_experiences, sizes, seeds)
@@ -73,11 +76,12 @@ def permuted_pixels(
     *,
     pool_size: PositiveInt | None = None,
     test_subset: Literal["first", "order", "seed"] = "first",
+    validation_size: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """All classes in each experience, under a pixel permutation of its own."""
-    source = load(dataset, data_root)
+    source = held_out(load(dataset, data_root), validation_size)
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
     seeds = Seeds(seed, order_seed)
     tasks = permuted(source, n_experiences, sizes, seeds, first_is_identity)
@@ -98,11 +102,12 @@ def rotated_images(
     *,
     pool_size: PositiveInt | None = None,
     test_subset: Literal["first", "order", "seed"] = "first",
+    validation_size: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """All classes in each experience, under ascending angles from 0 to `max_angle` degrees."""
-    source = load(dataset, data_root)
+    source = held_out(load(dataset, data_root), validation_size)
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
     seeds = Seeds(seed, order_seed)
     tasks = rotated(source, n_experiences, sizes, seeds, max_angle, interpolation)
@@ -123,12 +128,14 @@ def image_folder(
     *,
     pool_size: PositiveInt | None = None,
     test_subset: Literal["first", "order", "seed"] = "first",
+    validation_size: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """Images in FOLDER/train/CLASS and FOLDER/test/CLASS, split by class; relative to the root."""
     root = given_data_root(data_root) or Path()
-    source = image_tree((root / Path(folder).expanduser()).resolve(), image_size)
+    images = image_tree((root / Path(folder).expanduser()).resolve(), image_size)
+    source = held_out(images, validation_size)
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
     seeds = Seeds(seed, order_seed)
     tasks = split_by_class(source, n_experiences, sizes, seeds)

@@ -145,6 +145,31 @@ def image_tree(folder: Path, image_size: int) -> Source:
     return Source(train_x, train_y, test_x, test_y, n_classes=len(classes), white=255)
 
 
+def held_out(source: Source, validation_size: int | None) -> Source:
+    """Return a data set in which random training samples have taken the place of the test samples.
+
+    Args:
+        source: A data set.
+        validation_size: How many samples are held out of its training samples, always the same
+            ones; None leaves it as it is.
+
+    Raises:
+        ValueError: If no training sample would be left.
+    """
+    if validation_size is None:
+        return source
+    n = len(source.train_y)
+    if validation_size >= n:
+        raise ValueError(
+            f"validation_size={validation_size} must be below {n}, the number of training samples"
+        )
+    order = np.random.default_rng(_SPLIT_SEED).permutation(n)
+    test, train = np.sort(order[:validation_size]), np.sort(order[validation_size:])
+    x, y = source.train_x, source.train_y
+    parts = [part[torch.from_numpy(rows)] for rows in (train, test) for part in (x, y)]
+    return Source(*parts, n_classes=source.n_classes, white=source.white)
+
+
 def given_data_root(data_root: Path | None) -> Path | None:
     """Return `data_root`, else $AVALANCHE_EXT_DATA, else None."""
     if data_root is None and os.environ.get(DATA_ROOT_VARIABLE):

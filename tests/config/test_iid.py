@@ -74,7 +74,8 @@ def hash_with(training: dict[str, Any], **benchmark: Any) -> str:
 def test_results_from_before_iid_pools_and_test_subsets_stay_valid() -> None:
     """The digits are those of the same cell when there were no such keys."""
     assert CELL.hash == "e0b49a8af249275c"
-    assert hash_with({"iid": False}, pool_size=None, test_subset="first") == "e0b49a8af249275c"
+    later = {"pool_size": None, "test_subset": "first", "validation_size": None}
+    assert hash_with({"iid": False}, **later) == "e0b49a8af249275c"
 
 
 def test_iid_pools_and_test_subsets_change_the_hash() -> None:
