@@ -18,12 +18,12 @@ METHODS = {
         "plugins": [{"online_replay": {"buffer": "ring", "draw": "half", "stream": "stored"}}]
     },
     "drl": {"plugins": [{"balanced_replay": {"mem_size": 20}}, {"drl": {"lam": 0.01}}]},
-    "er, separate passes": {"plugins": [{"online_replay": {"mem_size": 20, "loss": "separate"}}]},
+    "er_separate_passes": {"plugins": [{"online_replay": {"mem_size": 20, "loss": "separate"}}]},
     "mir": {"plugins": [{"mir": {"mem_size": 20}}]},
     "gmed": {"plugins": [{"gmed": {"mem_size": 20, "decay": 0.1, "keep_originals": True}}]},
-    "mir+gmed": {"strategy": "GMED", "args": {"mem_size": 20, "retrieval": "mir"}},
-    "random edit": {"plugins": [{"gmed": {"mem_size": 20, "edit": "random"}}]},
-    "hindsight edit": {"plugins": [{"gmed": {"mem_size": 20, "edit": "hindsight"}}]},
+    "mir_gmed": {"strategy": "GMED", "args": {"mem_size": 20, "retrieval": "mir"}},
+    "random_edit": {"plugins": [{"gmed": {"mem_size": 20, "edit": "random"}}]},
+    "hindsight_edit": {"plugins": [{"gmed": {"mem_size": 20, "edit": "hindsight"}}]},
     "hal": {"plugins": [{"hal": {"mem_size": 20}}]},
     "bgd": {"plugins": [{"bgd": {"initial_std": 0.05}}]},
     "gem": {"plugins": [{"mgem": {"size_per_task": 20, "statistics": True}}]},
@@ -31,7 +31,23 @@ METHODS = {
         "plugins": [{"mgem": {"size_per_task": 20, "partition": "layer", "solver": "diagonal"}}]
     },
     "d-mgem": {"strategy": "MGEM", "args": {"size_per_task": 20, "n_groups": 3, "partition": 4}},
-    "gem behind er": {
+    "online_ewc": {"plugins": [{"online_ewc": {"n_samples": 50}}]},
+    "online_ewc_in_the_gradient": {
+        "plugins": [{"online_ewc": {"lam": 1.0, "kind": "sampled", "update": "gradient"}}]
+    },
+    "online_ewc_without_boundaries": {
+        "strategy": "OnlineEWC",
+        "args": {"every": 10, "n_samples": 30, "kind": "empirical"},
+    },
+    "spectrum": {"plugins": [{"fisher_spectrum_ewc": {"rank": 10, "n_samples": 50}}]},
+    "spectrum_alone": {
+        "strategy": "FisherSpectrumEWC",
+        "args": {"rank": 10, "n_samples": 50, "kind": "sampled", "residual": "none"},
+    },
+    "mas": {"plugins": ["mas"]},
+    "si": {"plugins": ["synaptic_intelligence"]},
+    "si_in_the_gradient": {"plugins": [{"synaptic_intelligence": {"update": "gradient"}}]},
+    "gem_behind_er": {
         "plugins": [{"online_replay": {"mem_size": 20}}, {"mgem": {"group_by": "class"}}]
     },
 }

@@ -47,6 +47,8 @@ class Curvature:
 
     def product(self, delta: Tensor) -> Tensor:
         """Return F δ, (P,), of a vector δ, (P,)."""
+        if not len(self.eigenvalues) and self.diagonal is not None:
+            return self.diagonal * delta
         spectral = self.eigenvectors.T @ (self.eigenvalues * (self.eigenvectors @ delta))
         return spectral if self.diagonal is None else spectral.addcmul_(self.diagonal, delta)
 

@@ -51,3 +51,19 @@ def generators_kept(device: torch.device) -> Iterator[None]:
     """Put torch's global generators back afterwards, from which layers such as dropout draw."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Have every module of a model in eval mode inside, and put back the mode of each afterwards.
+
+    The flags are set as such, since a module's own `train` may do more than that.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

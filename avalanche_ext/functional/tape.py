@@ -1,10 +1,11 @@
-"""The factors of the gradients of linear layers, recorded while a model runs."""
+"""What layers are called with, and the gradients at what they put out, recorded as a model runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,23 +32,30 @@ class LayerFactors:
                 yield parameter, is_weight
 
 
-class LinearTape:
-    """Records the factors of the gradients of a model's linear layers while the model runs.
+@dataclass(frozen=True)
+class Run:
+    """What a layer was called with, without graph, and the zeros added to what it put out."""
 
-    It adds zeros, the probes, to what the layers put out; the gradient of the loss at a probe is E,
-    and asking autograd for it alone leaves the product EᵀX, most of a backward pass, undone.
+    layer: nn.Module
+    inputs: Tensor
+    probe: Tensor
+
+
+class LayerTape:
+    """Records what some layers of a model are called with while the model runs.
+
+    It adds zeros, the probes, to what the layers put out; the gradient of the loss at a probe is
+    that at the layer's outputs, E, and asking autograd for it alone leaves the gradients of the
+    parameters, most of a backward pass, undone.
+
+    Args:
+        layers: Modules that are called with one tensor and return one.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        self.layers = [*layers]
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._runs: list[tuple[nn.Linear, Tensor, Tensor]] = []
-
-    def covers(self, parameters: Iterable[nn.Parameter]) -> bool:
-        """Tell whether each of a model's trained parameters lies in one linear layer."""
-        own = [p for layer in self.layers for p in (layer.weight, layer.bias) if p is not None]
-        owned = sorted(id(p) for p in own if p.requires_grad)
-        return owned == sorted(id(p) for p in parameters)
+        self._runs: list[Run] = []
 
     def start(self) -> None:
         """Record from now on, and forget what was recorded before."""
@@ -71,34 +79,55 @@ class LinearTape:
         finally:
             self.stop()
 
+    def taken(self) -> list[Run]:
+        """Return what was recorded, in the order in which it ran, and forget it."""
+        runs, self._runs = self._runs, []
+        return runs
+
     def _record(
         self,
-        layer: nn.Linear,
+        layer: nn.Module,
         positional: tuple[Tensor, ...],
         named: dict[str, Tensor],
         output: Tensor,
     ) -> Tensor:
         (x,) = (*positional, *named.values())
         probe = torch.zeros_like(output, requires_grad=True)
-        self._runs.append((layer, x.detach(), probe))
+        self._runs.append(Run(layer, x.detach(), probe))
         return output + probe
+
+
+class LinearTape(LayerTape):
+    """Records the factors of the gradients of a model's linear layers while the model runs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(module for module in model.modules() if isinstance(module, nn.Linear))
+
+    def covers(self, parameters: Iterable[nn.Parameter]) -> bool:
+        """Tell whether each of a model's trained parameters lies in one linear layer."""
+        linear = [cast(nn.Linear, layer) for layer in self.layers]
+        own = [p for layer in linear for p in (layer.weight, layer.bias) if p is not None]
+        owned = sorted(id(p) for p in own if p.requires_grad)
+        return owned == sorted(id(p) for p in parameters)
 
     def factors_of(self, loss: Tensor) -> list[LayerFactors]:
         """Return the factors of the gradient of a loss of what was recorded, and forget it."""
-        probes = [probe for _, _, probe in self._runs]
-        return self._factors(torch.autograd.grad(loss, probes, allow_unused=True))
+        runs = self.taken()
+        probes = [run.probe for run in runs]
+        return _factors(runs, torch.autograd.grad(loss, probes, allow_unused=True))
 
     def factors_after_backward(self) -> list[LayerFactors]:
         """Return the factors of what `backward` has added to the parameters' `grad`, as above."""
-        return self._factors([probe.grad for _, _, probe in self._runs])
+        runs = self.taken()
+        return _factors(runs, [run.probe.grad for run in runs])
 
-    def _factors(self, gradients: Sequence[Tensor | None]) -> list[LayerFactors]:
-        runs, self._runs = self._runs, []
-        return [
-            LayerFactors(layer, _as_rows(x), _as_rows(gradient))
-            for (layer, x, _), gradient in zip(runs, gradients, strict=True)
-            if gradient is not None
-        ]
+
+def _factors(runs: Sequence[Run], gradients: Sequence[Tensor | None]) -> list[LayerFactors]:
+    return [
+        LayerFactors(cast(nn.Linear, run.layer), _as_rows(run.inputs), _as_rows(gradient))
+        for run, gradient in zip(runs, gradients, strict=True)
+        if gradient is not None
+    ]
 
 
 def _as_rows(x: Tensor) -> Tensor:

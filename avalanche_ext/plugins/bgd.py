@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from avalanche.training import plugins as theirs
@@ -14,6 +14,7 @@ from avalanche_ext.functional.bgd import bayesian_step, gradient_at
 from avalanche_ext.functional.gradients import FlatLayout
 from avalanche_ext.plugins.calls import model_inputs
 from avalanche_ext.plugins.composition import MethodPlugin, Phase
+from avalanche_ext.plugins.growth import leading_part
 from avalanche_ext.plugins.hal import HALPlugin
 from avalanche_ext.plugins.memory import MemoryPlugin
 from avalanche_ext.validation import validated
@@ -81,7 +82,7 @@ class BGDPlugin(MethodPlugin):
             than the criterion.
     """
 
-    phase: ClassVar[Phase] = Phase.GRADIENT
+    phase = Phase.GRADIENT
 
     @validated
     def __init__(
@@ -199,9 +200,9 @@ class BGDPlugin(MethodPlugin):
 def _carried_over(std: Tensor | None, parameter: nn.Parameter, initial: float) -> Tensor:
     """Return σ of a parameter that may be new or may have grown since."""
     grown = torch.full_like(parameter, initial, requires_grad=False)
-    sizes = zip(std.shape, parameter.shape, strict=False) if std is not None else []
-    if std is not None and std.dim() == parameter.dim() and all(old <= new for old, new in sizes):
-        grown[tuple(slice(n) for n in std.shape)] = std.to(grown)
+    part = leading_part(std.shape, parameter.shape) if std is not None else None
+    if std is not None and part is not None:
+        grown[part] = std.to(grown)
     return grown
 
 

@@ -33,18 +33,12 @@ class Phase(Enum):
     PULL = "moves the parameters after the optimizer's step"
 
 
-class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
-    """A method, or a part of one, that may be combined with others in one strategy.
+class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
+    """A plugin that tells of a run.
 
-    Plugins of the phases `PENALTY` and `PULL` combine in any number, those of `GRADIENT` act in
-    list order. Of the phase `DATA` there can be one, because each takes the mini-batch it finds
-    for what the stream has brought; so do Avalanche's replaying plugins, which for that reason go
-    with none of ours that stores samples.
+    One that is no `MethodPlugin` looks on and changes nothing that is trained: it goes with any
+    others.
     """
-
-    phase: ClassVar[Phase]
-    stores: ClassVar[bool] = False
-    """Whether it keeps samples of mini-batches as those of the current task."""
 
     def diagnostics(self) -> dict[str, float]:
         """Return numbers about the current experience, by name, for whoever logs the run."""
@@ -63,6 +57,20 @@ class MethodPlugin(SupervisedPlugin):  # type: ignore[misc]
         Runs keep each exhibit in a file of its name. The name "hash" is no array's.
         """
         return {}
+
+
+class MethodPlugin(ReportingPlugin):
+    """A method, or a part of one, that may be combined with others in one strategy.
+
+    Plugins of the phases `PENALTY` and `PULL` combine in any number, those of `GRADIENT` act in
+    list order. Of the phase `DATA` there can be one, because each takes the mini-batch it finds
+    for what the stream has brought; so do Avalanche's replaying plugins, which for that reason go
+    with none of ours that stores samples.
+    """
+
+    phase: Phase
+    stores: ClassVar[bool] = False
+    """Whether it keeps samples of mini-batches as those of the current task."""
 
     def check(self, strategy: Any) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
@@ -92,11 +100,11 @@ def exhibits(plugins: Sequence[Any]) -> dict[str, dict[str, NDArray[Any]]]:
 
 
 def _of_all(
-    plugins: Sequence[Any], ask: Callable[[MethodPlugin], Mapping[str, Item]]
+    plugins: Sequence[Any], ask: Callable[[ReportingPlugin], Mapping[str, Item]]
 ) -> dict[str, Item]:
     items: dict[str, Item] = {}
     for plugin in plugins:
-        if isinstance(plugin, MethodPlugin):
+        if isinstance(plugin, ReportingPlugin):
             for name, item in ask(plugin).items():
                 names = chain([name], (f"{name}-{i}" for i in count(2)))
                 items[next(free for free in names if free not in items)] = item

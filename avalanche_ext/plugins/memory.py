@@ -52,7 +52,7 @@ class MemoryPlugin(MethodPlugin):
         slots: Slots of the rows that are replayed, (B,), which follow them unless they run apart.
     """
 
-    phase: ClassVar[Phase] = Phase.DATA
+    phase = Phase.DATA
     stores: ClassVar[bool] = True
 
     def __init__(

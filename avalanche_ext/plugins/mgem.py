@@ -83,7 +83,7 @@ class MGEMPlugin(MethodPlugin):
         FloatingPointError: While training, if a gradient to be projected is not finite.
     """
 
-    phase: ClassVar[Phase] = Phase.GRADIENT
+    phase = Phase.GRADIENT
     stores: ClassVar[bool] = True
 
     @validated

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from avalanche.models import MultiTaskModule
@@ -34,7 +34,7 @@ class RepresentationLossPlugin(MethodPlugin):
         ValueError: If `layers` is empty; when training starts, if the model lacks one of them.
     """
 
-    phase: ClassVar[Phase] = Phase.PENALTY
+    phase = Phase.PENALTY
 
     def __init__(self, lam: float, layers: Sequence[str] | None = None) -> None:
         super().__init__()

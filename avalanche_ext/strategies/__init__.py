@@ -2,7 +2,9 @@
 
 from avalanche_ext.strategies.ber import BER
 from avalanche_ext.strategies.drl import DRL
+from avalanche_ext.strategies.fisher_spectrum_ewc import FisherSpectrumEWC
 from avalanche_ext.strategies.gmed import GMED
 from avalanche_ext.strategies.mgem import MGEM
+from avalanche_ext.strategies.online_ewc import OnlineEWC
 
-__all__ = ["BER", "DRL", "GMED", "MGEM"]
+__all__ = ["BER", "DRL", "GMED", "MGEM", "FisherSpectrumEWC", "OnlineEWC"]

@@ -6,19 +6,23 @@ import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import ReplayPlugin
 
+from avalanche_ext import strategies
 from avalanche_ext.config.catalogue import OURS
 from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.metrics import NoEvaluation
 from avalanche_ext.plugins import (
     BalancedReplayPlugin,
+    BGDPlugin,
     DRLPlugin,
+    FisherSpectrumEWCPlugin,
     GMEDPlugin,
     MethodPlugin,
     MGEMPlugin,
+    OnlineEWCPlugin,
     OnlineReplayPlugin,
     Phase,
 )
-from avalanche_ext.strategies import BER, DRL, GMED, MGEM
+from avalanche_ext.strategies import BER, DRL, GMED, MGEM, FisherSpectrumEWC, OnlineEWC
 from tests.cases import digits, make_naive, small_model, train, weights
 
 
@@ -53,6 +57,16 @@ EDITS = {
     "lr": 0.1,
     "loss": "union",
 }
+CONSOLIDATION = {
+    "lam": 5.0,
+    "decay": 0.7,
+    "n_samples": 20,
+    "kind": "sampled",
+    "update": "gradient",
+    "every": 8,
+    "normalisation": "max",
+    "seed": 4,
+}
 SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by": "class"}
 
 
@@ -81,6 +95,14 @@ SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by"
             MGEM,
             {"plugins": [InMemoryLoaders(), Clipped()]},
             lambda: [Clipped(), MGEMPlugin()],
+        ),
+        (OnlineEWC, {}, lambda: [OnlineEWCPlugin()]),
+        (OnlineEWC, CONSOLIDATION, lambda: [OnlineEWCPlugin(**CONSOLIDATION)]),
+        (FisherSpectrumEWC, {}, lambda: [FisherSpectrumEWCPlugin()]),
+        (
+            FisherSpectrumEWC,
+            {**CONSOLIDATION, "rank": 3, "residual": "none"},
+            lambda: [FisherSpectrumEWCPlugin(**CONSOLIDATION, rank=3, residual="none")],
         ),
     ],
 )
@@ -119,7 +141,7 @@ def test_mgem_behind_replay_stores_what_the_stream_brings():
 
 @pytest.mark.parametrize("name", OURS["strategy"])
 def test_the_catalogue_knows_which_templates_replay_and_which_store(name):
-    template = {"BER": BER, "DRL": DRL, "GMED": GMED, "MGEM": MGEM}[name]
+    template = getattr(strategies, name)
     parts = [p for p in make(template).plugins if isinstance(p, MethodPlugin) and p.stores]
     entry = OURS["strategy"][name]
     assert entry.replays == any(p.phase is Phase.DATA for p in parts)
@@ -134,6 +156,23 @@ def test_misspelt_arguments_are_refused():
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="mem_size"):
         make(BER, mem_size=0)
+
+
+@pytest.mark.parametrize("template", [OnlineEWC, FisherSpectrumEWC])
+def test_wrong_strengths_are_refused(template):
+    with pytest.raises(ValueError, match="lam"):
+        make(template, lam=-1.0)
+
+
+def test_a_spectrum_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="rank=0 with residual='none'"):
+        make(FisherSpectrumEWC, rank=0, residual="none")
+
+
+def test_bgd_is_refused_beside_a_penalty_before_training():
+    strategy = make(OnlineEWC, plugins=[InMemoryLoaders(), BGDPlugin()])
+    with pytest.raises(ValueError, match="OnlineEWCPlugin cannot be combined with BGDPlugin"):
+        train(strategy, digits(train_size=20))
 
 
 def test_a_second_memory_is_refused_when_the_strategy_is_built():

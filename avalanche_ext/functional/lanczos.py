@@ -1,0 +1,172 @@
+"""The largest eigenpairs of a symmetric operator that is known by its products with vectors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from math import ceil
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+"""From vectors (b, n) to what the operator makes of each, (b, n)."""
+
+# The first as a share of the largest eigenvalue: residuals below it are rounding. A rise of the
+# eigenvalues above the second, after a fresh start, means that the first start missed some.
+_CONVERGED, _RISEN = 10, 100
+# Below this multiple of rounding, as a share of the largest, eigenvalues are taken for zero.
+_ROUNDING = 64
+_LEAST_EXTRA = 24
+_MOST_CYCLES = 300
+
+
+def largest_eigenpairs(
+    product: Product, like: Tensor, rank: int, block_size: int = 4
+) -> tuple[Tensor, Tensor]:
+    """Solve max tr(V A Vᵀ) subject to V Vᵀ = I, over V (rank, n), for A ⪰ 0 of size (n, n).
+
+    Block Lanczos with full orthogonalisation and thick restarts (Wu and Simon 2000, "Thick-restart
+    Lanczos method for large symmetric eigenvalue problems"). A Krylov space of b start vectors
+    holds at most b of the eigenvectors of a repeated eigenvalue; so what has converged is tried
+    with fresh random vectors that are orthogonal to it, until they raise no eigenvalue. An operator
+    so small that the basis would be the whole space is formed and decomposed.
+
+    Args:
+        product: A, a deterministic function, in units in which the square of its largest
+            eigenvalue is well within the range of the precision.
+        like: A tensor (n,) of the precision and device in which to work.
+        rank: Number of eigenpairs, at least 1; no more than n are returned.
+        block_size: How many vectors are multiplied at a time, b.
+
+    Returns:
+        Eigenvalues, (k,), in double precision on the CPU, descending, with residuals of rounding of
+        the largest; eigenvectors as orthonormal rows, (k, n). The basis has up to 2k + 8b rows.
+    """
+    n, rank = len(like), min(rank, len(like))
+    kept = _multiple(block_size, rank)
+    half = _multiple(block_size, max(rank, _LEAST_EXTRA) / 2)
+    size = kept + 2 * half
+    if n <= size:
+        return _dense(product, like, rank)
+    basis = _Basis(product, like, size, block_size)
+    eps = torch.finfo(like.dtype).eps
+    before: Tensor | None = None
+    for _ in range(_MOST_CYCLES):
+        basis.fill()
+        values, vectors, residuals = basis.ritz()
+        values = values[:rank]
+        if residuals[:rank].max() > _CONVERGED * eps * values[0]:
+            basis.restart(vectors[: kept + half])
+            continue
+        if before is not None and (values - before).max() <= _RISEN * eps * values[0]:
+            break
+        before = values
+        basis.restart(vectors[:kept], afresh=True)
+    else:
+        warnings.warn(
+            f"the {rank} largest eigenpairs have not converged after {_MOST_CYCLES} restarts: "
+            f"residuals are up to {residuals[:rank].max() / values[0]:.1e} of the first eigenvalue",
+            stacklevel=2,
+        )
+    return values, basis.combined(vectors[:rank])
+
+
+def without_rounding(values: Tensor, precision: torch.dtype) -> Tensor:
+    """Return those eigenvalues, (k,), descending, that are not zero but for rounding."""
+    eps = torch.finfo(precision).eps
+    return values[values > _ROUNDING * eps * values[0]]
+
+
+class _Basis:
+    """Orthonormal rows Q, (size, n), that grow by blocks, and Q A Qᵀ."""
+
+    def __init__(self, product: Product, like: Tensor, size: int, block_size: int) -> None:
+        self.product = product
+        self.rows = like.new_empty(size, len(like))
+        self.projected = torch.zeros(size, size, dtype=torch.float64)
+        self.filled = 0
+        self.block_size = block_size
+        self._rng = torch.Generator().manual_seed(0)
+        self._eps = torch.finfo(like.dtype).eps
+        self._next = self._random(block_size)
+        self._coupling = torch.zeros(block_size, block_size, dtype=torch.float64)
+
+    def fill(self) -> None:
+        """Add A's products with the last block, made orthonormal, until there is no more room."""
+        while self.filled < len(self.rows):
+            block = slice(self.filled, self.filled + self.block_size)
+            self.rows[block] = self._next
+            self.filled = block.stop
+            image = self.product(self.rows[block])
+            coefficients = self._project_out(image)
+            self.projected[: block.stop, block] = coefficients
+            self.projected[block, : block.stop] = coefficients.T
+            self._next, self._coupling = self._orthonormal(image)
+
+    def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return Ritz values, (size,), descending, vectors as rows over Q, and residuals' lengths.
+
+        All images but those of the last block lie in the span of Q, so that the rest of a Ritz
+        vector's image is its part in the last block times what is left of that block's images.
+        """
+        projected = (self.projected + self.projected.T) / 2
+        values, vectors = torch.linalg.eigh(projected)
+        values, vectors = values.flip(0), vectors.T.flip(0)
+        rests = vectors[:, -self.block_size :] @ self._coupling.T
+        return values, vectors, torch.linalg.vector_norm(rests, dim=1)
+
+    def combined(self, vectors: Tensor) -> Tensor:
+        """Return vectors over Q, (k, size), as vectors of the space, (k, n)."""
+        return vectors.to(self.rows) @ self.rows
+
+    def restart(self, vectors: Tensor, afresh: bool = False) -> None:
+        """Keep these Ritz vectors, (k, size), alone, and go on with what came last or afresh."""
+        kept = len(vectors)
+        values = torch.einsum("ki,ij,kj->k", vectors, self.projected, vectors)
+        self.rows[:kept] = self.combined(vectors)
+        self.projected.zero_()
+        self.projected[:kept, :kept] = torch.diag(values)
+        self.filled = kept
+        if afresh:
+            self._next = self._random(self.block_size)
+
+    def _orthonormal(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return orthonormal rows that span what is left of an image, and its coordinates."""
+        q, coordinates = torch.linalg.qr(image.T)
+        scale = self.projected.diagonal().abs().max().item()
+        gone = coordinates.diagonal().abs() <= _CONVERGED * self._eps * scale
+        q.T[gone] = self._random(int(gone.sum()))
+        coordinates[gone] = 0
+        rows = q.T.contiguous()
+        self._project_out(rows)
+        q, turn = torch.linalg.qr(rows.T)
+        # Single precision sums of squares in a factorisation of long vectors are not exact enough.
+        lengths = torch.linalg.vector_norm(q, dim=0, dtype=torch.float64).to(q)
+        return (q / lengths).T, (lengths[:, None] * (turn @ coordinates)).double().cpu()
+
+    def _random(self, n: int) -> Tensor:
+        """Return n random orthonormal rows that are orthogonal to Q."""
+        shape = (n, self.rows.shape[1])
+        rows = torch.randn(shape, generator=self._rng, dtype=torch.float64).to(self.rows)
+        for _ in range(2):
+            self._project_out(rows)
+            rows = torch.linalg.qr(rows.T).Q.T
+        return rows
+
+    def _project_out(self, rows: Tensor) -> Tensor:
+        """Take out of rows, (b, n), in place, what lies in Q's span; return it, (filled, b)."""
+        basis = self.rows[: self.filled]
+        coefficients = basis @ rows.T
+        rows.addmm_(coefficients.T, basis, alpha=-1)
+        return coefficients.double().cpu()
+
+
+def _multiple(of: int, least: float) -> int:
+    return of * ceil(least / of)
+
+
+def _dense(product: Product, like: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    matrix = product(torch.eye(len(like), dtype=like.dtype, device=like.device)).double()
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    return values.flip(0)[:rank].cpu(), vectors.T.flip(0)[:rank].to(like)

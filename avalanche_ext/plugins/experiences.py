@@ -1,0 +1,57 @@
+"""What plugins ask of an experience that has been learned: whether it is over, and samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from avalanche.benchmarks import OnlineCLExperience
+from torch import Tensor
+
+from avalanche_ext.data import fetch_all, origin_experience, origin_index
+
+
+class Endings:
+    """Tells with which experience one of the original stream ends.
+
+    An experience that was cut from no other ends with itself. One that an online stream was cut
+    from ends with as many parts as the stream says it has, or with that which says it is the last.
+    """
+
+    def __init__(self) -> None:
+        self._origin: int | None = None
+        self._n_parts = 0
+
+    def ends(self, experience: Any) -> bool:
+        """Return whether the origin experience has ended; to be asked once after each experience.
+
+        Args:
+            experience: What has just been learned.
+        """
+        part = experience.logging()
+        if not isinstance(part, OnlineCLExperience):
+            return True
+        origin = origin_index(part)
+        self._n_parts = 1 + (self._n_parts if origin == self._origin else 0)
+        self._origin = origin
+        return bool(part.is_last_subexp) or self._n_parts == part.sub_stream_length
+
+
+def draw_samples(
+    experience: Any, n: int, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x, y and t of `n` samples of an experience, all of them if it has fewer.
+
+    They are drawn without replacement, in the order of the data set, and are not augmented; on an
+    online stream from all of the experience that it was cut from.
+
+    Args:
+        experience: Where they come from.
+        n: How many.
+        generator: From which is drawn, on the CPU.
+        device: Where they shall lie.
+    """
+    dataset = origin_experience(experience).dataset.eval()
+    rows = torch.randperm(len(dataset), generator=generator)[:n].sort().values
+    x, y, t = fetch_all(dataset.subset(rows.tolist()))
+    return x.to(device), y.to(device), t.to(device)

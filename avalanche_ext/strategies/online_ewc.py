@@ -1,0 +1,61 @@
+"""Online EWC as a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from avalanche.core import SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
+from pydantic import PositiveInt
+
+from avalanche_ext.functional.fisher import FisherKind
+from avalanche_ext.plugins import OnlineEWCPlugin, check_composition
+from avalanche_ext.plugins.consolidation import Amount, Normalisation, Share, Update
+
+
+class OnlineEWC(SupervisedTemplate):  # type: ignore[misc]
+    """Elastic weight consolidation with one running diagonal Fisher; see `OnlineEWCPlugin`.
+
+    Args:
+        lam: λ.
+        decay: γ, from 0 to 1.
+        n_samples: Number of samples for each estimate; None is all of the experience.
+        kind: "true", "sampled" or "empirical" Fisher.
+        update: "proximal" or "gradient".
+        every: Number of iterations from one estimate to the next; None is by experience.
+        normalisation: What each estimate is divided by: "none", "max" or "trace".
+        seed: Seed of the plugin's own draws.
+        plugins: Further plugins.
+        base_kwargs: Arguments of Avalanche's `SupervisedTemplate`, such as model and optimizer.
+
+    Raises:
+        ValueError: If an argument is out of range, or `plugins` cannot go together.
+    """
+
+    def __init__(
+        self,
+        *,
+        lam: Amount = 100.0,
+        decay: Share = 0.95,
+        n_samples: PositiveInt | None = None,
+        kind: FisherKind = "true",
+        update: Update = "proximal",
+        every: PositiveInt | None = None,
+        normalisation: Normalisation = "none",
+        seed: int = 0,
+        plugins: Sequence[SupervisedPlugin] | None = None,
+        **base_kwargs: Any,
+    ) -> None:
+        ewc = OnlineEWCPlugin(
+            lam,
+            decay,
+            n_samples=n_samples,
+            kind=kind,
+            update=update,
+            every=every,
+            normalisation=normalisation,
+            seed=seed,
+        )
+        super().__init__(plugins=[*(plugins or ()), ewc], **base_kwargs)
+        check_composition(self.plugins)
