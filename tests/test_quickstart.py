@@ -60,7 +60,8 @@ def test_shows_progress_and_the_table(finished):
 def test_writes_table_figures_and_one_wandb_run_per_cell(finished):
     out, _ = finished
     names = {p.name for p in (out / "quickstart").iterdir() if p.is_file()}
-    assert names == {"report.txt", "summary.csv", "accuracy.png", "matrices.png", "experiment.yaml"}
+    pictures = {"accuracy.png", "learning.png", "matrices.png"}
+    assert names == {"report.txt", "summary.csv", "experiment.yaml"} | pictures
     assert len([*out.glob("quickstart/*/seed-*/wandb/offline-run-*/*.wandb")]) == 10
 
 

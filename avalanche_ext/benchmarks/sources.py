@@ -166,8 +166,7 @@ def held_out(source: Source, validation_size: int | None) -> Source:
     order = np.random.default_rng(_SPLIT_SEED).permutation(n)
     test, train = np.sort(order[:validation_size]), np.sort(order[validation_size:])
     x, y = source.train_x, source.train_y
-    parts = [part[torch.from_numpy(rows)] for rows in (train, test) for part in (x, y)]
-    return Source(*parts, n_classes=source.n_classes, white=source.white)
+    return Source(x[train], y[train], x[test], y[test], source.n_classes, source.white)
 
 
 def given_data_root(data_root: Path | None) -> Path | None:

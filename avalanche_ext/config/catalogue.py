@@ -15,6 +15,9 @@ KINDS: tuple[Kind, ...] = ("plugin", "strategy", "benchmark", "model", "optimize
 AVALANCHE = "avalanche:"
 """Prefix of the names that are looked up in Avalanche."""
 
+SPECTRUM_ANALYSIS = "spectrum_analysis"
+"""The plugin that an experiment's section `spectrum` adds to every method."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -48,15 +51,26 @@ _BGD = (
     "Zeno, Golan, Hoffer, Soudry 2018, Task Agnostic Continual Learning Using Online Variational "
     "Bayes, arXiv:1803.10123"
 )
+_EWC = (
+    "Kirkpatrick et al. 2017, Overcoming Catastrophic Forgetting, arXiv:1612.00796; Schwarz et al. "
+    "2018, Progress and Compress, arXiv:1805.06370; Huszár 2018, On Quadratic Penalties in Elastic "
+    "Weight Consolidation, arXiv:1712.03847"
+)
 _GEM = "Lopez-Paz, Ranzato 2017, Gradient Episodic Memory, arXiv:1706.08840"
 _HAL = (
     "Chaudhry, Gordo, Dokania, Torr, Lopez-Paz 2021, Using Hindsight to Anchor Past Knowledge, "
     "arXiv:2002.08165"
 )
+_MAS = "Aljundi et al. 2018, Memory Aware Synapses, arXiv:1711.09601"
 _MGEM = f"{_GEM}; Liu, Ye, Stone, Liu 2024, modular GEM, arXiv:2410.00868"
 _GMED = "Jin, Du, Ren 2021, Gradient-based Memory Editing, arXiv:2006.15294"
 _MIR = "Aljundi et al. 2019, Maximally Interfered Retrieval, arXiv:1908.04742"
+_SPECTRUM = (
+    "Karakida, Akaho, Amari 2019, Universal Statistics of Fisher Information in Deep Neural "
+    "Networks, arXiv:1806.01316"
+)
 _SPLIT = "Zenke, Poole, Ganguli 2017, Continual Learning Through Synaptic Intelligence"
+_SI = f"{_SPLIT}, arXiv:1703.04200"
 _PERMUTED = "Goodfellow et al. 2013, An Empirical Investigation of Catastrophic Forgetting"
 _DIGITS = "Alpaydin, Kaynak 1998, Optical Recognition of Handwritten Digits (UCI)"
 _MNIST = "LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition"
@@ -85,6 +99,17 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "gmed": Entry("avalanche_ext.plugins.gmed:GMEDPlugin", _GMED, replays=True),
         "mir": Entry("avalanche_ext.plugins.mir:MIRPlugin", _MIR, replays=True),
         "mgem": Entry("avalanche_ext.plugins.mgem:MGEMPlugin", _MGEM, stores=True),
+        "online_ewc": Entry("avalanche_ext.plugins.online_ewc:OnlineEWCPlugin", _EWC),
+        "fisher_spectrum_ewc": Entry(
+            "avalanche_ext.plugins.fisher_spectrum_ewc:FisherSpectrumEWCPlugin", _EWC
+        ),
+        "mas": Entry("avalanche_ext.plugins.mas:MASPlugin", _MAS),
+        "synaptic_intelligence": Entry(
+            "avalanche_ext.plugins.synaptic_intelligence:SynapticIntelligencePlugin", _SI
+        ),
+        SPECTRUM_ANALYSIS: Entry(
+            "avalanche_ext.plugins.spectrum_analysis:SpectrumAnalysisPlugin", _SPECTRUM
+        ),
     },
     "strategy": {
         "BER": Entry(
@@ -96,6 +121,10 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "DRL": Entry("avalanche_ext.strategies.drl:DRL", _DRL, replays=True, balanced=True),
         "GMED": Entry("avalanche_ext.strategies.gmed:GMED", _GMED, replays=True),
         "MGEM": Entry("avalanche_ext.strategies.mgem:MGEM", _MGEM, stores=True),
+        "OnlineEWC": Entry("avalanche_ext.strategies.online_ewc:OnlineEWC", _EWC),
+        "FisherSpectrumEWC": Entry(
+            "avalanche_ext.strategies.fisher_spectrum_ewc:FisherSpectrumEWC", _EWC
+        ),
     },
     "benchmark": {
         name: _benchmark(name, n_classes, paper)

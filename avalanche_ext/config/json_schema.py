@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from avalanche_ext.config.catalogue import KINDS, OURS, Kind, entries
+from avalanche_ext.config.catalogue import KINDS, OURS, SPECTRUM_ANALYSIS, Kind, entries
 from avalanche_ext.config.components import settable
 from avalanche_ext.config.sections import (
     FOLDER_NAME,
@@ -37,6 +37,7 @@ def experiment_json_schema() -> dict[str, Any]:
         model=_reference("model"),
         optimizer=_reference("optimizer"),
         training=_reference("Training"),
+        spectrum={"anyOf": [_arguments("plugin", SPECTRUM_ANALYSIS), {"type": "null"}]},
         wandb=_reference("Wandb"),
         published=_reference("Published"),
         methods={

@@ -11,7 +11,12 @@ from avalanche_ext.config.components import component
 from avalanche_ext.config.errors import Problem, at, lies_at, shown
 from avalanche_ext.config.schema import Component, Method
 from avalanche_ext.config.sections import DEFAULT_STRATEGY, MethodSection, Training
-from avalanche_ext.config.semantics import check_method, check_optimizer, check_training
+from avalanche_ext.config.semantics import (
+    check_method,
+    check_optimizer,
+    check_spectrum,
+    check_training,
+)
 from avalanche_ext.config.validation import of_type, validate
 
 
@@ -23,11 +28,13 @@ class Shared:
         optimizer: The experiment's optimizer, as the YAML has it.
         training: The experiment's training section, as the YAML has it.
         benchmark: What every method learns; None where it has problems of its own.
+        spectrum: The plugin that the experiment's spectrum section adds to every method, the last.
     """
 
     optimizer: Any
     training: Any
     benchmark: Component | None
+    spectrum: Component | None = None
 
 
 def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | None, list[Problem]]:
@@ -57,6 +64,9 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
         plugins.append(plugin)
         problems += found
     problems += check_method(strategy, plugins, path, shared.benchmark)
+    if shared.spectrum:
+        problems += check_spectrum(plugins, path)
+        plugins.append(shared.spectrum)
     optimizer, found = _optimizer(section.get("optimizer"), at(path, "optimizer"), shared)
     problems += found
     training, found = _training(section.get("training"), at(path, "training"), shared)

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from avalanche_ext.config.catalogue import Kind, entries
+from avalanche_ext.config.catalogue import SPECTRUM_ANALYSIS, Kind, entries
 from avalanche_ext.config.components import component
 from avalanche_ext.config.errors import ConfigError, Problem, at, did_you_mean, shown
 from avalanche_ext.config.methods import Shared, resolve_method
@@ -78,9 +78,10 @@ class _Resolver:
         training = self._section(Training, "training")
         if benchmark and training:
             self.problems += check_training(training, benchmark, "training")
+        spectrum = self._spectrum()
         wandb = self._optional_section(Wandb, "wandb") or Wandb()
         published = self._optional_section(Published, "published")
-        methods = self._methods(benchmark)
+        methods = self._methods(benchmark, spectrum)
         self._check_names(published)
         if self.problems or not (document and benchmark and model and optimizer and training):
             return None
@@ -137,10 +138,29 @@ class _Resolver:
             self.problems.append(Problem(path, f"is {shown(value)}, but must be {expected}"))
         return None
 
-    def _methods(self, benchmark: Component | None) -> dict[str, Method]:
+    def _spectrum(self) -> Component | None:
+        """The plugin that the section `spectrum` adds to every method."""
+        args = self.document.get("spectrum")
+        if args is None:
+            return None
+        if not isinstance(args, Mapping):
+            expected = f"a mapping of the arguments of '{SPECTRUM_ANALYSIS}', which may be empty"
+            self.problems.append(Problem("spectrum", f"is {shown(args)}, but must be {expected}"))
+            return None
+        plugin, found = component(
+            "plugin", SPECTRUM_ANALYSIS, args, path="spectrum", name_path="spectrum"
+        )
+        self.problems += found
+        return plugin
+
+    def _methods(
+        self, benchmark: Component | None, spectrum: Component | None
+    ) -> dict[str, Method]:
         """Build all methods, noting what each section stands for and what is swept."""
         sections = of_type(dict, self.document.get("methods"), {})
-        shared = Shared(self.document.get("optimizer"), self.document.get("training"), benchmark)
+        shared = Shared(
+            self.document.get("optimizer"), self.document.get("training"), benchmark, spectrum
+        )
         methods: dict[str, Method] = {}
         for name, section in sections.items():
             if is_swept(section):

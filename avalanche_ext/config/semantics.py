@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from avalanche_ext.config.catalogue import OURS, Entry, Kind
+from avalanche_ext.config.catalogue import OURS, SPECTRUM_ANALYSIS, Entry, Kind
 from avalanche_ext.config.errors import Problem, at, shown
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.sections import Training
@@ -17,7 +17,17 @@ THEIR_REPLAY = tuple(
 _Part = tuple[Component | None, Entry, str, str]
 """A strategy or plugin, what the catalogue says of it, its path and that of its arguments."""
 
-_BEYOND_THE_CRITERION = ("bgd", "drl", "hal", "mgem", "DRL", "MGEM")
+_CONSOLIDATING = (
+    "online_ewc",
+    "fisher_spectrum_ewc",
+    "mas",
+    "synaptic_intelligence",
+    "OnlineEWC",
+    "FisherSpectrumEWC",
+)
+"""What of ours holds parameters in place by a penalty."""
+
+_BEYOND_THE_CRITERION = ("bgd", "drl", "hal", "mgem", "DRL", "MGEM", *_CONSOLIDATING)
 """What of ours adds to the loss or edits the gradient, other than by `loss`."""
 
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
@@ -111,7 +121,20 @@ def check_method(
         if benchmark and (entry.balanced or part.args.get("buffer") == "ring"):
             yield from _check_memory(part, args_path, benchmark)
         yield from _check_candidates(part, args_path)
+        if part.name in _CONSOLIDATING:
+            yield from _check_consolidation(part, args_path)
     yield from _check_beside_bgd(parts)
+
+
+def check_spectrum(plugins: Sequence[Component | None], path: str) -> Iterator[Problem]:
+    """Check that a method lists no analysis of its own beside that of the section `spectrum`."""
+    for index, plugin in enumerate(plugins):
+        if plugin and plugin.name == SPECTRUM_ANALYSIS:
+            yield Problem(
+                at(at(path, "plugins"), index),
+                f"'{plugin.name}' is what the section 'spectrum' adds to every method: "
+                "keep one of them",
+            )
 
 
 def _collide(first: Entry, second: Entry) -> bool:
@@ -164,6 +187,24 @@ def _check_candidates(part: Component, path: str) -> Iterator[Problem]:
         yield Problem(
             at(path, "n_candidates"),
             f"is {n_candidates}, but must be at least {key}, which is {batch_size}",
+        )
+
+
+def _check_consolidation(part: Component, path: str) -> Iterator[Problem]:
+    """Check that an estimate is of some samples, and that something is estimated."""
+    args = part.args
+    every = args.get("every")
+    if every is not None and "n_samples" in args and args["n_samples"] is None:
+        yield Problem(
+            at(path, "n_samples"),
+            f"is null, but must be given beside every, which is {every}: how many of the stream's "
+            "last rows the estimate is of",
+        )
+    if args.get("rank") == 0 and args.get("residual") == "none":
+        yield Problem(
+            at(path, "rank"),
+            "is 0, but must be at least 1, or residual 'diagonal': with residual 'none' there is "
+            "no penalty",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from avalanche_ext.report.exhibits import Arrays, Reader
 from avalanche_ext.report.results import ExperimentResults
 from avalanche_ext.report.table import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
-
-Arrays = Mapping[str, NDArray[Any]]
 
 MOST_COLUMNS = 10
 ROWS = ("original", "edited", "difference")
@@ -36,7 +34,7 @@ class Edits:
     """
 
     blocks: dict[str, Arrays] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_edits(results: ExperimentResults, directory: Path) -> Edits:
@@ -48,36 +46,14 @@ def read_edits(results: ExperimentResults, directory: Path) -> Edits:
         results: Results of the experiment.
         directory: The experiment's folder, in which they lie.
     """
-    edits = Edits()
+    reader = Reader(directory, "edits", _checked)
+    blocks = {}
     for method in results.finished:
         seed = next(iter(method.cells))
-        path = directory / method.name / f"seed-{seed}" / "edits.npz"
-        if not path.is_file():
-            continue
-        try:
-            made_by, arrays = _read(path)
-        # A damaged file can make zipfile, zlib and numpy raise nearly anything.
-        except Exception as error:
-            where = path.relative_to(directory).as_posix()
-            edits.unreadable[where] = f"{type(error).__name__}: {error}"
-            continue
-        result = json.loads(path.with_name("result.json").read_text(encoding="utf-8"))
-        if made_by == result["hash"] and len(arrays["label"]):
-            edits.blocks[f"{method.name}, seed {seed}: edited memory"] = arrays
-    return edits
-
-
-def unreadable_text(edits: Edits) -> str:
-    """The report's section on files that cannot be read; empty where all can."""
-    if not edits.unreadable:
-        return ""
-    files = count(len(edits.unreadable), "file")
-    lines = [
-        f"{files} of edited examples unreadable, left out of edits.png (remove the run's folder "
-        "and run the experiment again):",
-        *(f"  {path}: {' '.join(error.split())}" for path, error in edits.unreadable.items()),
-    ]
-    return "\n" + "\n".join(lines) + "\n"
+        arrays = reader.read(method.name, seed)
+        if arrays and len(arrays["label"]):
+            blocks[f"{method.name}, seed {seed}: edited memory"] = arrays
+    return Edits(blocks, reader.unreadable)
 
 
 def edits_figure(edits: Edits) -> Figure | None:
@@ -107,21 +83,19 @@ def edits_figure(edits: Edits) -> Figure | None:
     return figure
 
 
-def _read(path: Path) -> tuple[str, Arrays]:
-    """Return the hash of the run that has made the file, and of each array the first slots.
+def _checked(arrays: Arrays) -> Arrays:
+    """Return of each array the first slots.
 
     Raises:
-        Exception: If the file is damaged.
+        Exception: If the arrays do not go together.
     """
-    with path.open("rb") as stream, np.load(stream) as file:
-        arrays = {name: file[name] for name in ARRAYS}
-        made_by = str(file["hash"])
+    arrays = {name: arrays[name] for name in ARRAYS}
     original, edited = arrays["original"], arrays["edited"]
     if original.ndim != _IMAGES or original.shape != edited.shape:
         raise ValueError(f"original has shape {original.shape}, edited {edited.shape}")
     if not len(arrays["label"]) == len(arrays["n_edits"]) == len(original):
         raise ValueError("arrays have different lengths")
-    return made_by, {name: array[:MOST_COLUMNS] for name, array in arrays.items()}
+    return {name: array[:MOST_COLUMNS] for name, array in arrays.items()}
 
 
 def _draw(part: SubFigure, title: str, edits: Arrays, n_columns: int) -> None:

@@ -1,4 +1,4 @@
-"""The report's pictures: accuracy while learning, and the mean transfer matrix of each method."""
+"""The report's pictures: accuracy over experiences, and the mean transfer matrix of each method."""
 
 from __future__ import annotations
 
@@ -40,13 +40,9 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
     Returns:
         A figure without a window; `savefig` writes it.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _empty()
     curves = {method.name: _curves(method.matrices) for method in results.finished}
     length = next(iter(curves.values())).shape[1]
-    learned = range(1, length + 1)
     for index, method in enumerate(results.methods):
         if method.name not in curves:
             continue
@@ -56,20 +52,42 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
             dashed = {"ls": "--", "markevery": [1]}
             draw_with_band(axes, ends, [estimates[-1]] * 2, index, method.name, **dashed)
         else:
-            draw_with_band(axes, learned, estimates, index, method.name)
-    axes.set_title(heading(results, "std"))
+            draw_with_band(axes, range(1, length + 1), estimates, index, method.name)
     has_iid = any(method.is_iid for method in results.finished)
     note = " (dashed: trained on all in random order)" if has_iid else ""
     axes.set_xlabel(f"experiences learned{note}")
     axes.set_ylabel("mean accuracy on the experiences seen so far")
-    axes.set_xticks(learned[:: -(-length // MOST_TICKS)])
-    axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
-    axes.set_ylim(0.0, 1.02)
-    tidy(axes)
-    # The legend lists the lines in the order in which they end, top to bottom.
-    names = sorted(curves, key=lambda name: curves[name][:, -1].mean(), reverse=True)
-    lines = {line.get_label(): line for line in axes.get_lines()}
-    figure.legend([lines[name] for name in names], names, loc="outside right upper", frameon=False)
+    _finish(figure, axes, results, curves)
+    return figure
+
+
+def learning_figure(results: ExperimentResults) -> Figure | None:
+    """Accuracy on each experience when it has just been learned, R[j,j]: one line a method.
+
+    It tells how much a method still learns after many experiences. Bands as in `accuracy_figure`;
+    methods trained iid are left out.
+
+    Args:
+        results: Results of the experiment.
+
+    Returns:
+        A figure without a window; `savefig` writes it. None where there is nothing to draw.
+    """
+    curves = {
+        method.name: method.matrices.diagonal(axis1=1, axis2=2)
+        for method in results.finished
+        if not method.is_iid
+    }
+    if not curves:
+        return None
+    figure, axes = _empty()
+    for index, method in enumerate(results.methods):
+        if method.name in curves:
+            estimates = [*filter(None, map(estimate, curves[method.name].T.tolist()))]
+            draw_with_band(axes, range(1, len(estimates) + 1), estimates, index, method.name)
+    axes.set_xlabel("experience")
+    axes.set_ylabel("accuracy on it when it has just been learned")
+    _finish(figure, axes, results, curves)
     return figure
 
 
@@ -101,6 +119,36 @@ def matrices_figure(results: ExperimentResults) -> Figure | None:
     figure.suptitle(f"{results.name}: transfer matrix R")
     figure.colorbar(image, ax=grid, label="accuracy", aspect=30)
     return figure
+
+
+def _empty() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _finish(
+    figure: Figure, axes: Axes, results: ExperimentResults, curves: dict[str, Floats]
+) -> None:
+    """Give lines over experiences their axes, title and legend.
+
+    Args:
+        figure: The figure.
+        axes: Its axes, with a line labelled with each method's name.
+        results: What is drawn.
+        curves: By method, what its line is a mean of, (n, T).
+    """
+    length = next(iter(curves.values())).shape[1]
+    axes.set_title(heading(results, "std"))
+    axes.set_xticks(range(1, length + 1, -(-length // MOST_TICKS)))
+    axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
+    axes.set_ylim(0.0, 1.02)
+    tidy(axes)
+    # The legend lists the lines in the order in which they end, top to bottom.
+    names = sorted(curves, key=lambda name: curves[name][:, -1].mean(), reverse=True)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    figure.legend([lines[name] for name in names], names, loc="outside right upper", frameon=False)
 
 
 def look(index: int) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avalanche_ext.report.edits import Edits, edits_figure, read_edits, unreadable_text
+from avalanche_ext.report.edits import Edits, edits_figure, read_edits
+from avalanche_ext.report.exhibits import unreadable_text
 from avalanche_ext.report.results import ExperimentResults, ReportError, read_results
+from avalanche_ext.report.spectrum import Spectra, read_spectra, spectra_text
 from avalanche_ext.report.statistics import MethodStatistics, method_statistics
 from avalanche_ext.report.table import csv_table, text_table
 from avalanche_ext.report.tradeoff import swept_parameters
@@ -18,21 +20,24 @@ if TYPE_CHECKING:
 TEXT = "report.txt"
 CSV = "summary.csv"
 ACCURACY = "accuracy.png"
+LEARNING = "learning.png"
 MATRICES = "matrices.png"
 TRADEOFF = "tradeoff.png"
 SWEEP = "sweep.png"
 EDITS = "edits.png"
-PICTURES = (ACCURACY, MATRICES, TRADEOFF, SWEEP, EDITS)
+SPECTRUM = "spectrum.png"
+PICTURES = (ACCURACY, LEARNING, MATRICES, TRADEOFF, SWEEP, EDITS, SPECTRUM)
 
 
 def write_report(directory: Path) -> str:
     """Read an experiment's results and write its report beside them.
 
-    Writes report.txt (the tables), summary.csv (the same numbers at full precision), accuracy.png
-    and matrices.png, with the best setting of each swept method, and where there are swept methods
-    tradeoff.png and sweep.png, where a method has kept what it edited edits.png. Pictures of an
-    earlier report for which there is nothing to draw any more are removed. A file of edits that
-    cannot be read is left out, and named at the end of report.txt.
+    Writes report.txt (the tables), summary.csv (the same numbers at full precision), accuracy.png,
+    learning.png and matrices.png, with the best setting of each swept method, and where there are
+    swept methods tradeoff.png and sweep.png, where a method has kept what it edited edits.png, and
+    where one was analysed spectrum.png. Pictures of an earlier report for which there is nothing to
+    draw any more are removed. A file of edits or of a spectrum that cannot be read is left out, and
+    named at the end of report.txt.
 
     Args:
         directory: The experiment's folder, `<out>/<experiment>`.
@@ -45,12 +50,18 @@ def write_report(directory: Path) -> str:
     """
     results = read_results(directory)
     statistics = method_statistics(results)
-    edits = read_edits(results.with_best_settings(), directory)
-    text = text_table(results, statistics) + unreadable_text(edits)
+    shown = results.with_best_settings()
+    edits, spectra = read_edits(shown, directory), read_spectra(shown, directory)
+    text = (
+        text_table(results, statistics)
+        + spectra_text(spectra)
+        + unreadable_text(edits.unreadable, "edited examples", EDITS)
+        + unreadable_text(spectra.unreadable, "a Fisher spectrum", SPECTRUM)
+    )
     try:
         (directory / TEXT).write_text(text, encoding="utf-8")
         (directory / CSV).write_text(csv_table(results, statistics), encoding="utf-8")
-        written = [TEXT, CSV, *_write_figures(results, statistics, edits, directory)]
+        written = [TEXT, CSV, *_write_figures(results, statistics, edits, spectra, directory)]
     except OSError as error:
         raise ReportError(f"{directory}: cannot write the report: {error}") from error
     return f"{text}\n{', '.join(written)} lie in {directory}\n"
@@ -60,9 +71,10 @@ def _write_figures(
     results: ExperimentResults,
     statistics: Sequence[MethodStatistics],
     edits: Edits,
+    spectra: Spectra,
     directory: Path,
 ) -> list[str]:
-    figures = _figures(results, statistics, edits) if results.finished else {}
+    figures = _figures(results, statistics, edits, spectra) if results.finished else {}
     for name in PICTURES:
         if name in figures:
             figures[name].savefig(directory / name, dpi=150)
@@ -72,16 +84,22 @@ def _write_figures(
 
 
 def _figures(
-    results: ExperimentResults, statistics: Sequence[MethodStatistics], edits: Edits
+    results: ExperimentResults,
+    statistics: Sequence[MethodStatistics],
+    edits: Edits,
+    spectra: Spectra,
 ) -> dict[str, Figure]:
-    from avalanche_ext.report.figures import accuracy_figure, matrices_figure
+    from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
+    from avalanche_ext.report.spectrum_figure import spectra_figure
     from avalanche_ext.report.sweep import sweep_figure, tradeoff_figure
 
     shown = results.with_best_settings()
     figures: dict[str, Figure | None] = {
         ACCURACY: accuracy_figure(shown),
+        LEARNING: learning_figure(shown),
         MATRICES: matrices_figure(shown),
         EDITS: edits_figure(edits),
+        SPECTRUM: spectra_figure(spectra),
     }
     if swept_parameters(results).keys() & {method.name for method in results.finished}:
         figures[TRADEOFF] = tradeoff_figure(results, statistics)

@@ -45,9 +45,21 @@ def test_keys_are_those_of_an_experiment_and_no_others(schema: dict[str, Any]) -
     assert {*schema["properties"]} - {*schema["required"]} == {
         "baseline",
         "claims",
+        "spectrum",
         "wandb",
         "published",
     }
+
+
+def test_a_spectrum_has_the_arguments_of_the_plugin_that_it_adds(schema: dict[str, Any]) -> None:
+    spectrum, null = schema["properties"]["spectrum"]["anyOf"]
+    assert null == {"type": "null"}
+    plugins = schema["$defs"]["plugin"]["anyOf"][1]["properties"]
+    assert spectrum == plugins["spectrum_analysis"]
+    rank = {"type": "integer", "exclusiveMinimum": 0, "default": 50}
+    assert spectrum["properties"]["rank"] == rank
+    assert spectrum["properties"]["kind"]["enum"] == ["true", "sampled", "empirical"]
+    assert spectrum["required"] == []
 
 
 def test_a_claim_compares_two_methods(schema: dict[str, Any]) -> None:

@@ -50,6 +50,41 @@ BESIDE_BGD: list[tuple[dict[str, Any], str]] = [
         f"args.loss: is 'sum', {UNION_BESIDE_BGD}",
     ),
 ]
+BESIDE_BGD += [
+    ({"plugins": ["bgd", name]}, f"plugins[1]: '{name}' {NOT_BESIDE_BGD}")
+    for name in ("online_ewc", "fisher_spectrum_ewc", "mas", "synaptic_intelligence")
+]
+BESIDE_BGD += [
+    ({"plugins": ["bgd"], "strategy": name}, f"strategy: '{name}' {NOT_BESIDE_BGD}")
+    for name in ("OnlineEWC", "FisherSpectrumEWC")
+]
+NO_ROWS = (
+    "n_samples: is null, but must be given beside every, which is 5: how many of the stream's last "
+    "rows the estimate is of"
+)
+NO_PENALTY = (
+    "rank: is 0, but must be at least 1, or residual 'diagonal': with residual 'none' there is no "
+    "penalty"
+)
+NOTHING = {"rank": 0, "residual": "none"}
+EMPTY_ESTIMATES: list[tuple[dict[str, Any], str]] = [
+    ({"plugins": [{"online_ewc": {"every": 5}}]}, f"plugins[0].online_ewc.{NO_ROWS}"),
+    ({"plugins": [{"mas": {"every": 5}}]}, f"plugins[0].mas.{NO_ROWS}"),
+    (
+        {"plugins": ["drl", {"fisher_spectrum_ewc": {"every": 5, "n_samples": None}}]},
+        f"plugins[1].fisher_spectrum_ewc.{NO_ROWS}",
+    ),
+    ({"strategy": "OnlineEWC", "args": {"every": 5}}, f"args.{NO_ROWS}"),
+    (
+        {"strategy": "FisherSpectrumEWC", "args": {"every": 5, "n_samples": None}},
+        f"args.{NO_ROWS}",
+    ),
+    (
+        {"plugins": [{"fisher_spectrum_ewc": NOTHING}]},
+        f"plugins[0].fisher_spectrum_ewc.{NO_PENALTY}",
+    ),
+    ({"strategy": "FisherSpectrumEWC", "args": NOTHING}, f"args.{NO_PENALTY}"),
+]
 FEW_CANDIDATES: list[tuple[dict[str, Any], str]] = [
     (
         {"plugins": ["drl", {"mir": MIR}]},
@@ -81,6 +116,14 @@ ACCEPTED: list[dict[str, Any]] = [
     # Without MIR there are no candidates.
     {"plugins": [{"gmed": MIR}]},
     {"strategy": "GMED", "args": {"n_candidates": 9}},
+    {"plugins": ["gmed", "mgem", "online_ewc", "fisher_spectrum_ewc", "synaptic_intelligence"]},
+    {"plugins": ["mas"], "strategy": "OnlineEWC"},
+    {"plugins": ["online_replay"], "strategy": "FisherSpectrumEWC"},
+    {"plugins": [{"online_ewc": {"every": 5, "n_samples": 20}}]},
+    {"plugins": [{"fisher_spectrum_ewc": {"every": 5}}]},
+    {"plugins": [{"synaptic_intelligence": {"every": 5}}]},
+    {"plugins": [{"fisher_spectrum_ewc": {"rank": 0}}]},
+    {"plugins": [{"fisher_spectrum_ewc": {"rank": 1, "residual": "none"}}]},
 ]
 
 
@@ -118,7 +161,7 @@ def build(method: dict[str, Any]) -> None:
             plugin.check(strategy)
 
 
-@pytest.mark.parametrize(("method", "line"), [*BESIDE_BGD, *FEW_CANDIDATES])
+@pytest.mark.parametrize(("method", "line"), [*BESIDE_BGD, *FEW_CANDIDATES, *EMPTY_ESTIMATES])
 def test_what_the_yaml_is_refused_for_the_plugins_refuse_as_well(
     method: dict[str, Any], line: str, tmp_path: Path
 ) -> None:

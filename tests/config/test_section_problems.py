@@ -11,8 +11,8 @@ from tests.config.cases import EXPERIMENT, experiment_with, problems_of
 
 LONG = "x" * 200
 KEYS = (
-    "name, benchmark, model, optimizer, training, seeds, methods, baseline, claims, wandb, "
-    "published"
+    "name, benchmark, model, optimizer, training, seeds, methods, baseline, claims, spectrum, "
+    "wandb, published"
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from avalanche_ext.report import read_results
-from avalanche_ext.report.figures import accuracy_figure, matrices_figure
+from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
 from tests.report.trees import two_by_two, write_experiment, write_failure, write_result
 
 
@@ -56,6 +56,25 @@ def test_one_seed_has_no_band_and_claims_none(tmp_path: Path) -> None:
 
 def test_legend_lists_the_methods_as_their_lines_end(directory: Path) -> None:
     assert legend_of(accuracy_figure(read_results(directory))) == ["high", "low"]
+
+
+def test_learning_is_the_diagonal_of_the_matrices(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a", "iid"], [0, 1])
+    for seed, learned in enumerate([0.4, 0.6]):
+        write_result(tmp_path, "a", seed, [[learned, 0.1], [0.3, 0.8]])
+        write_result(tmp_path, "iid", seed, two_by_two(0.5), iid=True)
+    figure = learning_figure(read_results(tmp_path))
+    assert figure is not None
+    (axes,) = figure.axes
+    (line,) = axes.get_lines()
+    np.testing.assert_allclose(line.get_xydata(), [[1, 0.5], [2, 0.8]])
+    assert legend_of(figure) == ["a"]
+
+
+def test_of_methods_trained_in_random_order_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["iid"], [0])
+    write_result(tmp_path, "iid", 0, two_by_two(0.5), iid=True)
+    assert learning_figure(read_results(tmp_path)) is None
 
 
 def test_no_two_of_many_methods_look_alike(tmp_path: Path) -> None:

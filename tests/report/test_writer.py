@@ -22,7 +22,7 @@ from tests.report.trees import (
     write_result,
 )
 
-PICTURES = ("accuracy.png", "matrices.png")
+PICTURES = ("accuracy.png", "learning.png", "matrices.png")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_report_is_returned_and_written_beside_the_results(directory: Path) -> N
     text = write_report(directory)
     stored = (directory / "report.txt").read_text(encoding="utf-8")
     assert text == (
-        f"{stored}\nreport.txt, summary.csv, accuracy.png, matrices.png lie in {directory}\n"
+        f"{stored}\nreport.txt, summary.csv, {', '.join(PICTURES)} lie in {directory}\n"
     )
     assert stored.startswith("exp: 2 methods x 2 seeds, 4 of 4 runs finished\n")
     assert (directory / "summary.csv").read_text(encoding="utf-8").startswith("method,")

@@ -125,6 +125,43 @@ def write_edits(
     return path
 
 
+SPECTRUM = {
+    "experience": np.array([0, 1]),
+    "trace": np.array([2.0, 8.0]),
+    "eigenvalues": np.array([[1.0, 0.5, np.nan], [4.0, 2.0, 1.0]]),
+    "all_eigenvalues": np.array([[1.0, 0.5, 0.5, np.nan], [4.0, 2.0, 1.0, 1.0]]),
+    "layer": np.array(["first", "second"]),
+    "mass": np.array([[0.25, 0.75], [0.125, 0.875]]),
+    "unweighted_mass": np.array([[0.5, 0.5], [0.75, 0.25]]),
+    "size": np.array([[6.0, 2.0], [6.0, 2.0]]),
+    "name": np.array(
+        [
+            "trace",
+            "share_top_k",
+            "share_5_percent_of_samples",
+            "share_5_percent_of_parameters",
+            "effective_rank",
+            "log_decay",
+            "log_decay_r2",
+        ]
+    ),
+    "numbers": np.array(
+        [[2.0, 0.75, 0.5, 1.0, 2.8, np.nan, np.nan], [8.0, 0.875, 0.5, 1.0, 3.4, -0.6931, 1.0]]
+    ),
+}
+"""Spectra of two experiences, as the analysis leaves them."""
+
+
+def write_spectrum(
+    directory: Path, method: str, seed: int, run_hash: str = HASH, **changes: ArrayLike | None
+) -> Path:
+    """Write `SPECTRUM` with some arrays replaced, and without those that are None."""
+    path = directory / method / f"seed-{seed}" / "spectrum.npz"
+    arrays = {name: array for name, array in {**SPECTRUM, **changes}.items() if array is not None}
+    np.savez_compressed(path, hash=np.array(run_hash), **arrays)  # type: ignore[arg-type]
+    return path
+
+
 def two_by_two(last: float, learned: float = 0.9) -> Matrix:
     """R of two experiences whose final accuracies are `last` and `learned`."""
     return [[learned, 0.1], [last, learned]]
