@@ -91,7 +91,7 @@ def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seed
     """Give each task an equal number of classes, and all their samples.
 
     Raises:
-        ValueError: If the classes cannot be divided equally, or a task has too few samples.
+        ValueError: If the classes cannot be divided equally, or a task has too few samples or none.
     """
     if source.n_classes % n_experiences:
         raise ValueError(
@@ -199,6 +199,7 @@ def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[
         ):
             if limit is not None and limit > held:
                 raise ValueError(f"{what}={limit}, but experience {i} has {held} samples")
+        _check_parts(task, i)
         train = _rows(sizes.pool or len(task.train_y), sizes.train, sizes.subset, train_rng)
         if sizes.pool:
             # A new generator for each task: tasks of the same images have the same pool.
@@ -213,6 +214,19 @@ def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[
             )
         )
     return limited
+
+
+def _check_parts(task: Task, index: int) -> None:
+    """Check that an experience can be trained and tested."""
+    for part, labels, size in (
+        ("training", task.train_y, "large"),
+        ("test", task.test_y, "small"),
+    ):
+        if not len(labels):
+            raise ValueError(
+                f"experience {index} has no {part} sample: validation_size is too {size}, or the "
+                "data have none of its classes"
+            )
 
 
 def _rows(held: int, n: int | None, subset: Subset, rng: np.random.Generator) -> Tensor:

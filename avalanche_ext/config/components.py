@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from avalanche_ext.config.catalogue import AVALANCHE, INJECTED, KINDS, OURS, Entry, Kind, entries
-from avalanche_ext.config.errors import Problem, at, closest, did_you_mean, shown
+from avalanche_ext.config.errors import Problem, at, did_you_mean, shown, suggestion
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, Signature, read_signature
 from avalanche_ext.config.validation import validate
@@ -38,8 +38,7 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
     for other in KINDS:
         if name in entries(other):
             return None, [Problem(path, f"'{name}' is a {other}, not a {kind}: {_ADVICE[other]}")]
-    near = closest(name, [*known])
-    advice = f"did you mean '{near}'?" if near else f"known: {', '.join(_shown_names(kind))}"
+    advice = suggestion(name, [*known]) or f"known: {', '.join(_shown_names(kind))}"
     return None, [Problem(path, f"unknown {kind} {shown(name)} ({advice})")]
 
 

@@ -82,13 +82,35 @@ def closest(word: str, known: Sequence[str]) -> str | None:
     return by_spelling[found[0]] if found else None
 
 
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """Return `did you mean 'x'?`; empty where no known word is near.
+
+    Where none is spelt nearly like it, those are near that have it as a part, or whose initials it
+    is.
+
+    >>> suggestion("ewc", ["online_ewc", "ewc_by_spectrum", "mas"])
+    "did you mean 'online_ewc' or 'ewc_by_spectrum'?"
+    >>> suggestion("si", ["synaptic_intelligence", "mas"])
+    "did you mean 'synaptic_intelligence'?"
+    """
+    near = closest(word, known)
+    found = [near] if near else [name for name in known if _abbreviates(word.lower(), name)]
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
+def _abbreviates(word: str, name: str) -> bool:
+    parts = [part for part in name.rpartition(":")[2].lower().split("_") if part]
+    initials = "".join(part[0] for part in parts)
+    return len(parts) > 1 and (word in parts or word == initials)
+
+
 def did_you_mean(word: object, known: Sequence[str]) -> str:
     """Return ` (did you mean 'x'?)`; all known words, if few, where none is near.
 
     >>> did_you_mean("alhpa", ["alpha", "lam"]), did_you_mean("seed", ["alpha", "lam"])
     (" (did you mean 'alpha'?)", ' (known: alpha, lam)')
     """
-    near = closest(str(word), known)
-    if near is not None:
-        return f" (did you mean '{near}'?)"
+    advice = suggestion(str(word), known)
+    if advice:
+        return f" ({advice})"
     return f" (known: {', '.join(known)})" if 0 < len(known) <= _MOST_NAMES else ""

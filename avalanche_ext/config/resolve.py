@@ -140,9 +140,10 @@ class _Resolver:
 
     def _spectrum(self) -> Component | None:
         """The plugin that the section `spectrum` adds to every method."""
-        args = self.document.get("spectrum")
-        if args is None:
+        if "spectrum" not in self.document:
             return None
+        args = self.document["spectrum"]
+        args = {} if args is None else args
         if not isinstance(args, Mapping):
             expected = f"a mapping of the arguments of '{SPECTRUM_ANALYSIS}', which may be empty"
             self.problems.append(Problem("spectrum", f"is {shown(args)}, but must be {expected}"))

@@ -142,17 +142,17 @@ def _plain(limit: Any) -> str:
 
 
 def _hint(value: Any, errors: list[ErrorDetails]) -> str:
-    if not isinstance(value, str):
-        return ""
-    if is_number(value) and any(
-        details["type"] in ("int_type", "float_type") for details in errors
-    ):
-        return " (remove the quotes)"
     options = [
         option
         for details in errors
         if details["type"] == "literal_error"
         for option in re.findall(r"'([^']*)'", details["ctx"]["expected"])
     ]
+    if not isinstance(value, str):
+        return " (put it in quotes)" if shown(value) in options else ""
+    if is_number(value) and any(
+        details["type"] in ("int_type", "float_type") for details in errors
+    ):
+        return " (remove the quotes)"
     near = closest(value, options)
     return f" (did you mean '{near}'?)" if near else ""

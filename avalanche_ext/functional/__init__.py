@@ -1,7 +1,16 @@
 """The maths: tensors in, tensors out."""
 
 from avalanche_ext.functional.editing import edit_examples
+from avalanche_ext.functional.fisher import diagonal_fisher
 from avalanche_ext.functional.losses import discriminative_representation_loss
 from avalanche_ext.functional.projection import project_gradient
+from avalanche_ext.functional.spectrum import FisherSpectrum, fisher_spectrum
 
-__all__ = ["discriminative_representation_loss", "edit_examples", "project_gradient"]
+__all__ = [
+    "FisherSpectrum",
+    "diagonal_fisher",
+    "discriminative_representation_loss",
+    "edit_examples",
+    "fisher_spectrum",
+    "project_gradient",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -55,6 +56,11 @@ class Curvature:
     def penalty(self, delta: Tensor) -> Tensor:
         """Return (1/2) δᵀ F δ, a scalar, of a vector δ, (P,)."""
         return 0.5 * torch.dot(delta, self.product(delta))
+
+    @cached_property
+    def overlaps(self) -> Tensor:
+        """V Vᵀ, (k, k), in double precision: the identity but for rounding, or lost parameters."""
+        return (self.eigenvectors @ self.eigenvectors.T).double()
 
     @property
     def trace(self) -> float:
@@ -139,4 +145,7 @@ def _top_of_squares(factors: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 def _diagonal_of(eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
     """Return the diagonal of Vᵀ diag(Λ) V, (P,)."""
-    return eigenvalues @ eigenvectors.square()
+    diagonal = torch.zeros_like(eigenvectors[0]) if len(eigenvectors) else eigenvectors.sum(dim=0)
+    for value, vector in zip(eigenvalues.tolist(), eigenvectors, strict=True):
+        diagonal.addcmul_(vector, vector, value=value)
+    return diagonal

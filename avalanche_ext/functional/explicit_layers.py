@@ -56,7 +56,7 @@ class Positions(Explicit):
         by_group = e.reshape(n_rows, n_samples, groups.stop - groups.start, -1, n_positions)
         # The rows of a sample share its inputs, and so are one matrix.
         g = by_group.movedim(0, 2).flatten(2, 3) @ self.columns(samples)[:, groups]
-        by_row = g.view(*g.shape[:2], n_rows, -1, g.shape[-1]).movedim(2, 0)
+        by_row = g.reshape(*g.shape[:2], n_rows, -1, g.shape[-1]).movedim(2, 0)
         return by_row.reshape(n_rows, n_samples, n_units, -1)
 
 

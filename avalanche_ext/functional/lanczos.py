@@ -18,6 +18,8 @@ _CONVERGED, _RISEN = 10, 100
 # Below this multiple of rounding, as a share of the largest, eigenvalues are taken for zero.
 _ROUNDING = 64
 _LEAST_EXTRA = 24
+# A row that keeps this much of its length when Q's span is taken out of it was orthogonal to Q.
+_STEADY, _MOST_REPEATS = 0.9, 5
 _MOST_CYCLES = 300
 
 
@@ -132,18 +134,28 @@ class _Basis:
             self._next = self._random(self.block_size)
 
     def _orthonormal(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return orthonormal rows that span what is left of an image, and its coordinates."""
+        """Return orthonormal rows that span what is left of an image, and its coordinates.
+
+        What is left may be rounding alone, which lies anywhere, in the span of Q too: so it is
+        taken out of Q's span again before its directions are used, and random ones take the place
+        of those that are gone.
+        """
+        self._project_out(image)
         q, coordinates = torch.linalg.qr(image.T)
         scale = self.projected.diagonal().abs().max().item()
         gone = coordinates.diagonal().abs() <= _CONVERGED * self._eps * scale
         q.T[gone] = self._random(int(gone.sum()))
         coordinates[gone] = 0
-        rows = q.T.contiguous()
-        self._project_out(rows)
-        q, turn = torch.linalg.qr(rows.T)
+        for _ in range(_MOST_REPEATS):
+            rows = q.T.contiguous()
+            self._project_out(rows)
+            q, turn = torch.linalg.qr(rows.T)
+            coordinates = turn @ coordinates
+            if turn.diagonal().abs().min() > _STEADY:
+                break
         # Single precision sums of squares in a factorisation of long vectors are not exact enough.
         lengths = torch.linalg.vector_norm(q, dim=0, dtype=torch.float64).to(q)
-        return (q / lengths).T, (lengths[:, None] * (turn @ coordinates)).double().cpu()
+        return (q / lengths).T, (lengths[:, None] * coordinates).double().cpu()
 
     def _random(self, n: int) -> Tensor:
         """Return n random orthonormal rows that are orthogonal to Q."""

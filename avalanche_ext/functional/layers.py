@@ -33,7 +33,8 @@ def has_rule(layer: nn.Module) -> bool:
     (parametrised weights, embeddings with `max_norm`), nor what mixes samples (batch normalisation
     without running statistics).
     """
-    if not {"weight"} <= layer._parameters.keys() <= {"weight", "bias"}:
+    own = layer._parameters
+    if own.get("weight") is None or not own.keys() <= {"weight", "bias"}:
         return False
     if type(layer) is nn.Embedding:
         return layer.max_norm is None and not layer.scale_grad_by_freq
@@ -60,7 +61,7 @@ def gradients_of_runs(layer: nn.Module, runs: Sequence[tuple[Tensor, Tensor]]) -
     if len(runs) == 1:
         return sample_gradients(layer, *runs[0])
     if isinstance(layer, nn.Embedding):
-        tokens = torch.cat([x.flatten(1) for x, _ in runs], 1)
+        tokens = torch.cat([x.reshape(len(x), -1) for x, _ in runs], 1)
         e = torch.cat([e.reshape(*e.shape[:2], -1, e.shape[-1]) for _, e in runs], 2)
         return sample_gradients(layer, tokens, e)
     return Repeated([_explicit(layer, x, e) for x, e in runs])

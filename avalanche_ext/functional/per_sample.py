@@ -26,8 +26,8 @@ from avalanche_ext.functional.sample_loops import (
 
 __all__ = ["Rows", "layerwise_gradients", "summed_powers"]
 
-_said: set[tuple[type[nn.Module], str]] = set()
-"""The models and parameters of which it was said that they have no rule."""
+_said: set[tuple[type[nn.Module], type[nn.Module], str]] = set()
+"""The types of models and layers, and names of parameters, that were said to have no rule."""
 
 
 def summed_powers(
@@ -63,14 +63,12 @@ def summed_powers(
         total = torch.cat([p.detach().new_zeros(p.numel()) for p in layout.parameters])
         sums = dict(zip(layout.parameters, layout.pieces(total), strict=True))
         for chunk in chunks(model, layout, x, rows, t, chunk_size):
-            for gradients in _of_layers(chunk):
-                found = gradients.summed_powers(power)
-                for p, value in zip(gradients.parameters, found, strict=True):
-                    sums[p] += value
+            _add_by_rules(sums, chunk, power)
             rest = _without_rules(chunk, layout)
             if rest:
                 _say(model, rest, chunk.rules.is_mapped)
                 _add_without_rules(sums, model, rest, chunk, power)
+            del chunk  # Or the next would be made beside it.
     return total
 
 
@@ -89,23 +87,18 @@ def layerwise_gradients(
     of all samples is held, but no gradients; layers that none of them ran through are left out.
 
     Returns:
-        None if some parameter has no rule.
+        None if some parameter has no rule, or R differs between tasks.
     """
     _check(chunk_size)
     seen: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]] = {}
+    n_rows = 0
     with left_as_it_was(model, x):
         for chunk in chunks(model, layout, x, rows, t, chunk_size):
-            if _without_rules(chunk, layout):
+            n_rows = n_rows or chunk.n_rows
+            if chunk.n_rows != n_rows or _without_rules(chunk, layout):
                 return None
-            for layer, runs in chunk.runs.by_layer.items():
-                for i, (inputs, e) in enumerate(runs):
-                    if (layer, i) not in seen:
-                        # Samples that do not run through the layer keep their zeros.
-                        of_rows = e.new_zeros(chunk.n_rows, len(x), *e.shape[2:])
-                        seen[layer, i] = inputs.new_zeros(len(x), *inputs.shape[1:]), of_rows
-                    all_inputs, all_e = seen[layer, i]
-                    all_inputs[chunk.place] = inputs
-                    all_e[chunk.part, chunk.place] = e
+            _gather(seen, chunk, len(x))
+            del chunk
         by_layer: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
         for (layer, _), run in seen.items():
             by_layer.setdefault(layer, []).append(run)
@@ -117,13 +110,31 @@ def _check(chunk_size: int | None) -> None:
         raise ValueError(f"chunk_size={chunk_size}: must be at least 1, or None")
 
 
-def _of_layers(chunk: Chunk) -> list[SampleGradients]:
+def _add_by_rules(sums: Mapping[nn.Parameter, Tensor], chunk: Chunk, power: int) -> None:
     by_layer = chunk.runs.by_layer
-    return [gradients_of_runs(layer, by_layer[layer]) for layer in chunk.holding & by_layer.keys()]
+    for layer in chunk.holding() & by_layer.keys():
+        gradients = gradients_of_runs(layer, by_layer[layer])
+        found = gradients.summed_powers(power)
+        for p, value in zip(gradients.parameters, found, strict=True):
+            sums[p] += value
+
+
+def _gather(
+    seen: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]], chunk: Chunk, n_samples: int
+) -> None:
+    for layer, runs in chunk.runs.by_layer.items():
+        for i, (inputs, e) in enumerate(runs):
+            if (layer, i) not in seen:
+                # Samples that do not run through the layer keep their zeros.
+                of_rows = e.new_zeros(chunk.n_rows, n_samples, *e.shape[2:])
+                seen[layer, i] = inputs.new_zeros(n_samples, *inputs.shape[1:]), of_rows
+            of_all, e_of_all = seen[layer, i]
+            of_all[chunk.place] = inputs
+            e_of_all[chunk.part, chunk.place] = e
 
 
 def _without_rules(chunk: Chunk, layout: FlatLayout) -> dict[str, nn.Parameter]:
-    held = {p for layer in chunk.holding for p in layer.parameters(recurse=False)}
+    held = {p for layer in chunk.holding() for p in layer.parameters(recurse=False)}
     pairs = zip(layout.names, layout.parameters, strict=True)
     return {name: p for name, p in pairs if p not in held}
 
@@ -154,11 +165,12 @@ def _add_without_rules(
 
 
 def _say(model: nn.Module, rest: Mapping[str, nn.Parameter], is_mapped: bool) -> None:
-    new = [name for name in rest if (type(model), name) not in _said]
+    modules = dict(model.named_modules())
+    keys = {name: (type(model), type(modules[name.rpartition(".")[0]]), name) for name in rest}
+    new = [name for name, key in keys.items() if key not in _said]
     if not new:
         return
-    _said.update((type(model), name) for name in new)
-    modules = dict(model.named_modules())
+    _said.update(keys.values())
     owners = dict.fromkeys(name.rpartition(".")[0] for name in new)
     layers = ", ".join(f"{o or 'the model itself'} ({type(modules[o]).__name__})" for o in owners)
     way = "torch.func.vmap" if is_mapped else "a loop over samples, since vmap fails on them"

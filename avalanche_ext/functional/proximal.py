@@ -50,19 +50,21 @@ class ProximalStep:
         self._anchors = layout.pieces(anchor)
         self._vectors = curvature.eigenvectors
         firmness = (torch.as_tensor(rates).to(anchor) * strength).clamp(max=_HARD)
-        stiffness = torch.zeros_like(anchor)
+        stiffness = torch.zeros((), dtype=anchor.dtype, device=anchor.device)
         if curvature.diagonal is not None:
             stiffness = (firmness * curvature.diagonal).clamp_(max=_HARD)
-        self._weights = layout.pieces(stiffness / (1 + stiffness))
-        self._has_diagonal = curvature.diagonal is not None
-        response = firmness / (1 + stiffness)
-        self._responses = layout.pieces(response)
-        self._inverse = self._invert(curvature.eigenvalues, response)
+        self._weights: list[Tensor] = []
+        if curvature.diagonal is not None:
+            self._weights = layout.pieces(stiffness / (1 + stiffness))
+        if len(self._vectors):
+            response = firmness / (1 + stiffness)
+            self._responses = layout.pieces(response.expand_as(anchor))
+            self._inverse = _inverse(curvature, response)
 
     @torch.no_grad()
     def __call__(self) -> None:
         """Move the parameters in place."""
-        if self._has_diagonal:
+        if self._weights:
             torch._foreach_lerp_(self._parameters, self._anchors, self._weights)
         if len(self._vectors):
             delta = self._layout.flatten(self._parameters).sub_(self._anchor)
@@ -70,9 +72,13 @@ class ProximalStep:
             pieces = self._layout.pieces(seen)
             torch._foreach_addcmul_(self._parameters, pieces, self._responses, value=-1)
 
-    def _invert(self, eigenvalues: Tensor, response: Tensor) -> Tensor:
-        """Return (Λ⁻¹ + V R Vᵀ)⁻¹, (k, k), given the diagonal of R, (P,)."""
-        gram = (self._vectors * response) @ self._vectors.T
-        system = gram.double() + torch.diag(eigenvalues.double().reciprocal())
-        inverse: Tensor = torch.linalg.inv(system)
-        return inverse.to(eigenvalues)
+
+def _inverse(curvature: Curvature, response: Tensor) -> Tensor:
+    """Return (Λ⁻¹ + V R Vᵀ)⁻¹, (k, k), given the diagonal of R, (P,), or one number for all."""
+    vectors = curvature.eigenvectors
+    if response.dim():
+        gram = ((vectors * response) @ vectors.T).double()
+    else:
+        gram = response.double() * curvature.overlaps
+    inverse: Tensor = torch.linalg.inv(gram + torch.diag(curvature.eigenvalues.double() ** -1))
+    return inverse.to(vectors)

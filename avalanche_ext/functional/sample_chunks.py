@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_ext.functional.gradients import FlatLayout
-from avalanche_ext.functional.running import evaluating, generators_kept, outputs_at
+from avalanche_ext.functional.running import evaluating, generators_kept
 from avalanche_ext.functional.sample_loops import looped_outputs
 from avalanche_ext.functional.sample_passes import LayerRuns, SamplePass
 from avalanche_ext.functional.sample_rules import Rules, shown_rules
@@ -22,8 +22,8 @@ propagated back to the parameters: s, (R, n, C), constants."""
 MEMORY = 2**26
 """Bytes that a pass of few samples may keep."""
 
-_CACHE = 2**22
-"""Bytes that a pass of many samples may keep: on small models, more is slower."""
+_CACHE = 3 * 2**20
+"""Bytes that a pass of many samples may keep on the CPU: on small models, more is slower."""
 
 _FEW = 16
 
@@ -39,7 +39,6 @@ class Chunk:
         part: Which rows these are.
         rows: s of these, (·, n, C).
         runs: What the layers saw.
-        holding: The layers whose rules hold, also where they did not run.
         rules: How the rest can be had.
     """
 
@@ -49,8 +48,11 @@ class Chunk:
     part: slice
     rows: Tensor
     runs: LayerRuns
-    holding: set[nn.Module]
     rules: Rules
+
+    def holding(self) -> set[nn.Module]:
+        """Return the layers whose rules hold, also those that did not run."""
+        return self.rules.holding(self.runs)
 
 
 @contextmanager
@@ -58,6 +60,9 @@ def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
     """Have a model in eval mode and gradients enabled inside; put modes and generators back."""
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            # cuDNN's recurrent layers have no backward pass in eval mode.
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(generators_kept(x.device))
         stack.enter_context(torch.enable_grad())
         yield
@@ -71,27 +76,43 @@ def chunks(
     t: Tensor | None,
     chunk_size: int | None,
 ) -> Iterator[Chunk]:
-    """Return all rows of all samples, propagated back through a model; see `per_sample`."""
+    """Return all rows of all samples, propagated back through a model; see `per_sample`.
+
+    A chunk that is not held any more is gone before the next one is made.
+    """
     for places in places_by_task(x, t):
-        first = _inputs(x, t, places[:2])
+        ends = places[:1] if len(places) == 1 else places[[0, -1]]
+        shown = _inputs(x, t, ends)
         with torch.no_grad():
-            n_rows = len(rows(outputs_at({}, model, first), places[:2]))
-        rules = shown_rules(model, layout, first, n_rows)
+            n_rows = len(rows(SamplePass(model, [], shown).outputs, ends))
+        rules = shown_rules(model, layout, shown, n_rows)
         n_bytes = layout.parameters[0].element_size()
-        size = chunk_size or _fitting(rules, n_rows, n_bytes)
+        size = chunk_size or _fitting(rules, n_rows, n_bytes, x.is_cuda)
         at_a_time = max(1, MEMORY // max(1, size * rules.n_put_out * n_bytes))
         for place in torch.split(places, size):
-            inputs = _inputs(x, t, place)
-            forward = SamplePass(model, [*rules.layers], inputs)
-            outputs = forward.outputs.detach()
-            if not rules.is_independent:
-                outputs = torch.cat([alone.detach() for alone in looped_outputs(model, inputs)])
-            s = rows(outputs, place)
-            for start in range(0, len(s), at_a_time):
-                part = slice(start, min(start + at_a_time, len(s)))
-                is_last = part.stop == len(s)
-                runs = forward.runs(s[part], at_once=rules.at_once, is_last=is_last)
-                yield Chunk(inputs, place, len(s), part, s[part], runs, rules.holding(runs), rules)
+            yield from _parts(model, rules, _inputs(x, t, place), place, rows, at_a_time)
+
+
+def _parts(
+    model: nn.Module,
+    rules: Rules,
+    inputs: Sequence[Tensor],
+    place: Tensor,
+    rows: Rows,
+    at_a_time: int,
+) -> Iterator[Chunk]:
+    forward = SamplePass(model, [*rules.layers], inputs)
+    outputs = forward.outputs.detach()
+    if not rules.is_independent:
+        outputs = torch.cat([alone.detach() for alone in looped_outputs(model, inputs)])
+    s = rows(outputs, place)
+    for start in range(0, len(s), at_a_time):
+        part = slice(start, min(start + at_a_time, len(s)))
+        is_last = part.stop == len(s)
+        yield Chunk(
+            inputs, place, len(s), part, s[part],
+            forward.runs(s[part], at_once=rules.at_once, is_last=is_last), rules,
+        )  # fmt: skip
 
 
 def places_by_task(x: Tensor, t: Tensor | None) -> list[Tensor]:
@@ -112,9 +133,14 @@ def places_by_task(x: Tensor, t: Tensor | None) -> list[Tensor]:
 
 
 def _inputs(x: Tensor, t: Tensor | None, place: Tensor) -> list[Tensor]:
-    return [x[place[0] : place[-1] + 1]] if t is None else [x[place], t[place]]
+    if t is not None:
+        return [x[place], t[place]]
+    is_run = place[-1] - place[0] + 1 == len(place)
+    return [x[place[0] : place[-1] + 1] if is_run else x[place]]
 
 
-def _fitting(rules: Rules, n_rows: int, n_bytes: int) -> int:
+def _fitting(rules: Rules, n_rows: int, n_bytes: int, is_cuda: bool) -> int:
     of_sample = max(1, n_bytes * (rules.n_kept + n_rows * rules.n_put_out))
+    if is_cuda:
+        return max(1, MEMORY // of_sample)
     return max(1, _CACHE // of_sample, min(_FEW, MEMORY // of_sample))

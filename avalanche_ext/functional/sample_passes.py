@@ -83,7 +83,7 @@ class SamplePass:
             x = run.inputs
             if isinstance(run.layer, nn.Linear) and len(x) > n and len(x) % n == 0 and x.dim() == 2:
                 # A sample's rows, one after another, are positions.
-                x, e = x.view(n, -1, x.shape[-1]), e.view(len(e), n, -1, e.shape[-1])
+                x, e = x.reshape(n, -1, x.shape[-1]), e.reshape(len(e), n, -1, e.shape[-1])
             if len(x) != n or e.shape[1] != n:
                 runs.odd.add(run.layer)
             runs.by_layer.setdefault(run.layer, []).append((x, e))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from avalanche_ext.functional.layers import gradients_of_runs
 from avalanche_ext.functional.outer import trained
 from avalanche_ext.functional.sample_loops import looped_gradients, looped_outputs, mapped_gradients
 from avalanche_ext.functional.sample_passes import LayerRuns, SamplePass, layers_with_rules
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,21 +74,22 @@ def shown_rules(
         p: torch.stack(gradients)
         for p, gradients in zip(layout.parameters, zip(*loop, strict=True), strict=True)
     }
-    scale = max(float(g.abs().max()) for g in expected.values())
-    at_once = n_rows > 1 and _works(lambda: _agree_at_once(together, row))
-    runs = together.runs(row[None], at_once=False)
+    scale = max(_length(g) for g in expected.values())
+    rows = torch.stack([row, row])
+    runs = _attempt(lambda: together.runs(rows, at_once=True, is_last=False), n_rows > 1)
+    at_once = runs is not None
+    if runs is None:
+        runs = together.runs(rows, at_once=False)
+    seen, of_first = runs.by_layer, torch.eye(len(row), 2 * len(row)).to(row)
 
     def is_right(layer: nn.Module) -> bool:
-        if layer not in runs.by_layer:
+        if layer not in seen:
             return not any(expected[p].any() for p in trained(layer))
-        rule = gradients_of_runs(layer, runs.by_layer[layer])
-        found = rule.lift(torch.eye(len(row), dtype=row.dtype, device=row.device))
-        return all(
-            _agree(g, expected[p], scale) for p, g in zip(rule.parameters, found, strict=True)
-        )
+        rule = gradients_of_runs(layer, seen[layer])
+        pairs = zip(rule.parameters, rule.lift(of_first), strict=True)
+        return all(_agree(g, expected[p], scale) for p, g in pairs)
 
-    right = [layer for layer in candidates if layer not in runs.odd and is_right(layer)]
-    layers = frozenset(right if is_independent else ())
+    layers = frozenset(c for c in candidates if c not in runs.odd and is_right(c))
     held = {p for layer in layers for p in trained(layer)}
     rest = {n: p for n, p in zip(layout.names, layout.parameters, strict=True) if p not in held}
 
@@ -93,12 +97,12 @@ def shown_rules(
         found = mapped_gradients(model, rest, inputs, row)
         return all(_agree(g, expected[p], scale) for p, g in zip(rest.values(), found, strict=True))
 
-    n_put_out = sum(run.probe[0].numel() for run in together.taken)
+    n_put_out = sum(run.probe.numel() for run in together.taken) // len(row)
     return Rules(
         layers=layers,
-        idle=layers - runs.by_layer.keys(),
+        idle=layers - seen.keys(),
         at_once=at_once,
-        is_mapped=bool(rest) and _works(maps),
+        is_mapped=bool(_attempt(maps, bool(rest))),
         is_independent=is_independent,
         n_kept=kept.n // len(row) + 2 * n_put_out,
         n_put_out=n_put_out,
@@ -125,24 +129,16 @@ def _same(saved: Tensor) -> Tensor:
     return saved
 
 
-def _agree_at_once(together: SamplePass, row: Tensor) -> bool:
-    one = together.runs(row[None], at_once=False, is_last=False)
-    two = together.runs(torch.stack([row, -row]), at_once=True, is_last=False)
-    return all(
-        _agree(both, torch.cat([e, -e]), 0.0)
-        for layer, runs in one.by_layer.items()
-        for (_, e), (_, both) in zip(runs, two.by_layer[layer], strict=True)
-    )
-
-
-def _works(attempt: Callable[[], bool]) -> bool:
-    """Tell whether torch knows how to do something at once, fast, and rightly."""
+def _attempt(attempt: Callable[[], T], is_wanted: bool) -> T | None:
+    """Return what torch makes of something that it may not know, or not know how to do fast."""
+    if not is_wanted:
+        return None
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "There is a performance drop")
         try:
             return attempt()
         except Exception:  # Whatever is not supported, there is a slower way.
-            return False
+            return None
 
 
 def _agree(found: Tensor, expected: Tensor, scale: float) -> bool:
@@ -151,8 +147,12 @@ def _agree(found: Tensor, expected: Tensor, scale: float) -> bool:
     Args:
         found: Of any shape.
         expected: Likewise.
-        scale: The largest number of all that is compared.
+        scale: The largest length of all that is compared.
     """
-    epsilon: float = torch.finfo(expected.dtype).eps
-    difference, largest = (x.abs().max().item() for x in (found - expected, expected))
-    return bool(difference <= 10 * epsilon**0.5 * largest + 100 * epsilon * scale)
+    epsilon = torch.finfo(expected.dtype).eps
+    tolerance = 30 * epsilon**0.5 * _length(expected) + 100 * epsilon * scale
+    return bool(_length(found - expected) <= tolerance)
+
+
+def _length(x: Tensor) -> float:
+    return float(torch.linalg.vector_norm(x))

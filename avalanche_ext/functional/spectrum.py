@@ -70,14 +70,15 @@ def fisher_spectrum(
         t: Task labels, (N,), of multi-head models.
         seed: Of the labels that "sampled" draws.
         method: "kernel" as above, which needs rules for all layers, and holds what each sees of all
-            samples, the M gradients at what it puts out, and K; "lanczos" holds up to 2 · rank + 32
+            samples, the M gradients at what it puts out, and K (much for convolutions, above all
+            with R = C); "lanczos" holds up to 2 · rank + 32
             vectors of size P and takes some 3 · rank + 50 products F v, each of the cost of a pass
             over all samples; "auto" is the kernel where there are rules and M is at most 4,096 (K
             has 64 MiB in single precision), and else Lanczos.
 
     Raises:
-        ValueError: If an argument is not as above, F has entries that are not finite, or "kernel"
-            is asked for and layers lack rules.
+        ValueError: If an argument is not as above, or "kernel" is asked for and layers lack rules.
+        FloatingPointError: If F has entries that are not finite.
     """
     if rank < 0:
         raise ValueError(f"rank={rank}: must be at least 0")
@@ -118,7 +119,8 @@ def fisher_eigenvalues(
         lack rules.
 
     Raises:
-        ValueError: If an argument is not as there, or the eigenvalues are not finite.
+        ValueError: If an argument is not as there.
+        FloatingPointError: If the eigenvalues are not finite.
     """
     layout, rows = FlatLayout(model.named_parameters()), fisher_rows(kind, y, seed=seed)
     if not _wants_kernel("auto", model, x, rows, t):
@@ -161,8 +163,8 @@ def effective_rank(eigenvalues: Tensor) -> float:
 
 
 _NO_RULES = (
-    "the kernel needs rules for all layers that have trained parameters, and some of this model "
-    'have none; method="lanczos" of fisher_spectrum needs no rules'
+    "the kernel needs rules for all layers that have trained parameters, and as many outputs for "
+    'each task, which this model has not; method="lanczos" of fisher_spectrum needs neither'
 )
 
 
@@ -215,6 +217,6 @@ def _trace(model: nn.Module, layout: FlatLayout, x: Tensor, rows: Rows, t: Tenso
 
 def _check(trace: float) -> None:
     if not isfinite(trace):
-        raise ValueError(
+        raise FloatingPointError(
             f"the trace of the Fisher is {trace}: outputs or gradients of the model are not finite"
         )

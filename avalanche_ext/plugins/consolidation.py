@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -49,13 +50,19 @@ class ConsolidationPlugin(MethodPlugin):
     of the gradient. With "gradient" the penalty's gradient is added to that of the loss, before
     other plugins edit it. Either way the strategy's `loss` does not contain the penalty.
 
-    A model may grow: what is new is free, see `QuadraticPenalty`.
+    A learning rate that changes makes the proximal step anew: little work for a diagonal or for
+    eigenpairs alone, about that of k steps for both.
+
+    A model may grow: what is new is free, see `QuadraticPenalty`. What is known of parameters is
+    lost when they are no longer trained, even if they are later on. A plugin that is pickled while
+    it waits for the end of an experience that an online stream has broken off does not estimate
+    that experience.
 
     Args:
         lam: λ, at least 0; with 0 it changes nothing.
         decay: γ, from 0 to 1.
         n_samples: How many samples each estimate is of, drawn without replacement, or the last rows
-            with `every`; None is all of the experience.
+            with `every`; None is all of the experience. They are on the device all at once.
         update: "proximal" or "gradient".
         every: How many iterations there are from one consolidation to the next; None is by
             experience.
@@ -133,6 +140,7 @@ class ConsolidationPlugin(MethodPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Find the parameters in the model, as it is adapted to the experience."""
+        self._numbers = {}
         self._follow(strategy)
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
@@ -165,7 +173,11 @@ class ConsolidationPlugin(MethodPlugin):
                 self._consolidate(strategy, strategy.experience)
 
     def diagnostics(self) -> dict[str, float]:
-        """Return the penalty as the last consolidation found it, and trace and largest of F."""
+        """Return what the experience's last consolidation found; nothing if there was none.
+
+        "penalty" is (λ/2) (θ − θ*)ᵀ F (θ − θ*) before it, so 0 the first time; "trace" and
+        "largest" are of the F that is kept since, "megabytes" the memory of F and θ*.
+        """
         return {f"{self.prefix}/{name}": value for name, value in self._numbers.items()}
 
     def _follow(self, strategy: Any) -> Tensor | None:
@@ -176,11 +188,21 @@ class ConsolidationPlugin(MethodPlugin):
         self._follow(strategy)
         with generators_kept(strategy.device):
             new = self._estimate(strategy, lambda: self._samples(strategy, experience))
+        if not isfinite(new.trace):
+            raise FloatingPointError(
+                f"{type(self).__name__}: the trace of what was estimated is {new.trace}: training "
+                "has diverged; a smaller learning rate or lam may help"
+            )
         new = self._normalised(new)
         held, penalty = self.curvature, self._penalty.value()
         merged = new if held is None else held.merged(new, self.decay, self._rank)
         self._penalty.renew(merged)
-        self._numbers = {"penalty": penalty, "trace": merged.trace, "largest": merged.largest}
+        self._numbers = {
+            "penalty": penalty,
+            "trace": merged.trace,
+            "largest": merged.largest,
+            "megabytes": self._penalty.n_bytes / 1e6,
+        }
 
     def _normalised(self, curvature: Curvature) -> Curvature:
         size = {

@@ -32,9 +32,11 @@ class Endings:
         if not isinstance(part, OnlineCLExperience):
             return True
         origin = origin_index(part)
-        self._n_parts = 1 + (self._n_parts if origin == self._origin else 0)
-        self._origin = origin
-        return bool(part.is_last_subexp) or self._n_parts == part.sub_stream_length
+        goes_on = origin == self._origin and not part.is_first_subexp
+        self._n_parts = 1 + (self._n_parts if goes_on else 0)
+        has_ended = bool(part.is_last_subexp) or self._n_parts == part.sub_stream_length
+        self._origin = None if has_ended else origin
+        return has_ended
 
 
 def draw_samples(

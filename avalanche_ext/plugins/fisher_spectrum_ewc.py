@@ -67,7 +67,7 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
     @validated
     def __init__(
         self,
-        lam: Amount = 100.0,
+        lam: Amount = 30.0,
         decay: Share = 0.95,
         *,
         rank: NonNegativeInt = 100,

@@ -53,7 +53,7 @@ class MASPlugin(ConsolidationPlugin):
     @validated
     def __init__(
         self,
-        lam: Amount = 1.0,
+        lam: Amount = 0.1,
         decay: Share = 0.95,
         *,
         n_samples: PositiveInt | None = None,

@@ -56,7 +56,7 @@ class OnlineEWCPlugin(ConsolidationPlugin):
     @validated
     def __init__(
         self,
-        lam: Amount = 100.0,
+        lam: Amount = 10.0,
         decay: Share = 0.95,
         *,
         n_samples: PositiveInt | None = None,

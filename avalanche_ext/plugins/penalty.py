@@ -91,6 +91,15 @@ class QuadraticPenalty:
         self._held = self._step = None
         self._largest, self._has_warned = curvature.largest, False
 
+    @property
+    def n_bytes(self) -> int:
+        """The memory of F and θ*, which is all that is kept from task to task."""
+        if self.curvature is None or self.anchor is None:
+            return 0
+        held = self.curvature
+        parts = (self.anchor, held.diagonal, held.eigenvalues, held.eigenvectors)
+        return sum(part.nbytes for part in parts if part is not None)
+
     def value(self) -> float:
         """Return the penalty at the present parameters."""
         if self.curvature is None or self.anchor is None:
@@ -104,7 +113,7 @@ class QuadraticPenalty:
         return self.curvature.product(self.weights().sub_(self.anchor)).mul_(self.lam)
 
     def lay(self, rates: Sequence[float]) -> None:
-        """Add the gradient to the parameters' `grad`; those that F does not see keep theirs.
+        """Add the gradient to the parameters' `grad`; where it is zero, None stays None.
 
         Args:
             rates: The learning rate of each parameter; a warning is given, once for each F, if
@@ -116,8 +125,13 @@ class QuadraticPenalty:
             self._held = self._seen()
         pieces = layout.pieces(self.gradient())
         for p, piece, is_held in zip(layout.parameters, pieces, self._held, strict=True):
-            if is_held:
-                p.grad = piece if p.grad is None else p.grad + piece
+            if not is_held:
+                continue
+            if p.grad is not None:
+                p.grad = p.grad + piece
+            elif piece.any():
+                # Of zeros an optimizer would make steps of weight decay and momentum.
+                p.grad = piece
 
     def pull(self, rates: Sequence[float]) -> None:
         """Move the parameters by the proximal step.
@@ -153,8 +167,8 @@ class QuadraticPenalty:
         self._has_warned = True
         warnings.warn(
             f"the learning rate {rate:.3g} times lam={self.lam:.3g} times the largest eigenvalue "
-            f"{self._largest:.3g} is {firmness:.3g}: above 2, steps along the penalty's gradient "
-            "overshoot ever further; give update='proximal', which is stable at any strength, or "
-            "a smaller lam",
+            f"{self._largest:.3g} is {firmness:.3g}: above 2, plain steps along the penalty's "
+            "gradient overshoot ever further; give update='proximal', which is stable at any "
+            "strength, or a smaller lam",
             stacklevel=3,
         )

@@ -49,13 +49,14 @@ class Spectrum:
         largest, known = self.eigenvalues, self.all_eigenvalues
         decay = geometric_decay(largest)
         n_samples = 0 if known is None else math.ceil(len(known) / _ONE_IN)
+        n_parameters = math.ceil(sum(self.sizes.values()) / _ONE_IN)
+        # The share of as many eigenvalues as the samples can have says nothing of the model.
+        beyond = known if known is not None and n_parameters < len(known) else None
         return {
             "trace": self.trace,
             "share_top_k": self._share(largest, len(largest)),
             "share_5_percent_of_samples": self._share(known, n_samples),
-            "share_5_percent_of_parameters": self._share(
-                known, math.ceil(sum(self.sizes.values()) / _ONE_IN)
-            ),
+            "share_5_percent_of_parameters": self._share(beyond, n_parameters),
             "effective_rank": math.nan if known is None else effective_rank(known),
             "log_decay": decay.slope if decay else math.nan,
             "log_decay_r2": decay.r_squared if decay else math.nan,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from avalanche_ext.data import origin_index
 from avalanche_ext.functional.fisher import FisherKind
 from avalanche_ext.functional.gradients import FlatLayout
+from avalanche_ext.functional.running import generators_kept
 from avalanche_ext.functional.spectrum import (
     fisher_eigenvalues,
     fisher_spectrum,
@@ -78,8 +80,9 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Analyse the model, if the experience is over."""
         if self._endings.ends(strategy.experience) and _is_finite(strategy.model):
-            self.spectra.append(self._spectrum(strategy))
-            self._is_new = True
+            with generators_kept(strategy.device), suppress(FloatingPointError):
+                self.spectra.append(self._spectrum(strategy))
+                self._is_new = True
 
     def diagnostics(self) -> dict[str, float]:
         """Return the numbers of the current experience's spectrum."""

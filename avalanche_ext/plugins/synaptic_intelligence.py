@@ -67,7 +67,7 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
     @validated
     def __init__(
         self,
-        lam: Amount = 1.0,
+        lam: Amount = 3.0,
         decay: Share = 0.95,
         *,
         damping: Annotated[FiniteFloat, Gt(0)] = 0.1,

@@ -26,13 +26,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#5
 MARKERS = "osD^vP*X"
 
 MOST_TICKS = 10
+MOST_BANDS = 8
 
 
 def accuracy_figure(results: ExperimentResults) -> Figure:
     """Mean accuracy over the experiences seen so far, while they arrive: one line a method.
 
-    Bands show ± the sample standard deviation over seeds, where there are at least two. A method
-    trained iid has its final ACC alone, as a short dashed line at the right end.
+    Bands show ± the sample standard deviation over seeds, where there are at least two, and few
+    enough methods for their lines to be seen. A method trained iid has its final ACC alone, as a
+    short dashed line at the right end.
 
     Args:
         results: Results with at least one finished run.
@@ -42,6 +44,7 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
     """
     figure, axes = _empty()
     curves = {method.name: _curves(method.matrices) for method in results.finished}
+    draw = draw_with_band if _has_bands(curves) else draw_line
     length = next(iter(curves.values())).shape[1]
     for index, method in enumerate(results.methods):
         if method.name not in curves:
@@ -50,9 +53,9 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
         if method.is_iid:
             ends = [0.9 * length, length]
             dashed = {"ls": "--", "markevery": [1]}
-            draw_with_band(axes, ends, [estimates[-1]] * 2, index, method.name, **dashed)
+            draw(axes, ends, [estimates[-1]] * 2, index, method.name, **dashed)
         else:
-            draw_with_band(axes, range(1, length + 1), estimates, index, method.name)
+            draw(axes, range(1, length + 1), estimates, index, method.name)
     has_iid = any(method.is_iid for method in results.finished)
     note = " (dashed: trained on all in random order)" if has_iid else ""
     axes.set_xlabel(f"experiences learned{note}")
@@ -81,10 +84,11 @@ def learning_figure(results: ExperimentResults) -> Figure | None:
     if not curves:
         return None
     figure, axes = _empty()
+    draw = draw_with_band if _has_bands(curves) else draw_line
     for index, method in enumerate(results.methods):
         if method.name in curves:
             estimates = [*filter(None, map(estimate, curves[method.name].T.tolist()))]
-            draw_with_band(axes, range(1, len(estimates) + 1), estimates, index, method.name)
+            draw(axes, range(1, len(estimates) + 1), estimates, index, method.name)
     axes.set_xlabel("experience")
     axes.set_ylabel("accuracy on it when it has just been learned")
     _finish(figure, axes, results, curves)
@@ -128,6 +132,11 @@ def _empty() -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def _has_bands(curves: dict[str, Floats]) -> bool:
+    """Whether there are few enough lines that bands leave them to be seen."""
+    return len(curves) <= MOST_BANDS
+
+
 def _finish(
     figure: Figure, axes: Axes, results: ExperimentResults, curves: dict[str, Floats]
 ) -> None:
@@ -140,7 +149,7 @@ def _finish(
         curves: By method, what its line is a mean of, (n, T).
     """
     length = next(iter(curves.values())).shape[1]
-    axes.set_title(heading(results, "std"))
+    axes.set_title(heading(results, "std" if _has_bands(curves) else None))
     axes.set_xticks(range(1, length + 1, -(-length // MOST_TICKS)))
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
     axes.set_ylim(0.0, 1.02)
@@ -178,20 +187,36 @@ def draw_with_band(
         label: The line's name in the legend.
         style: Further properties of the line.
     """
+    draw_line(axes, x, estimates, index, label, **style)
     mean = np.array([each.mean for each in estimates])
     std = np.array([each.std or 0.0 for each in estimates])
-    appearance = look(index)
-    axes.plot(x, mean, label=label, **appearance, **style)
     if std.any():
-        axes.fill_between(
-            x, mean - std, mean + std, color=appearance["color"], alpha=0.18, linewidth=0
-        )
+        colour = look(index)["color"]
+        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
 
 
-def heading(results: ExperimentResults, spread: str) -> str:
-    """The experiment's name, and what is drawn of its repetitions where there are any."""
-    repeated = any(len(method.cells) > 1 for method in results.methods)
-    return f"{results.name}, mean ± {spread} over seeds" if repeated else results.name
+def draw_line(
+    axes: Axes,
+    x: Sequence[float],
+    estimates: Sequence[Estimate],
+    index: int,
+    label: str,
+    **style: Any,
+) -> None:
+    """Draw a line of means; the arguments are those of `draw_with_band`."""
+    axes.plot(x, [each.mean for each in estimates], label=label, **look(index), **style)
+
+
+def heading(results: ExperimentResults, spread: str | None) -> str:
+    """The experiment's name, and what is drawn of its repetitions where there are any.
+
+    Args:
+        results: What is drawn.
+        spread: What bands or bars are of; None where there are none.
+    """
+    if not any(len(method.cells) > 1 for method in results.methods):
+        return results.name
+    return f"{results.name}, mean{f' ± {spread}' if spread else ''} over seeds"
 
 
 def tidy(axes: Axes) -> None:

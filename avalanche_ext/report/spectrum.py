@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,20 +25,28 @@ NUMBERS = (
 )
 """The numbers of an experience that the tables show."""
 
+_OF_WEIGHTS = "share_5_percent_of_parameters"
+_SHARES = {
+    "share_top_k": "largest k",
+    "share_5_percent_of_samples": "5 % of samples",
+    _OF_WEIGHTS: "5 % of weights",
+}
 _LAYERS_IN_TABLE = 3
+_WIDTH = 110
 _PLACES = {"first": 0, "last": -1}
 _BY_LAYER = ("mass", "unweighted_mass", "size")
 _BY_EXPERIENCE = ("trace", "eigenvalues", "all_eigenvalues", *_BY_LAYER, "numbers")
-_NOTES = (
-    "λ₁, λ_k: the largest and the k-th eigenvalue; largest k: their share of the trace; of "
-    "samples, of weights: the",
-    "share in the largest 5 % of the directions that the gradients of the samples span, and of "
-    "all P directions;",
-    "eff. rank: exp of the entropy of the normalised eigenvalues (Roy and Vetterli, 2007); log "
-    "decay: slope of log λ_i",
-    "over i up to k, with the R² of that line; mass of a layer ℓ: Σ λ_i ‖P_ℓ v_i‖² / Σ λ_i, "
-    "P_ℓ its weights.",
-)
+_NOTES = {
+    "eigenvalues": "λ₁, λ_k: the largest and the k-th eigenvalue; largest k: their share of the "
+    "trace; of samples: the share in the largest 5 % of the directions that the gradients of the "
+    "samples span;",
+    _OF_WEIGHTS: "of weights: the share in the largest 5 % of all P directions, – where the "
+    "samples span no more than these;",
+    "rest": "eff. rank: exp of the entropy of the normalised eigenvalues (Roy and Vetterli, 2007); "
+    "log decay: slope of log λ_i over i up to k, with the R² of that line; mass of a layer ℓ: "
+    "Σ λ_i ‖P_ℓ v_i‖² / Σ λ_i, P_ℓ its weights. The seconds of training include those of this "
+    "analysis.",
+}
 
 
 @dataclass
@@ -76,13 +85,19 @@ def spectra_text(spectra: Spectra) -> str:
     """The report's section on spectra: two tables; empty where there is none."""
     if not spectra.methods:
         return ""
+    shares = {
+        number: column
+        for number, column in _SHARES.items()
+        if number != _OF_WEIGHTS or _is_known(spectra, number)
+    }
+    notes = [text for name, text in _NOTES.items() if name != _OF_WEIGHTS or name in shares]
     lines = [
         "Fisher spectrum after the first and the last experience, mean ± std over seeds",
-        *aligned(_eigenvalue_rows(spectra)),
+        *aligned(_eigenvalue_rows(spectra, shares)),
         "",
         *aligned(_mass_rows(spectra)),
         "",
-        *_NOTES,
+        *textwrap.wrap(" ".join(notes), _WIDTH, break_on_hyphens=False),
     ]
     return "\n" + "\n".join(lines) + "\n"
 
@@ -114,18 +129,18 @@ def _checked(arrays: Arrays) -> Arrays:
     return arrays
 
 
-def _eigenvalue_rows(spectra: Spectra) -> Iterator[list[str]]:
-    yield [
-        "method",
-        "after",
-        "k",
-        "λ₁",
-        "λ_k",
-        "largest k",
-        "5 % of samples",
-        "5 % of weights",
-        "eff. rank",
-    ]
+def _is_known(spectra: Spectra, number: str) -> bool:
+    """Whether any row of the tables has it."""
+    return any(
+        _number(runs, index, number) is not None
+        for runs in spectra.methods.values()
+        for index in _PLACES.values()
+    )
+
+
+def _eigenvalue_rows(spectra: Spectra, shares: Mapping[str, str]) -> Iterator[list[str]]:
+    """The rows of the first table; `shares` has the columns of the numbers that are shares."""
+    yield ["method", "after", "k", "λ₁", "λ_k", *shares.values(), "eff. rank"]
     for name, runs in spectra.methods.items():
         for place, index in _PLACES.items():
             found = [known(arrays["eigenvalues"][index]) for arrays in runs.values()]
@@ -136,7 +151,7 @@ def _eigenvalue_rows(spectra: Spectra) -> Iterator[list[str]]:
                 "/".join(map(str, sorted({len(values) for values in found}))),
                 _significant(estimate([float(values[0]) for values in ends])),
                 _significant(estimate([float(values[-1]) for values in ends])),
-                *(plus_minus(_number(runs, index, number)) for number in NUMBERS[:3]),
+                *(plus_minus(_number(runs, index, number)) for number in shares),
                 plus_minus(_number(runs, index, "effective_rank"), decimals=1),
             ]
 
@@ -166,7 +181,7 @@ def _most_mass(runs: Mapping[int, Arrays], index: int) -> str:
     """The layers with the largest mean mass over seeds, of those that all runs have."""
     shares: dict[str, list[Floats]] = {}
     for arrays in runs.values():
-        for layer, share in zip(arrays["layer"].tolist(), layer_shares(arrays, index), strict=True):
+        for layer, share in zip(layer_names(arrays), layer_shares(arrays, index), strict=True):
             shares.setdefault(layer, []).append(share)
     means = {
         layer: np.mean(found, axis=0) for layer, found in shares.items() if len(found) == len(runs)
@@ -180,6 +195,11 @@ def _most_mass(runs: Mapping[int, Arrays], index: int) -> str:
     return ", ".join(texts) or NONE
 
 
+def layer_names(arrays: Arrays) -> list[str]:
+    """The names of the layers; "(model)" for that of parameters which the model itself holds."""
+    return [layer or "(model)" for layer in arrays["layer"].tolist()]
+
+
 def layer_shares(arrays: Arrays, index: int) -> Floats:
     """Mass, unweighted mass and share of the weights of each layer of an experience, (L, 3)."""
     mass, unweighted, size = (arrays[name][index] for name in _BY_LAYER)
@@ -188,10 +208,19 @@ def layer_shares(arrays: Arrays, index: int) -> Floats:
 
 
 def _significant(value: Estimate | None) -> str:
-    """Mean with three significant digits and standard deviation with one, or NONE."""
+    """Mean with three significant digits, standard deviation to the same decimals, or NONE.
+
+    >>> _significant(Estimate(18.34, 10.4, 3)), _significant(Estimate(1.2e-7, 3e-9, 3))
+    ('18.3 ± 10.4', '(1.20 ± 0.03)e-07')
+    """
     if value is None:
         return NONE
-    return f"{value.mean:.3g} ± {NONE if value.std is None else f'{value.std:.1g}'}"
+    exponent = int(f"{value.mean:.2e}".partition("e")[2])
+    if -3 <= exponent < 5:
+        return plus_minus(value, decimals=max(2 - exponent, 0))
+    unit = 10.0**exponent
+    std = None if value.std is None else value.std / unit
+    return f"({plus_minus(Estimate(value.mean / unit, std, value.n), 2)})e{exponent:+03d}"
 
 
 def known(row: Floats) -> list[float]:

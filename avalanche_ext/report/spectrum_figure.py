@@ -9,7 +9,7 @@ import numpy as np
 
 from avalanche_ext.report.exhibits import Arrays
 from avalanche_ext.report.figures import COLOURS, MOST_TICKS, tidy
-from avalanche_ext.report.spectrum import Spectra, known, layer_shares
+from avalanche_ext.report.spectrum import Spectra, known, layer_names, layer_shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def _draw_eigenvalues(axes: Axes, arrays: Arrays) -> None:
         experiences, _colours(len(experiences)), arrays["eigenvalues"], strict=True
     ):
         values = known(row)
-        label = str(experience) if experience in labelled else None
+        label = str(experience + 1) if experience in labelled else None
         axes.plot(range(1, len(values) + 1), values, color=colour, label=label)
     axes.set_yscale("log")
     axes.set_xlabel("index i")
@@ -94,7 +94,8 @@ def _draw_mass(axes: Axes, arrays: Arrays) -> None:
     places = np.arange(len(shown))
     for i, (label, colour) in enumerate(_BARS.items()):
         axes.barh(places + 0.27 * (i - 1), shares[shown, i], 0.27, label=label, color=colour)
-    axes.set_yticks(places, arrays["layer"][shown].tolist())
+    names = layer_names(arrays)
+    axes.set_yticks(places, [names[layer] for layer in shown])
     axes.invert_yaxis()
     n_layers = len(shares)
     of_all = f" ({len(shown)} of {n_layers} layers)" if len(shown) < n_layers else ""

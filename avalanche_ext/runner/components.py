@@ -17,6 +17,7 @@ from torch.nn import CrossEntropyLoss
 
 from avalanche_ext.benchmarks.iid import iid_stream
 from avalanche_ext.config import Cell, Component
+from avalanche_ext.config.catalogue import SPECTRUM_ANALYSIS
 from avalanche_ext.data import InMemoryLoaders, in_memory
 from avalanche_ext.metrics.recorder import TransferMatrix
 from avalanche_ext.metrics.silence import NoEvaluation
@@ -59,7 +60,7 @@ def build(cell: Cell, data_root: Path | None) -> Built:
     plugins = [
         matrix,
         InMemoryLoaders(derived_seed(seed, "loaders")),
-        *(_seeded(plugin, seed, f"plugins[{i}]") for i, plugin in enumerate(cell.method.plugins)),
+        *(_seeded(each, seed, _purpose(each, i)) for i, each in enumerate(cell.method.plugins)),
         LossGuard(),
     ]
     check_composition(plugins)
@@ -89,6 +90,14 @@ def derived_seed(seed: int, purpose: str) -> int:
     """Return a seed for one purpose within the run, independent of those of other purposes."""
     sequence = np.random.SeedSequence([seed, crc32(purpose.encode())])
     return int(sequence.generate_state(1)[0])
+
+
+def _purpose(plugin: Component, index: int) -> str:
+    """What a plugin's seed is derived from: its place, but for the analysis its name.
+
+    The analysis thus draws the same samples whatever other plugins a method has.
+    """
+    return plugin.name if plugin.name == SPECTRUM_ANALYSIS else f"plugins[{index}]"
 
 
 def _seeded(component: Component, seed: int, purpose: str, **injected: Any) -> Any:

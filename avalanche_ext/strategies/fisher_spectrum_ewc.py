@@ -39,7 +39,7 @@ class FisherSpectrumEWC(SupervisedTemplate):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        lam: Amount = 100.0,
+        lam: Amount = 30.0,
         decay: Share = 0.95,
         rank: NonNegativeInt = 100,
         residual: Residual = "diagonal",

@@ -36,7 +36,7 @@ class OnlineEWC(SupervisedTemplate):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        lam: Amount = 100.0,
+        lam: Amount = 10.0,
         decay: Share = 0.95,
         n_samples: PositiveInt | None = None,
         kind: FisherKind = "true",

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from avalanche_ext.benchmarks import permuted_digits, split_digits
-from avalanche_ext.benchmarks.sources import digits, held_out
+from avalanche_ext.benchmarks.sources import Source, digits, held_out
+from avalanche_ext.benchmarks.tasks import Seeds, Sizes, split_by_class
 from tests.benchmarks.cases import numbers, source
 
 
@@ -52,3 +53,18 @@ def test_tasks_are_tested_on_them_and_permuted_as_without():
 def test_classes_are_split_after_they_are_held_out():
     benchmark = split_digits(n_experiences=5, validation_size=300)
     assert sum(len(e.dataset) for e in benchmark.test_stream) == 300
+
+
+@pytest.mark.parametrize(
+    ("classes", "size", "part"),
+    [([0] * 9 + [1], 1, "test"), ([0, 0, 1], 2, "training")],
+)
+def test_an_experience_without_samples_is_named(classes, size, part):
+    n = len(classes)
+    labels = torch.tensor(classes)
+    whole = Source(torch.rand(n, 1, 2, 2), labels, torch.rand(n, 1, 2, 2), labels, n_classes=2)
+    held = held_out(whole, size)
+    lacking = held.test_y if part == "test" else held.train_y
+    (index,) = {0, 1} - {*lacking.tolist()}
+    with pytest.raises(ValueError, match=f"experience {index} has no {part} sample: validation_s"):
+        split_by_class(held, 2, Sizes(None, None, "first"), Seeds(0, None))

@@ -81,6 +81,15 @@ def published(**section: Any) -> dict[str, Any]:
             "(did you mean 'balanced_replay'?)",
         ),
         (
+            plugins("ewc"),
+            "methods.m.plugins[0]: unknown plugin 'ewc' "
+            "(did you mean 'online_ewc' or 'fisher_spectrum_ewc'?)",
+        ),
+        (
+            plugins("SI"),
+            "methods.m.plugins[0]: unknown plugin 'SI' (did you mean 'synaptic_intelligence'?)",
+        ),
+        (
             plugins("qqq"),
             "methods.m.plugins[0]: unknown plugin 'qqq' "
             f"(known: {', '.join(catalogue.OURS['plugin'])}, avalanche:<class name>)",

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from avalanche_ext.functional import lanczos
 from avalanche_ext.functional.lanczos import largest_eigenpairs
+from avalanche_ext.functional.spectrum import fisher_spectrum
+from avalanche_ext.models import MLP
 
 SIZE = 150
 
@@ -84,3 +86,13 @@ def test_products_that_are_no_linear_operator_end_with_a_warning(monkeypatch):
 
     with pytest.warns(UserWarning, match="the 2 largest eigenpairs have not converged after 3"):
         largest_eigenpairs(product, like, 2)
+
+
+def test_many_more_eigenpairs_than_samples_are_asked_of_a_model_in_single_precision():
+    """What is left of images is rounding then, and must not be taken for new directions."""
+    torch.manual_seed(0)
+    model = MLP([100, 100], input_shape=(1, 28, 28), n_classes=10)
+    x, y = torch.rand(5, 1, 28, 28), torch.randint(0, 10, (5,))
+    expected = fisher_spectrum(model, x, y, 20, "sampled", method="kernel").eigenvalues
+    found = fisher_spectrum(model, x, y, 20, "sampled", method="lanczos").eigenvalues
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 
 from avalanche_ext.functional.gradients import FlatLayout
-from avalanche_ext.functional.tape import LinearTape
+from avalanche_ext.functional.tape import LayerTape, LinearTape
 from tests.functional.gradient_cases import (
     LINEAR_MODELS,
     Heads,
@@ -191,3 +191,18 @@ def test_a_layer_may_be_called_as_torch_lets_it_be(call):
     factors = tape.factors_of(cross_entropy(outputs, y))
     weight = sum(f.output_gradients.T @ f.inputs for f in factors)
     torch.testing.assert_close(weight.flatten(), expected[:30], atol=1e-14, rtol=1e-12)
+
+
+def test_layers_of_any_kind_are_recorded_in_the_order_in_which_they_run():
+    model = made(convolutional)
+    tape = LayerTape([model[3], model[0]])
+    x, y = samples(4, shape=(1, 6, 6))
+    with tape.recording():
+        outputs = model(x)
+    runs = tape.taken()
+    assert [run.layer for run in runs] == [model[0], model[3]]
+    assert torch.equal(runs[0].inputs, x)
+    (e,) = torch.autograd.grad(cross_entropy(outputs, y), [runs[1].probe])
+    cross_entropy(model(x), y).backward()
+    torch.testing.assert_close(e.T @ runs[1].inputs, model[3].weight.grad)
+    assert not tape.taken()

@@ -2,6 +2,11 @@
 
 from tests.oracles.arrays import Array
 from tests.oracles.buffers import last_of_each_group, ring_by_lists
+from tests.oracles.fisher import (
+    diagonal_fisher_by_loops,
+    outputs_by_loops,
+    sensitivity_by_loops,
+)
 from tests.oracles.losses import discriminative_representation_loss_by_loops
 from tests.oracles.metrics import (
     accuracy_by_loops,
@@ -40,6 +45,7 @@ __all__ = [
     "bayesian_step_by_loops",
     "cross_entropy_gradients",
     "cross_entropy_of",
+    "diagonal_fisher_by_loops",
     "diagonal_projection_by_loops",
     "discriminative_representation_loss_by_loops",
     "edits_by_loops",
@@ -53,6 +59,8 @@ __all__ = [
     "intransigence_by_loops",
     "last_of_each_group",
     "learning_accuracy_by_loops",
+    "outputs_by_loops",
     "ring_by_lists",
+    "sensitivity_by_loops",
     "sgd_step_by_loops",
 ]

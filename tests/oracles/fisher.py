@@ -49,13 +49,12 @@ def _mean_by_loops(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     total = {name: torch.zeros_like(p) for name, p in trained.items()}
     for n in range(len(x)):
-        for term, weight in terms(model(*_one(x, t, n))[0], n):
-            gradients = torch.autograd.grad(
-                term, [*trained.values()], retain_graph=True, allow_unused=True
-            )
+        # Zeros, so that what runs through frozen layers alone has gradients too.
+        zero = sum(0 * p.sum() for p in trained.values())
+        for term, weight in terms(model(*_one(x, t, n))[0] + zero, n):
+            gradients = torch.autograd.grad(term, [*trained.values()], retain_graph=True)
             for name, g in zip(trained, gradients, strict=True):
-                if g is not None:
-                    total[name] += weight * g.to_dense().abs() ** power / len(x)
+                total[name] += weight * g.to_dense().abs() ** power / len(x)
     return {name: value.numpy() for name, value in total.items()}
 
 

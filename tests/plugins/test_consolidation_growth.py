@@ -106,6 +106,25 @@ def test_a_head_for_each_task(name, update):
 
 
 @pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("name", ["online ewc", "mas", "si"])
+def test_heads_of_earlier_tasks_stay_where_they_are_whatever_the_optimizer(name, update):
+    """Along eigenvectors they move, to make up for shared layers; along coordinates they do not."""
+    model = mlp([16], multi_head=True, input_shape=(1, 8, 8), n_classes=2)
+    benchmark = split_digits(n_experiences=5, train_size=20, scenario="task")
+    optimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.1)
+    plugin = EACH[name](STRENGTH[name], update=update)
+    strategy = naive(plugin, model=model, optimizer=optimizer)
+    first, *others = benchmark.train_stream[:3]
+    strategy.train(first, eval_streams=[])
+    learned = {k: p.clone() for k, p in model.state_dict().items() if "classifiers.0." in k}
+    assert learned
+    for experience in others:
+        strategy.train(experience, eval_streams=[])
+    now = model.state_dict()
+    assert all(torch.equal(now[k], value) for k, value in learned.items())
+
+
+@pytest.mark.parametrize("update", UPDATES)
 @pytest.mark.parametrize("name", EACH)
 def test_a_parameter_that_nothing_sees_gets_no_gradient(name, update):
     model = tiny()

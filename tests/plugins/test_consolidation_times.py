@@ -185,3 +185,55 @@ def test_memory_does_not_grow_with_the_number_of_tasks(name):
     n_vectors = {"spectrum": 7, "spectrum alone": 6, "si": 4}.get(name, 2)
     bytes_of_a_vector = 4 * plugin.anchor.numel()
     assert sizes[-1] < (n_vectors + 0.9) * bytes_of_a_vector
+
+
+@pytest.mark.parametrize(("name", "n_vectors"), [("online ewc", 3), ("mas", 3), ("spectrum", 9)])
+def test_what_a_running_plugin_holds_is_a_few_vectors(name, n_vectors):
+    """F, the anchor, and what of the proximal step does not change between steps."""
+    plugin = EACH[name](STRENGTH[name])
+    strategy = run(plugin, model=small_model())
+    strategy.train(three_tasks().train_stream[0], eval_streams=[])
+    own = {p.untyped_storage().data_ptr() for p in strategy.model.parameters()}
+    held = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in tensors_of(plugin)
+    }
+    n_bytes = sum(size for place, size in held.items() if place not in own)
+    assert n_bytes < (n_vectors + 0.9) * 4 * plugin.anchor.numel()
+    assert plugin.diagnostics()[f"{plugin.prefix}/megabytes"] * 1e6 <= n_bytes
+
+
+def test_what_has_diverged_is_not_consolidated():
+    plugin = OnlineEWCPlugin(1.0)
+    strategy = naive(plugin)
+    torch.nn.init.constant_(strategy.model.classifier.weight, 1e30)
+    strategy.optimizer.param_groups[0]["lr"] = 0.0
+    with pytest.raises(FloatingPointError, match=r"OnlineEWCPlugin: .* training has diverged"):
+        strategy.train(three_tasks().train_stream[0], eval_streams=[])
+    assert plugin.curvature is None
+
+
+def test_numbers_are_of_the_experience_that_has_just_been_consolidated():
+    plugin = OnlineEWCPlugin(1.0)
+    strategy, told = naive(plugin), []
+    for part in split_online_stream(three_tasks().train_stream, 15, seed=0):
+        strategy.train(part, eval_streams=[])
+        told.append(bool(plugin.diagnostics()))
+    assert told == [False, True] * 3
+
+
+def tensors_of(thing, seen=None):
+    """All tensors that can be reached from an object through attributes and containers."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen or isinstance(thing, torch.nn.Module):
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, torch.Tensor):
+        return [thing]
+    if isinstance(thing, dict):
+        inside = [*thing.values()]
+    elif isinstance(thing, list | tuple):
+        inside = [*thing]
+    else:
+        inside = [*vars(thing).values()] if hasattr(thing, "__dict__") else []
+    return [tensor for each in inside for tensor in tensors_of(each, seen)]

@@ -49,6 +49,15 @@ def test_what_is_dropped_is_not_waited_for(size):
     assert endings(parts(size, drop_last=True)) == expected
 
 
+@pytest.mark.parametrize("access", [False, True])
+def test_an_experience_may_be_learned_again(access):
+    stream = [*parts(10, access_task_boundaries=access)][:3]
+    ends = [False, False, True]
+    assert [has_ended for _, has_ended in endings(stream * 3)] == ends * 3
+    broken_off = stream[:1] + stream
+    assert [has_ended for _, has_ended in endings(broken_off)] == [False, *ends]
+
+
 def test_where_the_number_of_parts_is_not_said_the_last_may_say_so_itself():
     origin = digits(train_size=30).train_stream[0]
 

@@ -24,7 +24,7 @@ from avalanche_ext.plugins import (
     diagnostics,
     exhibits,
 )
-from tests.cases import digits, make_naive, quiet, train, weights
+from tests.cases import digits, make_naive, plain_benchmark, quiet, train, weights
 from tests.plugins.bgd_cases import Growing
 
 SMALL = {"n_experiences": 2, "train_size": 30}
@@ -276,7 +276,7 @@ def test_exhibits_are_the_numbers_of_all_experiences():
         assert arrays["mass"][i].tolist() == [*spectrum.mass.values()]
         assert arrays["unweighted_mass"][i].tolist() == [*spectrum.unweighted_mass.values()]
         numbers = dict(zip(arrays["name"].tolist(), arrays["numbers"][i].tolist(), strict=True))
-        assert numbers == spectrum.numbers()
+        np.testing.assert_equal(numbers, spectrum.numbers())
 
 
 def test_a_model_that_grows_has_a_spectrum_of_all_its_parameters():
@@ -331,3 +331,26 @@ def test_a_pickle_goes_on_as_if_nothing_had_been():
 def test_a_wrong_argument_is_named(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         SpectrumAnalysisPlugin(**wrong)
+
+
+def test_draws_of_the_data_sets_own_transforms_leave_the_global_generator_alone():
+    trained = []
+    for plugins in ([], [SpectrumAnalysisPlugin(rank=3, n_samples=9)]):
+        benchmark = plain_benchmark(digits(**SMALL), lambda x: x + torch.rand(()))
+        torch.manual_seed(0)
+        strategy = make_naive(*plugins, model=tiny())
+        for experience in benchmark.train_stream:
+            strategy.train(experience, eval_streams=[])
+        trained.append(weights(strategy))
+    assert torch.equal(*trained)
+
+
+@pytest.mark.parametrize("value", [math.nan, 1e30])
+def test_a_model_that_has_diverged_has_no_spectrum(value):
+    plugin = SpectrumAnalysisPlugin(rank=3, n_samples=9, kind="empirical")
+    strategy = make_naive(plugin, model=tiny())
+    strategy.model[-1].weight.data *= value
+    strategy.optimizer.param_groups[0]["lr"] = 0.0
+    strategy.train(digits(**SMALL).train_stream[0], eval_streams=[])
+    assert plugin.spectra == []
+    assert plugin.diagnostics() == {}

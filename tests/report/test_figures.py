@@ -54,6 +54,24 @@ def test_one_seed_has_no_band_and_claims_none(tmp_path: Path) -> None:
     assert "±" not in axes.get_title()
 
 
+@pytest.mark.parametrize("n_methods", [8, 9])
+def test_bands_of_many_methods_are_left_out_and_not_claimed(tmp_path: Path, n_methods: int) -> None:
+    names = [f"method-{k}" for k in range(n_methods)]
+    write_experiment(tmp_path, names, [0, 1])
+    for name in names:
+        write_result(tmp_path, name, 0, two_by_two(0.5, 0.8))
+        write_result(tmp_path, name, 1, two_by_two(0.6, 0.9))
+    results = read_results(tmp_path)
+    has_bands = n_methods == 8
+    for figure in (accuracy_figure(results), learning_figure(results)):
+        assert figure is not None
+        (axes,) = figure.axes
+        assert len(axes.get_lines()) == n_methods
+        assert len(axes.collections) == n_methods * has_bands
+        spread = " ± std" * has_bands
+        assert axes.get_title() == f"{results.name}, mean{spread} over seeds"
+
+
 def test_legend_lists_the_methods_as_their_lines_end(directory: Path) -> None:
     assert legend_of(accuracy_figure(read_results(directory))) == ["high", "low"]
 

@@ -64,13 +64,14 @@ def test_without_spectra_there_is_neither_table_nor_picture(directory: Path) -> 
 
 def test_the_tables_tell_of_the_first_and_the_last_experience(directory: Path) -> None:
     write_spectrum(directory, "ewc", 0)
+    shares = [["0.750 ± –", "0.500 ± –", "1.000 ± –"], ["0.875 ± –", "0.500 ± –", "1.000 ± –"]]
     masses = [
         "second 0.75 (0.25), first 0.25 (0.75)",
         "second 0.88 (0.25), first 0.12 (0.75)",
     ]
     assert rows_of(spectra_text(spectra_of(directory)), "ewc") == [
-        ["ewc", "first", "2", "1 ± –", "0.5 ± –", "0.750 ± –", "0.500 ± –", "1.000 ± –", "2.8 ± –"],
-        ["ewc", "last", "3", "4 ± –", "1 ± –", "0.875 ± –", "0.500 ± –", "1.000 ± –", "3.4 ± –"],
+        ["ewc", "first", "2", "1.00 ± –", "0.500 ± –", *shares[0], "2.8 ± –"],
+        ["ewc", "last", "3", "4.00 ± –", "1.00 ± –", *shares[1], "3.4 ± –"],
         ["ewc", "first", "–", "–", masses[0]],
         ["ewc", "last", "-0.6931 ± –", "1.000 ± –", masses[1]],
     ]
@@ -84,8 +85,58 @@ def test_numbers_are_means_and_standard_deviations_over_seeds(directory: Path) -
     eigenvalues = 2 * SPECTRUM["eigenvalues"]
     write_spectrum(directory, "ewc", 1, numbers=numbers, mass=mass, eigenvalues=eigenvalues)
     _, last, _, decay = rows_of(spectra_text(spectra_of(directory)), "ewc")
-    assert last[3:6] == ["6 ± 3", "1.5 ± 0.7", "0.750 ± 0.177"]
+    assert last[3:6] == ["6.00 ± 2.83", "1.50 ± 0.71", "0.750 ± 0.177"]
     assert decay[-1] == "second 0.62 (0.25), first 0.38 (0.75)"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((11.0, 25.6), "18.3 ± 10.3"),
+        ((1310.0, 1450.0), "1380 ± 99"),
+        ((0.0012, 0.0014), "0.00130 ± 0.00014"),
+        ((98765.0, 98765.0), "98765 ± 0"),
+        ((2e5, 3e5), "(2.50 ± 0.71)e+05"),
+        ((1.0e-7, 1.2e-7), "(1.10 ± 0.14)e-07"),
+        ((0.0, 0.0), "0.00 ± 0.00"),
+    ],
+)
+def test_deviations_of_eigenvalues_have_the_decimals_of_their_means(
+    directory: Path, values: tuple[float, float], text: str
+) -> None:
+    for seed, value in enumerate(values):
+        write_spectrum(directory, "ewc", seed, eigenvalues=np.full((2, 1), value))
+    assert rows_of(spectra_text(spectra_of(directory)), "ewc")[0][3] == text
+
+
+def test_an_unknown_share_is_a_dash_and_its_column_is_gone_where_none_is_known(
+    directory: Path,
+) -> None:
+    unknown = NUMBERS.copy()
+    unknown[:, SPECTRUM["name"].tolist().index("share_5_percent_of_parameters")] = np.nan
+    write_spectrum(directory, "ewc", 0, numbers=unknown)
+    text = spectra_text(spectra_of(directory))
+    assert rows_of(text, "ewc")[0][5:] == ["0.750 ± –", "0.500 ± –", "2.8 ± –"]
+    assert "of weights:" not in text
+    write_spectrum(directory, "other", 0)
+    text = spectra_text(spectra_of(directory))
+    assert rows_of(text, "ewc")[0][5:] == ["0.750 ± –", "0.500 ± –", "–", "2.8 ± –"]
+    assert rows_of(text, "other")[0][7] == "1.000 ± –"
+    assert "of weights: the share" in text
+
+
+def test_notes_say_that_the_analysis_is_in_the_seconds_of_training(directory: Path) -> None:
+    write_spectrum(directory, "ewc", 0)
+    notes = " ".join(spectra_text(spectra_of(directory)).split())
+    assert "seconds of training include those of this analysis." in notes
+
+
+def test_parameters_of_the_model_itself_have_a_layer_with_a_name(directory: Path) -> None:
+    write_spectrum(directory, "ewc", 0, layer=np.array(["", "second"]))
+    last = rows_of(spectra_text(spectra_of(directory)), "ewc")[-1]
+    assert last[-1] == "second 0.88 (0.25), (model) 0.12 (0.75)"
+    axes = panels_of(figure_of(directory))[2]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["(model)", "second"]
 
 
 def test_methods_without_a_spectrum_and_failed_runs_are_left_out(directory: Path) -> None:
@@ -111,7 +162,7 @@ def test_eigenvalues_fall_in_a_line_for_each_experience(directory: Path) -> None
     np.testing.assert_array_equal(first.get_ydata(), [1.0, 0.5])
     np.testing.assert_array_equal(last.get_ydata(), [4.0, 2.0, 1.0])
     assert axes.get_yscale() == "log"
-    assert [line.get_label() for line in (first, last)] == ["0", "1"]
+    assert [line.get_label() for line in (first, last)] == ["1", "2"]
 
 
 def test_shares_are_of_the_trace_and_of_all_eigenvalues_that_are_known(directory: Path) -> None:
@@ -173,7 +224,7 @@ def test_of_many_experiences_some_are_in_the_legend_the_last_among_them(director
     assert len(panels_of(figure)[0].get_lines()) == 25
     (legend,) = figure.subfigs[0].legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        *map(str, range(0, 25, 3)),
+        *map(str, range(1, 26, 3)),
     ]
 
 
@@ -191,7 +242,7 @@ def test_a_fisher_without_eigenvalues_can_be_shown(directory: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text = write_report(directory)
-    assert ["ewc", "last", "0", *["–"] * 6] in rows_of(text, "ewc")
+    assert ["ewc", "last", "0", *["–"] * 5] in rows_of(text, "ewc")
     assert ["ewc", "last", *["–"] * 3] in rows_of(text, "ewc")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from avalanche_ext.plugins import BalancedReplayPlugin
+from avalanche_ext.plugins import BalancedReplayPlugin, SpectrumAnalysisPlugin
 from avalanche_ext.runner.components import build, derived_seed
 from avalanche_ext.strategies import DRL
 from tests.cases import weights
@@ -54,6 +54,32 @@ def test_buffers_are_seeded_from_the_run(tmp_path, method):
 
     assert first_draw(0) == first_draw(0)
     assert first_draw(0) != first_draw(1)
+
+
+def test_the_analysis_draws_the_same_samples_whatever_other_plugins_a_method_has(tmp_path):
+    untouched = {"online_ewc": {"lam": 0.0}}
+    methods = {"alone": {}, "second": {"plugins": [untouched]}}
+
+    def eigenvalues(method: str, seed: int) -> list[float]:
+        spectrum = {"rank": 3, "n_samples": 10}
+        one = cell(tmp_path, method, seed, methods=methods, spectrum=spectrum)
+        made = build(one, data_root=None)
+        made.strategy.train(made.benchmark.train_stream[0], eval_streams=[])
+        plugin = next(p for p in made.strategy.plugins if isinstance(p, SpectrumAnalysisPlugin))
+        return plugin.spectra[0].eigenvalues.tolist()
+
+    assert eigenvalues("alone", 0) == eigenvalues("second", 0)
+    assert eigenvalues("alone", 0) != eigenvalues("alone", 1)
+
+
+def test_other_plugins_are_seeded_by_their_place(tmp_path):
+    def first_draw(*before: str) -> float:
+        methods = {"ber": {"plugins": [*before, {"balanced_replay": {"mem_size": 20}}]}}
+        plugins = build(cell(tmp_path, "ber", methods=methods), data_root=None).strategy.plugins
+        plugin = next(p for p in plugins if isinstance(p, BalancedReplayPlugin))
+        return plugin.buffer.rng.random()
+
+    assert first_draw("spectrum_analysis") == first_draw("drl") != first_draw()
 
 
 def test_arguments_arrive(tmp_path):

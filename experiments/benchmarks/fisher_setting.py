@@ -1,0 +1,136 @@
+"""Fishers and their top eigenpairs, as the package finds them and as a user would by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from avalanche.benchmarks import benchmark_from_datasets
+from harness import make_model, make_strategy, mnist_folder, quiet_on
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+from torch.nn.functional import cross_entropy
+
+from avalanche_ext.benchmarks import permuted_mnist
+from avalanche_ext.data import InMemoryDataset, InMemoryLoaders
+from avalanche_ext.functional.fisher import FisherKind, diagonal_fisher, fisher_rows
+from avalanche_ext.functional.gradients import FlatLayout
+from avalanche_ext.functional.running import evaluating
+from avalanche_ext.functional.spectrum import SpectrumMethod, fisher_spectrum
+from avalanche_ext.models.catalogue import slim_resnet18
+
+WIDTH, BATCH_SIZE, LR = 100, 10, 0.1
+N_SAMPLES, RANK = 1000, 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model, and the samples whose Fisher is wanted."""
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+
+
+def first_task() -> InMemoryDataset:
+    benchmark = permuted_mnist(1, N_SAMPLES, data_root=mnist_folder())
+    dataset: InMemoryDataset = benchmark.train_stream[0].dataset
+    return dataset
+
+
+def mlp() -> Setting:
+    """Return an MLP as it is when a Fisher is wanted: after training on the samples."""
+    quiet_on(1)
+    dataset, model = first_task(), make_model(WIDTH)
+    strategy = make_strategy(model, [InMemoryLoaders()], LR, train_mb_size=BATCH_SIZE)
+    stream = benchmark_from_datasets(train=[dataset]).train_stream
+    strategy.train(stream[0], eval_streams=[])
+    return Setting(model, dataset.x, dataset.y)
+
+
+def resnet(n: int) -> Setting:
+    quiet_on(1)
+    torch.manual_seed(0)
+    model = slim_resnet18(input_shape=(3, 32, 32), n_classes=10)
+    return Setting(model, torch.rand(n, 3, 32, 32), torch.randint(10, (n,)))
+
+
+def forward_and_backward(setting: Setting) -> None:
+    setting.model.zero_grad()
+    cross_entropy(setting.model(setting.x), setting.y).backward()
+
+
+def loop(setting: Setting) -> None:
+    """Find the empirical diagonal with a backward pass for each sample."""
+    parameters = [*setting.model.parameters()]
+    sums = [torch.zeros_like(p) for p in parameters]
+    with evaluating(setting.model):
+        for x, y in zip(setting.x.split(1), setting.y.split(1), strict=True):
+            gradients = torch.autograd.grad(cross_entropy(setting.model(x), y), parameters)
+            for total, gradient in zip(sums, gradients, strict=True):
+                total.addcmul_(gradient, gradient)
+
+
+def diagonal(setting: Setting, kind: FisherKind) -> None:
+    diagonal_fisher(setting.model, setting.x, setting.y, kind)
+
+
+def spectrum(setting: Setting, method: SpectrumMethod) -> Tensor:
+    """Return the top eigenvalues of the sampled Fisher, (RANK,), descending."""
+    top = fisher_spectrum(setting.model, setting.x, None, RANK, "sampled", method=method)
+    return top.eigenvalues
+
+
+def spectrum_by_scipy(setting: Setting) -> Tensor:
+    """Return the same by scipy's Lanczos, with Fisher-vector products of all samples at once.
+
+    With ℓ_n the log-likelihood of the label drawn for sample n and J its Jacobian (N, P), they are
+    F v = Jᵀ(J v) / N: a forward-mode pass, and a backward one through a graph that is kept.
+    """
+    model, x, n = setting.model, setting.x, len(setting.x)
+    layout = FlatLayout(model.named_parameters())
+    theta = layout.flatten([p.detach() for p in layout.parameters])
+    with evaluating(model), torch.no_grad():
+        # Of e_c − p the entry of the drawn label c is the only one above 0.
+        labels = fisher_rows("sampled", None)(model(x), torch.arange(n))[0].argmax(dim=1)
+
+    def log_likelihoods(vector: Tensor) -> Tensor:
+        parameters = dict(zip(layout.names, layout.pieces(vector), strict=True))
+        return -cross_entropy(functional_call(model, parameters, x), labels, reduction="none")
+
+    def product(v: NDArray[Any]) -> NDArray[Any]:
+        _, along = jvp(log_likelihoods, (theta,), (torch.from_numpy(v).to(theta),))
+        (back,) = pull(along)
+        image: NDArray[Any] = (back / n).numpy()
+        return image
+
+    with evaluating(model):
+        _, pull = vjp(log_likelihoods, theta)
+        operator = LinearOperator((len(theta), len(theta)), product, dtype="float32")
+        ascending, _ = eigsh(operator, RANK)
+    return torch.from_numpy(ascending).flip(0)
+
+
+Contestants = dict[str, Callable[[Setting], object]]
+
+ONE_PASS, LOOP, SCIPY = "forward + backward", "loop", "top 20 by scipy's eigsh"
+FISHERS: Contestants = {
+    ONE_PASS: forward_and_backward,
+    LOOP: loop,
+    "diagonal, empirical": partial(diagonal, kind="empirical"),
+    "diagonal, sampled": partial(diagonal, kind="sampled"),
+    "diagonal, true": partial(diagonal, kind="true"),
+}
+BY_KERNEL: dict[str, Callable[[Setting], Tensor]] = {
+    "top 20 by the kernel": partial(spectrum, method="kernel")
+}
+SPECTRA: dict[str, Callable[[Setting], Tensor]] = {
+    **BY_KERNEL,
+    "top 20 by our Lanczos": partial(spectrum, method="lanczos"),
+    SCIPY: spectrum_by_scipy,
+}
