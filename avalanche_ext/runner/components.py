@@ -37,13 +37,21 @@ class Built:
 def build(cell: Cell, data_root: Path | None) -> Built:
     """Make benchmark, model, plugins and strategy, each from the cell's seed.
 
-    The model is made first after seeding, so that all methods start from the same weights.
-
     Raises:
         Exception: Whatever a component raises when its arguments do not fit.
     """
+    return build_on(create(cell.benchmark, seed=cell.seed, data_root=data_root), cell)
+
+
+def build_on(benchmark: CLScenario, cell: Cell) -> Built:
+    """Make the rest of a cell, given its benchmark, which stays as it is.
+
+    The model is made first after seeding, so that all methods start from the same weights.
+
+    Raises:
+        Exception: As `build` does.
+    """
     seed, training = cell.seed, cell.training
-    benchmark = create(cell.benchmark, seed=seed, data_root=data_root)
     epochs = training.epochs
     if training.iid:
         # The stream itself makes all the passes.

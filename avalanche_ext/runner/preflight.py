@@ -42,16 +42,19 @@ def check_devices(cells: Sequence[Cell]) -> None:
 
 
 def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
-    """Build the first cell of each method, so that wrong arguments and missing data show now."""
+    """Build the first cell of each method, so that wrong arguments and missing data show now.
+
+    All are built on one benchmark, that of the first seed: what does not fit shows with any.
+    """
     from avalanche_ext.plugins import MethodPlugin
-    from avalanche_ext.runner.components import build, create
+    from avalanche_ext.runner.components import build_on, create
 
     with _naming("benchmark"):
-        create(cells[0].benchmark, seed=cells[0].seed, data_root=data_root)
+        benchmark = create(cells[0].benchmark, seed=cells[0].seed, data_root=data_root)
     first_of_each = {cell.method_name: cell for cell in reversed(cells)}
     for name, cell in first_of_each.items():
         with _naming(f"methods.{name}"):
-            strategy = build(cell, data_root).strategy
+            strategy = build_on(benchmark, cell).strategy
             for plugin in strategy.plugins:
                 if isinstance(plugin, MethodPlugin):
                     plugin.check(strategy)

@@ -1,201 +1,219 @@
 """What Fishers, their spectra and the penalties of EWC cost, as ratios within one run.
 
-    python experiments/benchmarks/fisher.py [--rounds N] [--threads N] [--resnet]
+    python experiments/benchmarks/fisher.py [--rounds N] [--resnet]
 
-Needs MNIST under $AVALANCHE_EXT_DATA. Fishers are of an MLP 2x100 and 1,000 images of MNIST;
-with --resnet also of a reduced ResNet-18 (20 filters) and random images of 3x32x32.
+Needs Linux, and MNIST under $AVALANCHE_EXT_DATA; takes one thread. Fishers are of an MLP 2x100 and
+1,000 images of MNIST; with --resnet also of a reduced ResNet-18 (20 filters) and random images of
+3x32x32.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
-from collections.abc import Callable
-from dataclasses import dataclass
+import ctypes
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
-import torch
 from avalanche.benchmarks import benchmark_from_datasets
-from harness import Seconds, make_model, make_strategy, medians, mnist_folder, quiet_on, timed
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import EWCPlugin
+from fisher_setting import (
+    BY_KERNEL,
+    FISHERS,
+    LOOP,
+    N_SAMPLES,
+    ONE_PASS,
+    SCIPY,
+    SPECTRA,
+    WIDTH,
+    Setting,
+    first_task,
+    mlp,
+    on_one_thread,
+    resnet,
+)
+from harness import Seconds, make_model, make_strategy, medians, timed
+from torch import Tensor
 
-from avalanche_ext.benchmarks import permuted_mnist
 from avalanche_ext.data import InMemoryDataset, InMemoryLoaders
-from avalanche_ext.functional import diagonal_fisher, fisher_spectrum
-from avalanche_ext.models.catalogue import slim_resnet18
+from avalanche_ext.functional.gradients import FlatLayout
 from avalanche_ext.plugins import FisherSpectrumEWCPlugin, OnlineEWCPlugin
 
-WIDTH, BATCH_SIZE, LR, LAM = 100, 10, 0.1, 1.0
-N_SAMPLES, N_RESNET_SAMPLES, N_RESNET_SPECTRUM = 1000, 100, 256
+BATCH_SIZE, LR, LAM = 10, 0.1, 1.0
+N_EARLIER = (1, 19)
+N_RESNET_SAMPLES, N_RESNET_SPECTRUM = 100, 256
+MOST_SECONDS = 600
 
 LEGEND = """
 ms, medians of rounds in which the contestants take turns; MB, the peak of memory above what the
 model and the samples take, in a process of its own.
-loop: a backward pass for each sample. explicit: the same, for MAS and SI there is no such thing.
-lanczos: scipy's eigsh with Fisher-vector products.
-penalty by autograd: (lam/2) sum F (theta - theta*)^2, added to the loss.
-an iteration: 10 samples of Permuted MNIST in Naive with InMemoryLoaders and NoEvaluation; /plain:
-to that without a plugin, after one and after nineteen earlier tasks."""
+loop: a backward pass for each sample.
+/pass: to one forward and backward pass; at most 2 is wanted of the diagonals that take one label a
+    sample. "true" takes a backward pass for each of 10 classes.
+loop/: how many times as long the loop takes; at least 15 is wanted of them.
+/eigsh: to scipy's Lanczos with Fisher-vector products; at most 0.1 is wanted of the kernel.
+apart: the largest difference of an eigenvalue from scipy's, relative to the largest eigenvalue.
+an iteration: 10 samples of Permuted MNIST in Naive with InMemoryLoaders and NoEvaluation, after one
+    and after nineteen earlier tasks. /plain: to that without a plugin; at most 1.4 is wanted of
+    online EWC. /EWC: to proximal online EWC; at most 1.3 is wanted of the spectrum with k = 20.
+by autograd: (lam/2) sum F (theta - theta*)^2, added to the loss."""
+
+Ratios = Mapping[str, tuple[str, int]]
+"""By title: the contestant that times are divided by, and the power that is taken of that."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A model, and the samples whose Fisher is wanted."""
-
-    model: nn.Module
-    x: Tensor
-    y: Tensor
-
-
-def mlp() -> Setting:
-    torch.set_num_threads(1)
-    dataset = first_task()
-    return Setting(make_model(WIDTH), dataset.x, dataset.y)
-
-
-def resnet(n: int) -> Setting:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = slim_resnet18(input_shape=(3, 32, 32), n_classes=10)
-    return Setting(model, torch.rand(n, 3, 32, 32), torch.randint(10, (n,)))
-
-
-def first_task() -> InMemoryDataset:
-    benchmark = permuted_mnist(1, N_SAMPLES, data_root=mnist_folder())
-    dataset: InMemoryDataset = benchmark.train_stream[0].dataset
-    return dataset
-
-
-def forward_and_backward(setting: Setting) -> None:
-    setting.model.zero_grad()
-    cross_entropy(setting.model(setting.x), setting.y).backward()
-
-
-def loop(setting: Setting) -> None:
-    setting.model.eval()
-    parameters = [*setting.model.parameters()]
-    sums = [torch.zeros_like(p) for p in parameters]
-    for x, y in zip(setting.x.split(1), setting.y.split(1), strict=True):
-        gradients = torch.autograd.grad(cross_entropy(setting.model(x), y), parameters)
-        for total, gradient in zip(sums, gradients, strict=True):
-            total.addcmul_(gradient, gradient)
-    setting.model.train()
-
-
-def diagonal(setting: Setting, kind: str) -> None:
-    diagonal_fisher(setting.model, setting.x, setting.y, kind)
-
-
-def spectrum(setting: Setting, method: str) -> None:
-    fisher_spectrum(setting.model, setting.x, setting.y, 20, "sampled", method=method)
-
-
-FISHERS: dict[str, Callable[[Setting], None]] = {
-    "forward + backward": forward_and_backward,
-    "loop": loop,
-    **{f"diagonal, {kind}": partial(diagonal, kind=kind) for kind in ("sampled", "true")},
-}
-SPECTRA: dict[str, Callable[[Setting], None]] = {
-    "top 20 by the kernel": partial(spectrum, method="kernel"),
-    "top 20 by lanczos": partial(spectrum, method="lanczos"),
-}
-
-
-def peak(make: Callable[[], Setting], run: Callable[[Setting], None]) -> float:
+def peak(name: str, make: Callable[[], Setting], run: Callable[[Setting], object]) -> float:
     """Return the memory that a run takes at most beyond what there was before, in MB."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(
-        target=_send_peak, args=(sender, make, run)
-    )
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_peak, args=(sender, make, run), daemon=True)
     process.start()
-    megabytes: float = receiver.recv()
+    sender.close()  # Else the end of a process that has failed would not be seen.
+    try:
+        if not receiver.poll(MOST_SECONDS):
+            process.kill()
+            raise RuntimeError(f"{name}: no peak of memory after {MOST_SECONDS} s")
+        megabytes: float = receiver.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(
+            f"{name}: the process that was to find the peak of memory ended with the exit code "
+            f"{process.exitcode}"
+        ) from None
     process.join()
     return megabytes
 
 
 def _send_peak(
-    sender: multiprocessing.connection.Connection,
-    make: Callable[[], Setting],
-    run: Callable[[Setting], None],
+    sender: Connection, make: Callable[[], Setting], run: Callable[[Setting], object]
 ) -> None:
     setting = make()
-    run(Setting(setting.model, setting.x[:2], setting.y[:2]))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(setting.first(2))
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # The peak is from now on.
+    before = _peak_so_far()
     run(setting)
-    sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    sender.send(_peak_so_far() - before)
+
+
+def _peak_so_far() -> float:
+    # Not getrusage's, which a new process inherits from the one that has started it.
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
 
 
 def report_fishers(
     title: str,
     make: Callable[[], Setting],
-    contestants: dict[str, Callable[[Setting], None]],
+    contestants: Mapping[str, Callable[[Setting], object]],
+    ratios: Ratios,
     rounds: int,
 ) -> None:
     setting = make()
-    runs = [lambda run=run: timed(lambda: run(setting)) for run in contestants.values()]
-    runs[0]()
-    times = medians(runs, rounds)
-    print(f"\n{title:<44}{'ms':>10}{'MB':>8}")
-    for (name, run), seconds in zip(contestants.items(), times, strict=True):
-        print(f"{name:<44}{seconds * 1e3:>10.1f}{peak(make, run):>8.0f}", flush=True)
+    runs = [partial(timed, partial(run, setting)) for run in contestants.values()]
+    for run in contestants.values():
+        run(setting.first(2))
+    seconds = dict(zip(contestants, medians(runs, rounds), strict=True))
+    print(f"\n{title:<44}{'ms':>10}{'MB':>8}" + "".join(f"{ratio:>10}" for ratio in ratios))
+    for name, run in contestants.items():
+        cells = [(seconds[name] / seconds[other]) ** power for other, power in ratios.values()]
+        print(
+            f"{name:<44}{seconds[name] * 1e3:>10.1f}{peak(name, make, run):>8.0f}"
+            + "".join(f"{cell:>10.3f}" for cell in cells),
+            flush=True,
+        )
 
 
-class PenaltyByAutograd(OnlineEWCPlugin):
-    """Online EWC as it is usually written."""
-
-    def before_backward(self, strategy: object, **kwargs: object) -> None:
-        if self.curvature is None:
-            return
-        parameters = [*strategy.model.parameters()]
-        pairs = zip(parameters, self.layout.pieces(self.anchor), strict=True)
-        deltas = torch.cat([(p - anchor).flatten() for p, anchor in pairs])
-        strategy.loss += 0.5 * self.lam * (self.curvature.diagonal * deltas**2).sum()
-
-    def after_update(self, strategy: object, **kwargs: object) -> None:
-        """Leave the parameters where the optimizer has moved them."""
+def report_differences(
+    setting: Setting, contestants: Mapping[str, Callable[[Setting], Tensor]]
+) -> None:
+    expected = contestants[SCIPY](setting)
+    print(f"\n{'eigenvalues':<44}{'apart':>10}")
+    for name, run in contestants.items():
+        if name != SCIPY:
+            difference = (run(setting) - expected).abs().max() / expected[0]
+            print(f"{name:<44}{float(difference):>10.0e}", flush=True)
 
 
+class PenaltyByAutograd(SupervisedPlugin):  # type: ignore[misc]
+    """Online EWC's penalty as it is usually written.
+
+    Args:
+        estimating: A plugin of the same strategy that keeps the diagonal and the anchor, and does
+            nothing with them.
+    """
+
+    def __init__(self, estimating: OnlineEWCPlugin) -> None:
+        super().__init__()
+        self.estimating = estimating
+        self.terms: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Take over what was estimated of the earlier tasks."""
+        curvature, anchor = self.estimating.curvature, self.estimating.anchor
+        if curvature is not None and curvature.diagonal is not None and anchor is not None:
+            layout = FlatLayout(strategy.model.named_parameters())
+            pieces = layout.pieces(anchor), layout.pieces(curvature.diagonal)
+            self.terms = [*zip(layout.parameters, *pieces, strict=True)]
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Add the penalty to the loss."""
+        if self.terms:
+            penalties = [(f * (p - anchor).square()).sum() for p, anchor, f in self.terms]
+            strategy.loss += LAM / 2 * sum(penalties)
+
+
+def by_autograd() -> list[object]:
+    estimating = OnlineEWCPlugin(lam=0.0)
+    return [estimating, PenaltyByAutograd(estimating)]
+
+
+PLAIN, ONLINE = "plain", "online EWC, proximal"
 PENALTIES: dict[str, Callable[[], list[object]]] = {
-    "plain": list,
-    "online EWC, proximal": lambda: [OnlineEWCPlugin(LAM)],
+    PLAIN: list,
+    ONLINE: lambda: [OnlineEWCPlugin(LAM)],
     "online EWC, gradient": lambda: [OnlineEWCPlugin(LAM, update="gradient")],
+    "online EWC, by autograd": by_autograd,
+    "Avalanche's EWC, separate": lambda: [EWCPlugin(LAM / 2, mode="separate")],
     "spectrum, k = 20": lambda: [FisherSpectrumEWCPlugin(LAM, rank=20, residual="none")],
     "spectrum, k = 20, with diagonal": lambda: [FisherSpectrumEWCPlugin(LAM, rank=20)],
     "spectrum, k = 100, with diagonal": lambda: [FisherSpectrumEWCPlugin(LAM, rank=100)],
 }
 
 
-def iterations(dataset: InMemoryDataset, plugins: list[object], n_tasks: int) -> Seconds:
-    """Return the seconds of training on one task after so many others, without their Fishers."""
+def training(dataset: InMemoryDataset, plugins: list[object], n_earlier: int) -> Seconds:
+    """Return the seconds of training on one task after so many others, without its Fisher."""
     strategy = make_strategy(
         make_model(WIDTH), [InMemoryLoaders(), *plugins], LR, train_mb_size=BATCH_SIZE
     )
     short = dataset.subset([*range(100)])
-    stream = benchmark_from_datasets(train=[*[short] * n_tasks, dataset]).train_stream
+    stream = benchmark_from_datasets(train=[*[short] * n_earlier, dataset]).train_stream
     for experience in stream[:-1]:
         strategy.train(experience, eval_streams=[])
     for plugin in plugins:
-        plugin.after_training_exp = lambda *_, **__: None
+        plugin.after_training_exp = lambda *_, **__: None  # type: ignore[attr-defined]
     return timed(lambda: strategy.train(stream[-1], eval_streams=[]))
 
 
 def report_penalties(rounds: int) -> None:
     dataset = first_task()
-    print(f"\n{'an iteration':<44}{'ms':>10}{'/plain':>8}{'ms, 19':>10}{'/plain':>8}")
-    columns = [
-        medians(
-            [lambda make=make, n=n: iterations(dataset, make(), n) for make in PENALTIES.values()],
-            rounds,
-        )
-        for n in (1, 19)
-    ]
-    n_iterations = N_SAMPLES / BATCH_SIZE
-    for name, *times in zip(PENALTIES, *columns, strict=True):
+    heads = "".join(f"{f'ms, {n}':>10}{'/plain':>8}{'/EWC':>8}" for n in N_EARLIER)
+    print(f"\n{'an iteration, earlier tasks':<44}{heads}")
+    columns: list[dict[str, Seconds]] = []
+    for n in N_EARLIER:
+        runs = [lambda make=make, n=n: training(dataset, make(), n) for make in PENALTIES.values()]
+        columns.append(dict(zip(PENALTIES, medians(runs, rounds), strict=True)))
+    for name in PENALTIES:
         cells = "".join(
-            f"{seconds / n_iterations * 1e3:>10.3f}{seconds / column[0]:>8.2f}"
-            for seconds, column in zip(times, columns, strict=True)
+            f"{column[name] / N_SAMPLES * BATCH_SIZE * 1e3:>10.3f}"
+            f"{column[name] / column[PLAIN]:>8.2f}{column[name] / column[ONLINE]:>8.2f}"
+            for column in columns
         )
         print(f"{name:<44}{cells}", flush=True)
 
@@ -205,18 +223,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--resnet", action="store_true")
     arguments = parser.parse_args()
-    quiet_on(1)
-    print(f"rounds: {arguments.rounds}\n{LEGEND}")
-    report_fishers("MLP 2x100, 1,000 samples", mlp, FISHERS | SPECTRA, arguments.rounds)
-    report_penalties(arguments.rounds)
+    rounds: int = arguments.rounds
+    on_one_thread()
+    print(f"rounds: {rounds}\n{LEGEND}")
+    to_passes: Ratios = {"/pass": (ONE_PASS, 1), "loop/": (LOOP, -1)}
+    report_fishers("MLP 2x100, 1,000 samples", mlp, FISHERS, to_passes, rounds)
+    report_fishers("MLP 2x100, 1,000 samples", mlp, SPECTRA, {"/eigsh": (SCIPY, 1)}, rounds)
+    report_differences(mlp(), SPECTRA)
+    report_penalties(rounds)
     if arguments.resnet:
-        report_fishers(
-            "ResNet-18, nf 20, 100 samples", partial(resnet, N_RESNET_SAMPLES), FISHERS, 1
-        )
-        top = {name: SPECTRA[name] for name in ("top 20 by the kernel",)}
-        report_fishers(
-            "ResNet-18, nf 20, 256 samples", partial(resnet, N_RESNET_SPECTRUM), top, 1
-        )
+        few, more = partial(resnet, N_RESNET_SAMPLES), partial(resnet, N_RESNET_SPECTRUM)
+        report_fishers("ResNet-18, nf 20, 100 samples", few, FISHERS, to_passes, 1)
+        report_fishers("ResNet-18, nf 20, 256 samples", more, BY_KERNEL, {}, 1)
 
 
 if __name__ == "__main__":

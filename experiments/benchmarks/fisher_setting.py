@@ -8,24 +8,22 @@ from functools import partial
 from typing import Any
 
 import torch
-from avalanche.benchmarks import benchmark_from_datasets
-from harness import make_model, make_strategy, mnist_folder, quiet_on
+from harness import make_model, mnist_folder, quiet_on
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp
 from torch.nn.functional import cross_entropy
 
 from avalanche_ext.benchmarks import permuted_mnist
-from avalanche_ext.data import InMemoryDataset, InMemoryLoaders
+from avalanche_ext.data import InMemoryDataset
 from avalanche_ext.functional.fisher import FisherKind, diagonal_fisher, fisher_rows
 from avalanche_ext.functional.gradients import FlatLayout
 from avalanche_ext.functional.running import evaluating
 from avalanche_ext.functional.spectrum import SpectrumMethod, fisher_spectrum
 from avalanche_ext.models.catalogue import slim_resnet18
 
-WIDTH, BATCH_SIZE, LR = 100, 10, 0.1
-N_SAMPLES, RANK = 1000, 20
+WIDTH, N_SAMPLES, RANK = 100, 1000, 20
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,9 @@ class Setting:
     x: Tensor
     y: Tensor
 
+    def first(self, n: int) -> Setting:
+        return Setting(self.model, self.x[:n], self.y[:n])
+
 
 def first_task() -> InMemoryDataset:
     benchmark = permuted_mnist(1, N_SAMPLES, data_root=mnist_folder())
@@ -43,18 +44,19 @@ def first_task() -> InMemoryDataset:
     return dataset
 
 
-def mlp() -> Setting:
-    """Return an MLP as it is when a Fisher is wanted: after training on the samples."""
+def on_one_thread() -> None:
     quiet_on(1)
-    dataset, model = first_task(), make_model(WIDTH)
-    strategy = make_strategy(model, [InMemoryLoaders()], LR, train_mb_size=BATCH_SIZE)
-    stream = benchmark_from_datasets(train=[dataset]).train_stream
-    strategy.train(stream[0], eval_streams=[])
-    return Setting(model, dataset.x, dataset.y)
+    threadpool_limits(1)  # ARPACK's BLAS is not torch's.
+
+
+def mlp() -> Setting:
+    on_one_thread()
+    dataset = first_task()
+    return Setting(make_model(WIDTH), dataset.x, dataset.y)
 
 
 def resnet(n: int) -> Setting:
-    quiet_on(1)
+    on_one_thread()
     torch.manual_seed(0)
     model = slim_resnet18(input_shape=(3, 32, 32), n_classes=10)
     return Setting(model, torch.rand(n, 3, 32, 32), torch.randint(10, (n,)))
@@ -89,30 +91,29 @@ def spectrum(setting: Setting, method: SpectrumMethod) -> Tensor:
 def spectrum_by_scipy(setting: Setting) -> Tensor:
     """Return the same by scipy's Lanczos, with Fisher-vector products of all samples at once.
 
-    With ℓ_n the log-likelihood of the label drawn for sample n and J its Jacobian (N, P), they are
-    F v = Jᵀ(J v) / N: a forward-mode pass, and a backward one through a graph that is kept.
+    With J the Jacobian (N, P) of the samples' losses for the labels that were drawn, a product is
+    F v = Jᵀ(J v) / N. As u ↦ Jᵀu is linear, J v is its derivative's transpose: backward through a
+    backward pass whose graph is kept.
     """
     model, x, n = setting.model, setting.x, len(setting.x)
     layout = FlatLayout(model.named_parameters())
-    theta = layout.flatten([p.detach() for p in layout.parameters])
-    with evaluating(model), torch.no_grad():
-        # Of e_c − p the entry of the drawn label c is the only one above 0.
-        labels = fisher_rows("sampled", None)(model(x), torch.arange(n))[0].argmax(dim=1)
+    with evaluating(model):
+        logits = model(x)
+    # Of e_c − p the entry of the drawn label c is the only one above 0.
+    labels = fisher_rows("sampled", None)(logits.detach(), torch.arange(n))[0].argmax(dim=1)
+    losses = cross_entropy(logits, labels, reduction="none")
+    u = torch.zeros(n, requires_grad=True)
+    pulled = layout.flatten(torch.autograd.grad(losses, layout.parameters, u, create_graph=True))
 
-    def log_likelihoods(vector: Tensor) -> Tensor:
-        parameters = dict(zip(layout.names, layout.pieces(vector), strict=True))
-        return -cross_entropy(functional_call(model, parameters, x), labels, reduction="none")
-
-    def product(v: NDArray[Any]) -> NDArray[Any]:
-        _, along = jvp(log_likelihoods, (theta,), (torch.from_numpy(v).to(theta),))
-        (back,) = pull(along)
-        image: NDArray[Any] = (back / n).numpy()
+    def product(vector: NDArray[Any]) -> NDArray[Any]:
+        v = torch.from_numpy(vector)
+        (along,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
+        back = torch.autograd.grad(losses, layout.parameters, along, retain_graph=True)
+        image: NDArray[Any] = layout.flatten(back).div_(n).numpy()
         return image
 
-    with evaluating(model):
-        _, pull = vjp(log_likelihoods, theta)
-        operator = LinearOperator((len(theta), len(theta)), product, dtype="float32")
-        ascending, _ = eigsh(operator, RANK)
+    operator = LinearOperator((len(pulled), len(pulled)), product, dtype="float32")
+    ascending, _ = eigsh(operator, RANK)
     return torch.from_numpy(ascending).flip(0)
 
 
