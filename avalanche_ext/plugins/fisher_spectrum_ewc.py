@@ -23,7 +23,7 @@ Residual = Literal["none", "diagonal"]
 
 
 class FisherSpectrumEWCPlugin(ConsolidationPlugin):
-    """Elastic weight consolidation that knows directions, and not coordinates alone.
+    """EWC along the top eigenvectors of the Fisher, and along coordinates for the rest; our own.
 
     With the top k eigenpairs λₖ, vₖ of the full Fisher information, the penalty is
 
@@ -46,7 +46,9 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
         residual: "diagonal", or "none" for the eigenpairs alone.
         n_samples: Number of samples for each estimate; None is all of the experience. The kernel
             that the eigenpairs are found in has a row for each sample, and with `kind="true"` for
-            each class of each sample.
+            each class of each sample; beyond 4,096 rows they are found by Lanczos, which is slower.
+            The kernel keeps what layers saw of all rows: for convolutions or many classes,
+            `kind="sampled"` with more samples does as well in less memory.
         kind: Whose labels the Fisher is of: "true", the expectation over the model's own
             predictions; "sampled", one draw from them for each sample; "empirical", the data's.
         update: "proximal", a pull after the optimizer's step; or "gradient".
