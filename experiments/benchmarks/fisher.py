@@ -10,7 +10,7 @@ Needs Linux, and MNIST under $AVALANCHE_EXT_DATA; takes one thread. Fishers are 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -69,6 +69,8 @@ Ratios = Mapping[str, tuple[str, int]]
 
 def peak(name: str, make: Callable[[], Setting], run: Callable[[Setting], object]) -> float:
     """Return the memory that a run takes at most beyond what there was before, in MB."""
+    # Else memory that was freed before may be used again, and not be seen.
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_peak, args=(sender, make, run), daemon=True)
@@ -94,7 +96,6 @@ def _send_peak(
 ) -> None:
     setting = make()
     run(setting.first(2))
-    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # The peak is from now on.
     before = _peak_so_far()
     run(setting)
