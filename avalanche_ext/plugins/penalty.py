@@ -106,11 +106,19 @@ class QuadraticPenalty:
             return 0.0
         return self.lam * float(self.curvature.penalty(self.weights() - self.anchor))
 
-    def gradient(self) -> Tensor:
-        """Return λF(θ − θ*), (P,), of a penalty that is active."""
+    @torch.no_grad()
+    def gradient(self) -> list[Tensor]:
+        """Return λF(θ − θ*) in the shapes of the parameters, of a penalty that is active."""
         assert self.curvature is not None
         assert self.anchor is not None
-        return self.curvature.product(self.weights().sub_(self.anchor)).mul_(self.lam)
+        layout = self.layout
+        if len(self.curvature.eigenvalues) or self.curvature.diagonal is None:
+            product = self.curvature.product(self.weights().sub_(self.anchor))
+            return layout.pieces(product.mul_(self.lam))
+        pieces = torch._foreach_sub([*layout.parameters], layout.pieces(self.anchor))
+        torch._foreach_mul_(pieces, layout.pieces(self.curvature.diagonal))
+        torch._foreach_mul_(pieces, self.lam)
+        return [*pieces]
 
     def lay(self, rates: Sequence[float]) -> None:
         """Add the gradient to the parameters' `grad`; where it is zero, None stays None.
@@ -123,8 +131,7 @@ class QuadraticPenalty:
         layout = self.layout
         if self._held is None:
             self._held = self._seen()
-        pieces = layout.pieces(self.gradient())
-        for p, piece, is_held in zip(layout.parameters, pieces, self._held, strict=True):
+        for p, piece, is_held in zip(layout.parameters, self.gradient(), self._held, strict=True):
             if not is_held:
                 continue
             if p.grad is not None:

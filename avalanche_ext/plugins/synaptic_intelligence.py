@@ -92,7 +92,7 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
         """Note the gradient, without that of the penalty."""
         self._gradient = self._penalty.layout.gradient()
         if self.phase is Phase.PENALTY and self._penalty.is_active:
-            self._gradient.sub_(self._penalty.gradient())
+            self._gradient.sub_(self._penalty.layout.flatten(self._penalty.gradient()))
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         """Note where the step begins."""

@@ -10,6 +10,7 @@ Needs Linux, and MNIST under $AVALANCHE_EXT_DATA; takes one thread. Fishers are 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -96,6 +97,7 @@ def _send_peak(
 ) -> None:
     setting = make()
     run(setting.first(2))
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # The peak is from now on.
     before = _peak_so_far()
     run(setting)
