@@ -90,3 +90,18 @@ def test_it_can_be_repeated():
     expected = torch.linalg.matrix_power(torch.linalg.inv(system), 3) @ before
     torch.testing.assert_close(layout.flatten(layout.parameters).detach(), expected)
     assert all(p.grad is None for p in layout.parameters)
+
+
+@pytest.mark.parametrize("strength", [1.0, 1e4, 1e12])
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_in_single_precision_it_is_the_dense_solve_to_rounding(diagonal, strength):
+    part = curvature(4, diagonal=diagonal, dtype=torch.float32)
+    before, after = pulled(part, strength, 0.1, torch.float32)
+    exact = Curvature(
+        None if part.diagonal is None else part.diagonal.double(),
+        part.eigenvalues.double(),
+        part.eigenvectors.double(),
+    )
+    system = torch.eye(P, dtype=torch.float64) + strength * 0.1 * dense(exact)
+    expected = torch.linalg.solve(system, before.double()).float()
+    torch.testing.assert_close(after, expected, rtol=1e-3, atol=1e-5)
