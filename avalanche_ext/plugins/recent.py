@@ -21,9 +21,6 @@ class RecentRows:
         self._batches: deque[Columns] = deque()
         self._n_rows = 0
 
-    def __len__(self) -> int:
-        return min(self._n_rows, self.size)
-
     def add(self, columns: Columns) -> None:
         """Take in x, y and t of a mini-batch, as copies, and forget what is too old."""
         x, y, t = (column.detach().clone() for column in columns)
