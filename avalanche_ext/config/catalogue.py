@@ -95,72 +95,67 @@ _CIFAR = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images
 
 
 def _benchmark(name: str, n_classes: int | None, paper: str) -> Entry:
-    return Entry(f"avalanche_ext.benchmarks.catalogue:{name}", paper, n_classes)
+    return Entry(f"avalanche_ext.benchmarks:{name}", paper, n_classes)
 
 
 OURS: dict[Kind, dict[str, Entry]] = {
     "plugin": {
-        "online_replay": Entry(
-            "avalanche_ext.plugins.online_replay:OnlineReplayPlugin", _ER, replays=True
-        ),
+        "online_replay": Entry("avalanche_ext.plugins:OnlineReplayPlugin", _ER, replays=True),
         "balanced_replay": Entry(
-            "avalanche_ext.plugins.balanced_replay:BalancedReplayPlugin",
+            "avalanche_ext.plugins:BalancedReplayPlugin",
             f"{_DRL}, Algorithms 1-3",
             replays=True,
             balanced=True,
         ),
-        "drl": Entry("avalanche_ext.plugins.drl:DRLPlugin", _DRL),
+        "drl": Entry("avalanche_ext.plugins:DRLPlugin", _DRL),
         "multi_similarity": Entry(
-            "avalanche_ext.plugins.multi_similarity:MultiSimilarityPlugin",
+            "avalanche_ext.plugins:MultiSimilarityPlugin",
             f"{_MULTI_SIMILARITY}; {_DRL}",
         ),
-        "r_margin": Entry("avalanche_ext.plugins.r_margin:RMarginPlugin", f"{_ROTH}; {_DRL}"),
-        "metric_loss": Entry("avalanche_ext.plugins.metric_loss:MetricLossPlugin", _METRIC_LOSS),
+        "r_margin": Entry("avalanche_ext.plugins:RMarginPlugin", f"{_ROTH}; {_DRL}"),
+        "metric_loss": Entry("avalanche_ext.plugins:MetricLossPlugin", _METRIC_LOSS),
         "gradient_diversity": Entry(
-            "avalanche_ext.plugins.gradient_diversity:GradientDiversityPlugin",
+            "avalanche_ext.plugins:GradientDiversityPlugin",
             f"{_DRL}, Figures 2 and 3",
             analyses=True,
         ),
-        "hal": Entry("avalanche_ext.plugins.hal:HALPlugin", _HAL, replays=True),
-        "bgd": Entry("avalanche_ext.plugins.bgd:BGDPlugin", _BGD),
-        "gmed": Entry("avalanche_ext.plugins.gmed:GMEDPlugin", _GMED, replays=True),
-        "gss": Entry("avalanche_ext.plugins.gss:GSSPlugin", _GSS, replays=True),
-        "mir": Entry("avalanche_ext.plugins.mir:MIRPlugin", _MIR, replays=True),
-        "agem": Entry("avalanche_ext.plugins.agem:AGEMPlugin", _AGEM, stores=True),
-        "mgem": Entry("avalanche_ext.plugins.mgem:MGEMPlugin", _MGEM, stores=True),
-        "online_ewc": Entry("avalanche_ext.plugins.online_ewc:OnlineEWCPlugin", _EWC),
-        "fisher_spectrum_ewc": Entry(
-            "avalanche_ext.plugins.fisher_spectrum_ewc:FisherSpectrumEWCPlugin", _EWC
-        ),
-        "mas": Entry("avalanche_ext.plugins.mas:MASPlugin", _MAS),
+        "hal": Entry("avalanche_ext.plugins:HALPlugin", _HAL, replays=True),
+        "bgd": Entry("avalanche_ext.plugins:BGDPlugin", _BGD),
+        "gmed": Entry("avalanche_ext.plugins:GMEDPlugin", _GMED, replays=True),
+        "gss": Entry("avalanche_ext.plugins:GSSPlugin", _GSS, replays=True),
+        "mir": Entry("avalanche_ext.plugins:MIRPlugin", _MIR, replays=True),
+        "agem": Entry("avalanche_ext.plugins:AGEMPlugin", _AGEM, stores=True),
+        "mgem": Entry("avalanche_ext.plugins:MGEMPlugin", _MGEM, stores=True),
+        "online_ewc": Entry("avalanche_ext.plugins:OnlineEWCPlugin", _EWC),
+        "fisher_spectrum_ewc": Entry("avalanche_ext.plugins:FisherSpectrumEWCPlugin", _EWC),
+        "mas": Entry("avalanche_ext.plugins:MASPlugin", _MAS),
         "synaptic_intelligence": Entry(
-            "avalanche_ext.plugins.synaptic_intelligence:SynapticIntelligencePlugin", _SI
+            "avalanche_ext.plugins:SynapticIntelligencePlugin",
+            _SI,
         ),
         "rho_spectrum": Entry(
-            "avalanche_ext.plugins.rho_spectrum:RhoSpectrumPlugin",
+            "avalanche_ext.plugins:RhoSpectrumPlugin",
             f"{_ROTH}; {_DRL}, Table 4",
             analyses=True,
         ),
         "spectrum_analysis": Entry(
-            "avalanche_ext.plugins.spectrum_analysis:SpectrumAnalysisPlugin",
+            "avalanche_ext.plugins:SpectrumAnalysisPlugin",
             _SPECTRUM,
             analyses=True,
         ),
     },
     "strategy": {
         "BER": Entry(
-            "avalanche_ext.strategies.ber:BER",
+            "avalanche_ext.strategies:BER",
             f"{_DRL}, Algorithms 1-3",
             replays=True,
             balanced=True,
         ),
-        "DRL": Entry("avalanche_ext.strategies.drl:DRL", _DRL, replays=True, balanced=True),
-        "GMED": Entry("avalanche_ext.strategies.gmed:GMED", _GMED, replays=True),
-        "MGEM": Entry("avalanche_ext.strategies.mgem:MGEM", _MGEM, stores=True),
-        "OnlineEWC": Entry("avalanche_ext.strategies.online_ewc:OnlineEWC", _EWC),
-        "FisherSpectrumEWC": Entry(
-            "avalanche_ext.strategies.fisher_spectrum_ewc:FisherSpectrumEWC", _EWC
-        ),
+        "DRL": Entry("avalanche_ext.strategies:DRL", _DRL, replays=True, balanced=True),
+        "GMED": Entry("avalanche_ext.strategies:GMED", _GMED, replays=True),
+        "MGEM": Entry("avalanche_ext.strategies:MGEM", _MGEM, stores=True),
+        "OnlineEWC": Entry("avalanche_ext.strategies:OnlineEWC", _EWC),
+        "FisherSpectrumEWC": Entry("avalanche_ext.strategies:FisherSpectrumEWC", _EWC),
     },
     "benchmark": {
         name: _benchmark(name, n_classes, paper)

@@ -1,15 +1,15 @@
 """The maths: tensors in, tensors out."""
 
-from avalanche_ext.functional.editing import edit_examples
-from avalanche_ext.functional.fisher import diagonal_fisher
-from avalanche_ext.functional.losses import (
+from avalanche_ext.functional.fisher.diagonal import diagonal_fisher
+from avalanche_ext.functional.fisher.spectrum import FisherSpectrum, fisher_spectrum
+from avalanche_ext.functional.lookahead.editing import edit_examples
+from avalanche_ext.functional.projection.projection import project_gradient
+from avalanche_ext.functional.representation.losses import (
     discriminative_representation_loss,
     margin_loss,
     multi_similarity_loss,
 )
-from avalanche_ext.functional.projection import project_gradient
-from avalanche_ext.functional.rho import rho_spectrum
-from avalanche_ext.functional.spectrum import FisherSpectrum, fisher_spectrum
+from avalanche_ext.functional.representation.rho import rho_spectrum
 
 __all__ = [
     "FisherSpectrum",

@@ -1,9 +1,15 @@
 """Methods as plugins, to be combined with one another and with Avalanche's own."""
 
-from avalanche_ext.plugins.agem import AGEMPlugin
-from avalanche_ext.plugins.balanced_replay import BalancedReplayPlugin
+from avalanche_ext.plugins.analysis.gradient_diversity import GradientDiversityPlugin
+from avalanche_ext.plugins.analysis.rho_spectrum import RhoSpectrumPlugin
+from avalanche_ext.plugins.analysis.spectrum_analysis import SpectrumAnalysisPlugin
 from avalanche_ext.plugins.bgd import BGDPlugin
-from avalanche_ext.plugins.composition import (
+from avalanche_ext.plugins.consolidation.base import ConsolidationPlugin
+from avalanche_ext.plugins.consolidation.fisher_spectrum_ewc import FisherSpectrumEWCPlugin
+from avalanche_ext.plugins.consolidation.mas import MASPlugin
+from avalanche_ext.plugins.consolidation.online_ewc import OnlineEWCPlugin
+from avalanche_ext.plugins.consolidation.synaptic_intelligence import SynapticIntelligencePlugin
+from avalanche_ext.plugins.core.composition import (
     MethodPlugin,
     Phase,
     ReportingPlugin,
@@ -12,26 +18,20 @@ from avalanche_ext.plugins.composition import (
     exhibits,
     series,
 )
-from avalanche_ext.plugins.consolidation import ConsolidationPlugin
-from avalanche_ext.plugins.drl import DRLPlugin
-from avalanche_ext.plugins.fisher_spectrum_ewc import FisherSpectrumEWCPlugin
-from avalanche_ext.plugins.gmed import GMEDPlugin
-from avalanche_ext.plugins.gradient_diversity import GradientDiversityPlugin
-from avalanche_ext.plugins.gss import GSSPlugin
-from avalanche_ext.plugins.hal import HALPlugin
-from avalanche_ext.plugins.mas import MASPlugin
-from avalanche_ext.plugins.memory import MemoryPlugin
-from avalanche_ext.plugins.metric_loss import MetricLossPlugin
-from avalanche_ext.plugins.mgem import MGEMPlugin
-from avalanche_ext.plugins.mir import MIRPlugin
-from avalanche_ext.plugins.multi_similarity import MultiSimilarityPlugin
-from avalanche_ext.plugins.online_ewc import OnlineEWCPlugin
-from avalanche_ext.plugins.online_replay import OnlineReplayPlugin
-from avalanche_ext.plugins.r_margin import RMarginPlugin
-from avalanche_ext.plugins.representations import RepresentationLossPlugin
-from avalanche_ext.plugins.rho_spectrum import RhoSpectrumPlugin
-from avalanche_ext.plugins.spectrum_analysis import SpectrumAnalysisPlugin
-from avalanche_ext.plugins.synaptic_intelligence import SynapticIntelligencePlugin
+from avalanche_ext.plugins.projection.agem import AGEMPlugin
+from avalanche_ext.plugins.projection.mgem import MGEMPlugin
+from avalanche_ext.plugins.replay.balanced_replay import BalancedReplayPlugin
+from avalanche_ext.plugins.replay.gmed import GMEDPlugin
+from avalanche_ext.plugins.replay.gss import GSSPlugin
+from avalanche_ext.plugins.replay.hal import HALPlugin
+from avalanche_ext.plugins.replay.memory import MemoryPlugin
+from avalanche_ext.plugins.replay.mir import MIRPlugin
+from avalanche_ext.plugins.replay.online_replay import OnlineReplayPlugin
+from avalanche_ext.plugins.representation.base import RepresentationLossPlugin
+from avalanche_ext.plugins.representation.drl import DRLPlugin
+from avalanche_ext.plugins.representation.metric_loss import MetricLossPlugin
+from avalanche_ext.plugins.representation.multi_similarity import MultiSimilarityPlugin
+from avalanche_ext.plugins.representation.r_margin import RMarginPlugin
 
 __all__ = [
     "AGEMPlugin",

@@ -11,14 +11,14 @@ from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor, nn
 
 from avalanche_ext.functional.bgd import bayesian_step, gradient_at
-from avalanche_ext.functional.gradients import FlatLayout
-from avalanche_ext.plugins.agem import AGEMPlugin
-from avalanche_ext.plugins.calls import model_inputs
-from avalanche_ext.plugins.composition import MethodPlugin, Phase
-from avalanche_ext.plugins.growth import leading_part
-from avalanche_ext.plugins.gss import GSSPlugin
-from avalanche_ext.plugins.hal import HALPlugin
-from avalanche_ext.plugins.memory import MemoryPlugin
+from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.plugins.core.calls import model_inputs
+from avalanche_ext.plugins.core.composition import MethodPlugin, Phase
+from avalanche_ext.plugins.core.growth import leading_part
+from avalanche_ext.plugins.projection.agem import AGEMPlugin
+from avalanche_ext.plugins.replay.gss import GSSPlugin
+from avalanche_ext.plugins.replay.hal import HALPlugin
+from avalanche_ext.plugins.replay.memory import MemoryPlugin
 from avalanche_ext.validation import validated
 
 _BEYOND_THE_CRITERION = (

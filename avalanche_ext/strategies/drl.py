@@ -8,7 +8,7 @@ from typing import Any
 from avalanche.core import SupervisedPlugin
 from pydantic import NonNegativeFloat
 
-from avalanche_ext.functional.losses import Normalisation
+from avalanche_ext.functional.representation.losses import Normalisation
 from avalanche_ext.plugins import DRLPlugin
 from avalanche_ext.strategies.ber import BER
 

@@ -9,10 +9,10 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from pydantic import NonNegativeInt, PositiveInt
 
-from avalanche_ext.functional.fisher import FisherKind
+from avalanche_ext.functional.fisher.diagonal import FisherKind
 from avalanche_ext.plugins import FisherSpectrumEWCPlugin, check_composition
-from avalanche_ext.plugins.consolidation import Amount, Normalisation, Share, Update
-from avalanche_ext.plugins.fisher_spectrum_ewc import Residual
+from avalanche_ext.plugins.consolidation.base import Amount, Normalisation, Share, Update
+from avalanche_ext.plugins.consolidation.fisher_spectrum_ewc import Residual
 
 
 class FisherSpectrumEWC(SupervisedTemplate):  # type: ignore[misc]

@@ -11,8 +11,8 @@ from avalanche.training.templates import SupervisedTemplate
 from pydantic import FiniteFloat, PositiveInt
 
 from avalanche_ext.plugins import GMEDPlugin, check_composition
-from avalanche_ext.plugins.gmed import Amount, Edit, Retrieval
-from avalanche_ext.plugins.memory import ReplayLoss
+from avalanche_ext.plugins.replay.gmed import Amount, Edit, Retrieval
+from avalanche_ext.plugins.replay.memory import ReplayLoss
 
 
 class GMED(SupervisedTemplate):  # type: ignore[misc]

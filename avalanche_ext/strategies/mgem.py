@@ -10,8 +10,8 @@ from avalanche.training.templates import SupervisedTemplate
 from pydantic import NonNegativeFloat, PositiveInt
 
 from avalanche_ext.buffers import GroupBy
-from avalanche_ext.functional.gradients import NamedPartition
-from avalanche_ext.functional.projection import Solver
+from avalanche_ext.functional.model.gradients import NamedPartition
+from avalanche_ext.functional.projection.projection import Solver
 from avalanche_ext.plugins import MGEMPlugin, check_composition
 
 

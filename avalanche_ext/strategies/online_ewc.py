@@ -9,9 +9,9 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from pydantic import PositiveInt
 
-from avalanche_ext.functional.fisher import FisherKind
+from avalanche_ext.functional.fisher.diagonal import FisherKind
 from avalanche_ext.plugins import OnlineEWCPlugin, check_composition
-from avalanche_ext.plugins.consolidation import Amount, Normalisation, Share, Update
+from avalanche_ext.plugins.consolidation.base import Amount, Normalisation, Share, Update
 
 
 class OnlineEWC(SupervisedTemplate):  # type: ignore[misc]

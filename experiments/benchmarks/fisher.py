@@ -42,7 +42,7 @@ from harness import Seconds, make_model, make_strategy, medians, timed
 from torch import Tensor
 
 from avalanche_ext.data import InMemoryDataset, InMemoryLoaders
-from avalanche_ext.functional.gradients import FlatLayout
+from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.plugins import FisherSpectrumEWCPlugin, OnlineEWCPlugin
 
 BATCH_SIZE, LR, LAM = 10, 0.1, 1.0

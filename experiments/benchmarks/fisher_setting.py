@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 
 from avalanche_ext.benchmarks import permuted_mnist
 from avalanche_ext.data import InMemoryDataset
-from avalanche_ext.functional.fisher import FisherKind, diagonal_fisher, fisher_rows
-from avalanche_ext.functional.gradients import FlatLayout
-from avalanche_ext.functional.running import evaluating
-from avalanche_ext.functional.spectrum import SpectrumMethod, fisher_spectrum
+from avalanche_ext.functional.fisher.diagonal import FisherKind, diagonal_fisher, fisher_rows
+from avalanche_ext.functional.fisher.spectrum import SpectrumMethod, fisher_spectrum
+from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.functional.model.running import evaluating
 from avalanche_ext.models.catalogue import slim_resnet18
 
 WIDTH, N_SAMPLES, RANK = 100, 1000, 20

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avalanche_ext.functional import project_gradient
-from avalanche_ext.functional.dual import solve_dual
+from avalanche_ext.functional.projection.dual import solve_dual
 
 N_PROBLEMS, N_BLOCKS = 5, 62
 Floats = NDArray[np.float64]

@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy
 from avalanche_ext.benchmarks import split_mnist
 from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.functional import edit_examples
-from avalanche_ext.functional.editing import edited_examples
-from avalanche_ext.functional.lookahead import LookAhead
+from avalanche_ext.functional.lookahead.editing import edited_examples
+from avalanche_ext.functional.lookahead.lookahead import LookAhead
 from avalanche_ext.plugins import BGDPlugin, GMEDPlugin, HALPlugin, MIRPlugin, OnlineReplayPlugin
 
 N_TASKS, N_SAMPLES = 5, 1000

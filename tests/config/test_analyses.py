@@ -11,7 +11,7 @@ from avalanche_ext.config.catalogue import ANALYSES
 from tests.config.cases import EXPERIMENT, experiment_with, loaded, problems_of, swept
 
 PATH = "analyses.spectrum_analysis"
-TARGET = "avalanche_ext.plugins.spectrum_analysis:SpectrumAnalysisPlugin"
+TARGET = "avalanche_ext.plugins:SpectrumAnalysisPlugin"
 NAMES = " or ".join(ANALYSES)
 DEFAULTS = {"rank": 50, "n_samples": 1000, "kind": "sampled"}
 TWICE = "'spectrum_analysis' is what the section 'analyses' adds to every method: keep one of them"

@@ -50,7 +50,7 @@ def test_what_the_file_leaves_out_has_defaults(experiment: Experiment) -> None:
 
 def test_our_components_have_their_defaults_filled_in(experiment: Experiment) -> None:
     replay, drl = experiment.methods["drl"].plugins
-    assert replay.target == "avalanche_ext.plugins.balanced_replay:BalancedReplayPlugin"
+    assert replay.target == "avalanche_ext.plugins:BalancedReplayPlugin"
     assert replay.args["mem_size"] == 100
     assert replay.args["batch_size"] == 20
     assert {"seed", "buffer"}.isdisjoint(replay.args)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from avalanche_ext.functional.bgd import bayesian_step, gradient_at
-from avalanche_ext.functional.gradients import FlatLayout
+from avalanche_ext.functional.model.gradients import FlatLayout
 from tests.oracles import bayesian_step_by_loops
 
 P = 7

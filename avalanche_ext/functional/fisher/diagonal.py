@@ -1,0 +1,149 @@
+"""Diagonal Fisher information matrices, and the sensitivity of a model's outputs.
+
+Both are means over samples of powers of gradients by sample, without damping and without any factor
+for the size of a batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.functional.per_sample.sums import Rows, summed_powers
+
+FisherKind = Literal["true", "sampled", "empirical"]
+
+
+def fisher_rows(kind: FisherKind, y: Tensor | None, *, seed: int = 0) -> Rows:
+    """Return what is propagated back so that F = (1/N) Σ_n Σ_r J_nᵀ s_rn s_rnᵀ J_n.
+
+    J_n is the Jacobian (C, P) of the outputs of sample n, which are taken for logits, and p their
+    softmax. The kinds are those of Kunstner, Balles, Hennig 2019 ("Limitations of the empirical
+    Fisher approximation", arXiv:1905.12558), equations 3 and 4.
+
+    Args:
+        kind: "true" is the expectation over the model's own predictive distribution: R = C rows
+            √p_c (e_c − p), of which Σ_c s_c s_cᵀ = diag(p) − p pᵀ. "sampled" is an estimate of it
+            without bias, from one label c drawn of p for each sample: R = 1, the row e_c − p.
+            "empirical" has the labels of the data set instead: R = 1, the row e_y − p.
+        y: Labels, (N,); only "empirical" needs them.
+        seed: Of the drawn labels. Each depends on its sample's place and p, not on chunks.
+
+    Raises:
+        ValueError: If the kind is unknown or lacks labels; later, if a label is not in [0, C).
+    """
+    if kind not in get_args(FisherKind):
+        raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(FisherKind))}")
+    if kind == "true":
+        return _expected
+    if kind == "sampled":
+        return lambda outputs, place: _residuals(outputs, _drawn(outputs, place, seed))
+    if y is None:
+        raise ValueError('y=None: kind="empirical" needs labels')
+    labels = y
+    return lambda outputs, place: _residuals(outputs, labels[place.to(labels.device)])
+
+
+def diagonal_fisher(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor | None,
+    kind: FisherKind = "true",
+    *,
+    t: Tensor | None = None,
+    seed: int = 0,
+    chunk_size: int | None = None,
+) -> dict[str, Tensor]:
+    """Return the diagonal of the Fisher information matrix of a classifier.
+
+    It is the mean over samples, (1/N) Σ_n Σ_r (J_nᵀ s_rn)², at the parameters as they are and in
+    eval mode. The model is left as it was, as are the global generators. Rules for layers are
+    proved on the first and the last sample of each task: where a model's `forward` uses a layer's
+    parameters otherwise for some samples only, that is not seen.
+
+    Args:
+        model: Returns logits (n, C) of samples, and of their task labels where there are any.
+        x: Samples, (N, ...).
+        y: Labels, (N,); only `kind="empirical"` needs them.
+        kind: See `fisher_rows`. "true" takes C backward passes, the others one.
+        t: Task labels, (N,), of multi-head models.
+        seed: Of the labels drawn for `kind="sampled"`.
+        chunk_size: How many samples are in one pass; None: as many as memory has room for.
+
+    Returns:
+        By the name of each trained parameter, in its shape.
+
+    Raises:
+        ValueError: If there are no samples, sizes differ, or a label is not in [0, C).
+    """
+    if y is not None and y.shape != (len(x),):
+        raise ValueError(
+            f"y has the shape {tuple(y.shape)}: must be ({len(x)},), a label for each sample of x"
+        )
+    rows = fisher_rows(kind, y, seed=seed)
+    return _mean_powers(model, x, rows, t, 2, chunk_size)
+
+
+def output_sensitivity(
+    model: nn.Module, x: Tensor, *, t: Tensor | None = None, chunk_size: int | None = None
+) -> dict[str, Tensor]:
+    """Return (1/N) Σ_n |∂‖f(x_n)‖² / ∂θ|, the importance of memory-aware synapses.
+
+    It needs no labels (Aljundi et al. 2018, arXiv:1711.09601, equations 3 and 5: the squared norm,
+    for which one backward pass is enough).
+
+    Args:
+        model: f, returns outputs (n, C).
+        x: Samples, (N, ...).
+        t: Task labels, (N,), of multi-head models.
+        chunk_size: As for `diagonal_fisher`.
+
+    Returns:
+        By the name of each trained parameter, in its shape.
+
+    Raises:
+        ValueError: If there are no samples, or sizes differ.
+    """
+    return _mean_powers(model, x, _of_squared_norm, t, 1, chunk_size)
+
+
+def _mean_powers(
+    model: nn.Module, x: Tensor, rows: Rows, t: Tensor | None, power: int, chunk_size: int | None
+) -> dict[str, Tensor]:
+    layout = FlatLayout(model.named_parameters())
+    total = summed_powers(model, layout, x, rows, t=t, power=power, chunk_size=chunk_size)
+    return dict(zip(layout.names, layout.pieces(total / len(x)), strict=True))
+
+
+def _expected(outputs: Tensor, place: Tensor) -> Tensor:
+    p = outputs.softmax(1)
+    identity = torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
+    return p.sqrt().T[..., None] * (identity[:, None] - p)
+
+
+def _residuals(outputs: Tensor, labels: Tensor) -> Tensor:
+    n_classes = outputs.shape[1]
+    low, high = labels.aminmax()
+    if low < 0 or high >= n_classes:
+        raise ValueError(
+            f"y has labels from {int(low)} to {int(high)}: must be from 0 to {n_classes - 1}, as "
+            "the model's outputs are"
+        )
+    one_hot = nn.functional.one_hot(labels.to(outputs.device).long(), n_classes)
+    return (one_hot - outputs.softmax(1))[None]
+
+
+def _drawn(outputs: Tensor, place: Tensor, seed: int) -> Tensor:
+    """Return one label for each sample, by the inverse of the distribution function."""
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(int(place.max()) + 1, generator=generator, dtype=torch.float64)
+    below = outputs.softmax(1).double().cumsum(1)
+    u = uniform[place.cpu()].to(below.device) * below[:, -1]
+    return torch.searchsorted(below, u[:, None], right=True)[:, 0]
+
+
+def _of_squared_norm(outputs: Tensor, place: Tensor) -> Tensor:
+    return 2 * outputs[None]

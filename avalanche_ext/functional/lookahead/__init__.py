@@ -1,0 +1,1 @@
+"""One SGD step ahead of a model: editing (GMED), interference (MIR) and anchors (HAL)."""

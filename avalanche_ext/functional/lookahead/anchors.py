@@ -1,0 +1,168 @@
+"""Hindsight anchors: points that a model would forget, and a loss that holds it to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy
+
+from avalanche_ext.functional.model.gradients import Criterion
+from avalanche_ext.functional.model.running import (
+    Rates,
+    generators_kept,
+    outputs_at,
+    rate_of,
+    stepped,
+)
+
+Key = tuple[int, int]
+
+
+def anchoring_loss(
+    model: nn.Module, anchors: Sequence[Tensor], loss: Tensor, rates: Rates
+) -> Tensor:
+    """Return how far the coming step on `loss` would move the model's outputs on the anchors.
+
+    The mean over anchors e of ‖f(e; θ) − f(e; θ̃)‖², summed over outputs, where
+    θ̃ = θ − η ∇_θ L(θ) is the step of SGD on the loss L. It is differentiable in θ, also through
+    θ̃, which takes second derivatives of L. Anchors are run in evaluation mode.
+
+    Args:
+        model: f, returns outputs (E, C).
+        anchors: The model's inputs: anchors (E, ...), and whatever else it takes.
+        loss: L, a scalar of outputs of the model, whose graph is kept.
+        rates: η of each parameter.
+
+    Returns:
+        A scalar, 0 without anchors.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(loss, [*trained.values()], create_graph=True, allow_unused=True)
+    ahead = stepped(trained, gradients, [rate_of(p, rates) for p in trained.values()])
+    with _undisturbed(model, anchors):
+        moved = outputs_at({}, model, anchors) - outputs_at(ahead, model, anchors)
+    return moved.square().sum() / max(1, len(moved))
+
+
+def hindsight_parameters(
+    model: nn.Module,
+    batches: Iterable[tuple[Sequence[Tensor], Tensor]],
+    rates: Rates,
+    criterion: Criterion = cross_entropy,
+) -> dict[str, Tensor]:
+    """Return the parameters θ_M that steps of SGD lead to, one on each batch, without taking them.
+
+    Args:
+        model: Where the steps start, run in evaluation mode; it is left as it is.
+        batches: Of each, the model's inputs, samples (B, ...) first, and labels (B,).
+        rates: η of each parameter.
+        criterion: Returns a scalar of outputs and labels.
+
+    Returns:
+        All parameters by their names, detached.
+    """
+    named = dict(model.named_parameters())
+    eta = {name: rate_of(p, rates) for name, p in named.items() if p.requires_grad}
+    at = {name: p.detach() for name, p in named.items()}
+    for inputs, y in batches:
+        leaves = {name: at[name].clone().requires_grad_() for name in eta}
+        with _undisturbed(model, inputs):
+            loss = criterion(outputs_at({**at, **leaves}, model, inputs), y)
+        gradients = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True)
+        moved = stepped({name: at[name] for name in eta}, gradients, [*eta.values()])
+        at = {**at, **moved}
+    return at
+
+
+def learn_anchors(
+    model: nn.Module,
+    head: nn.Module,
+    hindsight: Mapping[str, Tensor],
+    start: Sequence[Tensor],
+    y: Tensor,
+    embeddings: Tensor,
+    *,
+    n_steps: int,
+    lr: float,
+    embedding_weight: float,
+) -> Tensor:
+    """Return points that the model at θ knows best compared with what it would be in hindsight.
+
+    Each anchor e of label y minimises, by Adam,
+
+        CE(f(e; θ), y) − CE(f(e; θ_M), y) + γ (1 − cos(φ(e; θ), φ̂)).
+
+    Anchors do not depend on each other: their objectives are summed, and Adam is coordinate-wise.
+
+    Args:
+        model: f at θ, run in evaluation mode; it is left as it is.
+        head: The module of the model whose inputs are the embedding φ, each as a vector (H,).
+        hindsight: θ_M, parameters by their names.
+        start: The model's inputs: where anchors start, (E, ...), and whatever else it takes.
+        y: Labels of the anchors, (E,).
+        embeddings: φ̂, (E, H), rows in the order in which anchors enter `head`.
+        n_steps: Number of steps of Adam.
+        lr: Its learning rate.
+        embedding_weight: γ, at least 0.
+
+    Returns:
+        Anchors, (E, ...), detached.
+    """
+    first, *others = start
+    anchors = first.detach().clone().requires_grad_()
+    now = {name: p.detach() for name, p in model.named_parameters()}
+    adam = torch.optim.Adam([anchors], lr=lr)
+    for _ in range(n_steps):
+        inputs, entered = [anchors, *others], _Entered()
+        with _undisturbed(model, inputs):
+            with head.register_forward_pre_hook(entered):
+                forgotten = cross_entropy(outputs_at(now, model, inputs), y, reduction="sum")
+            later = cross_entropy(outputs_at(hindsight, model, inputs), y, reduction="sum")
+        distance = (1 - cosine_similarity(entered.rows(), embeddings)).sum()
+        objective = forgotten - later + embedding_weight * distance
+        (anchors.grad,) = torch.autograd.grad(objective, anchors)
+        adam.step()
+    return anchors.detach()
+
+
+def update_means(means: dict[Key, Tensor], keys: Sequence[Key], rows: Tensor, decay: float) -> None:
+    """Take a batch into running means, one for each key: m ← decay · m + (1 − decay) · batch mean.
+
+    Args:
+        means: Running means by key, each (...), changed in place; a new key's is its batch mean.
+        keys: The key of each row, B of them.
+        rows: (B, ...).
+        decay: Between 0 and 1.
+    """
+    for key in dict.fromkeys(keys):
+        mean = rows[[row for row, other in enumerate(keys) if other == key]].mean(0)
+        means[key] = torch.lerp(mean, means[key], decay) if key in means else mean
+
+
+class _Entered:
+    """A hook that gathers what enters a module, which may run once for each task."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Tensor] = []
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._pieces.append(inputs[0].flatten(1))
+
+    def rows(self) -> Tensor:
+        return torch.cat(self._pieces)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """Put the model in evaluation mode, and put its modes and torch's generators back."""
+    modes = [(module, module.training) for module in model.modules()]
+    with generators_kept(inputs[0].device):
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode

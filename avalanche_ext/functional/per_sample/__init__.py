@@ -1,0 +1,1 @@
+"""Gradients of single samples: exact rules for known layers, vmap or a loop for the others."""

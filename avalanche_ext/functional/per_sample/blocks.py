@@ -1,0 +1,119 @@
+"""The gradients of a layer's parameters for each sample, formed for some of them at a time.
+
+Where a layer sees several positions of each sample, the gradient of a sample is a sum over
+positions, Σ_l e_nl a_nlᵀ, whose square is no product of sums. So it is formed, but for few samples
+or for few units at a time.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from avalanche_ext.functional.per_sample.outer import SampleGradients
+
+_BLOCK = 2**20
+"""Numbers in a block of gradients: few enough to stay in a cache, enough to be worth a call."""
+
+
+class Explicit(SampleGradients):
+    """Per-sample gradients that are formed in blocks.
+
+    Attributes:
+        n_rows: R.
+        n_samples: N.
+        n_units: U, into which each parameter divides.
+        unit_size: Numbers of all parameters together that belong to one unit.
+        granularity: Units are taken in multiples of it.
+        workspace: Numbers needed for each sample besides its gradients.
+    """
+
+    n_rows: int
+    n_samples: int
+    n_units: int
+    unit_size: int
+    granularity: int = 1
+    workspace: int = 0
+
+    @abstractmethod
+    def block(self, samples: slice, units: slice) -> list[Tensor]:
+        """Return the gradients of some units for some samples, (R, n, u, ·) of each parameter."""
+
+    def shaped(self, gradients: Tensor, parameter: Tensor) -> Tensor:
+        """Return the gradients of all units, (..., U, ·), in the shape of the parameter."""
+        return gradients.reshape(*gradients.shape[:-2], *parameter.shape)
+
+    def summed_powers(self, power: int) -> list[Tensor]:
+        """Return Σ_m |g_m|^power, by blocks of samples."""
+        totals: list[Tensor] = []
+        of_unit = self.n_rows * self.unit_size
+        for units in _slices(self.n_units, of_unit, self.granularity):
+            of_sample = max((units.stop - units.start) * of_unit, self.workspace)
+            for samples in _slices(self.n_samples, of_sample):
+                gradients = self.block(samples, units)
+                totals = totals or [g.new_zeros(self.n_units, g.shape[-1]) for g in gradients]
+                for total, g in zip(totals, gradients, strict=True):
+                    total[units] += (g.square_() if power == 2 else g.abs_()).sum((0, 1))
+        pairs = zip(totals, self.parameters, strict=True)
+        return [self.shaped(total, p) for total, p in pairs]
+
+    def kernel(self) -> Tensor:
+        """Return the sum over blocks of units of the blocks' inner products."""
+        blocks = (g @ g.T for _, gradients in self._by_units() for g in gradients)
+        kernel = next(blocks)
+        for block in blocks:
+            kernel += block
+        return kernel
+
+    def lift(self, weights: Tensor) -> list[Tensor]:
+        """Return Σ_m w_km g_m, by blocks of units."""
+        return self._shaped(
+            [
+                [(weights @ g).view(len(weights), n_units, -1) for g in gradients]
+                for n_units, gradients in self._by_units()
+            ]
+        )
+
+    def _by_units(self) -> Iterator[tuple[int, list[Tensor]]]:
+        """Return the number of units of each block, and the gradients of all M rows, (M, u · ·)."""
+        of_unit = self.n_rows * self.unit_size
+        for units in _slices(self.n_units, self.n_samples * of_unit, self.granularity):
+            of_sample = max((units.stop - units.start) * of_unit, self.workspace)
+            parts = [self.block(samples, units) for samples in _slices(self.n_samples, of_sample)]
+            gradients = [torch.cat(part, 1) for part in zip(*parts, strict=True)]
+            yield units.stop - units.start, [g.flatten(2).flatten(0, 1) for g in gradients]
+
+    def _shaped(self, blocks: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        by_parameter = zip(self.parameters, zip(*blocks, strict=True), strict=True)
+        return [self.shaped(torch.cat(parts, -2), p) for p, parts in by_parameter]
+
+
+class Repeated(Explicit):
+    """The gradients of a layer that runs several times: sums over the runs.
+
+    Args:
+        runs: Those of each run, in the same units.
+    """
+
+    def __init__(self, runs: Sequence[Explicit]) -> None:
+        first = runs[0]
+        self.runs = runs
+        self.parameters = first.parameters
+        self.n_rows, self.n_samples = first.n_rows, first.n_samples
+        self.n_units, self.unit_size = first.n_units, first.unit_size
+        self.granularity = first.granularity
+        self.workspace = max(run.workspace for run in runs)
+
+    def block(self, samples: slice, units: slice) -> list[Tensor]:
+        """Return the sums over the runs."""
+        blocks = zip(*(run.block(samples, units) for run in self.runs), strict=True)
+        return [torch.stack(block).sum(0) for block in blocks]
+
+
+def _slices(n: int, size: int, granularity: int = 1) -> Iterator[slice]:
+    """Return consecutive slices of n things, as many in each as fit in a block, at least one."""
+    step = max(1, _BLOCK // max(1, size) // granularity) * granularity
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))

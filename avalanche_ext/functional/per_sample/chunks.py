@@ -1,0 +1,146 @@
+"""Passes of a model over all samples, chunk by chunk, without a trace left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.functional.model.running import evaluating, generators_kept
+from avalanche_ext.functional.per_sample.fallback import looped_outputs
+from avalanche_ext.functional.per_sample.passes import LayerRuns, SamplePass
+from avalanche_ext.functional.per_sample.proof import Rules, shown_rules
+
+Rows = Callable[[Tensor, Tensor], Tensor]
+"""From the outputs f(x_n) of some samples, (n, C), and their places among all N, (n,), what is
+propagated back to the parameters: s, (R, n, C), constants."""
+
+MEMORY = 2**26
+"""Bytes that a pass of few samples may keep."""
+
+_CACHE = 3 * 2**20
+"""Bytes that a pass of many samples may keep on the CPU: on small models, more is slower."""
+
+_FEW = 16
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of some samples of one task, propagated back.
+
+    Attributes:
+        inputs: What the model was called with, each with n rows.
+        place: The samples' places among all, (n,).
+        n_rows: R.
+        part: Which rows these are.
+        rows: s of these, (·, n, C).
+        runs: What the layers saw.
+        rules: How the rest can be had.
+    """
+
+    inputs: Sequence[Tensor]
+    place: Tensor
+    n_rows: int
+    part: slice
+    rows: Tensor
+    runs: LayerRuns
+    rules: Rules
+
+    def holding(self) -> set[nn.Module]:
+        """Return the layers whose rules hold, also those that did not run."""
+        return self.rules.holding(self.runs)
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Have a model in eval mode and gradients enabled inside; put modes and generators back."""
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            # cuDNN's recurrent layers have no backward pass in eval mode.
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(generators_kept(x.device))
+        stack.enter_context(torch.enable_grad())
+        yield
+
+
+def chunks(
+    model: nn.Module,
+    layout: FlatLayout,
+    x: Tensor,
+    rows: Rows,
+    t: Tensor | None,
+    chunk_size: int | None,
+) -> Iterator[Chunk]:
+    """Return all rows of all samples, propagated back through a model; see `per_sample`.
+
+    A chunk that is not held any more is gone before the next one is made.
+    """
+    for places in places_by_task(x, t):
+        ends = places[:1] if len(places) == 1 else places[[0, -1]]
+        shown = _inputs(x, t, ends)
+        with torch.no_grad():
+            n_rows = len(rows(SamplePass(model, [], shown).outputs, ends))
+        rules = shown_rules(model, layout, shown, n_rows)
+        n_bytes = layout.parameters[0].element_size()
+        size = chunk_size or _fitting(rules, n_rows, n_bytes, x.is_cuda)
+        at_a_time = max(1, MEMORY // max(1, size * rules.n_put_out * n_bytes))
+        for place in torch.split(places, size):
+            yield from _parts(model, rules, _inputs(x, t, place), place, rows, at_a_time)
+
+
+def _parts(
+    model: nn.Module,
+    rules: Rules,
+    inputs: Sequence[Tensor],
+    place: Tensor,
+    rows: Rows,
+    at_a_time: int,
+) -> Iterator[Chunk]:
+    forward = SamplePass(model, [*rules.layers], inputs)
+    outputs = forward.outputs.detach()
+    if not rules.is_independent:
+        outputs = torch.cat([alone.detach() for alone in looped_outputs(model, inputs)])
+    s = rows(outputs, place)
+    for start in range(0, len(s), at_a_time):
+        part = slice(start, min(start + at_a_time, len(s)))
+        is_last = part.stop == len(s)
+        yield Chunk(
+            inputs, place, len(s), part, s[part],
+            forward.runs(s[part], at_once=rules.at_once, is_last=is_last), rules,
+        )  # fmt: skip
+
+
+def places_by_task(x: Tensor, t: Tensor | None) -> list[Tensor]:
+    """Return the places of the samples of each task; those of all where there are no labels.
+
+    Raises:
+        ValueError: If there are no samples, or not as many labels.
+    """
+    if not len(x):
+        raise ValueError("x has no samples")
+    if t is None:
+        return [torch.arange(len(x))]
+    if t.shape != (len(x),):
+        raise ValueError(
+            f"t has the shape {tuple(t.shape)}: must be ({len(x)},), a label for each sample of x"
+        )
+    return [(t == task).nonzero()[:, 0].cpu() for task in torch.unique(t)]
+
+
+def _inputs(x: Tensor, t: Tensor | None, place: Tensor) -> list[Tensor]:
+    if t is not None:
+        return [x[place], t[place]]
+    is_run = place[-1] - place[0] + 1 == len(place)
+    return [x[place[0] : place[-1] + 1] if is_run else x[place]]
+
+
+def _fitting(rules: Rules, n_rows: int, n_bytes: int, is_cuda: bool) -> int:
+    of_sample = max(1, n_bytes * (rules.n_kept + n_rows * rules.n_put_out))
+    if is_cuda:
+        return max(1, MEMORY // of_sample)
+    return max(1, _CACHE // of_sample, min(_FEW, MEMORY // of_sample))

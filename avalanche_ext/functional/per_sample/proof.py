@@ -1,0 +1,162 @@
+"""Which layers' rules hold in a model, shown by its first samples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.functional.per_sample.fallback import (
+    looped_gradients,
+    looped_outputs,
+    mapped_gradients,
+)
+from avalanche_ext.functional.per_sample.outer import trained
+from avalanche_ext.functional.per_sample.passes import LayerRuns, SamplePass, layers_with_rules
+from avalanche_ext.functional.per_sample.rules import gradients_of_runs
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How gradients by sample are had from a model that is called with samples of one task.
+
+    Attributes:
+        layers: Layers whose rules have been shown to hold.
+        idle: Those of them that did not run, and whose parameters did not matter.
+        at_once: Whether several rows can be propagated back in one pass.
+        is_mapped: Whether vmap gives the gradients of what has no rule.
+        is_independent: Whether samples have the same outputs alone and among others.
+        n_kept: Numbers that a pass keeps for each sample.
+        n_put_out: Numbers that layers with rules put out for each sample.
+    """
+
+    layers: frozenset[nn.Module]
+    idle: frozenset[nn.Module]
+    at_once: bool
+    is_mapped: bool
+    is_independent: bool
+    n_kept: int
+    n_put_out: int
+
+    def holding(self, runs: LayerRuns) -> set[nn.Module]:
+        """Return the layers whose rules hold in a pass in which they ran so."""
+        return {*self.layers} - runs.odd - (self.idle & runs.by_layer.keys())
+
+
+def shown_rules(
+    model: nn.Module, layout: FlatLayout, inputs: Sequence[Tensor], n_rows: int
+) -> Rules:
+    """Compare the rules of a model's layers with plain gradients, one sample after another.
+
+    Gradients at the outputs are drawn, so that no sample is too well fitted to tell.
+
+    Args:
+        model: In eval mode.
+        layout: Its trained parameters.
+        inputs: What it is called with, for one or two samples of one task.
+        n_rows: R, of what will be propagated back.
+    """
+    kept = _Kept(model)
+    candidates = layers_with_rules(model, layout)
+    with saved_tensors_hooks(kept.count, _same):
+        together = SamplePass(model, candidates, inputs)
+    outputs = together.outputs.detach()
+    row = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+    alone = [*looped_outputs(model, inputs)]
+    is_independent = _agree(outputs, torch.cat(alone).detach(), 0.0)
+
+    loop = looped_gradients(alone, layout.parameters, row[None])
+    expected = {
+        p: torch.stack(gradients)
+        for p, gradients in zip(layout.parameters, zip(*loop, strict=True), strict=True)
+    }
+    scale = max(_length(g) for g in expected.values())
+    rows = torch.stack([row, row])
+    runs = _attempt(lambda: together.runs(rows, at_once=True, is_last=False), n_rows > 1)
+    at_once = runs is not None
+    if runs is None:
+        runs = together.runs(rows, at_once=False)
+    seen, of_first = runs.by_layer, torch.eye(len(row), 2 * len(row)).to(row)
+
+    def is_right(layer: nn.Module) -> bool:
+        if layer not in seen:
+            return not any(expected[p].any() for p in trained(layer))
+        rule = gradients_of_runs(layer, seen[layer])
+        pairs = zip(rule.parameters, rule.lift(of_first), strict=True)
+        return all(_agree(g, expected[p], scale) for p, g in pairs)
+
+    layers = frozenset(c for c in candidates if c not in runs.odd and is_right(c))
+    held = {p for layer in layers for p in trained(layer)}
+    rest = {n: p for n, p in zip(layout.names, layout.parameters, strict=True) if p not in held}
+
+    def maps() -> bool:
+        found = mapped_gradients(model, rest, inputs, row)
+        return all(_agree(g, expected[p], scale) for p, g in zip(rest.values(), found, strict=True))
+
+    n_put_out = sum(run.probe.numel() for run in together.taken) // len(row)
+    return Rules(
+        layers=layers,
+        idle=layers - seen.keys(),
+        at_once=at_once,
+        is_mapped=bool(_attempt(maps, bool(rest))),
+        is_independent=is_independent,
+        n_kept=kept.n // len(row) + 2 * n_put_out,
+        n_put_out=n_put_out,
+    )
+
+
+class _Kept:
+    """Counts what autograd saves, without the model's own tensors."""
+
+    def __init__(self, model: nn.Module) -> None:
+        own = (*model.parameters(), *model.buffers())
+        self._seen = {tensor.untyped_storage().data_ptr() for tensor in own}
+        self.n = 0
+
+    def count(self, saved: Tensor) -> Tensor:
+        place = saved.untyped_storage().data_ptr()
+        if place not in self._seen:
+            self._seen.add(place)
+            self.n += saved.numel()
+        return saved
+
+
+def _same(saved: Tensor) -> Tensor:
+    return saved
+
+
+def _attempt(attempt: Callable[[], T], is_wanted: bool) -> T | None:
+    """Return what torch makes of something that it may not know, or not know how to do fast."""
+    if not is_wanted:
+        return None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "There is a performance drop")
+        try:
+            return attempt()
+        except Exception:  # Whatever is not supported, there is a slower way.
+            return None
+
+
+def _agree(found: Tensor, expected: Tensor, scale: float) -> bool:
+    """Tell whether two tensors are equal to rounding, of which there is more than of one sum.
+
+    Args:
+        found: Of any shape.
+        expected: Likewise.
+        scale: The largest length of all that is compared.
+    """
+    epsilon = torch.finfo(expected.dtype).eps
+    tolerance = 30 * epsilon**0.5 * _length(expected) + 100 * epsilon * scale
+    return bool(_length(found - expected) <= tolerance)
+
+
+def _length(x: Tensor) -> float:
+    return float(torch.linalg.vector_norm(x))

@@ -1,0 +1,144 @@
+"""The exact projection of a gradient, one set of violated constraints after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avalanche_ext.functional.projection.dual import DualSolver, Floats, solve_dual
+
+# What a constraint may be violated by, relative to the lengths of projection and reference: above
+# what rounding leaves of an inner product.
+_SLACK = {torch.float32: 2e-7, torch.float64: 1e-12}
+# A cosine below the first, or a projection shorter than the second relative to what it is summed
+# from, is not taken as it is; in double precision, less than the third is rounding alone.
+_WORST_COSINE, _SHORT, _NOTHING = -5e-7, 1e-3, 1e-12
+
+
+class Cone:
+    """The projection of one gradient g, (P,), onto what references G, (T, P), allow.
+
+    With v = γ + w, the dual variables are z = g₀ + Gᵀw, w ≥ 0, where g₀ = g + γ Σ_k g_k. Most w
+    are 0, so only the members of a working set are solved for: those that g₀ violates, then those
+    that the z found violates, until it violates none and is the solution for all constraints.
+    Everything of size P stays in torch; the dual of the working set, in double precision, goes to
+    NumPy.
+
+    Args:
+        gradient: g, (P,).
+        references: G, (T, P).
+        memory_strength: γ, at least 0.
+
+    Attributes:
+        projected: z, (P,), as far as it is known.
+
+    Raises:
+        FloatingPointError: If g or G are not finite.
+    """
+
+    def __init__(self, gradient: Tensor, references: Tensor, memory_strength: float) -> None:
+        self.references = references
+        self.memory_strength = memory_strength
+        self.lengths = torch.linalg.vector_norm(references, dim=1)
+        self.length = torch.linalg.vector_norm(gradient)
+        if not bool(torch.isfinite(self.lengths).all() & torch.isfinite(self.length)):
+            raise not_finite()
+        self.start = gradient
+        if memory_strength:
+            self.start = gradient + memory_strength * references.sum(dim=0)
+        self.projected = self.start
+        self.members = torch.zeros(0, dtype=torch.int64, device=gradient.device)
+        self._rows = torch.zeros(0, len(gradient), dtype=torch.float64, device=gradient.device)
+        self._weights = self._rows.new_zeros(0)
+
+    def grow(self) -> bool:
+        """Take the violated constraints into the working set, and return whether there are any."""
+        allowed = _SLACK[self.projected.dtype] * self._projected_length() * self.lengths
+        violated = self.references @ self.projected < -allowed
+        violated[self.members] = False
+        new = violated.nonzero().flatten()
+        if not len(new):
+            return False
+        self.members = torch.cat([self.members, new])
+        self._rows = torch.cat([self._rows, self.references[new].double()])
+        return True
+
+    def dual_problem(self) -> tuple[Floats, Floats]:
+        """Return Gram matrix, (n, n), and linear term, (n,), of the working set's dual."""
+        gram = self._rows @ self._rows.T
+        linear = self._rows @ self.start.double()
+        return gram.cpu().numpy(), linear.cpu().numpy()
+
+    def move(self, weights: Floats) -> None:
+        """Put the projection where the weights w of the working set, (n,), say it is."""
+        self._weights = torch.as_tensor(weights, device=self._rows.device)
+        projected = torch.addmv(self.start.double(), self._rows.T, self._weights)
+        self.projected = projected.to(self.start.dtype)
+
+    def without_rounding(self, vector: Tensor) -> Tensor:
+        """Return what `projected` was refined to, (P,), or zeros where it is rounding alone."""
+        is_nothing = torch.linalg.vector_norm(vector) <= _NOTHING * self._summed_length()
+        return torch.zeros_like(vector) if is_nothing else vector
+
+    @property
+    def duals(self) -> Tensor:
+        """The dual variables v, (T,)."""
+        duals = torch.full_like(self.lengths, self.memory_strength, dtype=torch.float64)
+        duals[self.members] += self._weights
+        return duals
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether too much was cancelled to meet the constraints."""
+        if not len(self.members):
+            return False
+        return is_rough(self.projected, self._summed_length(), self.references, self.lengths)
+
+    def _projected_length(self) -> Tensor:
+        length: Tensor = torch.linalg.vector_norm(self.projected)
+        return length
+
+    def _summed_length(self) -> Tensor:
+        length: Tensor = self.length + self.duals @ self.lengths.double()
+        return length
+
+
+def is_rough(projected: Tensor, summed: Tensor, references: Tensor, lengths: Tensor) -> bool:
+    """Tell whether a projection is to be done again in double precision.
+
+    Args:
+        projected: z, (P,).
+        summed: The length of what z is summed from, a scalar.
+        references: G, (T, P).
+        lengths: Their lengths, (T,).
+    """
+    length = torch.linalg.vector_norm(projected)
+    lowest = references @ projected - _WORST_COSINE * length * lengths
+    return not bool((length > _SHORT * summed) & (lowest >= 0).all())
+
+
+def settle(cones: Sequence[Cone], solver: DualSolver) -> None:
+    """Project onto each of the cones; their dual problems are solved as one batch."""
+    unsettled = [cone for cone in cones if cone.grow()]
+    while unsettled:
+        largest = max(len(cone.members) for cone in unsettled)
+        gram = np.zeros((len(unsettled), largest, largest))
+        linear = np.zeros((len(unsettled), largest))
+        for i, cone in enumerate(unsettled):
+            n = len(cone.members)
+            gram[i, :n, :n], linear[i, :n] = cone.dual_problem()
+        solutions = solve_dual(gram, linear, solver)
+        for cone, weights in zip(unsettled, solutions, strict=True):
+            cone.move(weights[: len(cone.members)])
+        unsettled = [cone for cone in unsettled if cone.grow()]
+
+
+def not_finite() -> FloatingPointError:
+    """Return the error of a projection that infinite numbers or NaN make impossible."""
+    return FloatingPointError(
+        "a gradient or reference gradient is infinite, NaN or too large to be squared: training "
+        "has diverged; a smaller learning rate or memory_strength usually helps"
+    )

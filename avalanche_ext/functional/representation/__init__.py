@@ -1,0 +1,1 @@
+"""Losses and measures on hidden representations and gradients."""

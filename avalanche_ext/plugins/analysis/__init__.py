@@ -1,0 +1,1 @@
+"""Plugins that measure the model after each experience and change nothing."""

@@ -1,0 +1,149 @@
+"""How far the gradients of samples conflict after each experience."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.models.utils import is_multi_task_module
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+from torch import Tensor
+
+from avalanche_ext.data import origin_index
+from avalanche_ext.functional.model.running import generators_kept
+from avalanche_ext.functional.representation.diversity import (
+    PairCosines,
+    cosines,
+    gradient_cosines,
+    pairs_by_kind,
+)
+from avalanche_ext.plugins.analysis.hidden import hidden_representations
+from avalanche_ext.plugins.core.composition import ReportingPlugin
+from avalanche_ext.plugins.core.experiences import Endings, draw_samples
+from avalanche_ext.plugins.core.heads import class_labels
+from avalanche_ext.plugins.representation.base import (
+    concatenated,
+    gathered_layers,
+    named_layers,
+)
+from avalanche_ext.validation import validated
+
+MOST_PAIRS = 10_000
+"""Pairs of each kind that are kept for a report, 80 kB in single precision."""
+
+
+class GradientDiversityPlugin(ReportingPlugin):
+    """Compare gradients and representations of pairs of samples; nothing is changed.
+
+    Chen, Diethe, Flach (2020, "Discriminative Representation Loss", arXiv:2006.11234) relate the
+    two: gradients of samples of different classes (negative pairs) conflict the more, the more
+    alike their representations are, which their loss makes less alike. After each experience this
+    has the cosine similarities of the gradients of the cross-entropy, of all trained parameters,
+    and of the representations, of all pairs among `n_samples` of each experience seen so far.
+
+    Samples are drawn without replacement from an experience's training set when it has been
+    learned, and kept, so that later models are looked at on the same ones, in evaluation mode and
+    without augmentation. On an online stream this is done when all parts of an experience of the
+    original stream have been learned, on samples of all of it.
+
+    The time it takes counts as training; it grows with the square of the number of samples.
+
+    Args:
+        n_samples: Of each experience, all of them if it has fewer.
+        layers: Modules whose outputs are the representations, and "logits"; they are concatenated.
+            None is what `DRLPlugin` takes: what enters each linear layer and depends on trained
+            parameters (on an MLP every hidden layer after its activation), and the logits.
+        seed: Seed of the draws.
+
+    Raises:
+        pydantic.ValidationError: If an argument is not of the given type or range.
+        ValueError: When training starts, if the model lacks one of the layers.
+    """
+
+    supports_distributed = False
+
+    @validated
+    def __init__(
+        self,
+        n_samples: PositiveInt = 40,
+        *,
+        layers: list[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.n_samples = n_samples
+        self.layers = named_layers(layers)
+        self.pairs: dict[str, PairCosines] = {}
+        """By kind, those after the last experience that has been learned."""
+        self._numbers: list[tuple[int, dict[str, float]]] = []
+        self._is_new = False
+        self._endings = Endings()
+        self._samples: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def check(self, strategy: Any) -> None:
+        """Raise ValueError if the model lacks one of the layers."""
+        gathered_layers(strategy.model, self.layers)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Note that nothing is known yet of what comes."""
+        self._is_new = False
+        self.check(strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Compare the pairs, if the experience is over."""
+        if not self._endings.ends(strategy.experience):
+            return
+        index = origin_index(strategy.experience)
+        with generators_kept(strategy.device):
+            if index not in self._samples:
+                self._samples[index] = draw_samples(
+                    strategy.experience, self.n_samples, self._generator, strategy.device
+                )
+            self.pairs = self._compare(strategy)
+        numbers = {
+            f"{kind}/{name}": value
+            for kind, pairs in self.pairs.items()
+            for name, value in pairs.numbers().items()
+        }
+        self._numbers.append((index, numbers))
+        self._is_new = True
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the numbers of the pairs after the current experience."""
+        numbers = self._numbers[-1][1] if self._is_new else {}
+        return {f"gradient_diversity/{name}": x for name, x in numbers.items() if math.isfinite(x)}
+
+    def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Return the numbers of all experiences, and cosines after the last one.
+
+        `experience`, (T,); `name`, (n,), of the `numbers`, (T, n), nan where there is none; and of
+        each kind, "negative" and "positive", the cosines of gradients and of representations,
+        (2, m), of at most 10,000 pairs, drawn where there are more.
+        """
+        if not self._numbers:
+            return {}
+        names = [*self._numbers[0][1]]
+        arrays: dict[str, NDArray[Any]] = {
+            "experience": np.array([index for index, _ in self._numbers], dtype=np.int64),
+            "name": np.array(names, dtype=np.str_),
+            "numbers": np.array([[*numbers.values()] for _, numbers in self._numbers]),
+        }
+        for kind, pairs in self.pairs.items():
+            both = torch.stack([pairs.gradients, pairs.representations]).float().cpu()
+            drawn = torch.randperm(both.shape[1], generator=torch.Generator().manual_seed(0))
+            arrays[kind] = both[:, drawn[:MOST_PAIRS]].numpy()
+        return {"gradient_diversity": arrays}
+
+    def _compare(self, strategy: Any) -> dict[str, PairCosines]:
+        x, y, t = map(torch.cat, zip(*self._samples.values(), strict=True))
+        of_gradients = gradient_cosines(
+            strategy.model, x, y, t=t if is_multi_task_module(strategy.model) else None
+        )
+        hidden = hidden_representations(strategy, x, t, self.layers)
+        return pairs_by_kind(
+            of_gradients, cosines(concatenated(hidden)), class_labels(strategy, y, t)
+        )

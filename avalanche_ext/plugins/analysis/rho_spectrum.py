@@ -1,0 +1,243 @@
+"""The ρ-spectrum of hidden representations after each experience."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.models.utils import is_multi_task_module
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from avalanche_ext.data import origin_index
+from avalanche_ext.functional.model.running import generators_kept, outputs_at
+from avalanche_ext.functional.representation.rho import Directions, rho_directions
+from avalanche_ext.plugins.core.composition import ReportingPlugin
+from avalanche_ext.plugins.core.heads import mask_values, unmasked
+from avalanche_ext.plugins.representation.base import (
+    LOGITS,
+    Gatherer,
+    concatenated,
+    gathered_layers,
+    linear_layers,
+    named_layers,
+)
+from avalanche_ext.validation import validated
+
+Gathered = dict[str, Tensor]
+"""Representations by the name of their layer, each (n, H_l)."""
+
+
+@dataclass(frozen=True)
+class Rho:
+    """The ρ-spectrum after an experience.
+
+    Attributes:
+        experience: Which experience, counted from 0.
+        n_samples: How many samples were represented.
+        whole: Of the representations of all layers side by side.
+        layers: Of those of each layer alone, by its name.
+    """
+
+    experience: int
+    n_samples: int
+    whole: Directions
+    layers: dict[str, Directions]
+
+
+class RhoSpectrumPlugin(ReportingPlugin):
+    """Measure the ρ-spectrum of hidden representations after each experience; nothing is changed.
+
+    The representations are those of the first `n_samples` samples of each task seen so far, as the
+    evaluation of a stream represents them, which is to be evaluated after each experience; where
+    that takes several calls, the spectrum is there after the last of them. Representations of all
+    layers are put side by side, as the DRL paper does (Chen, Diethe and Flach 2020, Table 4), and
+    each layer has a ρ of its own besides. ρ is that of `functional.rho_spectrum`, whose docstring
+    says what units that are always 0 do to it; there is a number without them, too.
+
+    Tasks are experiences of the original stream. The time it takes counts as evaluation. Give each
+    strategy its own.
+
+    Args:
+        n_samples: Number of samples of each task, all if it has fewer.
+        layers: Names of modules, as in `model.named_modules()`, whose outputs are used, and
+            "logits" for the model's output. None is the paper's choice: what enters each linear or
+            multi-head layer, unless it does not depend on parameters, as the data themselves: on
+            an MLP every hidden layer after its activation, on a ResNet the pooled features. Each is
+            then called by the name of the layer that it enters.
+        stream: Name of the evaluated stream; evaluations of others are ignored.
+
+    Raises:
+        pydantic.ValidationError: If an argument is not of the given type or range.
+        ValueError: If `layers` is empty; when the stream is evaluated, if the model lacks one of
+            them.
+    """
+
+    supports_distributed = False
+
+    @validated
+    def __init__(
+        self,
+        n_samples: PositiveInt = 200,
+        *,
+        layers: list[str] | None = None,
+        stream: str = "test",
+    ) -> None:
+        super().__init__()
+        self.n_samples = n_samples
+        self.layers = named_layers(layers)
+        self.stream = stream
+        self.spectra: dict[int, Rho] = {}
+        """What was measured last, by the experience that was trained on."""
+        self._seen: list[int] = []
+        self._is_new = False
+        self._gathered: dict[int, list[Gathered]] = {}
+        self._gathered_at = 0
+        self._task: int | None = None
+        self._n_missing = 0
+        self._hooked: list[nn.Module] = []
+        self._names: dict[nn.Module, str] = {}
+        self._gatherer = Gatherer()
+
+    def check(self, strategy: Any) -> None:
+        """Raise ValueError if the model lacks one of the layers."""
+        gathered_layers(strategy.model, self.layers)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Note which task is seen, and that nothing is known yet of what comes."""
+        experience = origin_index(strategy.experience)
+        self._seen = [*(each for each in self._seen if each != experience), experience]
+        self._is_new = False
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """Forget the representations of a model that has been trained since."""
+        if self._gathered_at != strategy.clock.train_iterations:
+            self._gathered = {}
+        self._gathered_at = strategy.clock.train_iterations
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Find out whether samples of this experience count."""
+        experience = strategy.experience.logging()
+        task = int(experience.current_experience)
+        counts = experience.origin_stream.name == self.stream and task in self._seen
+        self._task = task if counts else None
+        self._n_missing = self.n_samples if counts else 0
+        self._hooked = []
+        if counts:
+            self._gathered[task] = []
+
+    def before_eval_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Attach the hooks, if there are samples missing."""
+        if not self._n_missing:
+            return
+        if not self._hooked:
+            self._names = {module: name for name, module in strategy.model.named_modules()}
+            self._hooked = (
+                gathered_layers(strategy.model, self.layers)
+                if self.layers
+                else _hidden(strategy.model, strategy.mb_x[:1], strategy.mb_task_id[:1])
+            )
+        self._gatherer.start(self._hooked, "outputs" if self.layers else "inputs")
+
+    def after_eval_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Keep the representations, and detach the hooks."""
+        if not self._n_missing or self._task is None:
+            return
+        self._gatherer.stop()
+        by_layer = self._gatherer.taken_by_layer(strategy.mb_task_id)
+        gathered = {self._names[layer]: rows for layer, rows in by_layer.items()}
+        if self.layers and LOGITS in self.layers:
+            gathered[LOGITS] = unmasked(strategy.mb_output, mask_values(strategy.model))
+        # Copies, so that a part does not hold on to the whole.
+        kept = {name: rows[: self._n_missing].clone() for name, rows in gathered.items()}
+        self._gathered[self._task].append(kept)
+        self._n_missing -= min(self._n_missing, len(strategy.mb_x))
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """Measure, if all tasks seen so far have been evaluated."""
+        self._task = None
+        pieces = [piece for each in self._seen for piece in self._gathered.get(each, [])]
+        if not self._seen or not all(self._gathered.get(each) for each in self._seen):
+            return
+        # A layer that runs for some tasks alone represents no other's samples.
+        names = [name for name in pieces[0] if all(name in piece for piece in pieces)]
+        if names:
+            layers = {name: torch.cat([piece[name].cpu() for piece in pieces]) for name in names}
+            experience = self._seen[-1]
+            self.spectra.pop(experience, None)  # What is measured last stands last.
+            self.spectra[experience] = _measured(experience, layers)
+            self._is_new = True
+            self.publish(strategy)
+
+    def after_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Leave publishing to the evaluation that measures."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return ρ of the current experience, where it is defined, of all layers and of each."""
+        if not self._is_new:
+            return {}
+        spectrum = self.spectra[self._seen[-1]]
+        told = {
+            "rho_spectrum": spectrum.whole.rho,
+            "rho_spectrum_alive": spectrum.whole.alive_rho,
+            "rho_spectrum_rank": float(spectrum.whole.n_alive),
+            **{f"rho_spectrum/{name}": each.rho for name, each in spectrum.layers.items()},
+        }
+        return {name: value for name, value in told.items() if np.isfinite(value)}
+
+    def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Return the spectra of all experiences."""
+        return {"rho_spectrum": _as_arrays([*self.spectra.values()])} if self.spectra else {}
+
+
+def _hidden(model: nn.Module, x: Tensor, t: Tensor) -> list[nn.Module]:
+    """Return the linear and multi-head layers whose input depends on parameters, trained or not."""
+    gatherer = Gatherer()
+    gatherer.start(linear_layers(model), "inputs")
+    parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
+    try:
+        with torch.enable_grad(), generators_kept(x.device):
+            outputs_at(parameters, model, (x, t) if is_multi_task_module(model) else (x,))
+    finally:
+        gatherer.stop()
+    return [layer for layer, rows in gatherer.taken_by_layer(t).items() if rows.requires_grad]
+
+
+def _measured(experience: int, layers: Gathered) -> Rho:
+    whole = concatenated([*layers.values()])
+    return Rho(
+        experience,
+        len(whole),
+        rho_directions(whole),
+        {name: rho_directions(rows) for name, rows in layers.items()},
+    )
+
+
+def _as_arrays(spectra: Sequence[Rho]) -> dict[str, NDArray[Any]]:
+    """Return the spectra of T experiences, at least one, as arrays for a report.
+
+    Returns:
+        `experience` and `n_samples`, (T,); `rho`, `alive_rho`, `n_alive` and `n_directions` of all
+        layers together, (T,); `layer`, (L,), with `layer_rho`, (T, L), nan where a layer was not
+        there.
+    """
+    names = [*dict.fromkeys(name for each in spectra for name in each.layers)]
+    layer_rho = np.full((len(spectra), len(names)), np.nan)
+    for row, each in zip(layer_rho, spectra, strict=True):
+        for column, name in enumerate(names):
+            if name in each.layers:
+                row[column] = each.layers[name].rho
+    return {
+        "experience": np.array([each.experience for each in spectra], dtype=np.int64),
+        "n_samples": np.array([each.n_samples for each in spectra], dtype=np.int64),
+        "rho": np.array([each.whole.rho for each in spectra]),
+        "alive_rho": np.array([each.whole.alive_rho for each in spectra]),
+        "n_alive": np.array([each.whole.n_alive for each in spectra], dtype=np.int64),
+        "n_directions": np.array([each.whole.n for each in spectra], dtype=np.int64),
+        "layer": np.array(names, dtype=np.str_),
+        "layer_rho": layer_rho,
+    }

@@ -1,0 +1,77 @@
+"""Memory aware synapses (MAS)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import PositiveInt
+
+from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.functional.fisher.diagonal import output_sensitivity
+from avalanche_ext.plugins.consolidation.base import (
+    Amount,
+    ConsolidationPlugin,
+    Normalisation,
+    Samples,
+    Share,
+    Update,
+)
+from avalanche_ext.validation import validated
+
+
+class MASPlugin(ConsolidationPlugin):
+    """Hold each weight as firmly as the model's outputs are sensitive to it.
+
+    Memory aware synapses (Aljundi et al. 2018): the importance of a weight is the mean over samples
+    x of |∂‖f(x)‖² / ∂θᵢ|, which needs no labels, and the penalty (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)². See
+    `ConsolidationPlugin` for when it is estimated, and how it pulls.
+
+    Deviations from the paper:
+
+    1. The penalty has a factor ½, so that λ is twice the paper's.
+    2. Importances of tasks add up with a decay; `decay=1` is the paper's sum.
+    3. Gradients are those of single samples, and not of means over batches.
+
+    Args:
+        lam: λ, at least 0; with 0 it changes nothing.
+        decay: γ, from 0 to 1.
+        n_samples: Number of samples for each estimate; None is all of the experience.
+        update: "proximal", a pull after the optimizer's step; or "gradient".
+        every: Number of iterations from one estimate to the next, of the last `n_samples` rows of
+            the stream, for streams without boundaries; None is by experience.
+        normalisation: What each estimate is divided by: "none"; "max", its largest entry; "trace",
+            the mean of its entries.
+        seed: Seed of the plugin's own draws.
+
+    Raises:
+        pydantic.ValidationError: If an argument is not of the given type or range.
+        ValueError: If there is `every`, but no `n_samples`.
+    """
+
+    prefix: ClassVar[str] = "mas"
+
+    @validated
+    def __init__(
+        self,
+        lam: Amount = 0.1,
+        decay: Share = 0.95,
+        *,
+        n_samples: PositiveInt | None = None,
+        update: Update = "proximal",
+        every: PositiveInt | None = None,
+        normalisation: Normalisation = "none",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            lam,
+            decay,
+            n_samples,
+            update=update,
+            every=every,
+            normalisation=normalisation,
+            seed=seed,
+        )
+
+    def _estimate(self, strategy: Any, samples: Samples) -> Curvature:
+        x, _, t = samples()
+        return Curvature.of_diagonal(self._flattened(output_sensitivity(strategy.model, x, t=t)))

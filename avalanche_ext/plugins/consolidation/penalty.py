@@ -1,0 +1,181 @@
+"""A quadratic penalty on the parameters of a model, which may grow."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.functional.fisher.proximal import ProximalStep
+from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.plugins.core.growth import carried, places_of
+
+
+class QuadraticPenalty:
+    """The penalty (λ/2) (θ − θ*)ᵀ F (θ − θ*) on the trained parameters of a model.
+
+    They are told by their names: where the model has grown, a parameter that has become larger
+    keeps F and θ* of its leading part, what is new has F = 0 and its present value as θ*, and
+    what is gone, or no longer trained, is dropped.
+
+    Args:
+        lam: λ, at least 0.
+
+    Attributes:
+        curvature: F; None as long as there is no penalty.
+        anchor: θ*, (P,), in the order of the model's trained parameters; likewise.
+    """
+
+    def __init__(self, lam: float) -> None:
+        self.lam = lam
+        self.curvature: Curvature | None = None
+        self.anchor: Tensor | None = None
+        self._shapes: dict[str, torch.Size] = {}
+        self._layout: FlatLayout | None = None
+        self._held: list[bool] | None = None
+        self._step: tuple[list[float], ProximalStep] | None = None
+        self._largest = 0.0
+        self._has_warned = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        # They belong to the model, and are made anew when it is followed again.
+        return {**self.__dict__, "_layout": None, "_held": None, "_step": None}
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is anything to hold parameters by."""
+        return self.lam > 0 and self.curvature is not None
+
+    @property
+    def layout(self) -> FlatLayout:
+        """The trained parameters of the model that was followed last."""
+        assert self._layout is not None
+        return self._layout
+
+    def follow(self, model: nn.Module) -> Tensor | None:
+        """Find the trained parameters of a model; return where earlier ones lie, if that changed.
+
+        Args:
+            model: As it is now.
+
+        Returns:
+            See `places_of`; None where all is as it was, or this is the first model.
+        """
+        named = [*model.named_parameters()]
+        if self._layout is not None and self._layout.is_of(named):
+            return None
+        layout = self._layout = FlatLayout(named)
+        self._held = self._step = None
+        earlier = self._shapes
+        shapes = [p.shape for p in layout.parameters]
+        self._shapes = dict(zip(layout.names, shapes, strict=True))
+        if not earlier or [*earlier.items()] == [*self._shapes.items()]:
+            return None
+        places = places_of(earlier, layout)
+        if self.curvature is not None and self.anchor is not None:
+            self.curvature = self.curvature.placed(places, sum(layout.numels))
+            self.anchor = carried(self.anchor, places, self.weights())
+        return places
+
+    def weights(self) -> Tensor:
+        """Return θ, a copy, (P,)."""
+        return self.layout.flatten([p.detach() for p in self.layout.parameters])
+
+    def renew(self, curvature: Curvature) -> None:
+        """Set F, and θ* to the present parameters."""
+        self.curvature, self.anchor = curvature, self.weights()
+        self._held = self._step = None
+        self._largest, self._has_warned = curvature.largest, False
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory of F and θ*, which is all that is kept from task to task."""
+        if self.curvature is None or self.anchor is None:
+            return 0
+        held = self.curvature
+        parts = (self.anchor, held.diagonal, held.eigenvalues, held.eigenvectors)
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def value(self) -> float:
+        """Return the penalty at the present parameters."""
+        if self.curvature is None or self.anchor is None:
+            return 0.0
+        return self.lam * float(self.curvature.penalty(self.weights() - self.anchor))
+
+    @torch.no_grad()
+    def gradient(self) -> list[Tensor]:
+        """Return λF(θ − θ*) in the shapes of the parameters, of a penalty that is active."""
+        assert self.curvature is not None
+        assert self.anchor is not None
+        layout = self.layout
+        if len(self.curvature.eigenvalues) or self.curvature.diagonal is None:
+            product = self.curvature.product(self.weights().sub_(self.anchor))
+            return layout.pieces(product.mul_(self.lam))
+        pieces = torch._foreach_sub([*layout.parameters], layout.pieces(self.anchor))
+        torch._foreach_mul_(pieces, layout.pieces(self.curvature.diagonal))
+        torch._foreach_mul_(pieces, self.lam)
+        return [*pieces]
+
+    def lay(self, rates: Sequence[float]) -> None:
+        """Add the gradient to the parameters' `grad`; where it is zero, None stays None.
+
+        Args:
+            rates: The learning rate of each parameter; a warning is given, once for each F, if
+                steps as long as that diverge.
+        """
+        self._warn_of(max(rates))
+        layout = self.layout
+        if self._held is None:
+            self._held = self._seen()
+        for p, piece, is_held in zip(layout.parameters, self.gradient(), self._held, strict=True):
+            if not is_held:
+                continue
+            if p.grad is not None:
+                p.grad = p.grad + piece
+            elif piece.any():
+                # Of zeros an optimizer would make steps of weight decay and momentum.
+                p.grad = piece
+
+    def pull(self, rates: Sequence[float]) -> None:
+        """Move the parameters by the proximal step.
+
+        Args:
+            rates: The learning rate of each parameter.
+        """
+        assert self.curvature is not None
+        assert self.anchor is not None
+        if self._step is None or self._step[0] != rates:
+            layout = self.layout
+            eta = rates[0] if len({*rates}) == 1 else self._spread(rates)
+            step = ProximalStep(layout, self.anchor, self.curvature, self.lam, eta)
+            self._step = [*rates], step
+        self._step[1]()
+
+    def _spread(self, rates: Sequence[float]) -> Tensor:
+        pairs = zip(self.layout.parameters, rates, strict=True)
+        return torch.cat([p.new_full((p.numel(),), rate) for p, rate in pairs])
+
+    def _seen(self) -> list[bool]:
+        """Tell of each parameter whether F is other than zero there."""
+        assert self.curvature is not None
+        seen = self.curvature.eigenvectors.ne(0).any(dim=0)
+        if self.curvature.diagonal is not None:
+            seen |= self.curvature.diagonal.ne(0)
+        return [bool(piece.any()) for piece in self.layout.pieces(seen)]
+
+    def _warn_of(self, rate: float) -> None:
+        firmness = rate * self.lam * self._largest
+        if firmness <= 2 or self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"the learning rate {rate:.3g} times lam={self.lam:.3g} times the largest eigenvalue "
+            f"{self._largest:.3g} is {firmness:.3g}: above 2, plain steps along the penalty's "
+            "gradient overshoot ever further; give update='proximal', which is stable at any "
+            "strength, or a smaller lam",
+            stacklevel=3,
+        )

@@ -1,0 +1,131 @@
+"""Synaptic intelligence (SI)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import torch
+from annotated_types import Gt
+from pydantic import FiniteFloat, PositiveInt
+from torch import Tensor
+
+from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.plugins.consolidation.base import (
+    Amount,
+    ConsolidationPlugin,
+    Normalisation,
+    Samples,
+    Share,
+    Update,
+)
+from avalanche_ext.plugins.core.composition import Phase
+from avalanche_ext.plugins.core.growth import carried
+from avalanche_ext.validation import validated
+
+
+class SynapticIntelligencePlugin(ConsolidationPlugin):
+    """Hold each weight as firmly as it has helped to lower the loss.
+
+    Synaptic intelligence (Zenke, Poole and Ganguli 2017): along the path that the optimizer takes,
+    weight i lowers the loss by ωᵢ = −Σ gᵢ Δθᵢ, the sum over iterations of gradient times step. When
+    a task has ended, which moved the weight by Δᵢ in all,
+
+        Ωᵢ = max(ωᵢ, 0) / (Δᵢ² + ξ),
+
+    the curvature of a parabola that falls by ωᵢ over Δᵢ, but for a factor 2; and the penalty is
+    (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)². See `ConsolidationPlugin` for when, and how it pulls. No sample is seen
+    for it, nor a label.
+
+    gᵢ is the gradient of the loss with other plugins' terms, but without this penalty, as it is in
+    this plugin's `after_backward`: list it before a plugin that projects gradients. A step is what
+    the optimizer moves between, without this plugin's pull; Δᵢ is with it.
+
+    Deviations from the paper:
+
+    1. The penalty has a factor ½, so that λ is twice the paper's c.
+    2. Importances of tasks add up with a decay; `decay=1` is the paper's sum.
+    3. Negative ωᵢ, of weights whose path has raised the loss, count as 0: a negative importance
+       would push weights away from the anchor.
+
+    Args:
+        lam: λ, at least 0; with 0 it changes nothing.
+        decay: γ, from 0 to 1.
+        damping: ξ, above 0; 0.1 is that of the paper's experiments.
+        update: "proximal", a pull after the optimizer's step; or "gradient".
+        every: Number of iterations from one consolidation to the next, for streams without
+            boundaries; None is by experience.
+        normalisation: What the Ω of each task is divided by: "none"; "max", its largest entry;
+            "trace", the mean of its entries.
+
+    Raises:
+        pydantic.ValidationError: If an argument is not of the given type or range.
+    """
+
+    prefix: ClassVar[str] = "si"
+    reads_samples: ClassVar[bool] = False
+
+    @validated
+    def __init__(
+        self,
+        lam: Amount = 3.0,
+        decay: Share = 0.95,
+        *,
+        damping: Annotated[FiniteFloat, Gt(0)] = 0.1,
+        update: Update = "proximal",
+        every: PositiveInt | None = None,
+        normalisation: Normalisation = "none",
+    ) -> None:
+        super().__init__(
+            lam, decay, None, update=update, every=every, normalisation=normalisation, seed=0
+        )
+        self.damping = damping
+        self._path: Tensor | None = None
+        self._start: Tensor | None = None
+        self._gradient: Tensor | None = None
+        self._before: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Of the iteration that is under way.
+        return {**super().__getstate__(), "_gradient": None, "_before": None}
+
+    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Note the gradient, without that of the penalty."""
+        self._gradient = self._penalty.layout.gradient()
+        if self.phase is Phase.PENALTY and self._penalty.is_active:
+            self._gradient.sub_(self._penalty.layout.flatten(self._penalty.gradient()))
+
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        """Note where the step begins."""
+        self._before = self._penalty.weights()
+
+    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        """Take the step into the path, and pull."""
+        assert self._path is not None
+        assert self._gradient is not None
+        assert self._before is not None
+        step = self._penalty.weights().sub_(self._before)
+        self._path.addcmul_(self._gradient, step, value=-1)
+        self._gradient = self._before = None
+        super().after_update(strategy, **kwargs)
+
+    def _follow(self, strategy: Any) -> Tensor | None:
+        places = super()._follow(strategy)
+        if self._path is None or self._start is None:
+            self._begin()
+        elif places is not None:
+            now = self._penalty.weights()
+            self._path = carried(self._path, places, torch.zeros_like(now))
+            self._start = carried(self._start, places, now)
+        return places
+
+    def _begin(self) -> None:
+        self._start = self._penalty.weights()
+        self._path = torch.zeros_like(self._start)
+
+    def _estimate(self, strategy: Any, samples: Samples) -> Curvature:
+        assert self._path is not None
+        assert self._start is not None
+        moved = self._penalty.weights().sub_(self._start)
+        importance = self._path.clamp(min=0) / (moved.square_() + self.damping)
+        self._begin()
+        return Curvature.of_diagonal(importance)

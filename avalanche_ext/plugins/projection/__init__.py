@@ -1,0 +1,1 @@
+"""Methods that project the gradient: GEM, modular GEM and A-GEM."""

@@ -1,0 +1,55 @@
+"""Reference gradients: those of the criterion on each constraint's samples."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from avalanche.models import MultiTaskModule, avalanche_forward
+from torch import Tensor, nn
+
+from avalanche_ext.functional.model.gradients import (
+    FlatLayout,
+    batched_loss_gradients,
+    is_samplewise,
+    loss_gradients,
+)
+from avalanche_ext.functional.model.tape import LayerFactors, LinearTape
+from avalanche_ext.plugins.projection.constraints import Chunk
+
+
+def factors_of_chunk(strategy: Any, tape: LinearTape, chunk: Chunk) -> list[LayerFactors]:
+    """Return the factors of the gradients of a chunk's constraints."""
+    with tape.recording():
+        outputs = avalanche_forward(strategy.model, chunk.x, chunk.t)
+    pieces = zip(torch.split(outputs, chunk.sizes), torch.split(chunk.y, chunk.sizes), strict=True)
+    losses = [strategy._criterion(*piece) for piece in pieces]
+    return tape.factors_of(torch.stack(losses).sum())
+
+
+def references_of(strategy: Any, layout: FlatLayout, chunks: list[Chunk]) -> Tensor:
+    """Return the gradients of all constraints, (T, P)."""
+    model, criterion = strategy.model, strategy._criterion
+    groups = [group for chunk in chunks for group in chunk.groups()]
+    are_alike = len({len(y) for _, y, _ in groups}) == 1
+    if strategy.device.type == "cuda" and are_alike and _is_batchable(model, criterion):
+        x, y = (torch.stack([group[i] for group in groups]) for i in range(2))
+        return batched_loss_gradients(model, criterion, x, y, layout)
+
+    def loss(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        value: Tensor = criterion(avalanche_forward(model, x, t), y)
+        return value
+
+    return loss_gradients([partial(loss, *group) for group in groups], layout)
+
+
+def _is_batchable(model: nn.Module, criterion: Any) -> bool:
+    """Tell whether torch.func can run several constraints at once."""
+    is_known = isinstance(criterion, nn.CrossEntropyLoss)
+    return is_known and is_samplewise(model) and not has_heads(model)
+
+
+def has_heads(model: nn.Module) -> bool:
+    """Tell whether the model chooses between heads by the samples' task labels."""
+    return any(isinstance(module, MultiTaskModule) for module in model.modules())

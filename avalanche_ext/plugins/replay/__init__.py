@@ -1,0 +1,1 @@
+"""Methods that replay samples from a memory."""

@@ -1,0 +1,1 @@
+"""Methods that add a loss on hidden representations."""

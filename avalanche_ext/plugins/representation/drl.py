@@ -1,0 +1,54 @@
+"""Discriminative representation loss (DRL)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import NonNegativeFloat
+from torch import Tensor
+
+from avalanche_ext.functional import discriminative_representation_loss
+from avalanche_ext.functional.representation.losses import Normalisation
+from avalanche_ext.plugins.representation.base import RepresentationLossPlugin, concatenated
+from avalanche_ext.validation import validated
+
+
+class DRLPlugin(RepresentationLossPlugin):
+    """Add λ times the discriminative representation loss to the criterion, in the first task too.
+
+    The method of the paper (Chen, Diethe and Flach 2020) is this plugin beside
+    `BalancedReplayPlugin`, whose batches hold pairs of one class and of different classes.
+
+    Args:
+        alpha: Weight α of pairs of one class; the paper takes 2 on MNIST and 0.1 on CIFAR.
+        lam: Weight λ of the loss: 1e-2 on Permuted MNIST, 5e-4 on Split MNIST, 2e-4 and 2e-5 on
+            Split CIFAR-10 and CIFAR-100.
+        layers: Modules whose outputs are used, and "logits"; None is the paper's choice: every
+            hidden layer of an MLP after its activation, the pooled features of a ResNet, and
+            the logits.
+        normalisation: "batch" averages over all B² pairs, which reproduces the paper's numbers;
+            "pairs" over the pairs of each kind.
+
+    Raises:
+        pydantic.ValidationError: If an argument is not of the given type or range.
+        ValueError: When training starts, if the model lacks one of the layers.
+    """
+
+    @validated
+    def __init__(
+        self,
+        alpha: NonNegativeFloat = 2.0,
+        lam: NonNegativeFloat = 5e-4,
+        *,
+        layers: list[str] | None = None,
+        normalisation: Normalisation = "batch",
+    ) -> None:
+        super().__init__(lam, layers)
+        self.alpha = alpha
+        self.normalisation: Normalisation = normalisation
+
+    def representation_loss(self, representations: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Return the discriminative representation loss over all layers, a scalar."""
+        return discriminative_representation_loss(
+            concatenated(representations), labels, self.alpha, self.normalisation
+        )

@@ -1,0 +1,42 @@
+"""Running a model in another mode than its own."""
+
+import pytest
+from torch import nn
+
+from avalanche_ext.functional.model.running import evaluating
+
+
+class Counting(nn.Dropout):
+    """Counts how often its mode is set by `train`."""
+
+    n_set = 0
+
+    def train(self, mode=True):
+        self.n_set += 1
+        return super().train(mode)
+
+
+def mixed():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), Counting())
+    model.train()
+    model[1].eval()
+    return model
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+def test_every_module_is_in_eval_mode_inside_and_in_its_own_afterwards():
+    model = mixed()
+    with evaluating(model):
+        assert not any(modes(model))
+    assert modes(model) == [True, True, False, True]
+    assert model[2].n_set == 1
+
+
+def test_modes_are_put_back_after_an_error():
+    model = mixed()
+    with pytest.raises(ZeroDivisionError), evaluating(model):
+        raise ZeroDivisionError
+    assert modes(model) == [True, True, False, True]
