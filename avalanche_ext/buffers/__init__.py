@@ -3,12 +3,9 @@
 from avalanche_ext.buffers.base import SlotBuffer
 from avalanche_ext.buffers.draws import balanced, half_current, uniform
 from avalanche_ext.buffers.greedy import GreedyBuffer
-from avalanche_ext.buffers.groups import GroupBy, GroupIndex
-from avalanche_ext.buffers.policy import PolicyBuffer, as_slot_buffer
-from avalanche_ext.buffers.reservoir import ReservoirBuffer
-from avalanche_ext.buffers.ring import Eviction, RingBuffer
-from avalanche_ext.buffers.storage import SlotNotes, Slots
-from avalanche_ext.buffers.task import TaskBuffer
+from avalanche_ext.buffers.policies import Eviction, ReservoirBuffer, RingBuffer, TaskBuffer
+from avalanche_ext.buffers.slots import GroupBy, GroupIndex, SlotNotes, Slots
+from avalanche_ext.buffers.view import PolicyBuffer, as_slot_buffer
 
 __all__ = [
     "Eviction",

@@ -12,8 +12,7 @@ import torch
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
-from avalanche_ext.buffers.groups import GroupBy, GroupIndex
-from avalanche_ext.buffers.storage import SlotNotes, Slots, SlotStorage
+from avalanche_ext.buffers.slots import GroupBy, GroupIndex, SlotNotes, Slots, SlotStorage
 from avalanche_ext.data import Batch, InMemoryDataset, fetch_all, origin_index
 
 NOT_STORED = -1

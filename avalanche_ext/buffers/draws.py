@@ -14,7 +14,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from avalanche_ext.buffers.storage import Slots
+from avalanche_ext.buffers.slots import Slots
 
 SlotsOf = Mapping[int, Sequence[int]]
 

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer
-from avalanche_ext.buffers.groups import GroupBy
-from avalanche_ext.buffers.storage import Slots
+from avalanche_ext.buffers.slots import GroupBy, Slots
 
 Scores = npt.NDArray[np.float64]
 

@@ -1,9 +1,9 @@
 """In-memory data: datasets made of contiguous tensors, and loaders that index whole batches."""
 
-from avalanche_ext.data.dataset import Batch, InMemoryDataset
+from avalanche_ext.data.dataset import Batch, InMemoryDataset, fetch_all
 from avalanche_ext.data.experiences import origin_experience, origin_index
 from avalanche_ext.data.loaders import InMemoryLoaders, TensorLoader
-from avalanche_ext.data.materialise import fetch_all, in_memory, materialise
+from avalanche_ext.data.materialise import in_memory, materialise
 
 __all__ = [
     "Batch",

@@ -211,6 +211,17 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         return _restored, (*columns, self.augmentation, self._view)
 
 
+def fetch_all(dataset: Any) -> Batch:
+    """Return `[x, y, t]` of all samples of a non-empty dataset, each fetched once, in order.
+
+    Task labels are 0 where the dataset has none. No random number is drawn but by its transforms.
+    """
+    if isinstance(dataset, InMemoryDataset):
+        return dataset.fetch(slice(None))
+    x, y, *more = dataset.collate_fn([dataset[i] for i in range(len(dataset))])
+    return [x, y, more[-1] if more else torch.zeros_like(y)]
+
+
 def _task_labels(t: Tensor) -> TaskLabels:
     labels = t.tolist()
     if len({*labels}) == 1:

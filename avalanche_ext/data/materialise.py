@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from avalanche.benchmarks import CLScenario, EagerCLStream
 
-from avalanche_ext.data.dataset import Batch, InMemoryDataset
+from avalanche_ext.data.dataset import InMemoryDataset, fetch_all
 
 _PROBED_SAMPLES = 256
 
@@ -32,17 +32,6 @@ def materialise(dataset: Any, device: torch.device | str = "cpu") -> InMemoryDat
         return None
     x, y, t = (column.to(device) for column in fetch_all(dataset))
     return InMemoryDataset(x.contiguous(), y, t)
-
-
-def fetch_all(dataset: Any) -> Batch:
-    """Return `[x, y, t]` of all samples of a non-empty dataset, each fetched once, in order.
-
-    Task labels are 0 where the dataset has none. No random number is drawn but by its transforms.
-    """
-    if isinstance(dataset, InMemoryDataset):
-        return dataset.fetch(slice(None))
-    x, y, *more = dataset.collate_fn([dataset[i] for i in range(len(dataset))])
-    return [x, y, more[-1] if more else torch.zeros_like(y)]
 
 
 def in_memory(benchmark: CLScenario, device: torch.device | str = "cpu") -> CLScenario:

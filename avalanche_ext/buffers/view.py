@@ -10,8 +10,7 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer
-from avalanche_ext.buffers.groups import GroupBy
-from avalanche_ext.buffers.storage import Slots
+from avalanche_ext.buffers.slots import GroupBy, Slots
 from avalanche_ext.data import fetch_all
 
 

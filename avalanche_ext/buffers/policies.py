@@ -1,19 +1,51 @@
-"""The most recent samples, balanced over classes or tasks."""
+"""Which sample leaves a full buffer: at random, the oldest of a group, the oldest of its task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avalanche_ext.buffers.base import SlotBuffer
-from avalanche_ext.buffers.groups import GroupBy
-from avalanche_ext.buffers.storage import Slots
+from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer, positive
+from avalanche_ext.buffers.slots import GroupBy, Slots
 
 Eviction = Literal["oldest", "random", "farthest", "nearest"]
+
+
+class ReservoirBuffer(SlotBuffer):
+    """Reservoir sampling (Vitter 1985, Algorithm R): every sample seen is held equally likely.
+
+    The n-th sample, counted from 0, takes slot j drawn uniformly from 0 .. n, and is left out if
+    there is no slot j. GMED's code (Jin et al. 2021) draws j from 0 .. n - 1, by which the
+    first sample after the buffer has filled is always kept; this is not followed.
+
+    After a `resize` to more slots, which cannot bring back what was left out, later samples are
+    held more likely than earlier ones.
+    """
+
+    def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
+        size = len(self)
+        n_filling = min(n, self.max_size - size)
+        slots = [*range(size, size + n_filling)]
+        if n_filling < n:
+            highs = np.arange(self.n_seen + n_filling, self.n_seen + n) + 1
+            drawn = self.rng.integers(0, highs).tolist()
+            slots += [slot if slot < self.max_size else NOT_STORED for slot in drawn]
+        if groups:
+            for row, slot in enumerate(slots):
+                if slot != NOT_STORED:
+                    self._occupy(slot, row, groups)
+        return slots
+
+    def _keep(self, new_size: int) -> Sequence[int]:
+        size = len(self)
+        if size <= new_size:
+            return range(size)
+        kept: list[int] = np.sort(self.rng.choice(size, new_size, replace=False)).tolist()
+        return kept
 
 
 class RingBuffer(SlotBuffer):
@@ -104,3 +136,63 @@ class RingBuffer(SlotBuffer):
         for _ in range(len(self) - new_size):
             index.remove(self._leaving())
         return sorted(slot for slots in index.slots.values() for slot in slots)
+
+
+class TaskBuffer(SlotBuffer):
+    """GEM's episodic memory: a ring of fixed size for each task (Lopez-Paz and Ranzato 2017).
+
+    A task is the experience a sample came from. Each new task adds slots of its own, so that
+    `max_size` is the size per task times the number of tasks seen, at least one.
+
+    Args:
+        size_per_task: Samples held of each task, its last ones, at least 1.
+        seed: Seed of the generator that `sample` draws from; what is stored does not depend on it.
+
+    Raises:
+        ValueError: If `size_per_task` is below 1.
+    """
+
+    def __init__(self, size_per_task: int, seed: int = 0) -> None:
+        super().__init__(size_per_task, seed)
+        self.size_per_task = size_per_task
+        self.groups("task")
+
+    def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
+        members, size, slots = self.groups("task"), len(self), []
+        for row, task in enumerate(groups["task"]):
+            held = members.get(task, [])
+            if len(held) < self.size_per_task:
+                slot, size = size, size + 1
+            else:
+                slot = held[0]
+            self._occupy(slot, row, groups)
+            slots.append(slot)
+        needed = self.size_per_task * max(1, len(members))
+        if needed > self.max_size:
+            self._reserve(needed)
+        return slots
+
+    def _reserve(self, needed: int) -> None:
+        """Add slots, without rebuilding the indexes, which know the arriving samples already."""
+        self._storage = self._storage.reallocated(needed, range(len(self)))
+        self._notes = self._notes.reallocated(needed, range(self.max_size))
+        self.max_size = needed
+
+    def resize(self, strategy: Any, new_size: int) -> None:
+        """Divide `new_size` slots equally among the tasks seen; each keeps its last samples."""
+        n_tasks = max(1, len(self.groups("task")))
+        self.size_per_task = positive(f"new_size / {n_tasks} tasks", new_size // n_tasks)
+        super().resize(strategy, self.size_per_task * n_tasks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on later, as tensors and plain data."""
+        return {**super().state_dict(), "size_per_task": self.size_per_task}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state that `state_dict` returned."""
+        self.size_per_task = state["size_per_task"]
+        super().load_state_dict(state)
+
+    def _keep(self, new_size: int) -> Sequence[int]:
+        members = self.groups("task").values()
+        return sorted(slot for slots in members for slot in slots[-self.size_per_task :])
