@@ -1,7 +1,12 @@
 """In-memory data: datasets made of contiguous tensors, and loaders that index whole batches."""
 
 from avalanche_ext.data.dataset import Batch, InMemoryDataset, fetch_all
-from avalanche_ext.data.experiences import origin_experience, origin_index
+from avalanche_ext.data.experiences import (
+    Strategy,
+    criterion_of,
+    origin_experience,
+    origin_index,
+)
 from avalanche_ext.data.loaders import InMemoryLoaders, TensorLoader
 from avalanche_ext.data.materialise import in_memory, materialise
 
@@ -9,7 +14,9 @@ __all__ = [
     "Batch",
     "InMemoryDataset",
     "InMemoryLoaders",
+    "Strategy",
     "TensorLoader",
+    "criterion_of",
     "fetch_all",
     "in_memory",
     "materialise",

@@ -1,18 +1,80 @@
-"""Which experience of the original stream an experience belongs to."""
+"""Avalanche's strategies and experiences as this package uses them."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
+import torch
 from avalanche.benchmarks import OnlineCLExperience
+from torch import Tensor, nn
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class Clock(Protocol):
+    """Counters of a strategy, from 0."""
+
+    train_iterations: int
+    train_exp_epochs: int
+
+
+class Strategy(Protocol):
+    """What this package uses of one of Avalanche's supervised strategies.
+
+    Experiences, datasets and evaluators stay `Any`: Avalanche decorates and proxies them, so that
+    no static type describes them.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    plugins: list[Any]
+    evaluator: Any
+    clock: Clock
+    experience: Any
+    adapted_dataset: Any
+    dataloader: Any
+    train_mb_size: int
+    eval_mb_size: int
+    mbatch: list[Tensor]
+    mb_output: Tensor
+    loss: Tensor
+
+    @property
+    def mb_x(self) -> Tensor:
+        """Samples of the mini-batch, (B, ...)."""
+
+    @property
+    def mb_y(self) -> Tensor:
+        """Labels of the mini-batch, (B,)."""
+
+    @property
+    def mb_task_id(self) -> Tensor:
+        """Task labels of the mini-batch, (B,)."""
+
+    def criterion(self) -> Tensor:
+        """Return the criterion of the mini-batch's output."""
+
+    def optimizer_step(self) -> None:
+        """Step the optimizer."""
+
+
+def criterion_of(strategy: Strategy) -> Criterion:
+    """Return the function of outputs and labels that a strategy minimises.
+
+    Avalanche keeps it in a private attribute, which this function alone reads.
+    """
+    criterion: Criterion = strategy._criterion  # type: ignore[attr-defined]
+    return criterion
 
 
 def origin_experience(experience: Any) -> Any:
     """Return the experience that `experience` was cut from, or itself on a plain stream.
 
-    Streams made by `split_online_stream` turn every mini-batch into an experience of its own;
-    what belongs to a task must be keyed by the experience those were cut from. The result is in
-    logging mode, so that all its attributes can be read.
+    Streams made by `split_online_stream` turn every mini-batch into an experience of its own. What
+    belongs to a task must be keyed by the experience those were cut from. The result is in logging
+    mode, so that all its attributes can be read.
     """
     experience = experience.logging()
     if isinstance(experience, OnlineCLExperience):
