@@ -1,20 +1,21 @@
-"""Turns the annotations of a signature into the types that YAML can fill.
+"""Annotations in source code as types of YAML values, and those types in words.
 
 Annotations are read from source, never evaluated as code. Scalars are strict: a bool is not an
-int, text is not a number; an int is accepted where a float is asked for.
+int and text is not a number, but an int is accepted where a float is asked for.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AllowInfNan, Field, Strict
+from pydantic import AllowInfNan, Field, Strict, TypeAdapter
 
+from avalanche_ext.config.errors import shown
 from avalanche_ext.config.sources import Module, assigned, find
 
 Integer = Annotated[int, Strict()]
@@ -45,6 +46,9 @@ _MAPPINGS = ("dict", "Dict", "Mapping")
 _METADATA: dict[str, Callable[..., Any]] = {"Field": Field, "Gt": Gt, "Ge": Ge, "Lt": Lt, "Le": Le}
 _TYPING = ("typing", "t", "pydantic", "annotated_types", "builtins")
 
+_KINDS = {"string": "text", "boolean": "true | false", "object": "mapping"}
+_LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+
 
 class Inexpressible(Exception):
     """The annotation has no value that YAML could give (a tensor, a module, a buffer)."""
@@ -68,6 +72,32 @@ def yaml_type(node: ast.expr, module: Module) -> Any:
 def union(members: list[Any]) -> Any:
     """Return the union of the given types, None standing for itself."""
     return reduce(or_, (type(None) if member is None else member for member in members))
+
+
+def describe(type_: Any) -> str:
+    """Return in words which values a type accepts.
+
+    >>> from pydantic import PositiveInt
+    >>> describe(list[PositiveInt] | None)
+    'list of integer > 0 | null'
+    """
+    return _describe(TypeAdapter(type_).json_schema())
+
+
+def _describe(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " | ".join(_describe(member) for member in schema["anyOf"])
+    if "const" in schema:
+        return shown(schema["const"])
+    if "enum" in schema:
+        return " | ".join(shown(value) for value in schema["enum"])
+    if "prefixItems" in schema:
+        return f"[{', '.join(_describe(item) for item in schema['prefixItems'])}]"
+    kind = schema.get("type", "any value")
+    if kind == "array":
+        return f"list of {_describe(schema.get('items', {}))}"
+    limits = [f"{sign} {schema[key]:g}" for key, sign in _LIMITS.items() if key in schema]
+    return " ".join([_KINDS.get(kind, kind), " and ".join(limits)]).rstrip()
 
 
 def _members(node: ast.expr, module: Module) -> list[Any]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from avalanche_ext.config.annotations import describe
 from avalanche_ext.config.catalogue import KINDS, OURS
 from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, Signature, read_signature
 from avalanche_ext.config.validation import validate
-from avalanche_ext.config.wording import describe
 
 Package = Callable[..., str]
 
