@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.functional.model.gradients import Criterion, FlatLayout
-from avalanche_ext.functional.model.running import outputs_at
+from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.functional.model.running import Criterion, outputs_at
 
 
 def bayesian_step(

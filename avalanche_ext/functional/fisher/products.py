@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.functional.per_sample.chunks import Rows, left_as_it_was, places_by_task
+from avalanche_ext.functional.model.running import left_as_it_was
+from avalanche_ext.functional.per_sample.chunks import Rows, places_by_task
 from avalanche_ext.functional.per_sample.passes import SamplePass
 from avalanche_ext.functional.per_sample.proof import shown_rules
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from avalanche_ext.functional.model.gradients import Criterion
 from avalanche_ext.functional.model.running import (
+    Criterion,
     Rates,
-    generators_kept,
+    left_as_it_was,
+    losses_by_sample,
     outputs_at,
     rate_of,
     stepped,
@@ -42,7 +42,7 @@ def anchoring_loss(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(loss, [*trained.values()], create_graph=True, allow_unused=True)
     ahead = stepped(trained, gradients, [rate_of(p, rates) for p in trained.values()])
-    with _undisturbed(model, anchors):
+    with left_as_it_was(model, anchors[0]):
         moved = outputs_at({}, model, anchors) - outputs_at(ahead, model, anchors)
     return moved.square().sum() / max(1, len(moved))
 
@@ -69,7 +69,7 @@ def hindsight_parameters(
     at = {name: p.detach() for name, p in named.items()}
     for inputs, y in batches:
         leaves = {name: at[name].clone().requires_grad_() for name in eta}
-        with _undisturbed(model, inputs):
+        with left_as_it_was(model, inputs[0]):
             loss = criterion(outputs_at({**at, **leaves}, model, inputs), y)
         gradients = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True)
         moved = stepped({name: at[name] for name in eta}, gradients, [*eta.values()])
@@ -88,12 +88,13 @@ def learn_anchors(
     n_steps: int,
     lr: float,
     embedding_weight: float,
+    criterion: Criterion = cross_entropy,
 ) -> Tensor:
     """Return points that the model at θ knows best compared with what it would be in hindsight.
 
     Each anchor e of label y minimises, by Adam,
 
-        CE(f(e; θ), y) − CE(f(e; θ_M), y) + γ (1 − cos(φ(e; θ), φ̂)).
+        ℓ(f(e; θ), y) − ℓ(f(e; θ_M), y) + γ (1 − cos(φ(e; θ), φ̂)).
 
     Anchors do not depend on each other: their objectives are summed, and Adam is coordinate-wise.
 
@@ -107,6 +108,7 @@ def learn_anchors(
         n_steps: Number of steps of Adam.
         lr: Its learning rate.
         embedding_weight: γ, at least 0.
+        criterion: ℓ of each anchor is taken from it; see `losses_by_sample`.
 
     Returns:
         Anchors, (E, ...), detached.
@@ -117,13 +119,13 @@ def learn_anchors(
     adam = torch.optim.Adam([anchors], lr=lr)
     for _ in range(n_steps):
         inputs, entered = [anchors, *others], _Entered()
-        with _undisturbed(model, inputs):
+        with left_as_it_was(model, anchors):
             with head.register_forward_pre_hook(entered):
-                forgotten = cross_entropy(outputs_at(now, model, inputs), y, reduction="sum")
-            later = cross_entropy(outputs_at(hindsight, model, inputs), y, reduction="sum")
-        distance = (1 - cosine_similarity(entered.rows(), embeddings)).sum()
-        objective = forgotten - later + embedding_weight * distance
-        (anchors.grad,) = torch.autograd.grad(objective, anchors)
+                losses = losses_by_sample(criterion, outputs_at(now, model, inputs), y)
+            later = losses_by_sample(criterion, outputs_at(hindsight, model, inputs), y)
+        distances = 1 - cosine_similarity(entered.rows(), embeddings)
+        objectives = losses - later + embedding_weight * distances
+        (anchors.grad,) = torch.autograd.grad(objectives.sum(), anchors)
         adam.step()
     return anchors.detach()
 
@@ -153,16 +155,3 @@ class _Entered:
 
     def rows(self) -> Tensor:
         return torch.cat(self._pieces)
-
-
-@contextmanager
-def _undisturbed(model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
-    """Put the model in evaluation mode, and put its modes and torch's generators back."""
-    modes = [(module, module.training) for module in model.modules()]
-    with generators_kept(inputs[0].device):
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, mode in modes:
-                module.training = mode

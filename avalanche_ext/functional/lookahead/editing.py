@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from avalanche_ext.functional.lookahead.lookahead import NowAndAhead, step_ahead
-from avalanche_ext.functional.model.gradients import Criterion
-from avalanche_ext.functional.model.running import generators_kept
+from avalanche_ext.functional.model.running import Criterion, generators_kept
 
 Bounds = tuple[float, float]
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from copy import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.dropout import _DropoutNd
 
-from avalanche_ext.functional.model.gradients import Criterion, is_samplewise
 from avalanche_ext.functional.model.running import (
+    Criterion,
     Rates,
     generators_kept,
+    is_samplewise,
+    losses_by_sample,
     outputs_at,
     rate_of,
     stepped,
@@ -158,25 +159,13 @@ def interference(
         outputs: Returns a model's outputs at θ and at θ′.
         inputs: The model's inputs.
         y: Labels, (B,).
-        criterion: ℓ, of a single sample or with an attribute `reduction` as torch's losses have.
+        criterion: ℓ of each sample is taken from it; see `losses_by_sample`.
 
     Returns:
         ℓ(x; θ′) − ℓ(x; θ) of each sample, (B,).
     """
     now, ahead = outputs(*inputs)
-    return _losses_by_sample(criterion, ahead, y) - _losses_by_sample(criterion, now, y)
-
-
-def _losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tensor:
-    if criterion is cross_entropy:
-        return cross_entropy(outputs, y, reduction="none")
-    if hasattr(criterion, "reduction"):
-        by_sample = copy(criterion)
-        by_sample.reduction = "none"
-        return by_sample(outputs, y)
-    return torch.stack(
-        [criterion(o[None], label[None]) for o, label in zip(outputs, y, strict=True)]
-    )
+    return losses_by_sample(criterion, ahead, y) - losses_by_sample(criterion, now, y)
 
 
 def _step_of(factors: LayerFactors, lr: Rates, n_rows: int) -> Callable[..., Tensor]:

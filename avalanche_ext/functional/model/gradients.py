@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.modules.batchnorm import _NormBase
+
+from avalanche_ext.functional.model.running import Criterion
 
 NamedPartition = Literal["none", "layer", "tensor"]
 Partition = NamedPartition | int | list[str]
-Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 class FlatLayout:
@@ -133,15 +133,6 @@ def batched_loss_gradients(
     return torch.cat([gradients[name].flatten(1) for name in layout.names], dim=1)
 
 
-def is_samplewise(model: nn.Module) -> bool:
-    """Tell whether a sample's output is independent of what else is in the batch.
-
-    It is told by the modules: normalisation layers that keep statistics of batches mean no. What a
-    `forward` does by itself to mix samples is not seen.
-    """
-    return not any(isinstance(module, _NormBase) for module in model.modules())
-
-
 def _block_keys(names: Sequence[str], partition: Partition) -> list[str | None]:
     if partition == "tensor":
         return [*names]
@@ -151,11 +142,13 @@ def _block_keys(names: Sequence[str], partition: Partition) -> list[str | None]:
         return [None] * len(names)
     keys = [next((p for p in partition if fnmatchcase(name, p)), None) for name in names]
     for pattern in partition:
-        if pattern not in keys:
-            raise ValueError(
-                f"partition={partition}: {pattern!r} is the first to match none of the parameters "
-                f"{', '.join(names)}"
-            )
+        if pattern in keys:
+            continue
+        if any(fnmatchcase(name, pattern) for name in names):
+            found = "only parameters that earlier patterns took"
+        else:
+            found = f"no parameter, of {', '.join(names)}"
+        raise ValueError(f"partition={partition}: {pattern!r} matches {found}")
     return keys
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _NormBase
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""A loss of outputs (B, C) and labels (B,), a scalar."""
 
 Rates = float | Mapping[Tensor, float]
 """Learning rates η: one, or one for each parameter; those without one stay where they are."""
@@ -27,6 +33,30 @@ def outputs_at(
     state = {**parameters, **buffers}
     outputs: Tensor = functional_call(model, state, tuple(inputs)) if state else model(*inputs)
     return outputs
+
+
+def losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of each sample, (B,), by a criterion for batches.
+
+    Args:
+        criterion: With an attribute `reduction`, as torch's losses have, it is called once without
+            its reduction; any other, but the function `cross_entropy`, is called for each sample.
+        outputs: (B, C).
+        y: Labels, (B,).
+    """
+    if criterion is cross_entropy:
+        return cross_entropy(outputs, y, reduction="none")
+    if hasattr(criterion, "reduction"):
+        by_sample = copy(criterion)
+        by_sample.reduction = "none"
+        losses: Tensor = by_sample(outputs, y)
+        if losses.dim() > 1:
+            losses = losses.flatten(1)
+            losses = losses.sum(1) if criterion.reduction == "sum" else losses.mean(1)
+        return losses
+    return torch.stack(
+        [criterion(o[None], label[None]) for o, label in zip(outputs, y, strict=True)]
+    )
 
 
 def stepped(
@@ -67,3 +97,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Have a model in eval mode and gradients enabled inside; put modes and generators back."""
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            # cuDNN's recurrent layers have no backward pass in eval mode.
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(generators_kept(x.device))
+        stack.enter_context(torch.enable_grad())
+        yield
+
+
+def is_samplewise(model: nn.Module) -> bool:
+    """Tell whether a sample's output is independent of what else is in the batch.
+
+    It is told by the modules: normalisation layers that keep statistics of batches mean no. What a
+    `forward` does by itself to mix samples is not seen.
+    """
+    return not any(isinstance(module, _NormBase) for module in model.modules())

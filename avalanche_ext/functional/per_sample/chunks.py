@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.functional.model.running import evaluating, generators_kept
 from avalanche_ext.functional.per_sample.fallback import looped_outputs
 from avalanche_ext.functional.per_sample.passes import LayerRuns, SamplePass
 from avalanche_ext.functional.per_sample.proof import Rules, shown_rules
@@ -53,19 +51,6 @@ class Chunk:
     def holding(self) -> set[nn.Module]:
         """Return the layers whose rules hold, also those that did not run."""
         return self.rules.holding(self.runs)
-
-
-@contextmanager
-def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Have a model in eval mode and gradients enabled inside; put modes and generators back."""
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
-        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-            # cuDNN's recurrent layers have no backward pass in eval mode.
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        stack.enter_context(generators_kept(x.device))
-        stack.enter_context(torch.enable_grad())
-        yield
 
 
 def chunks(

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.functional.per_sample.chunks import MEMORY, Chunk, Rows, chunks, left_as_it_was
+from avalanche_ext.functional.model.running import left_as_it_was
+from avalanche_ext.functional.per_sample.chunks import MEMORY, Chunk, Rows, chunks
 from avalanche_ext.functional.per_sample.fallback import (
     looped_gradients,
     looped_outputs,

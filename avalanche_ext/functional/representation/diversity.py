@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from avalanche_ext.functional.fisher.diagonal import fisher_rows
 from avalanche_ext.functional.fisher.kernel import gradient_kernel
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.functional.model.running import outputs_at
-from avalanche_ext.functional.per_sample.chunks import left_as_it_was
+from avalanche_ext.functional.model.running import left_as_it_was, outputs_at
 from avalanche_ext.functional.per_sample.fallback import looped_gradients
 from avalanche_ext.functional.per_sample.sums import Rows, layerwise_gradients
 

@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_ext.functional.model.gradients import (
-    Criterion,
     FlatLayout,
-    is_samplewise,
     loss_gradients,
 )
+from avalanche_ext.functional.model.running import Criterion, is_samplewise, left_as_it_was
 from avalanche_ext.functional.model.tape import LayerFactors, LinearTape
-from avalanche_ext.functional.per_sample.chunks import left_as_it_was
 from avalanche_ext.functional.projection.factors import make_up
 
 Group = tuple[Sequence[Tensor], Tensor]

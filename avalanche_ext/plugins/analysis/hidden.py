@@ -9,7 +9,7 @@ import torch
 from avalanche.models.utils import is_multi_task_module
 from torch import Tensor
 
-from avalanche_ext.functional.per_sample.chunks import left_as_it_was
+from avalanche_ext.functional.model.running import left_as_it_was
 from avalanche_ext.plugins.core.heads import mask_values, unmasked
 from avalanche_ext.plugins.representation.base import LOGITS, Gatherer, gathered_layers
 

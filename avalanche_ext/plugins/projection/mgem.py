@@ -11,11 +11,8 @@ from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, PolicyBuffer, SlotBuffer, TaskBuffer, as_slot_buffer
 from avalanche_ext.data import origin_index
-from avalanche_ext.functional.model.gradients import (
-    FlatLayout,
-    NamedPartition,
-    is_samplewise,
-)
+from avalanche_ext.functional.model.gradients import FlatLayout, NamedPartition
+from avalanche_ext.functional.model.running import is_samplewise
 from avalanche_ext.functional.model.tape import LinearTape
 from avalanche_ext.functional.projection.factors import FactoredGradients, make_up
 from avalanche_ext.functional.projection.projection import Projection, Solver, project

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from avalanche_ext.functional.model.gradients import (
     FlatLayout,
     batched_loss_gradients,
-    is_samplewise,
     loss_gradients,
 )
+from avalanche_ext.functional.model.running import is_samplewise
 from avalanche_ext.functional.model.tape import LayerFactors, LinearTape
 from avalanche_ext.plugins.projection.constraints import Chunk
 

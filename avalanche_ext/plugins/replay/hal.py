@@ -191,6 +191,7 @@ class HALPlugin(OnlineReplayPlugin):
             n_steps=self.anchor_steps,
             lr=self.anchor_lr,
             embedding_weight=self.embedding_weight,
+            criterion=strategy._criterion,
         )
         return x, y, t
 

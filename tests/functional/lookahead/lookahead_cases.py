@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from avalanche_ext.functional.model.gradients import Criterion
+from avalanche_ext.functional.model.running import Criterion
 from tests.functional.lookahead.lookahead_models import Group, Shape
 
 

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,42 @@ def learned(start: Tensor, y: Tensor, embeddings: Tensor, later: nn.Module, **gi
     arguments = {"n_steps": 20, "lr": 0.05, "embedding_weight": 0.4, **given}
     hindsight = {name: p.detach() for name, p in later.named_parameters()}
     return learn_anchors(model, model[2], hindsight, [start], y, embeddings, **arguments)
+
+
+class SquaredError(nn.MSELoss):
+    """Of outputs and one-hot labels, (B, C) without reduction."""
+
+    def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return super().forward(outputs, nn.functional.one_hot(y, outputs.shape[1]).to(outputs))
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        nn.CrossEntropyLoss(label_smoothing=0.3),
+        nn.CrossEntropyLoss(label_smoothing=0.3, reduction="sum"),
+        partial(cross_entropy, label_smoothing=0.3),
+        SquaredError(),
+        SquaredError(reduction="sum"),
+    ],
+    ids=["smoothed", "smoothed sum", "smoothed function", "squares", "sum of squares"],
+)
+def test_anchors_lower_the_given_criterion_each_by_itself(criterion: Any):
+    later, now, y = network(seed=20), network(), torch.tensor([0, 2, 1])
+    start, embeddings = draw(3, 3, seed=5), draw(3, 4, seed=6)
+    anchors = learned(start, y, embeddings, later, criterion=criterion)
+    for row in range(3):
+        anchor = start[row : row + 1].clone().requires_grad_()
+        adam = torch.optim.Adam([anchor], lr=0.05)
+        for _ in range(20):
+            adam.zero_grad()
+            label, embedding = y[row : row + 1], embeddings[row : row + 1]
+            cosine = nn.functional.cosine_similarity(now[:2](anchor), embedding)
+            objective = criterion(now(anchor), label) - criterion(later(anchor), label)
+            (objective + 0.4 * (1 - cosine).sum()).backward()
+            adam.step()
+        torch.testing.assert_close(anchors[row : row + 1], anchor.detach())
+    assert not torch.allclose(anchors, learned(start, y, embeddings, later))
 
 
 @pytest.mark.parametrize("labels", [[0, 2, 1], [1, 1, 1], [2]])

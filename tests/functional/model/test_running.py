@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from avalanche_ext.functional.model.running import evaluating
+from avalanche_ext.functional.model.running import evaluating, is_samplewise
 
 
 class Counting(nn.Dropout):
@@ -40,3 +40,21 @@ def test_modes_are_put_back_after_an_error():
     with pytest.raises(ZeroDivisionError), evaluating(model):
         raise ZeroDivisionError
     assert modes(model) == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (nn.ReLU(), True),
+        (nn.LayerNorm(8), True),
+        (nn.GroupNorm(2, 8), True),
+        (nn.Dropout(), True),
+        (nn.BatchNorm1d(8), False),
+        (nn.BatchNorm1d(8, affine=False), False),
+        (nn.Sequential(nn.BatchNorm2d(8, track_running_stats=False)), False),
+        (nn.SyncBatchNorm(8), False),
+        (nn.InstanceNorm1d(8, track_running_stats=True), False),
+    ],
+)
+def test_batch_statistics_make_samples_depend_on_each_other(layer, expected):
+    assert is_samplewise(nn.Sequential(nn.Linear(6, 8), layer)) is expected

@@ -69,7 +69,7 @@ def test_wrong_arguments_are_named(arguments, named):
 @pytest.mark.parametrize(
     ("partition", "message"),
     [
-        (["hidden.*", "head.*"], r"'head\.\*' is the first to match none.*hidden\.0\.weight"),
+        (["hidden.*", "head.*"], r"'head\.\*' matches no parameter, of .*hidden\.0\.weight"),
         (10**6, r"partition=1000000: must be between 1 and 2778"),
     ],
 )
