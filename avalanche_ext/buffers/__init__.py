@@ -1,4 +1,4 @@
-"""Rehearsal memories: where samples are stored, which one leaves, and which are drawn."""
+"""Memories for replay: what is stored, which sample leaves, and which are drawn."""
 
 from avalanche_ext.buffers.base import SlotBuffer
 from avalanche_ext.buffers.draws import balanced, half_current, uniform

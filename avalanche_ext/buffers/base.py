@@ -1,4 +1,4 @@
-"""What all buffers share: slots, and the interface of Avalanche's storage policies."""
+"""The base of all buffers: slots behind the interface of Avalanche's storage policies."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
 from avalanche_ext.buffers.slots import GroupBy, GroupIndex, SlotNotes, Slots, SlotStorage
-from avalanche_ext.data import Batch, InMemoryDataset, fetch_all, origin_index
+from avalanche_ext.data import Batch, InMemoryDataset, Strategy, fetch_all, origin_index
 
 NOT_STORED = -1
 
 
 class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
-    """A fixed number of slots, each holding one sample, with a policy of which slot is next.
+    """A memory of slots for one sample each; subclasses decide which slot a sample takes.
 
-    It is one of Avalanche's storage policies (`buffer`, `update`, `post_adapt`, `resize`,
-    `max_size`), and can be written and read sample by sample (`add`, `sample`, `fetch`,
-    `replace`). It draws from a generator of its own. It holds samples as they were when they were
-    added: unlike Avalanche's buffers, which keep references to their source, it freezes random
-    augmentation.
+    It is an Avalanche storage policy (`buffer`, `update`, `post_adapt`, `resize`, `max_size`) that
+    can also be written and read sample by sample (`add`, `sample`, `fetch`, `replace`). It draws
+    from its own generator. It keeps samples as they were when they were added, so random
+    augmentation is frozen; Avalanche's buffers keep references to their source instead.
+
+    A subclass implements `_place` and `_keep`.
 
     Args:
         max_size: Number of slots, at least 1.
@@ -48,27 +49,28 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
         """Return the slot of each of `n` arriving samples, `NOT_STORED` for those left out.
 
-        Every slot that is taken must be reported to `_occupy`, in order, so that the indexes stay
-        true; `groups` holds the arriving samples' groups for each index there is.
+        An implementation must call `_occupy` for every slot taken, in order of arrival, to keep
+        the indexes of groups up to date. `groups` holds the groups of the arriving samples for
+        each index that exists.
         """
 
     @abstractmethod
     def _keep(self, new_size: int) -> Sequence[int]:
-        """Return at most `new_size` slots whose samples stay when the buffer is resized."""
+        """Return the slots, at most `new_size`, whose samples stay when the buffer is resized."""
 
     def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
-        """Show the buffer a batch, in order of arrival, and let it keep what its policy wants.
+        """Show the buffer a batch in order of arrival; its policy decides what to keep.
 
         Args:
-            x: Samples, (B, ...), of one shape, dtype and device throughout.
+            x: Samples, (B, ...), always of the same shape, dtype and device.
             y: Class labels, (B,), int64.
             t: Task labels, (B,), int64.
-            origin: Index of the experience the samples came from, one or (B,); `t` if None. It is
-                what "task" means where a buffer is balanced over tasks, because streams without
+            origin: Index of the experience the samples came from, one for all or (B,); `t` if
+                None. Buffers balanced over tasks take this as the task, because streams without
                 task labels give every sample the label 0.
 
         Returns:
-            The slot of each sample, (B,), -1 where it was left out.
+            The slot of each sample, (B,), -1 if it was left out.
         """
         n = len(y)
         origins: list[int]
@@ -77,7 +79,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         )
         groups = {by: y.tolist() if by == "class" else origins for by in self._indexes}
         slots = self._place(n, groups)
-        # A slot may be given away twice within a batch: its last sample stays.
+        # A batch may fill a slot twice: the last sample stays.
         row_of = {slot: row for row, slot in enumerate(slots) if slot != NOT_STORED}
         if row_of:
             columns, rows = [x, y, t], [*row_of.values()]
@@ -105,22 +107,22 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         return self.fetch(self.sample_slots(n))
 
     def sample_slots(self, n: int, rng: np.random.Generator | None = None) -> Slots:
-        """Draw `n` occupied slots uniformly without replacement, all if there are fewer."""
+        """Draw `n` occupied slots uniformly without replacement, all of them if there are fewer."""
         size, rng = len(self), self.rng if rng is None else rng
         return np.arange(size) if size <= n else rng.choice(size, n, replace=False)
 
     def fetch(self, slots: Slots) -> Batch:
-        """Return copies `[x, y, t]` of what `slots`, (B,), hold.
+        """Return copies `[x, y, t]` of the samples in `slots`, (B,).
 
         Raises:
             ValueError: If the buffer is empty.
         """
         if not len(self):
-            raise ValueError(f"{type(self).__name__} is empty: nothing can be drawn from it")
+            raise ValueError(f"{type(self).__name__} is empty: add samples before drawing from it")
         return self._storage.gather(torch.from_numpy(slots))
 
     def replace(self, slots: Slots, x: Tensor) -> None:
-        """Overwrite the samples, not the labels, of distinct `slots`, (B,), by `x`, (B, ...)."""
+        """Overwrite the samples in distinct `slots`, (B,), by `x`, (B, ...); labels stay."""
         self._storage.overwrite(slots, x)
         for slot in slots.tolist():
             self._notes.n_replaced[slot] += 1
@@ -129,17 +131,18 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self._snapshot = None
 
     def notes(self, slots: Slots) -> SlotNotes:
-        """Return what is known of the samples in `slots`, (B,), beside what is stored."""
+        """Return the notes on the samples in `slots`, (B,)."""
         return self._notes.reallocated(len(slots), slots.tolist())
 
     def groups(self, by: GroupBy) -> dict[int, list[int]]:
-        """Return the slots of each class or task, oldest first; to be read, not changed."""
+        """Return the slots of each class or task, oldest first; do not change the result."""
         return self._index(by).slots
 
     def versions(self, by: GroupBy) -> dict[int, object]:
-        """Return for each class or task an object that is replaced when its samples change.
+        """Return an object for each class or task, replaced by a new one when its samples change.
 
-        What was made of a group's samples is still true while `versions(by)[group]` is the same.
+        Anything computed from a group's samples stays valid while `versions(by)[group]` is the
+        same object.
         """
         return self._index(by).versions
 
@@ -163,7 +166,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     @property
     def buffer(self) -> InMemoryDataset:
-        """The samples held now, as a dataset that later changes leave alone."""
+        """The samples held now, as a dataset that later changes to the buffer do not affect."""
         if self._snapshot is None:
             x, y, t = [c.clone() for c in self._storage.occupied()] or _no_samples()
             self._snapshot = InMemoryDataset(x, y, t)
@@ -176,8 +179,8 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
             x, y, t = fetch_all(dataset)
             self.add(x, y, t)
 
-    def update(self, strategy: Any, **kwargs: Any) -> None:
-        """Add the strategy's current experience, as Avalanche's `ReplayPlugin` asks."""
+    def update(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Add the strategy's current experience, as Avalanche's `ReplayPlugin` expects."""
         self.post_adapt(strategy, strategy.experience)
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
@@ -186,12 +189,12 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self.add(x, y, t, origin_index(exp))
 
     def resize(self, strategy: Any, new_size: int) -> None:
-        """Change the number of slots; which samples stay when it shrinks is the policy's choice."""
+        """Change the number of slots; the policy decides which samples stay when it shrinks."""
         kept = self._keep(positive("new_size", new_size))
         self._reallocate(new_size, kept)
 
     def _reallocate(self, new_size: int, kept: Sequence[int]) -> None:
-        """Change the number of slots, moving what `kept[i]` holds to slot i."""
+        """Change the number of slots, and move the sample in slot `kept[i]` to slot i."""
         self._storage = self._storage.reallocated(new_size, kept)
         self._notes = self._notes.reallocated(new_size, kept)
         self.max_size = new_size
@@ -204,7 +207,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self._refresh()
 
     def _refresh(self) -> None:
-        """Rebuild what is derived from the slots."""
+        """Rebuild the indexes and drop the snapshot."""
         self._snapshot = None
         kept, self._indexes = [*self._indexes], {}
         for by in kept:
@@ -214,7 +217,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         return {**self.__dict__, "_snapshot": None}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on later, as tensors and plain data."""
+        """Return the whole state as tensors and plain data."""
         return {
             "max_size": self.max_size,
             "n_seen": self.n_seen,
@@ -224,7 +227,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         self.max_size = state["max_size"]
         self._clear()
         self.n_seen = state["n_seen"]

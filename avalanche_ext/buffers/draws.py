@@ -1,9 +1,8 @@
-"""Which slots to replay: retrieval, separate from storage. Pure functions of slots by group.
+"""Which slots to replay, as functions of the slots of each class or task.
 
-All draws are with replacement, unless they are told not to, and take a generator of numpy. They
-work on `slots_of`, a mapping from each class or task to its slots, as `SlotBuffer.groups` returns
-it. Groups are taken in ascending order, so that a draw does not depend on the order in which they
-came into the mapping.
+Every function takes `slots_of`, a mapping from each class or task to its slots, as returned by
+`SlotBuffer.groups`, and a numpy generator. Draws are with replacement by default. Groups are taken
+in ascending order, so a draw does not depend on the mapping's order.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ SlotsOf = Mapping[int, Sequence[int]]
 
 
 def uniform(slots_of: SlotsOf, n: int, rng: np.random.Generator, replacement: bool = True) -> Slots:
-    """Draw n slots uniformly, whatever their group; at least one slot must exist.
+    """Draw n slots uniformly from all groups together; at least one slot must exist.
 
-    Without replacement all are drawn, in order, if there are no more than n.
+    Without replacement, all slots are returned, in order, if there are no more than n.
     """
     members = _ascending(slots_of)
     if replacement:
@@ -35,16 +34,16 @@ def uniform(slots_of: SlotsOf, n: int, rng: np.random.Generator, replacement: bo
 
 
 def half_current(slots_of: SlotsOf, n: int, current: int, rng: np.random.Generator) -> Slots:
-    """Draw ⌈n/2⌉ slots of the current task and the rest from all earlier ones together.
+    """Draw ⌈n/2⌉ slots of the current task and the rest from all earlier tasks together.
 
-    It is how the DRL paper's ER builds a batch. While only one of the two halves exists, all n
-    slots come from it.
+    The DRL paper's ER builds its batches this way. While the memory holds only one of the two
+    halves, all n slots come from it.
 
     Args:
-        slots_of: Slots of each task; at least one must hold a slot.
+        slots_of: Slots of each task; at least one slot must exist.
         n: Number of slots to draw.
         current: The current task.
-        rng: Where the draw comes from.
+        rng: Generator of the draw.
 
     Returns:
         Slots (n,), those of the current task first.
@@ -65,21 +64,23 @@ def balanced(
 ) -> Slots:
     """Draw a batch balanced over groups: Algorithms 2–3 of the DRL paper (BER).
 
-    Of G groups each contributes ⌊n/G⌋ slots, and n mod G random groups one more, as long as that
-    gives every group two slots or none is wanted. Otherwise, if batches must have positive pairs
-    (two samples of one group), the arriving groups contribute two slots each, and ⌊n/2⌋ − A
-    others, drawn without replacement, two each as well, where A is the number of arriving groups;
-    an odd n adds one slot of a random chosen group. If no positive pair is wanted and G > n, n
-    groups contribute one slot each, the arriving ones among them.
+    Each of the G groups contributes ⌊n/G⌋ slots, and n mod G random groups one more, if this gives
+    every group at least two slots (with `positive_pairs`) or at least one (without). Otherwise, not
+    all groups fit:
+
+    - With `positive_pairs`, each of the A arriving groups contributes two slots, and so do
+      ⌊n/2⌋ − A other groups, drawn without replacement. An odd n adds one slot of a random chosen
+      group.
+    - Without, n groups contribute one slot each, the arriving groups first.
 
     Args:
         slots_of: Slots of each group; at least one group.
         n: Number of slots to draw.
         arriving: Distinct groups of the samples that arrived with this batch.
-        rng: Where the draw comes from. A slot may be drawn twice, so that a positive pair may be
-            one sample twice.
-        positive_pairs: Whether the batch shall contain positive pairs even if there are more
-            than n / 2 groups.
+        rng: Generator of the draw. A slot may be drawn twice, so both samples of a positive pair
+            may be the same.
+        positive_pairs: Whether the batch must contain positive pairs (two samples of one group)
+            even if there are more than n / 2 groups.
 
     Returns:
         Slots (n,).
@@ -106,7 +107,7 @@ def balanced(
 def _few_groups(
     groups: Sequence[int], n: int, wanted: int, arriving: Sequence[int], rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Choose the groups of a batch too small for `wanted` samples of every group."""
+    """Choose groups, with counts, for a batch too small for `wanted` samples of every group."""
     n_chosen = max(1, n // wanted)
     forced = arriving[:n_chosen]
     others = [group for group in groups if group not in forced]
@@ -123,7 +124,7 @@ def _ascending(slots_of: SlotsOf) -> list[Sequence[int]]:
 
 
 def _uniform(members: Sequence[Sequence[int]], n: int, rng: np.random.Generator) -> list[int]:
-    """Draw n of the slots of all `members` together."""
+    """Draw n slots uniformly, with replacement, from all `members` together."""
     if n == 0:
         return []
     total = sum(map(len, members))
@@ -131,7 +132,7 @@ def _uniform(members: Sequence[Sequence[int]], n: int, rng: np.random.Generator)
 
 
 def _at(members: Sequence[Sequence[int]], positions: Sequence[int]) -> list[int]:
-    """Return the slots at some positions of all `members` together, without concatenating them."""
+    """Return the slots at `positions` in the concatenation of `members`, without building it."""
     ends = [*accumulate(map(len, members))]
     slots = []
     for position in positions:

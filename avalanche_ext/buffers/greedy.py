@@ -1,4 +1,4 @@
-"""Samples whose gradients are unlike those of the others."""
+"""The memory of GSS-greedy, which prefers samples with unusual gradients."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from avalanche_ext.buffers.slots import GroupBy, Slots
 Scores = npt.NDArray[np.float64]
 
 FIRST_SCORE = 0.1
-"""The score of the first samples, which there is nothing to compare with."""
+"""Score of the first samples, which have no other gradients to be compared with."""
 
 
 def candidate_weights(scores: Scores) -> Scores:
-    """Return what the chance of each slot to be a candidate is proportional to, (N,).
+    """Return (s − min) / (max − min + 0.01), (N,): the weight of each slot in `candidates`.
 
-    It is (s − min) / (max − min + 0.01), so that the sample of least score is none.
+    The sample with the lowest score has weight 0.
 
     Args:
-        scores: Those of what is held, (N,).
+        scores: Scores s of the samples held, (N,).
     """
     least = scores.min()
     weights: Scores = (scores - least) / (scores.max() - least + 0.01)
@@ -35,8 +35,8 @@ def replacement_probabilities(held: Scores, arriving: Scores) -> Scores:
     """Return (s + 1) / ((s + 1) + (s′ + 1)), (B,), and ½ where both scores are −1.
 
     Args:
-        held: Scores s of candidates, (B,), from −1 to 1.
-        arriving: Scores s′ of the samples that would replace them, (B,).
+        held: Scores s of the candidates, (B,), from −1 to 1.
+        arriving: Scores s′ of the samples that would replace them, (B,), from −1 to 1.
     """
     odds = held + 1
     total = odds + arriving + 1
@@ -45,44 +45,44 @@ def replacement_probabilities(held: Scores, arriving: Scores) -> Scores:
 
 
 def candidates(scores: Scores, n: int, rng: np.random.Generator) -> Slots:
-    """Draw `n` slots one after another in proportion to `candidate_weights`, at most all.
+    """Draw `n` slots without replacement, with probabilities proportional to `candidate_weights`.
 
-    Slots of weight 0 follow when there are no others, uniformly.
+    Slots of weight 0 come last, in uniform random order.
 
     Args:
-        scores: Those of what is held, (N,).
-        n: How many.
-        rng: Where the draw comes from.
+        scores: Scores of the samples held, (N,).
+        n: Number of slots to draw.
+        rng: Generator of the draw.
 
     Returns:
-        Distinct slots, (min(n, N),), in the order in which they were drawn.
+        Distinct slots, (min(n, N),), in the order drawn.
     """
-    # The first of exponential clocks at these rates rings as if drawn in proportion to the rates.
+    # The order of exponential clocks is a draw without replacement, proportional to their rates.
     clocks, weights = rng.standard_exponential(len(scores)), candidate_weights(scores)
     times = np.divide(clocks, weights, out=np.full(len(scores), np.inf), where=weights > 0)
     return np.lexsort((clocks, times))[:n]
 
 
 class GreedyBuffer(SlotBuffer):
-    """The memory of GSS-greedy (Aljundi et al. 2019): it gives up samples like the others.
+    """The memory of GSS-greedy (Aljundi et al. 2019), which gives up samples similar to others.
 
-    Each sample has a score from −1 to 1, the largest cosine of its gradient with gradients of what
-    was held when it arrived. While there are free slots, arriving samples fill them; those of the
-    batch for which none is left are left out. When there are none, each sample of a batch meets a
-    slot of its own, see `candidates`, in order of arrival, and replaces what that holds with the
-    probability s / (s + s′), where s and s′ are the scores of both, moved from [−1, 1] to [0, 1].
-    Samples of a batch beyond the number of slots are left out. When the buffer is resized to fewer
-    slots, the samples with the least scores stay.
+    Each sample has a score from −1 to 1: the largest cosine of its gradient with gradients of
+    samples held when it arrived. While slots are free, arriving samples fill them, and the rest of
+    that batch is left out. When no slot is free, each sample of a batch, in order of arrival, is
+    paired with a different slot (see `candidates`). It replaces the sample in that slot with the
+    probability (s + 1) / ((s + 1) + (s′ + 1)), where s is the score of the sample in the slot and
+    s′ its own. If a batch has more samples than there are slots, the others are left out. When the
+    buffer shrinks, the samples with the lowest scores stay.
 
-    Scores come from whoever computes gradients, such as `GSSPlugin`. What is added without, which
-    only an empty buffer takes, has the score 0.1.
+    Scores come from the caller that computes gradients, such as `GSSPlugin`. Samples added without
+    scores, which only an empty buffer accepts, get the score 0.1.
 
     Args:
         max_size: Number of slots, at least 1.
         seed: Seed of the buffer's generator.
 
     Attributes:
-        scores: The score of what each slot holds, (N,).
+        scores: Score of the sample in each occupied slot, (N,).
 
     Raises:
         ValueError: If `max_size` is below 1.
@@ -106,17 +106,18 @@ class GreedyBuffer(SlotBuffer):
         origin: int | Tensor | None = None,
         scores: npt.ArrayLike | None = None,
     ) -> Slots:
-        """Show the buffer a batch, in order of arrival, and let it keep what its policy wants.
+        """Show the buffer a batch in order of arrival, with scores; see `SlotBuffer.add`.
 
         Args:
-            x: As `SlotBuffer.add` has them, and likewise `y`, `t` and `origin`.
+            x: Samples, (B, ...).
             y: Class labels, (B,).
             t: Task labels, (B,).
-            origin: Index of the experience the samples came from.
-            scores: Scores of the samples, (B,), from −1 to 1; None only while nothing is held.
+            origin: Index of the experience the samples came from, one for all or (B,).
+            scores: Scores of the samples, (B,), from −1 to 1; may be None only while the buffer
+                is empty.
 
         Returns:
-            The slot of each sample, (B,), -1 where it was left out.
+            The slot of each sample, (B,), -1 if it was left out.
 
         Raises:
             ValueError: If scores are missing, or are not B numbers from −1 to 1.
@@ -132,13 +133,14 @@ class GreedyBuffer(SlotBuffer):
         if scores is None:
             if len(self):
                 raise ValueError(
-                    "scores=None: GreedyBuffer keeps samples by how like their gradients are to "
-                    "those of what it holds; give scores, as GSSPlugin does, or use another buffer"
+                    "scores=None: GreedyBuffer needs a score for each sample, the largest cosine "
+                    "of its gradient with those of stored samples; use GSSPlugin, which computes "
+                    "them, or another buffer"
                 )
             return np.full(n, FIRST_SCORE)
         given = np.asarray(scores, dtype=np.float64)
         if given.shape != (n,) or not np.all(np.abs(given) <= 1):
-            raise ValueError(f"scores={scores}: must be {n} numbers from -1 to 1")
+            raise ValueError(f"scores must be {n} numbers from -1 to 1, but are {scores}")
         return given
 
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
@@ -162,9 +164,9 @@ class GreedyBuffer(SlotBuffer):
         return [*slots.tolist(), *[NOT_STORED] * (n - len(slots))]
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
-        """Raise TypeError: a storage policy is shown samples without gradients."""
+        """Raise TypeError: Avalanche gives a storage policy no gradients."""
         raise TypeError(
-            "GreedyBuffer keeps samples by their gradients, which Avalanche shows no storage "
+            "GreedyBuffer needs the samples' gradients, which Avalanche does not give to a storage "
             "policy: use GSSPlugin, or another buffer"
         )
 
@@ -181,10 +183,10 @@ class GreedyBuffer(SlotBuffer):
         super()._clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on later, as tensors and plain data."""
+        """Return the whole state as tensors and plain data."""
         return {**super().state_dict(), "scores": self.scores.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         super().load_state_dict(state)
         self.scores = np.array(state["scores"], dtype=np.float64)

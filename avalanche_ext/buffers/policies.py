@@ -1,4 +1,4 @@
-"""Which sample leaves a full buffer: at random, the oldest of a group, the oldest of its task."""
+"""Reservoir and ring buffers: which sample leaves when no slot is free."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Eviction = Literal["oldest", "random", "farthest", "nearest"]
 
 
 class ReservoirBuffer(SlotBuffer):
-    """Reservoir sampling (Vitter 1985, Algorithm R): every sample seen is held equally likely.
+    """Reservoir sampling (Vitter 1985, Algorithm R): holds every sample seen equally likely.
 
-    The n-th sample, counted from 0, takes slot j drawn uniformly from 0 .. n, and is left out if
-    there is no slot j. GMED's code (Jin et al. 2021) draws j from 0 .. n - 1, by which the
-    first sample after the buffer has filled is always kept; this is not followed.
+    The n-th sample, counted from 0, takes slot j, drawn uniformly from 0 .. n, and is left out if
+    there is no slot j. Deviation: GMED's code (Jin et al. 2021) draws j from 0 .. n - 1, which
+    always keeps the first sample after the buffer has filled.
 
-    After a `resize` to more slots, which cannot bring back what was left out, later samples are
-    held more likely than earlier ones.
+    A `resize` to more slots cannot bring back samples that were left out, so later samples are then
+    held with a higher probability than earlier ones.
     """
 
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
@@ -49,22 +49,22 @@ class ReservoirBuffer(SlotBuffer):
 
 
 class RingBuffer(SlotBuffer):
-    """The ring buffer of the DRL paper's Algorithm 1: the oldest of the largest group leaves.
+    """The ring buffer of the DRL paper's Algorithm 1: the largest group loses its oldest sample.
 
-    Every arriving sample is stored. When all slots are taken, it is counted to its group first;
-    then the group with most samples loses one. Of several largest groups, the one whose oldest
-    sample arrived first loses it.
+    Every arriving sample is stored. When no slot is free, the arriving sample counts towards its
+    group, and then the largest group loses a stored sample. If several groups are largest, the one
+    whose oldest sample arrived first loses it.
 
     Args:
         max_size: Number of slots, at least one per group.
-        balance: What is balanced: "class", or "task" for domain-incremental streams, where a
-            task is the experience a sample came from.
+        balance: Which groups are balanced: "class", or "task" for domain-incremental streams,
+            where a task is the experience a sample came from.
         seed: Seed of the generator that `sample` and random eviction draw from.
         eviction: Which stored sample of the group leaves: the "oldest", as in the paper, a
             "random" one, or the one "farthest" from or "nearest" to their mean.
 
     Raises:
-        ValueError: If `max_size` is below 1, or when more groups arrive than there are slots.
+        ValueError: If `max_size` is below 1, or if more groups arrive than there are slots.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class RingBuffer(SlotBuffer):
         self.groups(balance)
 
     def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
-        """Show the buffer a batch, as any `SlotBuffer`."""
+        """Show the buffer a batch; see `SlotBuffer.add`."""
         if self.eviction not in ("farthest", "nearest") or len(y) < 2:
             return super().add(x, y, t, origin)
-        # Means are of what is stored, so that each sample must be before the next one's turn.
+        # The mean is over stored samples, so each sample must be stored before the next arrives.
         origins = torch.split(origin, 1) if isinstance(origin, Tensor) else [origin] * len(y)
         columns = (torch.split(column, 1) for column in (x, y, t))
         rows = zip(*columns, origins, strict=True)
@@ -93,21 +93,21 @@ class RingBuffer(SlotBuffer):
         n_groups = len(self.groups(self.balance).keys() | {*groups[self.balance]})
         if n_groups > self.max_size:
             raise ValueError(
-                f"a RingBuffer of max_size {self.max_size} cannot hold one sample of each of "
-                f"{n_groups} groups ({self.balance}): max_size must be larger"
+                f"RingBuffer with max_size {self.max_size} cannot hold one sample of each of "
+                f"{n_groups} groups ({self.balance}): increase max_size to at least {n_groups}"
             )
         slots = []
         for row, group in enumerate(groups[self.balance]):
             size = len(self) + row
             slot = size if size < self.max_size else self._leaving(group)
             self._occupy(slot, row, groups)
-            # `add` sets the arrival of the whole batch afterwards; ties within it need it now.
+            # `add` sets the arrivals of the batch afterwards, but ties within it need them now.
             self._notes.arrival[slot] = self.n_seen + row
             slots.append(slot)
         return slots
 
     def _leaving(self, arriving_group: int | None = None) -> int:
-        """Return the slot that is given up next, once a sample of `arriving_group` is counted."""
+        """Return the slot to give up next, counting one arriving sample of `arriving_group`."""
         members = self._largest(arriving_group)
         if self.eviction == "oldest":
             return members[0]
@@ -139,14 +139,15 @@ class RingBuffer(SlotBuffer):
 
 
 class TaskBuffer(SlotBuffer):
-    """GEM's episodic memory: a ring of fixed size for each task (Lopez-Paz and Ranzato 2017).
+    """GEM's episodic memory: the last samples of each task (Lopez-Paz and Ranzato 2017).
 
-    A task is the experience a sample came from. Each new task adds slots of its own, so that
-    `max_size` is the size per task times the number of tasks seen, at least one.
+    A task is the experience a sample came from. Each new task adds slots, so `max_size` is the
+    size per task times the number of tasks seen (at least one).
 
     Args:
-        size_per_task: Samples held of each task, its last ones, at least 1.
-        seed: Seed of the generator that `sample` draws from; what is stored does not depend on it.
+        size_per_task: Number of samples held of each task, at least 1.
+        seed: Seed of the generator that `sample` draws from; it has no influence on which samples
+            are stored.
 
     Raises:
         ValueError: If `size_per_task` is below 1.
@@ -173,7 +174,7 @@ class TaskBuffer(SlotBuffer):
         return slots
 
     def _reserve(self, needed: int) -> None:
-        """Add slots, without rebuilding the indexes, which know the arriving samples already."""
+        """Add slots and keep the indexes, which hold the arriving samples already."""
         self._storage = self._storage.reallocated(needed, range(len(self)))
         self._notes = self._notes.reallocated(needed, range(self.max_size))
         self.max_size = needed
@@ -185,11 +186,11 @@ class TaskBuffer(SlotBuffer):
         super().resize(strategy, self.size_per_task * n_tasks)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on later, as tensors and plain data."""
+        """Return the whole state as tensors and plain data."""
         return {**super().state_dict(), "size_per_task": self.size_per_task}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         self.size_per_task = state["size_per_task"]
         super().load_state_dict(state)
 

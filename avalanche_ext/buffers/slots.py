@@ -16,10 +16,10 @@ GroupBy = Literal["class", "task"]
 
 
 class SlotStorage:
-    """Samples, labels and task labels, one row per slot.
+    """Samples, labels and task labels as tensors with one row per slot.
 
-    Rows `0 .. size - 1` are occupied. Tensors are allocated when the first sample shows its
-    shape, dtype and device. A pickled storage holds the occupied rows only.
+    Rows `0 .. size - 1` are occupied. The first sample written sets shape, dtype and device of the
+    tensors. A pickled storage holds the occupied rows only.
 
     Args:
         capacity: Number of slots.
@@ -55,7 +55,7 @@ class SlotStorage:
         return [column[: self.size] for column in self.columns]
 
     def reallocated(self, capacity: int, kept: Sequence[int]) -> SlotStorage:
-        """Return a storage of another capacity, whose row i is what `kept[i]` holds here."""
+        """Return a storage of another capacity whose row i holds a copy of slot `kept[i]`."""
         storage = SlotStorage(capacity)
         if kept:
             storage.write(range(len(kept)), self.gather(torch.tensor(kept)))
@@ -72,12 +72,12 @@ class SlotStorage:
 
 @dataclass
 class SlotNotes:
-    """What is known of the sample in each slot beside what is stored, (capacity,) each.
+    """Facts about the sample in each slot, one list entry per slot.
 
     Attributes:
-        origin: The experience it came from.
-        arrival: How many samples arrived before it.
-        n_replaced: How often it was replaced since it was added.
+        origin: Index of the experience it came from.
+        arrival: Number of samples that arrived before it.
+        n_replaced: How often it was overwritten by `SlotBuffer.replace` since it was added.
     """
 
     origin: list[int] = field(default_factory=list)
@@ -85,21 +85,21 @@ class SlotNotes:
     n_replaced: list[int] = field(default_factory=list)
 
     def reallocated(self, capacity: int, kept: Sequence[int]) -> SlotNotes:
-        """Return notes for another capacity, whose entry i is what `kept[i]` has here."""
+        """Return notes for another capacity whose entry i is that of slot `kept[i]`."""
         empty = [0] * (capacity - len(kept))
         columns = [getattr(self, column.name) for column in fields(self)]
         return SlotNotes(*([column[slot] for slot in kept] + empty for column in columns))
 
 
 class GroupIndex:
-    """The slots of each group, oldest sample first.
+    """The slots of each group (class or task), oldest sample first.
 
-    Adding a slot is O(1); removing one shifts the slots of its group that came later.
+    Adding a slot is O(1); removing one is linear in the size of its group.
 
     Attributes:
         slots: The slots of each group that has any.
-        versions: For each group that has had any an object that is replaced by another one whenever
-            its samples change.
+        versions: An object for each group that has ever had slots; a new object replaces it
+            whenever the group's samples change.
 
     Examples:
         >>> index = GroupIndex([(0, 7), (1, 3), (2, 7)])
@@ -124,7 +124,7 @@ class GroupIndex:
         self._group_of[slot] = group
 
     def remove(self, slot: int) -> None:
-        """Forget what `slot` holds; a slot that holds nothing is left alone."""
+        """Record that `slot` no longer holds its sample; an empty slot is left alone."""
         group = self._group_of.pop(slot, None)
         if group is not None:
             members = self.slots[group]
@@ -134,5 +134,5 @@ class GroupIndex:
                 del self.slots[group]
 
     def touch(self, slot: int) -> None:
-        """Record that what `slot` holds has been changed."""
+        """Record that the sample in `slot` was changed."""
         self.versions[self._group_of[slot]] = object()

@@ -1,4 +1,4 @@
-"""Avalanche's own storage policies, read slot by slot."""
+"""Avalanche's own buffers, read slot by slot."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from avalanche_ext.data import fetch_all
 
 
 class PolicyBuffer(SlotBuffer):
-    """A view of one of Avalanche's buffers, whose policy decides after each experience.
+    """A view of an Avalanche buffer, whose policy decides after each experience what it holds.
 
-    `add` keeps nothing; `post_adapt` shows the policy a whole experience and takes over what it
-    then holds, with random augmentation as drawn at that moment. Avalanche does not record which
-    experience a stored sample came from, so here "task" means its task label.
+    `add` keeps nothing; `post_adapt` shows the policy a whole experience and then copies all
+    samples that the policy holds, with random augmentation as drawn at that moment. Avalanche does
+    not record which experience a stored sample came from, so "task" means its task label here.
 
     Args:
         policy: Any `ExemplarsBuffer` of Avalanche.
@@ -32,31 +32,31 @@ class PolicyBuffer(SlotBuffer):
         self._take_over()
 
     def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
-        """Keep nothing, and say so: the policy sees whole experiences only."""
+        """Keep nothing and return -1 for each sample: the policy sees whole experiences only."""
         return np.full(len(x), NOT_STORED, dtype=np.int64)
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
-        """Let the policy see the experience, and hold what it holds."""
+        """Show the policy the experience, and copy all samples that it then holds."""
         self.policy.post_adapt(agent_state, exp)
         self._take_over()
 
     def resize(self, strategy: Any, new_size: int) -> None:
-        """Resize the policy's buffer, and hold what is left."""
+        """Resize the policy's buffer, and copy the samples that are left."""
         self.policy.resize(strategy, new_size)
         self._take_over()
 
     def state_dict(self) -> dict[str, Any]:
-        """Raise TypeError: Avalanche's policies cannot tell their state."""
+        """Raise TypeError: Avalanche's buffers have no state_dict."""
         raise self._stateless()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raise TypeError, as `state_dict` does."""
+        """Raise TypeError: Avalanche's buffers have no state_dict."""
         raise self._stateless()
 
     def _stateless(self) -> TypeError:
         return TypeError(
-            f"{type(self.policy).__name__} of Avalanche has no state_dict: "
-            "pickle the buffer, or use one of avalanche_ext.buffers"
+            f"Avalanche's {type(self.policy).__name__} has no state_dict: "
+            "pickle the buffer, or use a buffer from avalanche_ext.buffers"
         )
 
     def _take_over(self) -> None:
@@ -77,5 +77,5 @@ class PolicyBuffer(SlotBuffer):
 
 
 def as_slot_buffer(buffer: ExemplarsBuffer, seed: int = 0) -> SlotBuffer:
-    """Return `buffer` if it is one of ours, else a view of it that draws from `seed`."""
+    """Return `buffer` itself if it is a `SlotBuffer`, else a view that draws from `seed`."""
     return buffer if isinstance(buffer, SlotBuffer) else PolicyBuffer(buffer, seed)

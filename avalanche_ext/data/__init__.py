@@ -1,4 +1,4 @@
-"""In-memory data: datasets made of contiguous tensors, and loaders that index whole batches."""
+"""Data sets held in memory as tensors, and loaders that take whole batches from them."""
 
 from avalanche_ext.data.dataset import Batch, InMemoryDataset, fetch_all
 from avalanche_ext.data.experiences import (

@@ -21,10 +21,10 @@ _DEEPEST_CHAIN = 16
 
 
 class _Lazy:
-    """A tensor that is computed when first read, and forgets how it was computed.
+    """A tensor that is computed when it is first read.
 
-    A chain of unread ones keeps all their sources alive, and is read by recursion: it is cut by
-    reading once it is `_DEEPEST_CHAIN` long.
+    A chain of unread tensors keeps all their sources alive and is read by recursion, so a chain of
+    more than `_DEEPEST_CHAIN` is read at once.
     """
 
     def __init__(self, make: Callable[[], Tensor], *sources: _Lazy) -> None:
@@ -42,7 +42,7 @@ class _Lazy:
 
 
 class _Samples(Dataset[tuple[Any, int]]):
-    """The leaf that Avalanche's own dataset tree reads: one `(x_i, y_i)` at a time."""
+    """The leaf of Avalanche's dataset tree, which it reads one `(x_i, y_i)` at a time."""
 
     def __init__(self, x: _Lazy, y: Tensor) -> None:
         self.x = x
@@ -56,27 +56,27 @@ class _Samples(Dataset[tuple[Any, int]]):
 
 
 class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore[misc]
-    """Samples, labels and task labels as contiguous tensors, wherever Avalanche wants a dataset.
+    """An Avalanche dataset that holds samples, labels and task labels as contiguous tensors.
 
-    `subset` and `concat` give in-memory datasets again. They copy, but only when the result is
-    first read, so Avalanche's buffers, which chain both, hold no more than their own samples.
+    `subset` and `concat` return in-memory datasets. They copy samples only when the result is first
+    read, so Avalanche's buffers, which chain both, hold no more than their own samples.
 
     Args:
         x: Samples, (N, ...), any dtype.
         y: Class labels, (N,), int64.
         t: Task labels, (N,), int64.
-        transform: Random augmentation of one sample, drawn anew whenever the sample is fetched
-            from the training view (`.eval()` gives the view without it); None where every
-            transformation is deterministic and already in `x`.
+        transform: Random augmentation of one sample, drawn anew whenever a sample is fetched from
+            the training view; the view that `.eval()` returns has none. None if `x` needs no
+            random augmentation.
 
     Raises:
-        ValueError: If the three tensors differ in length, or labels are not vectors of int64.
+        ValueError: If the three tensors differ in length, or `y` or `t` is not a vector of int64.
     """
 
     def __init__(self, x: Tensor, y: Tensor, t: Tensor, transform: Transform | None = None) -> None:
         if not len(x) == len(y) == len(t):
             raise ValueError(
-                f"x, y and t must be aligned, but have {len(x)}, {len(y)} and {len(t)} rows"
+                f"x, y and t must have equally many rows, but have {len(x)}, {len(y)} and {len(t)}"
             )
         for name, labels in (("y", y), ("t", t)):
             if labels.dtype != torch.int64 or labels.dim() != 1:
@@ -111,8 +111,8 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         """Return the batch `[x, y, t]` of `rows`.
 
         Args:
-            rows: Indices from 0, (B,), int64, for copies of the samples; or a slice, for views of
-                the dataset's own tensors where nothing is augmented.
+            rows: Indices, (B,), int64, which return copies of the samples; or a slice, which
+                returns views of the dataset's own tensors unless samples are augmented.
         """
         x, y, t = (_taken(column, rows) for column in (self.x, self.y, self.t))
         augment = self._augment
@@ -140,7 +140,8 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
     def concat(self, other: Any) -> Any:
         """Return the dataset of these samples followed by those of `other`.
 
-        It is in memory if `other` is, with the same augmentation and on the same device.
+        The result is in memory if `other` is in memory too, on the same device and with the same
+        augmentation.
         """
         if len(other) == 0:
             return self
@@ -157,7 +158,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
             _Lazy(lambda: x.read().to(device), x), self.y.to(device), self.t.to(device)
         )
 
-    # What follows needs Avalanche's dataset tree, and returns a plain dataset of the same samples.
+    # These methods need Avalanche's dataset tree, so they return plain datasets.
 
     def replace_current_transform_group(self, transform: Any) -> Any:
         """Return a plain Avalanche dataset with `transform` in place of the current view's."""
@@ -172,7 +173,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         return self._plain().freeze_transforms()
 
     def update_data_attribute(self, name: str, new_value: Any) -> Any:
-        """Return a plain Avalanche dataset with one more, or one other, value per sample."""
+        """Return a plain Avalanche dataset with a new or replaced attribute of its samples."""
         return self._plain().update_data_attribute(name, new_value)
 
     def _plain(self) -> Any:
@@ -200,7 +201,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         return derived
 
     def __copy__(self) -> InMemoryDataset:
-        # `__reduce__`, which copy() would use, reads and copies the samples.
+        # copy() would use `__reduce__`, which reads and copies the samples.
         clone = object.__new__(type(self))
         clone.__dict__.update(self.__dict__)
         return clone
@@ -212,9 +213,9 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
 
 
 def fetch_all(dataset: Any) -> Batch:
-    """Return `[x, y, t]` of all samples of a non-empty dataset, each fetched once, in order.
+    """Return `[x, y, t]` of all samples of a non-empty dataset, in order, each fetched once.
 
-    Task labels are 0 where the dataset has none. No random number is drawn but by its transforms.
+    Task labels are 0 if the dataset has none. Only the dataset's transforms draw random numbers.
     """
     if isinstance(dataset, InMemoryDataset):
         return dataset.fetch(slice(None))
@@ -225,13 +226,13 @@ def fetch_all(dataset: Any) -> Batch:
 def _task_labels(t: Tensor) -> TaskLabels:
     labels = t.tolist()
     if len({*labels}) == 1:
-        # Avalanche cannot append its own constant labels, as iCaRL's memory has them, to a list.
+        # Avalanche cannot append constant labels, such as those of iCaRL's memory, to a list.
         return TaskLabels(ConstantSequence(labels[0], len(labels)))
     return TaskLabels(labels)
 
 
 def _taken(column: Tensor, rows: Tensor | slice) -> Tensor:
-    # Of the ways torch has to take rows, index_select is the fastest.
+    # index_select is torch's fastest way to take rows.
     return column[rows] if isinstance(rows, slice) else column.index_select(0, rows)
 
 

@@ -9,8 +9,6 @@ import torch
 from avalanche.benchmarks import OnlineCLExperience
 from torch import Tensor, nn
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
-
 
 class Clock(Protocol):
     """Counters of a strategy, from 0."""
@@ -60,21 +58,21 @@ class Strategy(Protocol):
         """Step the optimizer."""
 
 
-def criterion_of(strategy: Strategy) -> Criterion:
+def criterion_of(strategy: Strategy) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function of outputs and labels that a strategy minimises.
 
     Avalanche keeps it in a private attribute, which this function alone reads.
     """
-    criterion: Criterion = strategy._criterion  # type: ignore[attr-defined]
+    criterion: Callable[[Tensor, Tensor], Tensor] = strategy._criterion  # type: ignore[attr-defined]
     return criterion
 
 
 def origin_experience(experience: Any) -> Any:
-    """Return the experience that `experience` was cut from, or itself on a plain stream.
+    """Return the experience that `experience` was cut from, or `experience` on a plain stream.
 
-    Streams made by `split_online_stream` turn every mini-batch into an experience of its own. What
-    belongs to a task must be keyed by the experience those were cut from. The result is in logging
-    mode, so that all its attributes can be read.
+    `split_online_stream` turns every mini-batch into an experience, so anything that belongs to a
+    task must be keyed by the original experience. The result is in logging mode, in which all its
+    attributes can be read.
     """
     experience = experience.logging()
     if isinstance(experience, OnlineCLExperience):
@@ -83,5 +81,5 @@ def origin_experience(experience: Any) -> Any:
 
 
 def origin_index(experience: Any) -> int:
-    """Return the position in the original stream of the experience `experience` belongs to."""
+    """Return the index in the original stream of the experience that `experience` belongs to."""
     return int(origin_experience(experience).current_experience)

@@ -1,4 +1,4 @@
-"""Loaders over in-memory datasets, and the plugin that hands them to any strategy."""
+"""Loaders over in-memory datasets, and the plugin that gives them to any strategy."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from avalanche_ext.data.dataset import Batch, InMemoryDataset
+from avalanche_ext.data.experiences import Strategy
 
 _ROWS_PER_GATHER = 1024
 
 
 class TensorLoader:
-    """Iterate over an in-memory dataset in batches `[x, y, t]`, copies taken many at a time.
+    """Batches `[x, y, t]` of an in-memory dataset, copied from it many rows at a time.
 
     Args:
-        dataset: What to iterate over.
+        dataset: The dataset to iterate over.
         batch_size: Rows per batch, at least 1; the last batch may be smaller.
-        shuffle: Draw a new order in each pass.
-        drop_last: Leave out a last batch that is smaller than the others.
-        generator: Where orders are drawn from; torch's global generator if None.
+        shuffle: Whether each pass draws a new order.
+        drop_last: Whether to leave out a last batch that is smaller than the others.
+        generator: The generator that draws orders; torch's global generator if None.
 
     Raises:
         ValueError: If `batch_size` is below 1.
@@ -57,7 +58,7 @@ class TensorLoader:
         order = self._order()[:n_rows].to(self.dataset.y.device)
         step = max(1, _ROWS_PER_GATHER // size) * size
         for start in range(0, n_rows, step):
-            # Rows are gathered even without shuffling: who gets a batch may write to it.
+            # Rows are copied even without shuffling, because users may write to a batch.
             gathered = self.dataset.fetch(order[start : start + step])
             yield from map(list, zip(*(torch.split(c, size) for c in gathered), strict=True))
 
@@ -67,13 +68,13 @@ class TensorLoader:
 
 
 class InMemoryLoaders(SupervisedPlugin):  # type: ignore[misc]
-    """Replace the loaders a strategy makes by default with `TensorLoader`s.
+    """Replace a strategy's default loaders with `TensorLoader`s.
 
-    It acts on experiences whose dataset is in memory and, in training, has one task label; it
-    leaves alone a loader that another plugin has set. Evaluation draws no random number.
+    This applies to experiences whose dataset is in memory and, in training, has one task label.
+    Loaders that another plugin has set stay. Evaluation draws no random numbers.
 
     Args:
-        seed: Seed of the plugin's own generator, from which training orders are drawn.
+        seed: Seed of the plugin's own generator, which draws training orders.
     """
 
     supports_distributed = False
@@ -83,7 +84,7 @@ class InMemoryLoaders(SupervisedPlugin):  # type: ignore[misc]
         self.generator = Generator().manual_seed(seed)
 
     def before_training_exp(
-        self, strategy: Any, shuffle: bool = True, drop_last: bool = False, **kwargs: Any
+        self, strategy: Strategy, shuffle: bool = True, drop_last: bool = False, **kwargs: Any
     ) -> None:
         """Set the training loader, with the `shuffle` and `drop_last` that `train` was given."""
         dataset = strategy.adapted_dataset
@@ -97,7 +98,7 @@ class InMemoryLoaders(SupervisedPlugin):  # type: ignore[misc]
                 generator=self.generator,
             )
 
-    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Set the evaluation loader."""
         dataset = strategy.adapted_dataset
         made_by_strategy = type(strategy.dataloader) is SingleDatasetDataLoader

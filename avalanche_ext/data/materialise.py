@@ -1,4 +1,4 @@
-"""Fetch the samples of any Avalanche benchmark once, and keep them as tensors."""
+"""Any Avalanche dataset or benchmark, fetched once and kept in memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PROBED_SAMPLES = 256
 def materialise(dataset: Any, device: torch.device | str = "cpu") -> InMemoryDataset | None:
     """Return `dataset` in memory, or None if its samples change from one fetch to the next.
 
-    A dataset with random transforms must stay as it is, or its augmentation would be frozen. It
-    is recognised by what it does: 256 of its samples, some of them repeatedly if it has fewer, are
-    fetched twice and compared, also between its training and evaluation views.
+    A dataset with random transforms must stay as it is, or its augmentation would be frozen. To
+    recognise one, 256 of its samples (some repeated if it has fewer) are fetched twice from the
+    training view and once from the evaluation view, and compared.
 
     Args:
         dataset: Avalanche classification dataset of tensor samples, not empty.
-        device: Where the tensors shall lie.
+        device: Device of the tensors.
     """
     if isinstance(dataset, InMemoryDataset):
         return dataset.to(device)
@@ -37,13 +37,14 @@ def materialise(dataset: Any, device: torch.device | str = "cpu") -> InMemoryDat
 def in_memory(benchmark: CLScenario, device: torch.device | str = "cpu") -> CLScenario:
     """Return `benchmark` with the dataset of every experience materialised on `device`.
 
-    Streams, experiences and all attributes stay what they were, for any strategy of Avalanche.
-    Datasets with random transforms are left alone; `benchmark` itself is not changed.
+    Streams, experiences and all their attributes stay the same, so any Avalanche strategy can use
+    the result. Datasets with random transforms are left alone; `benchmark` is not changed.
 
     Args:
-        benchmark: Classification benchmark whose streams are finite; online streams are best cut
-            from its result.
-        device: Where the tensors shall lie; loaders on the training device copy nothing.
+        benchmark: Classification benchmark with finite streams; cut online streams from the
+            result.
+        device: Device of the tensors; no batch is copied between devices if it is the training
+            device.
     """
     result = copy(benchmark)
     streams = []
@@ -56,6 +57,6 @@ def in_memory(benchmark: CLScenario, device: torch.device | str = "cpu") -> CLSc
                 experience._dataset = dataset
             experiences.append(experience)
         streams.append(EagerCLStream(stream.name, experiences, result))
-    # A new CLScenario would lack what users and strategies read from it, such as `n_classes`.
+    # A new CLScenario would lack attributes that users and strategies read, such as `n_classes`.
     CLScenario.__init__(result, streams)
     return result

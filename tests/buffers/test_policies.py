@@ -91,7 +91,8 @@ def test_ring_over_tasks_is_balanced_by_origin_not_by_class():
 def test_ring_with_fewer_slots_than_groups_says_so():
     buffer = RingBuffer(2)
     fill(buffer, [0, 1])
-    with pytest.raises(ValueError, match=r"max_size 2 cannot hold one sample of each of 3 groups"):
+    message = r"max_size 2 cannot hold one sample of each of 3 groups \(class\): increase max_size"
+    with pytest.raises(ValueError, match=message):
         buffer.add(*numbered([1, 2]))
     assert buffer.groups("class") == {0: [0], 1: [1]}
 

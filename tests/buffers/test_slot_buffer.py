@@ -251,5 +251,7 @@ def test_the_setter_takes_what_it_is_given(make):
 def test_a_view_of_avalanches_buffer_has_no_state_to_tell():
     view = as_slot_buffer(ReservoirSamplingBuffer(5))
     for call in (view.state_dict, lambda: view.load_state_dict({})):
-        with pytest.raises(TypeError, match="ReservoirSamplingBuffer of Avalanche has no state"):
+        with pytest.raises(
+            TypeError, match="Avalanche's ReservoirSamplingBuffer has no state_dict"
+        ):
             call()
