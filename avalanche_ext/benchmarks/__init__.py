@@ -1,4 +1,4 @@
-"""Benchmarks in memory, for plain streams and for online ones."""
+"""Benchmarks in memory, for plain and online streams."""
 
 from avalanche_ext.benchmarks.build import build_benchmark
 from avalanche_ext.benchmarks.catalogue import (

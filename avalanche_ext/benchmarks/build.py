@@ -1,4 +1,4 @@
-"""Make an Avalanche benchmark of tasks in memory."""
+"""Benchmarks made of tasks, or of all training samples of another benchmark in random order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from avalanche.benchmarks import (
     with_classes_timeline,
     with_task_labels,
 )
-from torch import Tensor
+from pydantic import PositiveInt
+from torch import Generator, Tensor
 
 from avalanche_ext.benchmarks.tasks import Task
 from avalanche_ext.data import InMemoryDataset
+from avalanche_ext.validation import validated
 
 Scenario = Literal["class", "domain", "task"]
 _CLASS_SETS = (
@@ -35,17 +37,17 @@ def build_benchmark(
 
     Args:
         tasks: Samples of each experience.
-        scenario: "class": labels of the data set, task label 0. "domain": the labels of each
-            experience count from 0, task label 0. "task": as "domain", but the task label is the
-            index of the experience.
+        scenario: Labels of the experiences. "class": labels of the data set, with task label 0.
+            "domain": labels from 0 in each experience, with task label 0. "task": labels from 0 in
+            each experience, with the index of the experience as task label.
         augmentation: Random transform of one training sample.
 
     Returns:
-        A benchmark of Avalanche whose experiences know their classes and task labels. It also
-        has `n_classes`, `n_classes_per_exp` and `classes_order`, which Avalanche's iCaRL and PNN
-        read from each experience's `benchmark`.
+        An Avalanche benchmark whose experiences have classes and task labels. It also has
+        `n_classes`, `n_classes_per_exp` and `classes_order`, which Avalanche's iCaRL and PNN read
+        from each experience's `benchmark`.
     """
-    # Of both parts: a small training subset may lack a class that is tested.
+    # Both parts count, because a small training subset may lack a class of the test samples.
     classes = [torch.unique(torch.cat([task.train_y, task.test_y])) for task in tasks]
     streams: dict[str, list[InMemoryDataset]] = {"train": [], "test": []}
     for i, (task, held) in enumerate(zip(tasks, classes, strict=True)):
@@ -57,18 +59,61 @@ def build_benchmark(
             t = torch.full_like(labels, i if scenario == "task" else 0)
             transform = augmentation if name == "train" else None
             streams[name].append(InMemoryDataset(x, labels, t, transform))
-    return assemble(streams, classes)
+    return _assemble(streams, classes)
 
 
-def assemble(
-    streams: Mapping[str, Sequence[InMemoryDataset]], classes: Sequence[Tensor]
-) -> CLScenario:
-    """Return a benchmark with the given streams, whose experiences know classes and task labels.
+@validated
+def iid_stream(benchmark: CLScenario, epochs: PositiveInt, seed: int) -> CLScenario:
+    """Return a benchmark with the training samples of all tasks in random order.
+
+    The training stream makes `epochs` passes over the union of all training samples, each pass in
+    its own random order. It is cut into as many experiences as `benchmark` has, whose lengths
+    differ by at most one. So the transfer matrix stays square, and its last row shows what was
+    learned from all samples. Train on each experience for one epoch; a loader that shuffles changes
+    the order only within an experience.
 
     Args:
-        streams: Data set of each experience, by the stream's name.
-        classes: Classes that each experience brings, one vector for each; `n_classes_per_exp` and
-            `classes_order` are made of them.
+        benchmark: Benchmark with datasets in memory and one task label, as `build_benchmark` makes
+            for the scenarios "class" and "domain"; it is not changed.
+        epochs: Number of passes. Each costs a copy of the training samples.
+        seed: Seed of the orders.
+
+    Returns:
+        A benchmark with these training experiences and the test datasets of `benchmark`.
+
+    Raises:
+        ValueError: If the training samples have several task labels.
+    """
+    whole = _union([experience.dataset for experience in benchmark.train_stream])
+    task_labels = torch.unique(whole.t).tolist()
+    if len(task_labels) > 1:
+        raise ValueError(
+            f"benchmark must have one task label, but has {task_labels}: "
+            "use the scenario 'class' or 'domain'"
+        )
+    generator = Generator().manual_seed(seed)
+    order = torch.cat([torch.randperm(len(whole), generator=generator) for _ in range(epochs)])
+    parts = [whole.subset(rows) for rows in order.tensor_split(len(benchmark.train_stream))]
+    streams = {
+        "train": parts,
+        "test": [experience.dataset for experience in benchmark.test_stream],
+    }
+    return _assemble(streams, [torch.unique(part.y) for part in parts])
+
+
+def _union(datasets: list[InMemoryDataset]) -> InMemoryDataset:
+    x, y, t = (torch.cat([getattr(data, name) for data in datasets]) for name in ("x", "y", "t"))
+    return InMemoryDataset(x, y, t, datasets[0].augmentation)
+
+
+def _assemble(
+    streams: Mapping[str, Sequence[InMemoryDataset]], classes: Sequence[Tensor]
+) -> CLScenario:
+    """Return a benchmark with the given streams, whose experiences have classes and task labels.
+
+    Args:
+        streams: Data set of each experience, by name of the stream.
+        classes: Classes of each experience, for `n_classes_per_exp` and `classes_order`.
     """
     benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(**streams)))
     benchmark.n_classes = 1 + max(int(d.y.max()) for stream in streams.values() for d in stream)
@@ -83,5 +128,5 @@ def assemble(
 def _complete(experience: Any, benchmark: CLScenario) -> None:
     experience.benchmark = benchmark
     for name in _CLASS_SETS:
-        # Avalanche's modules index these, but its decorator leaves sets.
+        # Avalanche's modules index these attributes, but its decorator makes them sets.
         setattr(experience, name, sorted(getattr(experience, name)))

@@ -1,27 +1,27 @@
-"""Benchmarks by the names they have in experiment files.
+"""Benchmarks by their names in experiment files.
 
-What all have in common:
+Arguments that they share:
 
-- `n_experiences`; `train_size` and `test_size`, the samples used of each experience, by default
-  all;
-- `subset`, which training samples: the "first", or as many at random, drawn for each experience
-  with the "order" seed or the run's "seed";
-- `pool_size`, which training samples there are to take: so many of each experience, drawn once for
-  all runs, the same where experiences have the same images; by default all;
-- `test_subset`, which test samples, like `subset`;
-- `validation_size`, for choosing parameters: so many training samples of the whole data set, the
-  same random ones in all runs, are held out of training and take the place of its test samples;
-- `standardise`, of those split by class: with "pixel" each value of a sample, with "channel" each
-  channel has mean 0 and standard deviation 1 over all training samples of the data set;
-- `order_seed`, which fixes class orders, permutations and angles for all runs: None is the
-  canonical order (classes ascending, angles in equal steps, permutations of seed 0), "seed" lets
-  them vary with the run's seed;
-- `seed`, the seed of the run;
-- `data_root`, the folder of the data, else $AVALANCHE_EXT_DATA, else Avalanche's default (for
+- `n_experiences`: number of experiences.
+- `train_size`, `test_size`: number of samples of each experience; all by default.
+- `subset`: which training samples: the "first", or random ones, drawn for each experience with the
+  "order" seed or the run's "seed".
+- `test_subset`: which test samples, like `subset`.
+- `pool_size`: number of training samples of each experience that `subset` chooses from; all by
+  default. The pool is drawn once for all runs, and is the same for experiences of the same images.
+- `validation_size`: number of training samples that are held out of training and replace the test
+  samples, for choosing hyper-parameters. They are drawn at random from the whole data set, the same in
+  all runs.
+- `standardise` (splits by class only): "pixel" gives each value of a sample, "channel" each channel
+  mean 0 and standard deviation 1 over all training samples of the data set.
+- `order_seed`: seed of class orders, permutations and angles. None is the canonical order (classes
+  ascending, angles in equal steps, permutations of seed 0); "seed" takes the run's seed.
+- `seed`: seed of the run.
+- `data_root`: folder of the data; by default $AVALANCHE_EXT_DATA, or else Avalanche's default (for
   `image_folder`, the current folder).
 
-All return a benchmark of Avalanche in memory. They raise DataNotFoundError, and ValueError for
-arguments out of range and for sizes that the data do not allow.
+All return an Avalanche benchmark in memory. They raise DataNotFoundError, and ValueError if an
+argument is out of range or the data have too few samples.
 """
 
 from __future__ import annotations
@@ -31,12 +31,20 @@ from pathlib import Path
 from typing import Literal
 
 from avalanche.benchmarks import CLScenario
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
-from avalanche_ext.benchmarks.build import build_benchmark
+from avalanche_ext.benchmarks.build import Scenario, build_benchmark
 from avalanche_ext.benchmarks.sources import Source, given_data_root, held_out, image_tree, load
 from avalanche_ext.benchmarks.standardise import Standardisation, standardised
-from avalanche_ext.benchmarks.tasks import Seeds, Sizes, permuted, rotated, split_by_class
+from avalanche_ext.benchmarks.tasks import (
+    OrderSeed,
+    Seeds,
+    Sizes,
+    Subset,
+    permuted,
+    rotated,
+    split_by_class,
+)
 from avalanche_ext.data.dataset import Transform
 from avalanche_ext.validation import validated
 
@@ -47,23 +55,24 @@ def class_split(
     n_experiences: PositiveInt = 5,
     train_size: PositiveInt | None = None,
     test_size: PositiveInt | None = None,
-    subset: Literal["first", "order", "seed"] = "first",
-    order_seed: NonNegativeInt | Literal["seed"] | None = None,
-    scenario: Literal["class", "domain", "task"] = "class",
+    subset: Subset = "first",
+    order_seed: OrderSeed = None,
+    scenario: Scenario = "class",
     augment: bool = False,
     *,
     pool_size: PositiveInt | None = None,
-    test_subset: Literal["first", "order", "seed"] = "first",
+    test_subset: Subset = "first",
     validation_size: PositiveInt | None = None,
     standardise: Standardisation | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
-    """Equal numbers of classes in each experience; in canonical order they ascend."""
+    """Equally many classes in each experience; classes ascend unless `order_seed` is set."""
     source = held_out(load(dataset, data_root), validation_size)
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
-    seeds = Seeds(seed, order_seed)
-    tasks = standardised(split_by_class(source, n_experiences, sizes, seeds), source, standardise)
+    tasks = standardised(
+        split_by_class(source, n_experiences, sizes, Seeds(seed, order_seed)), source, standardise
+    )
     return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
 
 
@@ -73,22 +82,21 @@ def permuted_pixels(
     n_experiences: PositiveInt = 10,
     train_size: PositiveInt | None = None,
     test_size: PositiveInt | None = None,
-    subset: Literal["first", "order", "seed"] = "first",
-    order_seed: NonNegativeInt | Literal["seed"] | None = None,
+    subset: Subset = "first",
+    order_seed: OrderSeed = None,
     scenario: Literal["domain", "task"] = "domain",
     first_is_identity: bool = False,
     *,
     pool_size: PositiveInt | None = None,
-    test_subset: Literal["first", "order", "seed"] = "first",
+    test_subset: Subset = "first",
     validation_size: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
-    """All classes in each experience, under a pixel permutation of its own."""
+    """All classes in each experience, with one pixel permutation per experience."""
     source = held_out(load(dataset, data_root), validation_size)
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
-    seeds = Seeds(seed, order_seed)
-    tasks = permuted(source, n_experiences, sizes, seeds, first_is_identity)
+    tasks = permuted(source, n_experiences, sizes, Seeds(seed, order_seed), first_is_identity)
     return build_benchmark(tasks, scenario)
 
 
@@ -98,23 +106,22 @@ def rotated_images(
     n_experiences: PositiveInt = 10,
     train_size: PositiveInt | None = None,
     test_size: PositiveInt | None = None,
-    subset: Literal["first", "order", "seed"] = "first",
-    order_seed: NonNegativeInt | Literal["seed"] | None = None,
+    subset: Subset = "first",
+    order_seed: OrderSeed = None,
     scenario: Literal["domain", "task"] = "domain",
     max_angle: PositiveFloat = 180.0,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
     *,
     pool_size: PositiveInt | None = None,
-    test_subset: Literal["first", "order", "seed"] = "first",
+    test_subset: Subset = "first",
     validation_size: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
-    """All classes in each experience, under ascending angles from 0 to `max_angle` degrees."""
+    """All classes in each experience, rotated by ascending angles from 0 to `max_angle` degrees."""
     source = held_out(load(dataset, data_root), validation_size)
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
-    seeds = Seeds(seed, order_seed)
-    tasks = rotated(source, n_experiences, sizes, seeds, max_angle, interpolation)
+    tasks = rotated(source, n_experiences, sizes, Seeds(seed, order_seed), max_angle, interpolation)
     return build_benchmark(tasks, scenario)
 
 
@@ -125,25 +132,26 @@ def image_folder(
     n_experiences: PositiveInt = 5,
     train_size: PositiveInt | None = None,
     test_size: PositiveInt | None = None,
-    subset: Literal["first", "order", "seed"] = "first",
-    order_seed: NonNegativeInt | Literal["seed"] | None = None,
-    scenario: Literal["class", "domain", "task"] = "class",
+    subset: Subset = "first",
+    order_seed: OrderSeed = None,
+    scenario: Scenario = "class",
     augment: bool = False,
     *,
     pool_size: PositiveInt | None = None,
-    test_subset: Literal["first", "order", "seed"] = "first",
+    test_subset: Subset = "first",
     validation_size: PositiveInt | None = None,
     standardise: Standardisation | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
-    """Images in FOLDER/train/CLASS and FOLDER/test/CLASS, split by class; relative to the root."""
+    """Images in FOLDER/{train,test}/CLASS, split by class; FOLDER is relative to the data root."""
     root = given_data_root(data_root) or Path()
     images = image_tree((root / Path(folder).expanduser()).resolve(), image_size)
     source = held_out(images, validation_size)
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
-    seeds = Seeds(seed, order_seed)
-    tasks = standardised(split_by_class(source, n_experiences, sizes, seeds), source, standardise)
+    tasks = standardised(
+        split_by_class(source, n_experiences, sizes, Seeds(seed, order_seed)), source, standardise
+    )
     return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
 
 
@@ -166,7 +174,7 @@ for _benchmark in (rotated_digits, rotated_mnist):
 
 
 def _augmentation(source: Source) -> Transform:
-    """Return a random crop with a padding of an eighth, and a random horizontal flip."""
+    """Return a random crop, padded by an eighth of the size, and a random horizontal flip."""
     from torchvision.transforms import v2
 
     size = source.train_x.shape[-1]

@@ -1,4 +1,4 @@
-"""Data sets as whole tensors, before they are cut into experiences."""
+"""Data sets as tensors, before they are cut into experiences."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Source:
     """A data set with its own split into training and test samples.
 
     Attributes:
-        train_x: Training samples, (N, C, H, W), 0 .. `white`, of the type they are stored in.
+        train_x: Training samples, (N, C, H, W), 0 .. `white`, in the data set's own dtype.
         train_y: Their classes, (N,), int64, 0 .. n_classes - 1.
         test_x: Test samples, (M, C, H, W), like `train_x`.
         test_y: Their classes, (M,), int64.
         n_classes: Number of classes.
-        white: The value of a white pixel, which becomes 1 in the samples of a task.
+        white: Value of a white pixel; the samples of a task are divided by it.
     """
 
     train_x: Tensor
@@ -41,7 +41,7 @@ class Source:
 
 
 class DataNotFoundError(FileNotFoundError):
-    """A data set is not where it was looked for, and cannot be downloaded."""
+    """A data set was not found in its folder and could not be downloaded."""
 
 
 _TORCHVISION_NAMES = {
@@ -53,7 +53,10 @@ _TORCHVISION_NAMES = {
 
 
 def load(dataset: str, data_root: Path | None) -> Source:
-    """Return "digits", "mnist", "fmnist", "cifar10" or "cifar100", read once per process."""
+    """Return the data set "digits", "mnist", "fmnist", "cifar10" or "cifar100".
+
+    The data set that was read last stays in memory.
+    """
     if dataset == "digits":
         return digits()
     name = _TORCHVISION_NAMES[dataset]
@@ -62,9 +65,9 @@ def load(dataset: str, data_root: Path | None) -> Source:
 
 @lru_cache(maxsize=1)
 def digits() -> Source:
-    """Scikit-learn's 1,797 handwritten digits of 8×8 pixels, embedded in that library.
+    """Return scikit-learn's 1,797 handwritten digits of 8×8 pixels, which need no download.
 
-    A quarter of each class is for testing; the split is fixed, whatever the seeds of a run.
+    A quarter of each class is for testing. The split does not depend on any seed of a run.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -84,14 +87,14 @@ def digits() -> Source:
 
 @lru_cache(maxsize=1)
 def torchvision_source(name: str, root: Path) -> Source:
-    """Load one of torchvision's data sets, downloading it if it is absent and can be.
+    """Load a torchvision data set, and download it first if `root` lacks it.
 
     Args:
         name: "MNIST", "FashionMNIST", "CIFAR10" or "CIFAR100".
-        root: Folder that holds it as torchvision lays it out.
+        root: Folder that torchvision takes as its root.
 
     Raises:
-        DataNotFoundError: Naming the folder and the file looked for.
+        DataNotFoundError: If it is absent and cannot be downloaded.
     """
     from torchvision import datasets
 
@@ -111,8 +114,8 @@ def torchvision_source(name: str, root: Path) -> Source:
 def image_tree(folder: Path, image_size: int) -> Source:
     """Load `folder`/train/CLASS/IMAGE and `folder`/test/CLASS/IMAGE, resized to squares.
 
-    Classes are numbered in the order of their folders' names, the same in both parts. Samples are
-    ordered so that the classes take turns: the first ones are of all classes.
+    Classes are numbered in alphabetical order of their folders. Samples are ordered so that the
+    classes take turns, and the first samples include every class.
 
     Args:
         folder: Folder of the two parts.
@@ -130,7 +133,8 @@ def image_tree(folder: Path, image_size: int) -> Source:
     for part in ("train", "test"):
         if not (folder / part).is_dir():
             raise DataNotFoundError(
-                f"image_folder: no folder {folder / part}; expected {part}/<class>/<image> in it"
+                f"image_folder: there is no {folder / part}; images must be in "
+                f"{part}/<class>/<image>"
             )
         images = ImageFolder(str(folder / part), transform=read)
         y = torch.tensor(images.targets)
@@ -141,17 +145,20 @@ def image_tree(folder: Path, image_size: int) -> Source:
     (train_x, train_y, classes), (test_x, test_y, test_classes) = parts
     if classes != test_classes:
         odd = sorted({*classes} ^ {*test_classes})
-        raise ValueError(f"{folder}: train and test differ in their classes: {', '.join(odd)}")
+        raise ValueError(
+            f"{folder}: train and test must have the same classes, but only one of them has "
+            f"{', '.join(odd)}"
+        )
     return Source(train_x, train_y, test_x, test_y, n_classes=len(classes), white=255)
 
 
 def held_out(source: Source, validation_size: int | None) -> Source:
-    """Return a data set in which random training samples have taken the place of the test samples.
+    """Return a data set whose test samples are replaced by random training samples, held out.
 
     Args:
         source: A data set.
-        validation_size: How many samples are held out of its training samples, always the same
-            ones; None leaves it as it is.
+        validation_size: Number of training samples to hold out, always the same ones; None returns
+            `source`.
 
     Raises:
         ValueError: If no training sample would be left.
@@ -177,7 +184,7 @@ def given_data_root(data_root: Path | None) -> Path | None:
 
 
 def resolve_data_root(data_root: Path | None, name: str) -> Path:
-    """Return where data lie: `data_root`, else $AVALANCHE_EXT_DATA, else Avalanche's default."""
+    """Return the folder of the data: as given, $AVALANCHE_EXT_DATA, or Avalanche's default."""
     root = given_data_root(data_root)
     if root is not None:
         return root
@@ -192,13 +199,13 @@ def _download(make: Callable[..., Any], name: str, root: Path, train: bool) -> A
     except Exception as error:
         looked_for = _missing_file(make, name, root)
         raise DataNotFoundError(
-            f"{name} not found: looked for {looked_for} in {root}, and it could not be downloaded; "
-            f"pass --data-root or set {DATA_ROOT_VARIABLE} to the folder that holds it"
+            f"{name} not found: there is no {looked_for} in {root}, and the download failed; "
+            f"set --data-root or {DATA_ROOT_VARIABLE} to the folder that holds it"
         ) from error
 
 
 def _missing_file(dataset: Any, name: str, root: Path) -> Path:
-    """Return the first file that torchvision's `dataset` wants and `root` lacks, relative to it."""
+    """Return the first file, relative to `root`, that `dataset` of torchvision needs and lacks."""
     if hasattr(dataset, "base_folder"):
         names = [name for name, _ in (*dataset.train_list, *dataset.test_list)]
         wanted = [Path(dataset.base_folder, name) for name in names]

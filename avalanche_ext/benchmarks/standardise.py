@@ -1,4 +1,4 @@
-"""Inputs with mean 0 and standard deviation 1."""
+"""Tasks whose inputs have mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ROWS_AT_A_TIME = 4096
 def standardised(
     tasks: Sequence[Task], source: Source, per: Standardisation | None
 ) -> Sequence[Task]:
-    """Return tasks whose samples have the mean subtracted and are divided by the deviation.
+    """Return the tasks with samples minus their mean, divided by their standard deviation.
 
     Args:
-        tasks: Tasks made of the data set.
-        source: The data set; both statistics are those of all its training samples, whichever of
-            them the tasks have.
-        per: Whether each value of a sample has statistics of its own ("pixel"), or each channel
-            ("channel"); None leaves the tasks as they are. What does not vary is not divided.
+        tasks: Tasks made from `source`.
+        source: The data set; both statistics are over all its training samples, even those that no
+            task uses.
+        per: Whether statistics are per value of a sample ("pixel") or per channel ("channel"); None
+            leaves the tasks as they are. Constant values or channels are not divided.
     """
     if per is None:
         return tasks

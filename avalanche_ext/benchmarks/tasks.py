@@ -1,4 +1,4 @@
-"""Cut a data set into the tasks of a benchmark: by class, by permutation, by rotation."""
+"""Tasks cut from a data set: by class, by permutation of pixels, by rotation."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from avalanche_ext.benchmarks.sources import Source
 
 Subset = Literal["first", "order", "seed"]
-OrderSeed = int | Literal["seed"] | None
+OrderSeed = NonNegativeInt | Literal["seed"] | None
 
 
 @dataclass(frozen=True)
 class Task:
     """Training and test samples of one experience, with labels of the whole data set.
 
-    Samples are floats, in [0, 1] unless standardised, (N, C, H, W); labels int64, (N,).
+    Samples are floats (N, C, H, W), in [0, 1] unless standardised; labels are int64 (N,).
     """
 
     train_x: Tensor
@@ -35,12 +36,12 @@ class Sizes:
     """How many samples of a task are used, and which.
 
     Attributes:
-        train: Training samples per task, all of the pool if None.
-        test: Test samples per task, all if None.
-        subset: Which training samples: the "first" in the data set's order, or as many at random,
-            drawn anew for each task with the "order" seed or with the run's "seed".
-        pool: So many training samples of each task, drawn once for all runs, from which `train`
-            are taken; all if None.
+        train: Number of training samples per task; the whole pool if None.
+        test: Number of test samples per task; all if None.
+        subset: Which training samples: the "first" in the order of the data set, or random ones,
+            drawn for each task with the "order" seed or the run's "seed".
+        pool: Number of training samples per task that `train` are chosen from, drawn once for all
+            runs; all if None.
         test_subset: Which test samples, like `subset`.
     """
 
@@ -53,12 +54,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seed of a run, and the seed of what all runs of an experiment may share.
+    """The seed of a run, and the seed of orders that all runs of an experiment may share.
 
     Attributes:
         run: Seed of the run.
-        order: Seed of class orders, permutations and angles; "seed" follows the run's; None is
-            the canonical order: classes ascending, angles in equal steps.
+        order: Seed of class orders, permutations and angles. "seed" takes the run's seed; None is
+            the canonical order: classes ascending, angles in equal steps, permutations of seed 0.
     """
 
     run: int
@@ -69,17 +70,17 @@ class Seeds:
         return np.random.default_rng(self.run if self.order == "seed" else self.order or 0)
 
     def pool_generator(self) -> np.random.Generator:
-        """Return a new generator of pools, the same whatever the seed of the run."""
+        """Return a new generator of pools, which does not depend on the run's seed."""
         return np.random.default_rng([3, self.order if isinstance(self.order, int) else 0])
 
     def subset_generator(
         self, subset: Subset, part: Literal["train", "test"] = "train"
     ) -> np.random.Generator:
-        """Return a new generator of one part's subsets, apart from those of orders and the other's.
+        """Return a new generator of subsets, independent of orders and of the other part.
 
         Args:
-            subset: "seed" for the run's seed, else that of orders.
-            part: Which part's samples are drawn.
+            subset: "seed" for the run's seed, else the seed of orders.
+            part: The part whose samples are drawn.
         """
         stream = {"train": 1, "test": 2}[part]
         if subset == "seed" or self.order == "seed":
@@ -88,14 +89,16 @@ class Seeds:
 
 
 def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seeds) -> list[Task]:
-    """Give each task an equal number of classes, and all their samples.
+    """Return tasks of equally many classes each.
 
     Raises:
-        ValueError: If the classes cannot be divided equally, or a task has too few samples or none.
+        ValueError: If `n_experiences` does not divide the number of classes, or a task has too few
+            samples or none.
     """
     if source.n_classes % n_experiences:
         raise ValueError(
-            f"n_experiences={n_experiences} does not divide the {source.n_classes} classes"
+            f"n_experiences={n_experiences} does not divide the {source.n_classes} classes: "
+            "each experience needs equally many"
         )
     order = np.arange(source.n_classes)
     if seeds.order is not None:
@@ -118,7 +121,7 @@ def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seed
 def permuted(
     source: Source, n_experiences: int, sizes: Sizes, seeds: Seeds, first_is_identity: bool
 ) -> list[Task]:
-    """Give each task all samples, with one fixed permutation of the pixels per task."""
+    """Return tasks of all classes, each with its own permutation of the pixels."""
     rng = seeds.order_generator()
     n_pixels = source.train_x[0].numel()
     permutations = [torch.from_numpy(rng.permutation(n_pixels)) for _ in range(n_experiences)]
@@ -139,10 +142,11 @@ def rotated(
     max_angle: float,
     interpolation: Literal["bilinear", "bicubic"],
 ) -> list[Task]:
-    """Give each task all samples, rotated counter-clockwise by one ascending angle per task.
+    """Return tasks of all classes, rotated counter-clockwise by one angle per task, ascending.
 
-    In canonical order the angles are equal steps from 0 to `max_angle` degrees; otherwise each is
-    drawn uniformly from its own of `n_experiences` equal bins (Lopez-Paz and Ranzato 2017).
+    In canonical order the angles are equal steps from 0 to `max_angle` degrees. Otherwise the range
+    is cut into `n_experiences` equal bins, and each angle is drawn uniformly from its own bin
+    (Lopez-Paz and Ranzato 2017).
     """
     angles = np.linspace(0, max_angle, n_experiences)
     if seeds.order is not None:
@@ -156,9 +160,9 @@ def rotated(
 
 
 def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
-    """Rotate images (N, C, H, W) counter-clockwise about their centre, black outside.
+    """Rotate images (N, C, H, W) counter-clockwise about their centre, with black outside.
 
-    Values stay in [0, 1], which bicubic interpolation would leave.
+    Values are clamped to [0, 1], because bicubic interpolation overshoots.
     """
     angle = np.deg2rad(degrees)
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
@@ -170,7 +174,7 @@ def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
 def _transformed(
     source: Source, transforms: list[Callable[[Tensor], Tensor]], sizes: Sizes, seeds: Seeds
 ) -> list[Task]:
-    """Limit each task first, so that no sample is transformed in vain."""
+    """Transform the samples of each task, after limiting their number to save work."""
     whole = Task(source.train_x, source.train_y, source.test_x, source.test_y)
     return [
         Task(transform(task.train_x), task.train_y, transform(task.test_x), task.test_y)
@@ -183,10 +187,11 @@ def _transformed(
 
 
 def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[Task]:
-    """Take the samples of each task that are used, and only then make them floats in [0, 1]."""
+    """Choose the samples of each task, and scale only these to floats in [0, 1]."""
     if sizes.train and sizes.pool and sizes.train > sizes.pool:
         raise ValueError(
-            f"train_size={sizes.train}, but only pool_size={sizes.pool} samples to take them from"
+            f"train_size={sizes.train} is more than pool_size={sizes.pool}: "
+            "the training samples are chosen from the pool"
         )
     train_rng = seeds.subset_generator(sizes.subset)
     test_rng = seeds.subset_generator(sizes.test_subset, "test")
@@ -202,7 +207,7 @@ def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[
         _check_parts(task, i)
         train = _rows(sizes.pool or len(task.train_y), sizes.train, sizes.subset, train_rng)
         if sizes.pool:
-            # A new generator for each task: tasks of the same images have the same pool.
+            # A new generator for each task, so that tasks of the same images have the same pool.
             train = _rows(len(task.train_y), sizes.pool, "order", seeds.pool_generator())[train]
         test = _rows(len(task.test_y), sizes.test, sizes.test_subset, test_rng)
         limited.append(
@@ -217,7 +222,7 @@ def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[
 
 
 def _check_parts(task: Task, index: int) -> None:
-    """Check that an experience can be trained and tested."""
+    """Raise ValueError unless the experience has training and test samples."""
     for part, labels, size in (
         ("training", task.train_y, "large"),
         ("test", task.test_y, "small"),
@@ -225,12 +230,12 @@ def _check_parts(task: Task, index: int) -> None:
         if not len(labels):
             raise ValueError(
                 f"experience {index} has no {part} sample: validation_size is too {size}, or the "
-                "data have none of its classes"
+                "data set has no sample of its classes"
             )
 
 
 def _rows(held: int, n: int | None, subset: Subset, rng: np.random.Generator) -> Tensor:
-    """Return which `n` of `held` samples are used, all if None, ascending, (n,)."""
+    """Return the indices of `n` of `held` samples, all if None, ascending, (n,)."""
     n = held if n is None else n
     if subset == "first":
         return torch.arange(n)

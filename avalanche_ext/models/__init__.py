@@ -1,4 +1,4 @@
-"""Models that Avalanche lacks, and those of experiment files."""
+"""Models that Avalanche lacks, and the models that experiment files can name."""
 
 from avalanche_ext.models.mlp import MLP
 

@@ -1,7 +1,7 @@
-"""Models by the names they have in experiment files.
+"""Models by their names in experiment files.
 
-With `multi_head` a model has one head per task, chosen by the task label, to which Avalanche's
-strategies add classes as they come; heads start as torch initialises them.
+With `multi_head` a model has one head per task, chosen by the task label. Avalanche's strategies
+add classes to the heads as they appear; new heads have torch's default initialisation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from avalanche_ext.models.mlp import MLP
 from avalanche_ext.models.resnet import ReducedResNet18
 
-_LEAST_PIXELS = 10
+_LEAST_OF_SIMPLE_CNN = 10
 _LEAST_OF_RESNET = 25
 
 
@@ -46,7 +46,7 @@ def slim_resnet18(
     input_shape: Sequence[int],
     n_classes: int,
 ) -> nn.Module:
-    """Reduced ResNet-18 of GEM, for 3×H×W images of 25 pixels or more, multi-head for 3×32×32."""
+    """GEM's reduced ResNet-18, for 3×H×W images of at least 25 pixels (3×32×32 if multi-head)."""
     model = _slim_resnet18(width, multi_head, input_shape, n_classes)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -62,19 +62,15 @@ def _slim_resnet18(
         return model
     if multi_head:
         raise _misfit("slim_resnet18 with multi_head", "(3, 32, 32)", input_shape)
-    if len(input_shape) != 3 or input_shape[0] != 3 or min(input_shape[1:]) < _LEAST_OF_RESNET:
-        wanted = f"(3, H, W) with H and W at least {_LEAST_OF_RESNET}"
-        raise _misfit("slim_resnet18", wanted, input_shape)
+    _check_images("slim_resnet18", _LEAST_OF_RESNET, input_shape)
     return ReducedResNet18(n_classes, width, (input_shape[1], input_shape[2]))
 
 
 def simple_cnn(
     multi_head: bool = False, *, input_shape: Sequence[int], n_classes: int
 ) -> nn.Module:
-    """Small convolutional network, Avalanche's SimpleCNN, for 3×H×W images of 10 pixels or more."""
-    if len(input_shape) != 3 or input_shape[0] != 3 or min(input_shape[1:]) < _LEAST_PIXELS:
-        wanted = f"(3, H, W) with H and W at least {_LEAST_PIXELS}"
-        raise _misfit("simple_cnn", wanted, input_shape)
+    """Avalanche's small convolutional network SimpleCNN, for 3×H×W images of at least 10 pixels."""
+    _check_images("simple_cnn", _LEAST_OF_SIMPLE_CNN, input_shape)
     return _with_heads(SimpleCNN(n_classes), multi_head)
 
 
@@ -83,8 +79,13 @@ def _with_heads(model: nn.Module, multi_head: bool) -> nn.Module:
     return heads
 
 
+def _check_images(model: str, least: int, input_shape: Sequence[int]) -> None:
+    if len(input_shape) != 3 or input_shape[0] != 3 or min(input_shape[1:]) < least:
+        raise _misfit(model, f"(3, H, W) with H and W at least {least}", input_shape)
+
+
 def _misfit(model: str, wanted: str, input_shape: Sequence[int]) -> ValueError:
     return ValueError(
         f"model {model} takes samples of shape {wanted}, "
-        f"but the benchmark's have {tuple(input_shape)}: use mlp"
+        f"but the benchmark's have shape {tuple(input_shape)}: use mlp"
     )

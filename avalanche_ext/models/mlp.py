@@ -1,4 +1,4 @@
-"""The multi-layer perceptron of the papers."""
+"""Multi-layer perceptron, as the papers use it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from avalanche_ext.validation import validated
 
 
 class MLP(nn.Module):
-    """Fully connected layers with ReLU between them, and a single head.
+    """Fully connected layers with ReLU between them, and one head.
 
-    Avalanche's SimpleMLP has dropout and layers of one size only.
+    Avalanche's SimpleMLP has dropout, and all its layers have the same size.
 
     Args:
-        hidden_sizes: Number of units of each hidden layer.
-        input_shape: Shape of one sample; it is flattened.
+        hidden_sizes: Number of units of each hidden layer; may be empty.
+        input_shape: Shape of one sample, which is flattened.
         n_classes: Number of outputs.
-        initialisation: "xavier" draws weights uniformly after Glorot and Bengio (2010) and sets
-            biases to 0, as GEM's and DRL's code; "torch" leaves torch's default, as GMED's.
+        initialisation: "xavier" draws weights uniformly as in Glorot and Bengio (2010) and sets
+            biases to 0, as in GEM's and DRL's code; "torch" keeps torch's default, as in GMED's.
 
     Raises:
-        ValueError: If an argument is not as annotated; no hidden layer is allowed.
+        ValueError: If an argument does not fit its annotation.
     """
 
     @validated

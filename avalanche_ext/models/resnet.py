@@ -1,4 +1,4 @@
-"""The reduced ResNet-18 of the papers, for images of any size."""
+"""GEM's reduced ResNet-18 for images of any size."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _POOLED = 4
 
 
 class ReducedResNet18(ResNet):  # type: ignore[misc]
-    """GEM's reduced ResNet-18 (Lopez-Paz and Ranzato 2017) for larger images.
+    """GEM's reduced ResNet-18 (Lopez-Paz and Ranzato 2017) for images of any size.
 
-    Avalanche's, of which it has the blocks, takes 32×32 pixels only. Features are averaged over
-    squares of 4 × 4, so that larger images have more of them: 640 of 84×84 pixels with width 20, as
-    on mini-ImageNet in the papers.
+    It has the blocks of Avalanche's ResNet, which takes 32×32 pixels only. Features are averaged
+    over squares of 4×4, so larger images have more features: 640 for 84×84 pixels and width 20, as
+    for mini-ImageNet in the papers.
 
     Args:
         n_classes: Number of outputs.

@@ -15,7 +15,7 @@ import torch
 from avalanche.benchmarks import CLScenario
 from torch.nn import CrossEntropyLoss
 
-from avalanche_ext.benchmarks.iid import iid_stream
+from avalanche_ext.benchmarks.build import iid_stream
 from avalanche_ext.config import Cell, Component
 from avalanche_ext.config.catalogue import ANALYSES
 from avalanche_ext.data import InMemoryLoaders, in_memory

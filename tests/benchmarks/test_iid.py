@@ -12,7 +12,7 @@ from avalanche.benchmarks import CLScenario
 from torch import Tensor
 
 from avalanche_ext.benchmarks import Task, build_benchmark
-from avalanche_ext.benchmarks.iid import iid_stream
+from avalanche_ext.benchmarks.build import iid_stream
 from avalanche_ext.data import InMemoryDataset
 
 

@@ -87,7 +87,7 @@ class TestPool:
         [
             (None, 21, "pool_size=21, but experience 0 has 20 samples"),
             (8, 21, "pool_size=21, but experience 0 has 20 samples"),
-            (13, 12, "train_size=13, but only pool_size=12 samples to take them from"),
+            (13, 12, "train_size=13 is more than pool_size=12: the training samples are chosen"),
         ],
     )
     def test_impossible_sizes_are_named(

@@ -224,7 +224,7 @@ def test_a_killed_grid_keeps_what_is_done_and_goes_on(tmp_path):
         ),
         (
             {"benchmark": {"name": "image_folder", "folder": "/nowhere"}},
-            r"benchmark: image_folder: no folder /nowhere/train; expected train/<class>/<image>",
+            r"image_folder: there is no /nowhere/train; images must be in train/<class>/<image>",
         ),
         (
             {"model": {"name": "slim_resnet18"}},
