@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -12,12 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SMALLER = ["benchmark.train_size=40", "--seeds", "2", "--jobs", "2"]
 
 
-def command(out: Path, *words: str) -> list[str]:
+def command(out: Path) -> list[str]:
     file = str(ROOT / "experiments" / "quickstart.yaml")
-    return [sys.executable, "-m", "avalanche_ext", "run", file, "--out", str(out), *words]
+    return [sys.executable, "-m", "avalanche_ext", "run", file, "--out", str(out), "--jobs", "2"]
 
 
 def run_on_a_terminal(words: list[str]) -> str:
@@ -44,15 +44,41 @@ def run_on_a_terminal(words: list[str]) -> str:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
-    return out, run_on_a_terminal(command(out, *SMALLER))
+    return out, run_on_a_terminal(command(out))
+
+
+def untimed(report: str) -> list[list[str]]:
+    """The words of each line, without the seconds at the end of the first table's rows."""
+    lines = [line.split() for line in report.strip().splitlines()]
+    end = lines.index([], 2)
+    return lines[:3] + [words[:-3] for words in lines[3:end]] + lines[end:]
+
+
+def test_shows_the_table_that_the_readme_prints(finished):
+    printed = re.search(
+        r"```text\n(quickstart: .*?)```", (ROOT / "README.md").read_text("utf-8"), re.S
+    )
+    assert printed
+    shown = untimed(
+        finished[1].replace("\r", "").split("done before\n\n")[1].split("\n\nreport.txt")[0]
+    )
+    promised = untimed(printed[1])
+    assert [len(words) for words in shown] == [len(words) for words in promised]
+    for words, expected in zip(shown, promised, strict=True):
+        for word, wanted in zip(words, expected, strict=True):
+            try:  # Processors round differently, and p-values amplify it.
+                tolerance = 0.05 if wanted == expected[-1] else 0.01
+                assert float(word) == pytest.approx(float(wanted), abs=tolerance), expected
+            except ValueError:
+                assert word == wanted
 
 
 def test_shows_progress_and_the_table(finished):
     _, shown = finished
-    assert "10/10" in shown
+    assert "25/25" in shown
     assert "cells" in shown
     assert "drl seed" in shown, "a bar per running cell"
-    assert "10 cells run, 0 failed" in shown
+    assert "25 cells run, 0 failed" in shown
     for method in ("naive", "replay", "er", "ber", "drl"):
         assert f"\n{method} " in shown.replace("\r", "")
 
@@ -62,15 +88,13 @@ def test_writes_table_figures_and_one_wandb_run_per_cell(finished):
     names = {p.name for p in (out / "quickstart").iterdir() if p.is_file()}
     pictures = {"accuracy.png", "learning.png", "matrices.png"}
     assert names == {"report.txt", "summary.csv", "experiment.yaml"} | pictures
-    assert len([*out.glob("quickstart/*/seed-*/wandb/offline-run-*/*.wandb")]) == 10
+    assert len([*out.glob("quickstart/*/seed-*/wandb/offline-run-*/*.wandb")]) == 25
 
 
 def test_the_same_command_again_runs_nothing_is_quiet_and_shows_the_same(finished):
     out, _ = finished
     report = (out / "quickstart" / "report.txt").read_text("utf-8")
-    again = subprocess.run(
-        command(out, *SMALLER), capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert "0 cells run, 0 failed, 10 done before" in again.stdout
+    again = subprocess.run(command(out), capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "0 cells run, 0 failed, 25 done before" in again.stdout
     assert report in again.stdout
     assert again.stderr == ""
