@@ -51,17 +51,17 @@ _LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "m
 
 
 class Inexpressible(Exception):
-    """The annotation has no value that YAML could give (a tensor, a module, a buffer)."""
+    """No YAML value fits the annotation (a tensor, a module, a buffer)."""
 
 
 def yaml_type(node: ast.expr, module: Module) -> Any:
-    """Return the type, for pydantic, of the values YAML can give where `node` annotates.
+    """Return the pydantic type of the YAML values that fit the annotation `node`.
 
-    The members of a union that YAML cannot express are left out. Names that are not builtin,
-    typing's or pydantic's are looked up as aliases in `module` and what it imports.
+    Members of a union that YAML cannot express are left out. Names other than builtins and those of
+    typing and pydantic are looked up as aliases in `module` and its imports.
 
     Raises:
-        Inexpressible: If nothing but None is left.
+        Inexpressible: If YAML can express no member but None.
     """
     members = _members(node, module)
     if all(member is None for member in members):
@@ -70,7 +70,7 @@ def yaml_type(node: ast.expr, module: Module) -> Any:
 
 
 def union(members: list[Any]) -> Any:
-    """Return the union of the given types, None standing for itself."""
+    """Return the union of types; None stands for the type of None."""
     return reduce(or_, (type(None) if member is None else member for member in members))
 
 

@@ -24,18 +24,12 @@ class Entry:
         target: The class or function, `package.module:Name`.
         paper: Where it was published; empty for Avalanche's and torch's.
         n_classes: The number of classes of a benchmark, where it is known without the data.
-        replays: Whether it draws from a memory in every iteration.
-        balanced: Whether that memory holds a sample of each class or task.
-        stores: Whether it stores samples of the stream without replaying any.
         analyses: Whether it is a plugin that looks on and changes nothing that is trained.
     """
 
     target: str
     paper: str = ""
     n_classes: int | None = None
-    replays: bool = False
-    balanced: bool = False
-    stores: bool = False
     analyses: bool = False
 
     @property
@@ -100,12 +94,10 @@ def _benchmark(name: str, n_classes: int | None, paper: str) -> Entry:
 
 OURS: dict[Kind, dict[str, Entry]] = {
     "plugin": {
-        "online_replay": Entry("avalanche_ext.plugins:OnlineReplayPlugin", _ER, replays=True),
+        "online_replay": Entry("avalanche_ext.plugins:OnlineReplayPlugin", _ER),
         "balanced_replay": Entry(
             "avalanche_ext.plugins:BalancedReplayPlugin",
             f"{_DRL}, Algorithms 1-3",
-            replays=True,
-            balanced=True,
         ),
         "drl": Entry("avalanche_ext.plugins:DRLPlugin", _DRL),
         "multi_similarity": Entry(
@@ -119,13 +111,13 @@ OURS: dict[Kind, dict[str, Entry]] = {
             f"{_DRL}, Figures 2 and 3",
             analyses=True,
         ),
-        "hal": Entry("avalanche_ext.plugins:HALPlugin", _HAL, replays=True),
+        "hal": Entry("avalanche_ext.plugins:HALPlugin", _HAL),
         "bgd": Entry("avalanche_ext.plugins:BGDPlugin", _BGD),
-        "gmed": Entry("avalanche_ext.plugins:GMEDPlugin", _GMED, replays=True),
-        "gss": Entry("avalanche_ext.plugins:GSSPlugin", _GSS, replays=True),
-        "mir": Entry("avalanche_ext.plugins:MIRPlugin", _MIR, replays=True),
-        "agem": Entry("avalanche_ext.plugins:AGEMPlugin", _AGEM, stores=True),
-        "mgem": Entry("avalanche_ext.plugins:MGEMPlugin", _MGEM, stores=True),
+        "gmed": Entry("avalanche_ext.plugins:GMEDPlugin", _GMED),
+        "gss": Entry("avalanche_ext.plugins:GSSPlugin", _GSS),
+        "mir": Entry("avalanche_ext.plugins:MIRPlugin", _MIR),
+        "agem": Entry("avalanche_ext.plugins:AGEMPlugin", _AGEM),
+        "mgem": Entry("avalanche_ext.plugins:MGEMPlugin", _MGEM),
         "online_ewc": Entry("avalanche_ext.plugins:OnlineEWCPlugin", _EWC),
         "fisher_spectrum_ewc": Entry("avalanche_ext.plugins:FisherSpectrumEWCPlugin", _EWC),
         "mas": Entry("avalanche_ext.plugins:MASPlugin", _MAS),
@@ -148,12 +140,10 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "BER": Entry(
             "avalanche_ext.strategies:BER",
             f"{_DRL}, Algorithms 1-3",
-            replays=True,
-            balanced=True,
         ),
-        "DRL": Entry("avalanche_ext.strategies:DRL", _DRL, replays=True, balanced=True),
-        "GMED": Entry("avalanche_ext.strategies:GMED", _GMED, replays=True),
-        "MGEM": Entry("avalanche_ext.strategies:MGEM", _MGEM, stores=True),
+        "DRL": Entry("avalanche_ext.strategies:DRL", _DRL),
+        "GMED": Entry("avalanche_ext.strategies:GMED", _GMED),
+        "MGEM": Entry("avalanche_ext.strategies:MGEM", _MGEM),
         "OnlineEWC": Entry("avalanche_ext.strategies:OnlineEWC", _EWC),
         "FisherSpectrumEWC": Entry("avalanche_ext.strategies:FisherSpectrumEWC", _EWC),
     },

@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration, and how it is said."""
+"""Problems with a configuration, and the wording they share."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _MOST_NAMES = 20
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where (`methods.drl.plugins[1].drl.alhpa`), and what is right."""
+    """One problem: its path (`methods.drl.plugins[1].drl.alhpa`), and what is wrong and right."""
 
     path: str
     message: str
 
     def __str__(self) -> str:
         line = f"{self.path}: {self.message}"
-        # Keys are quoted as they are, and may hold line ends or worse.
+        # Messages quote keys, which may contain line ends and control characters.
         return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be run; its text has one line for each of `problems`."""
+    """The configuration cannot be run; the text has one line for each of `problems`."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -48,7 +48,7 @@ def at(path: str, key: str | int) -> str:
 
 
 def lies_at(path: str, start: str) -> bool:
-    """Whether `path` is `start` or lies below it.
+    """Return whether `path` is `start` or lies below it.
 
     >>> lies_at("a.b[0]", "a.b"), lies_at("a.b", "a.b"), lies_at("a.bc", "a.b")
     (True, True, False)
@@ -57,7 +57,7 @@ def lies_at(path: str, start: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Return `value` on one line as YAML's flow style has it, cut when it is long.
+    """Return `value` on one line in YAML's flow style, cut if it is long.
 
     >>> shown(None), shown(True), shown("a"), shown([1, "b"])
     ('null', 'true', "'a'", '[1, "b"]')
@@ -67,9 +67,9 @@ def shown(value: Any) -> str:
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:
-    """Return the known word that `word` was most likely meant to be, or None.
+    """Return the known word that is spelt most like `word`, or None.
 
-    Case does not count, nor does a prefix ending in a colon, so `replay` finds `avalanche:Replay`.
+    Case and prefixes that end in a colon are ignored, so `replay` finds `avalanche:Replay`.
 
     >>> closest("alhpa", ["alpha", "lam"]), closest("sgd", ["SGD"]), closest("x", ["alpha"])
     ('alpha', 'SGD', None)
@@ -83,10 +83,9 @@ def closest(word: str, known: Sequence[str]) -> str | None:
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """Return `did you mean 'x'?`; empty where no known word is near.
+    """Return `did you mean 'x'?`, or an empty text if no known word is similar.
 
-    Where none is spelt nearly like it, those are near that have it as a part, or whose initials it
-    is.
+    If no known word is spelt similarly, words with `word` as a part or as their initials count.
 
     >>> suggestion("ewc", ["online_ewc", "ewc_by_spectrum", "mas"])
     "did you mean 'online_ewc' or 'ewc_by_spectrum'?"
@@ -105,7 +104,7 @@ def _abbreviates(word: str, name: str) -> bool:
 
 
 def did_you_mean(word: object, known: Sequence[str]) -> str:
-    """Return ` (did you mean 'x'?)`; all known words, if few, where none is near.
+    """Return ` (did you mean 'x'?)`, or the known words if none is similar and they are few.
 
     >>> did_you_mean("alhpa", ["alpha", "lam"]), did_you_mean("seed", ["alpha", "lam"])
     (" (did you mean 'alpha'?)", ' (known: alpha, lam)')

@@ -1,4 +1,4 @@
-"""The JSON schema of an experiment's YAML, for editors that complete and check while one types."""
+"""The JSON schema of an experiment's YAML, for completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from avalanche_ext.config.signatures import NO_DEFAULT, read_signature
 def experiment_json_schema() -> dict[str, Any]:
     """Return the schema (JSON schema 2020-12) of the YAML that `load_experiment` reads.
 
-    It has every argument of our components and of torch's optimizers; arguments of Avalanche's
-    strategies and plugins are left to `load_experiment`.
+    It covers all arguments of our components and of torch's optimizers. Only `load_experiment`
+    checks the arguments of Avalanche's strategies and plugins.
     """
     sections = (Document, MethodSection, Training, Wandb, Published)
     _, schemas = models_json_schema([(section, "validation") for section in sections])
@@ -72,7 +72,7 @@ def experiment_json_schema() -> dict[str, Any]:
 
 
 def _section(kind: Kind) -> dict[str, Any]:
-    """A bare name, or a mapping of `name` and arguments."""
+    """Schema of a bare name, or of a mapping with `name` and arguments."""
     alternatives = []
     for name in entries(kind):
         schema = _arguments(kind, name)
@@ -83,7 +83,7 @@ def _section(kind: Kind) -> dict[str, Any]:
 
 
 def _plugin(kind: Kind) -> dict[str, Any]:
-    """A bare name, or a mapping of the one name to its arguments."""
+    """Schema of a bare name, or of a mapping from one name to its arguments."""
     return {
         "anyOf": [
             {"enum": [*entries(kind)]},
@@ -100,7 +100,7 @@ def _plugin(kind: Kind) -> dict[str, Any]:
 
 
 def _analyses() -> dict[str, Any]:
-    """A mapping of names of analyses to their arguments."""
+    """Schema of a mapping from names of analyses to their arguments."""
     return {
         "type": "object",
         "properties": {

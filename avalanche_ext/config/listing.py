@@ -22,13 +22,13 @@ _HEADINGS: dict[Kind, str] = {
 
 
 def list_catalogue(names: Sequence[str] = ()) -> str:
-    """Return every name a YAML may use, ours with summary, arguments, defaults and paper.
+    """Return every name a YAML may use; ours with summary, arguments, defaults and paper.
 
     Args:
-        names: Where given, these alone, also Avalanche's and torch's with all of that.
+        names: If given, only these names, in full even if they are Avalanche's or torch's.
 
     Raises:
-        ConfigError: If there is none of that name.
+        ConfigError: If a name is unknown.
     """
     if not names:
         return "\n\n".join(_listing(kind) for kind in _HEADINGS)
@@ -36,7 +36,8 @@ def list_catalogue(names: Sequence[str] = ()) -> str:
     known = [name for _, name, _ in everything]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ConfigError(Problem(name, f"unknown{did_you_mean(name, known)}") for name in unknown)
+        hints = {name: did_you_mean(name, known) for name in unknown}
+        raise ConfigError(Problem(name, f"unknown name{hint}") for name, hint in hints.items())
     return "\n".join(_block(*item) for item in everything if item[1] in names)
 
 
@@ -61,7 +62,7 @@ def _block(kind: Kind, name: str, entry: Entry) -> str:
 
 
 def _table(parameters: Iterable[Parameter]) -> list[str]:
-    """Per parameter `key: default`, as it could stand in a YAML, and what else it can be."""
+    """Return a line per parameter: `key: default`, as in a YAML, and the values it accepts."""
     rows = []
     for parameter in parameters:
         given = "" if parameter.default is NO_DEFAULT else shown(parameter.default)

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from avalanche_ext.config.analyses import check_analyses
 from avalanche_ext.config.catalogue import entries
 from avalanche_ext.config.components import component
 from avalanche_ext.config.errors import Problem, at, lies_at, shown
 from avalanche_ext.config.schema import Component, Method
 from avalanche_ext.config.sections import DEFAULT_STRATEGY, MethodSection, Training
 from avalanche_ext.config.semantics import (
+    check_analyses,
     check_method,
     check_optimizer,
     check_training,

@@ -1,4 +1,4 @@
-"""Applies `key=value` from the command line to what the YAML says, before it is validated."""
+"""Values from the command line (`key=value`), written into the YAML's document."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from avalanche_ext.config.reader import read_text
 
 
 def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[Problem]:
-    """Write each `path=value` into `document`; later ones win.
+    """Write each `path=value` into `document`, before it is validated; later ones win.
 
-    The path is written as in messages: `optimizer.lr`, `methods.drl.plugins[1].drl.alpha`. Sections
-    that are missing on the way are made, so that a misspelt one is reported as an unknown key. The
-    value is read as YAML.
+    Paths look as in error messages: `optimizer.lr`, `methods.drl.plugins[1].drl.alpha`. Missing
+    sections on the way are created, so a misspelt one is reported as an unknown key. Values are
+    read as YAML.
 
     Returns:
         A problem for each override that cannot be applied.
@@ -25,7 +25,7 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
-            problems.append(Problem(shown(override), "an override is written key=value"))
+            problems.append(Problem(shown(override), "an override must have the form key=value"))
             continue
         try:
             value, found = read_text(text, where=path, root=path)
@@ -37,10 +37,10 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[
 
 
 def write(document: dict[str, Any], path: str, value: Any) -> None:
-    """Write one value into `document`, in place, at a path as `apply_overrides` takes them.
+    """Write one value into `document`, in place, at a path as in `apply_overrides`.
 
     Raises:
-        ConfigError: If the path leads through what cannot have such a part.
+        ConfigError: If the path does not fit the document.
     """
     container: Any = document
     rest = path
@@ -55,9 +55,9 @@ def write(document: dict[str, Any], path: str, value: Any) -> None:
                 length = f"'{done}' has {len(container)} items, counted from 0"
                 raise ConfigError([Problem(path, f"there is no item {key}: {length}")])
         elif not isinstance(container, dict):
-            raise ConfigError([Problem(path, f"'{done}' is {shown(container)}, without keys")])
+            raise ConfigError([Problem(path, f"'{done}' is {shown(container)}, which has no keys")])
         elif container and key not in container and keys and isinstance(keys[-1], int):
-            # What a list holds as a mapping is a plugin, whose one key is its name.
+            # A mapping in a list is a plugin, and its only key is its name.
             raise ConfigError(
                 [Problem(path, f"'{done}' has no '{key}'{did_you_mean(key, [*container])}")]
             )
@@ -71,7 +71,7 @@ def write(document: dict[str, Any], path: str, value: Any) -> None:
 def _split(
     container: Any, keys: Sequence[str | int], path: str, whole: str
 ) -> tuple[str | int, str]:
-    """Split off the first key or position; a method's name may itself contain dots."""
+    """Split off the first key or position; a method's name may contain dots."""
     position = re.match(r"\[(\d+)\]\.?", path)
     if position:
         return int(position[1]), path[position.end() :]
@@ -88,7 +88,7 @@ def _split(
 
 
 def _opened(container: Any, key: Any, rest: str) -> Any:
-    """The value at `key`, made a mapping where it is missing, empty or a bare name like `drl`."""
+    """Return the value at `key`, as a mapping if it is missing, empty or a bare name (`drl`)."""
     inner = container[key] if isinstance(container, list) else container.get(key)
     if inner is None and not rest.startswith("["):
         return {}

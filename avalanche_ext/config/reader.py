@@ -1,4 +1,4 @@
-"""Reads YAML strictly: 1.2's scalars, no duplicate keys, finite numbers only."""
+"""A strict YAML reader: YAML 1.2 scalars, no duplicate keys, only finite numbers."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
 
 def is_number(text: str) -> bool:
-    """Whether `text`, without quotes, would be read as a number."""
+    """Return whether `text`, without quotes, would be read as a number."""
     return bool(_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text))
 
 
 def read_file(path: Path) -> tuple[Any, list[Problem]]:
-    """Read a YAML file into plain values, with what is wrong with it beyond syntax.
+    """Read a YAML file into plain values; see `read_text`.
 
     Raises:
-        ConfigError: If there is no such file, it is not text, or it is not YAML.
+        ConfigError: If the file does not exist, or is not UTF-8 text or not YAML.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -72,7 +72,7 @@ def read_file(path: Path) -> tuple[Any, list[Problem]]:
     except OSError as error:
         raise ConfigError([Problem(str(path), error.strerror or str(error))]) from None
     except UnicodeDecodeError as error:
-        reason = f"not a text file in UTF-8 (byte {error.start})"
+        reason = f"not a text file in UTF-8: byte {error.start} cannot be read"
         raise ConfigError([Problem(str(path), reason)]) from None
     return read_text(text, where=str(path))
 
@@ -82,12 +82,12 @@ def read_text(text: str, where: str, root: str = "") -> tuple[Any, list[Problem]
 
     Args:
         text: One YAML document.
-        where: What the text is called when it cannot be read at all.
-        root: The path of the value within the experiment, empty for a whole file.
+        where: Name of the text in errors about its syntax.
+        root: Path of the value within the experiment, empty for a whole file.
 
     Returns:
-        The value, and a problem for each duplicate or non-text key (read as text) and for each
-        number that is not finite.
+        The value, and a problem for each duplicate key, each key that is not text (it is read as
+        text), and each number that is not finite.
 
     Raises:
         ConfigError: If the text is not YAML, or an anchor contains itself.
@@ -105,7 +105,7 @@ def read_text(text: str, where: str, root: str = "") -> tuple[Any, list[Problem]
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
         reason = " ".join(filter(None, (error.context, error.problem)))
         raise ConfigError([Problem(place, f"not valid YAML: {_one_line(reason)}")]) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a tag that lies, `!!int one`.
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a false tag, `!!int one`.
         raise ConfigError([Problem(where, f"not valid YAML: {_one_line(str(error))}")]) from None
 
 
@@ -118,7 +118,7 @@ def _inspect(
 ) -> None:
     if id(node) in ancestors:
         raise ConfigError([*problems, Problem(path, "contains itself through an anchor")])
-    if id(node) in seen:  # An alias: what is wrong there was said at its anchor.
+    if id(node) in seen:  # The problems of an alias were reported at its anchor.
         return
     seen.add(id(node))
     ancestors = (*ancestors, id(node))

@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from avalanche_ext.config.analyses import check_analysis
 from avalanche_ext.config.catalogue import ANALYSES, Kind, entries
 from avalanche_ext.config.components import component
 from avalanche_ext.config.errors import ConfigError, Problem, at, did_you_mean, shown
@@ -24,6 +23,7 @@ from avalanche_ext.config.sections import (
     claimed,
 )
 from avalanche_ext.config.semantics import (
+    check_analysis,
     check_benchmark,
     check_model,
     check_optimizer,

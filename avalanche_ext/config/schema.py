@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from avalanche_ext.config.sections import Published, Training, Wandb
-
-# Later keys with the values that change no number: not in hashes, so that older results stay valid.
-_NEUTRAL_BENCHMARK = {
-    "pool_size": None,
-    "test_subset": "first",
-    "validation_size": None,
-    "standardise": None,
-}
-_NEUTRAL_TRAINING = {"iid": False}
 
 
 @dataclass(frozen=True)
@@ -100,23 +90,25 @@ class Cell:
     def hash(self) -> str:
         """Sixteen hexadecimal digits that change with whatever decides the numbers.
 
-        Names and wandb's settings decide none.
+        Names of experiments and methods, wandb's settings, the index of a device and the batch
+        size of evaluation decide none. Components count by the names that the YAML uses, so that
+        moving code changes no hash; keys of `training` count only where they differ from their
+        defaults, so that a new key changes none.
         """
+        training = self.training.model_dump(exclude={"eval_batch_size"}, exclude_defaults=True)
+        if "device" in training:
+            training["device"] = self.training.device.partition(":")[0]
+        components = (
+            self.benchmark,
+            self.model,
+            self.optimizer,
+            self.method.strategy,
+            *self.method.plugins,
+        )
         decisive = {
             "seed": self.seed,
-            "training": _without(_NEUTRAL_TRAINING, self.training.model_dump()),
-            "components": [
-                [self.benchmark.target, _without(_NEUTRAL_BENCHMARK, self.benchmark.args)],
-                *(
-                    [component.target, component.args]
-                    for component in (
-                        self.model,
-                        self.optimizer,
-                        self.method.strategy,
-                        *self.method.plugins,
-                    )
-                ),
-            ],
+            "training": training,
+            "components": [[component.name, component.args] for component in components],
         }
         canonical = json.dumps(decisive, sort_keys=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -206,7 +198,3 @@ class Experiment:
             "hashes": hashes,
             "published": published,
         }
-
-
-def _without(neutral: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if (key, value) not in neutral.items()}

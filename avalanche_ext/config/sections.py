@@ -1,4 +1,4 @@
-"""The sections of the YAML whose keys are known beforehand, as frozen pydantic models."""
+"""The sections of the YAML with fixed keys, as frozen pydantic models."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from avalanche_ext.config.validation import rejection
 DEFAULT_STRATEGY = "avalanche:Naive"
 
 FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
-FOLDER_RULE = "letters, digits, '_', '-' and '.', beginning with none of the last two"
+FOLDER_RULE = "use only letters, digits, '_', '-' and '.', and do not begin with '-' or '.'"
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
 
 CLAIMED_METRICS = ("ACC", "instance_accuracy", "BWT", "FWT", "learning_accuracy")
-"""The metrics in which a method may be claimed to be better: those of which higher is better."""
+"""Metrics that a claim may be about: higher is better. The first is the default."""
 
 _METHODS = rf"\s*({FOLDER_NAME})\s*>\s*({FOLDER_NAME})"
 _CLAIM = rf"{_METHODS}(?:\s+in\s+(\S+))?\s*"
@@ -29,7 +29,7 @@ _RIGHT_CLAIM = rf"^{_METHODS}(\s+in\s+({'|'.join(CLAIMED_METRICS)}))?\s*$"
 
 def _folder_name(name: str) -> str:
     if not re.fullmatch(FOLDER_NAME, name):
-        raise rejection(f"is {shown(name)}, but names a folder: {FOLDER_RULE}")
+        raise rejection(f"is {shown(name)}, but must be a folder name: {FOLDER_RULE}")
     return name
 
 
@@ -40,7 +40,7 @@ def _device(device: str) -> str:
 
 
 def claimed(claim: str) -> tuple[str, str, str] | None:
-    """Return the better method of a claim, the other and the metric; None if it is malformed.
+    """Return a claim's better method, the other method and the metric; None if it is malformed.
 
     >>> claimed("er_gmed > er"), claimed("er_gmed > er in BWT"), claimed("er < er_gmed")
     (('er_gmed', 'er', 'ACC'), ('er_gmed', 'er', 'BWT'), None)
@@ -59,15 +59,15 @@ def _claim(claim: str) -> str:
         raise rejection(f"is {shown(claim)}, but must have the form {form}")
     higher, lower, metric = found
     if higher == lower:
-        raise rejection(f"is {shown(claim)}, but must compare two methods")
+        raise rejection(f"is {shown(claim)}, but must compare two different methods")
     if metric not in CLAIMED_METRICS:
         hint = did_you_mean(metric, CLAIMED_METRICS)
-        raise rejection(f"'{metric}' is no metric of which higher is better{hint}")
+        raise rejection(f"'{metric}' is not a metric where higher is better{hint}")
     return f"{higher} > {lower}" + ("" if metric == CLAIMED_METRICS[0] else f" in {metric}")
 
 
 def _distinct(values: list[Any]) -> list[Any]:
-    # For Python, though not for YAML, true is 1.
+    # In Python, but not in YAML, true equals 1.
     counts = Counter((isinstance(value, bool), value) for value in values)
     repeated = [shown(value) for (_, value), count in counts.items() if count > 1]
     if repeated:
@@ -113,7 +113,7 @@ SweepValues = Annotated[
 
 
 class Section(BaseModel):
-    """A part of the YAML whose keys are known beforehand."""
+    """A part of the YAML with fixed keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -121,7 +121,7 @@ class Section(BaseModel):
 class Training(Section):
     """How each cell trains and evaluates.
 
-    Where `iid`, the samples of all experiences come in random order, not one task after another.
+    With `iid`, the samples of all experiences come in random order instead of task by task.
     """
 
     batch_size: PositiveInteger
@@ -135,7 +135,7 @@ class Training(Section):
 
 
 class Wandb(Section):
-    """Whether and where runs are sent to Weights & Biases."""
+    """Whether runs are sent to Weights & Biases, and where."""
 
     mode: Literal["offline", "online", "disabled"] = "offline"
     project: Text = "avalanche-ext"
@@ -143,14 +143,14 @@ class Wandb(Section):
 
 
 class PublishedValue(Section):
-    """A paper's number, a fraction."""
+    """A paper's number, as a fraction (0.93, not 93)."""
 
     mean: Annotated[Number, Ge(-1), Le(1)]
     std: Annotated[Number, Ge(0), Le(1)] | None = None
 
 
 class PublishedCorrelations(Section):
-    """A paper's correlations of the ρ-spectrum with metrics, over all its runs."""
+    """A paper's correlations between the ρ-spectrum and metrics, over all its runs."""
 
     ACC: Correlation | None = None
     forgetting: Correlation | None = None
@@ -158,7 +158,7 @@ class PublishedCorrelations(Section):
 
 
 class Published(Section):
-    """A paper's numbers, per metric and method, to be shown beside ours."""
+    """A paper's numbers per metric and method, which the report shows beside ours."""
 
     reference: Text
     ACC: dict[Text, PublishedValue] = {}
@@ -171,14 +171,14 @@ class Published(Section):
     rho_correlation: PublishedCorrelations = PublishedCorrelations()
 
     def by_metric(self) -> dict[str, dict[str, PublishedValue]]:
-        """Return the numbers of methods that were given: metric → method → value."""
+        """Return the given numbers of methods: metric → method → value."""
         others = ("reference", "rho_correlation")
         fields = (name for name in type(self).model_fields if name not in others)
         return {name: numbers for name in fields if (numbers := getattr(self, name))}
 
 
 class Document(Section):
-    """The keys of an experiment; the sections left open here are checked one by one."""
+    """The keys of an experiment; sections of type `Any` are checked later, one by one."""
 
     name: FolderName
     benchmark: Any

@@ -1,48 +1,16 @@
-"""What cannot mean anything although every key and type is right; needs no data."""
+"""Checks of parts that do not fit each other although each of their keys is right; need no data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
-from avalanche_ext.config.catalogue import OURS, Entry, Kind
+from avalanche_ext.config.catalogue import ANALYSES, OURS
 from avalanche_ext.config.errors import Problem, at, shown
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.sections import Training
-
-THEIR_REPLAY = tuple(
-    f"avalanche:{name}{kind}"
-    for name in ("Replay", "GDumb", "GenerativeReplay", "GSS_greedy", "MIR", "RAR")
-    for kind in ("", "Plugin")
-)
-_Part = tuple[Component | None, Entry, str, str]
-"""A strategy or plugin, what the catalogue says of it, its path and that of its arguments."""
-
-_CONSOLIDATING = (
-    "online_ewc",
-    "fisher_spectrum_ewc",
-    "mas",
-    "synaptic_intelligence",
-    "OnlineEWC",
-    "FisherSpectrumEWC",
-)
-"""What of ours holds parameters in place by a penalty."""
-
-_BEYOND_THE_CRITERION = (
-    "agem",
-    "bgd",
-    "drl",
-    "gss",
-    "hal",
-    "metric_loss",
-    "mgem",
-    "multi_similarity",
-    "r_margin",
-    "DRL",
-    "MGEM",
-    *_CONSOLIDATING,
-)
-"""What of ours adds to the loss, edits the gradient or takes steps, other than by `loss`."""
+from avalanche_ext.config.traits import read_traits
+from avalanche_ext.traits import Part, Traits, conflicts
 
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
 
@@ -97,6 +65,15 @@ def check_optimizer(optimizer: Component, path: str) -> Iterator[Problem]:
             yield Problem(at(path, name), f"is {value}, but must be at least 0")
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A strategy or plugin, its path in the YAML, and the path of its arguments."""
+
+    component: Component
+    path: str
+    args_path: str
+
+
 def check_method(
     strategy: Component | None,
     plugins: Sequence[Component | None],
@@ -106,122 +83,119 @@ def check_method(
     """Check a method's parts against each other and against the benchmark.
 
     Args:
-        strategy: The strategy; None, as any other, where it has problems of its own.
-        plugins: The plugins, in order.
+        strategy: The strategy; None where it has problems of its own.
+        plugins: The plugins, in order; None where one has problems of its own.
         path: Where the YAML has the method.
         benchmark: What the method learns.
     """
-    parts: list[_Part] = [
-        (strategy, _entry("strategy", strategy), at(path, "strategy"), at(path, "args"))
-    ]
+    places = [_Place(strategy, at(path, "strategy"), at(path, "args"))] if strategy else []
     for index, plugin in enumerate(plugins):
-        where = at(at(path, "plugins"), index)
-        args_path = at(where, plugin.name) if plugin else where
-        parts.append((plugin, _entry("plugin", plugin), where, args_path))
-    memories: list[tuple[str, Entry]] = []
-    for part, entry, where, args_path in parts:
-        if part is None:
-            continue
-        if entry.replays or entry.stores or part.name in THEIR_REPLAY:
-            for other, others_entry in memories:
-                if _collide(entry, others_entry):
-                    yield Problem(
-                        where,
-                        f"'{part.name}' cannot be combined with '{other}': each would store "
-                        "what the other replays as if the stream had brought it; keep one of them",
-                    )
-                    break
-            memories.append((part.name, entry))
-        if benchmark and (entry.balanced or part.args.get("buffer") == "ring"):
-            yield from _check_memory(part, args_path, benchmark)
-        yield from _check_candidates(part, args_path)
-        if part.name in _CONSOLIDATING:
-            yield from _check_consolidation(part, args_path)
-    yield from _check_beside_bgd(parts)
+        if plugin:
+            where = at(at(path, "plugins"), index)
+            places.append(_Place(plugin, where, at(where, plugin.name)))
+    yield from _check_combination(places)
+    for place in places:
+        if benchmark:
+            yield from _check_memory(place, benchmark)
+        yield from _check_candidates(place)
+        yield from _check_consolidation(place)
 
 
-def _collide(first: Entry, second: Entry) -> bool:
-    """Whether one of two that replay or store samples is ours and takes the other's for new ones.
-
-    Ours tell the stream's samples from those that ours replay, but not from those of Avalanche's.
-    """
-    if first.is_ours and second.is_ours:
-        return first.replays and second.replays
-    return first.is_ours or second.is_ours
-
-
-def _entry(kind: Kind, part: Component | None) -> Entry:
-    """What the catalogue says of one of ours, as it is configured; nothing of the others."""
-    entry = OURS[kind].get(part.name if part else "", Entry(""))
-    replays = part is not None and part.name == "agem" and part.args.get("replay") != "never"
-    return replace(entry, replays=True) if replays else entry
+def _check_combination(places: Sequence[_Place]) -> Iterator[Problem]:
+    """Check that the parts of a method can act together."""
+    # A strategy of ours stands for the plugins that it is made of.
+    owners = [(place, traits) for place in places for traits in _traits(place.component)]
+    parts = [Part(place.component.name, traits) for place, traits in owners]
+    for conflict in conflicts(parts):
+        place, _ = owners[conflict.index]
+        key = conflict.argument
+        if key is None:
+            yield Problem(place.path, conflict.message)
+        else:
+            value = shown(place.component.args[key])
+            yield Problem(at(place.args_path, key), f"is {value}, but {conflict.message}")
 
 
-def _check_beside_bgd(parts: Sequence[_Part]) -> Iterator[Problem]:
-    """Check that beside BGD nothing changes the loss or the gradient."""
-    first = next((part for part, *_ in parts if part and part.name == "bgd"), None)
-    if first is None:
-        return
-    for part, entry, where, args_path in parts:
-        if part is None or part is first:
-            continue
-        loss = part.args.get("loss", "union")
-        if part.name in _BEYOND_THE_CRITERION:
-            yield Problem(
-                where,
-                f"'{part.name}' cannot be combined with 'bgd', which sees the criterion alone, at "
-                "several draws of the weights, and moves the weights by itself",
-            )
-        elif entry.is_ours and entry.replays and loss != "union":
-            yield Problem(
-                at(args_path, "loss"),
-                f"is {shown(loss)}, but must be 'union' beside 'bgd', which sums the criterion "
-                "over all rows of the mini-batch",
-            )
+def _traits(component: Component) -> Sequence[Traits]:
+    return read_traits(component.target, component.args)
 
 
-def _check_candidates(part: Component, path: str) -> Iterator[Problem]:
+def _check_candidates(place: _Place) -> Iterator[Problem]:
     """Check that MIR can choose as many samples as it replays."""
-    if part.name != "mir" and not (
-        part.name in ("gmed", "GMED") and part.args.get("retrieval") == "mir"
-    ):
+    args = place.component.args
+    key = "batch_size_mem" if "batch_size_mem" in args else "batch_size"
+    n_candidates, batch_size = args.get("n_candidates"), args.get(key)
+    if not (isinstance(n_candidates, int) and isinstance(batch_size, int)):
         return
-    key = "batch_size_mem" if part.name == "GMED" else "batch_size"
-    n_candidates, batch_size = part.args.get("n_candidates"), part.args.get(key)
-    if isinstance(n_candidates, int) and isinstance(batch_size, int) and n_candidates < batch_size:
+    if n_candidates < batch_size and args.get("retrieval", "mir") == "mir":
         yield Problem(
-            at(path, "n_candidates"),
+            at(place.args_path, "n_candidates"),
             f"is {n_candidates}, but must be at least {key}, which is {batch_size}",
         )
 
 
-def _check_consolidation(part: Component, path: str) -> Iterator[Problem]:
+def _check_consolidation(place: _Place) -> Iterator[Problem]:
     """Check that an estimate is of some samples, and that something is estimated."""
-    args = part.args
+    args = place.component.args
     every = args.get("every")
     if every is not None and "n_samples" in args and args["n_samples"] is None:
         yield Problem(
-            at(path, "n_samples"),
+            at(place.args_path, "n_samples"),
             f"is null, but must be given beside every, which is {every}: how many of the stream's "
             "last rows the estimate is of",
         )
     if args.get("rank") == 0 and args.get("residual") == "none":
         yield Problem(
-            at(path, "rank"),
+            at(place.args_path, "rank"),
             "is 0, but must be at least 1, or residual 'diagonal': with residual 'none' there is "
             "no penalty",
         )
 
 
-def _check_memory(part: Component, path: str, benchmark: Component) -> Iterator[Problem]:
-    if part.args.get("balance") == "task":
+def _check_memory(place: _Place, benchmark: Component) -> Iterator[Problem]:
+    """Check that a memory that is balanced over groups can hold a sample of each."""
+    args = place.component.args
+    # Where a YAML cannot name another buffer, what is balanced is a ring.
+    if args.get("buffer", "ring" if "balance" in args else None) != "ring":
+        return
+    if args.get("balance") == "task":
         n_groups, groups = benchmark.args.get("n_experiences"), "experiences"
     else:
         n_groups, groups = OURS["benchmark"][benchmark.name].n_classes, "classes"
-    size = part.args.get("mem_size")
+    size = args.get("mem_size")
     if isinstance(size, int) and isinstance(n_groups, int) and size < n_groups:
         yield Problem(
-            at(path, "mem_size"),
+            at(place.args_path, "mem_size"),
             f"is {size}, but must be at least {n_groups}: "
             f"one sample for each of the {n_groups} {groups} of '{benchmark.name}'",
+        )
+
+
+def check_analyses(
+    plugins: Sequence[Component | None], analyses: Sequence[Component], path: str
+) -> Iterator[Problem]:
+    """Check that a method has each analysis once, be it of its own or of the section `analyses`."""
+    added = {analysis.name for analysis in analyses}
+    for index, plugin in enumerate(plugins):
+        if plugin is None or plugin.name not in ANALYSES:
+            continue
+        where = at(at(path, "plugins"), index)
+        if plugin.name in added:
+            yield Problem(
+                where,
+                f"'{plugin.name}' is what the section 'analyses' adds to every method: "
+                "keep one of them",
+            )
+        elif plugin.name in [other.name for other in plugins[:index] if other]:
+            yield Problem(where, f"'{plugin.name}' stands here twice: keep one of them")
+        yield from check_analysis(plugin, at(where, plugin.name))
+
+
+def check_analysis(analysis: Component, path: str) -> Iterator[Problem]:
+    """Check that an analysis looks at what is evaluated."""
+    stream = analysis.args.get("stream", "test")
+    if stream != "test":
+        yield Problem(
+            at(path, "stream"),
+            f"is {shown(stream)}, but must be 'test', the one stream that is evaluated",
         )

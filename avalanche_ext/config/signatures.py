@@ -16,7 +16,16 @@ from avalanche_ext.config.annotations import (
     union,
     yaml_type,
 )
-from avalanche_ext.config.sources import Found, Module, assigned, find, load_module
+from avalanche_ext.config.sources import (
+    Found,
+    Module,
+    assigned,
+    bundled,
+    class_attribute,
+    find,
+    load_module,
+    referred,
+)
 
 NO_DEFAULT = object()
 """The default of a parameter that must be given, or whose default is no plain value."""
@@ -75,7 +84,7 @@ def _documentation(found: Found) -> str:
     if isinstance(statement, ast.ClassDef | ast.FunctionDef):
         return ast.get_docstring(statement) or ""
     call = _partial(found)
-    inner = call and _named(module, call.args[0])
+    inner = call and referred(module, call.args[0])
     return _documentation(inner) if inner else ""
 
 
@@ -85,9 +94,9 @@ def _parameters(found: Found) -> list[Parameter]:
     if isinstance(statement, ast.FunctionDef):
         return _of_function(module, statement.args)
     if isinstance(statement, ast.ClassDef):
-        return _of_class(module, statement)
+        return _of_bundle(found) or _of_class(module, statement)
     call = _partial(found)
-    inner = call and _named(module, call.args[0])
+    inner = call and referred(module, call.args[0])
     if not call or not inner:
         return []
     bound = {word.arg: _plain(word.value, module) for word in call.keywords}
@@ -99,6 +108,15 @@ def _parameters(found: Found) -> list[Parameter]:
     ]
 
 
+def _of_bundle(found: Found) -> list[Parameter]:
+    """The parameters of a strategy that is made of plugins: theirs, each name once."""
+    attribute = class_attribute(found, "renamed")
+    renamed = ast.literal_eval(attribute) if attribute else {}
+    of_plugins = [each for plugin in bundled(found) for each in _parameters(plugin)]
+    names = [renamed.get(each.name, each.name) for each in of_plugins]
+    return [*{n: replace(p, name=n) for n, p in zip(names, of_plugins, strict=True)}.values()]
+
+
 def _of_class(module: Module, definition: ast.ClassDef) -> list[Parameter]:
     """Own parameters, then the base class's where `__init__` is inherited or takes `**kwargs`."""
     own: list[Parameter] = []
@@ -107,7 +125,7 @@ def _of_class(module: Module, definition: ast.ClassDef) -> list[Parameter]:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             own = _of_function(module, statement.args)[1:]
             inherits = statement.args.kwarg is not None
-    bases = [_named(module, base) for base in definition.bases]
+    bases = [referred(module, base) for base in definition.bases]
     inherited = [
         parameter
         for base in bases[:1]
@@ -129,12 +147,6 @@ def _of_function(module: Module, arguments: ast.arguments) -> list[Parameter]:
             for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
         ),
     ]
-
-
-def _named(module: Module, node: ast.expr) -> Found | None:
-    """What a base class or a partial's function refers to, if it is in the same package."""
-    node = node.value if isinstance(node, ast.Subscript) else node
-    return find(module, node.id) if isinstance(node, ast.Name) else None
 
 
 def _partial(found: Found) -> ast.Call | None:

@@ -1,6 +1,6 @@
-"""Finds classes and functions in installed packages by reading their source, importing nothing.
+"""Classes and functions of installed packages, found in their source without any import.
 
-Importing torch or avalanche takes seconds; parsing the one file that defines a class takes
+Importing torch or avalanche takes seconds; parsing the file that defines a class takes
 milliseconds.
 """
 
@@ -16,14 +16,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Module:
-    """A parsed module and its dotted name."""
+    """A parsed module with its dotted name."""
 
     name: str
     is_package: bool
     tree: ast.Module
 
     def absolute(self, node: ast.ImportFrom) -> str:
-        """Return the dotted name of the module that `from … import` names."""
+        """Return the dotted name of the module in a `from … import …`, relative or not."""
         if not node.level:
             return node.module or ""
         parts = self.name.split(".")
@@ -45,7 +45,7 @@ def package_directory(package: str) -> Path | None:
 
 @cache
 def load_module(name: str) -> Module | None:
-    """Parse the module of that dotted name, or return None if there is no such source file."""
+    """Parse the module with this dotted name, or return None if it has no source file."""
     package, *below = name.split(".")
     directory = package_directory(package)
     if directory is None:
@@ -59,9 +59,9 @@ def load_module(name: str) -> Module | None:
 
 
 def find(module: Module, name: str) -> Found | None:
-    """Return where `name`, as `module` sees it, is defined or assigned.
+    """Return the statement that defines or assigns `name` for `module`, and its module.
 
-    Imports are followed within the same top-level package, star imports included.
+    Imports are followed within the same top-level package, including star imports.
     """
     return _find(module, name, visited=set())
 
@@ -72,7 +72,7 @@ def _find(module: Module, name: str, visited: set[tuple[str, str]]) -> Found | N
     visited.add((module.name, name))
     # The last binding wins, as it does when the module runs.
     for statement in reversed([*_top_level(module.tree)]):
-        if name in _bound(statement):
+        if name in bound_names(statement):
             return module, statement
         if not isinstance(statement, ast.ImportFrom):
             continue
@@ -96,7 +96,8 @@ def _top_level(tree: ast.Module) -> Iterator[ast.stmt]:
             yield from statement.body
 
 
-def _bound(statement: ast.stmt) -> set[str]:
+def bound_names(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement defines or assigns."""
     if isinstance(statement, ast.ClassDef | ast.FunctionDef):
         return {statement.name}
     if isinstance(statement, ast.Assign):
@@ -107,6 +108,31 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 
 def assigned(found: Found | None) -> ast.expr | None:
-    """Return the expression that was assigned, if what was found is an assignment."""
+    """Return the assigned expression if `found` is an assignment, else None."""
     statement = found[1] if found else None
     return statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+
+
+def referred(module: Module, node: ast.expr) -> Found | None:
+    """Return what a name in the code of `module` refers to, as a base class; None if not found."""
+    node = node.value if isinstance(node, ast.Subscript) else node
+    return find(module, node.id) if isinstance(node, ast.Name) else None
+
+
+def class_attribute(found: Found, name: str) -> ast.expr | None:
+    """Return what a class assigns to an attribute in its body, or inherits in the same package."""
+    module, statement = found
+    if not isinstance(statement, ast.ClassDef):
+        return None
+    for line in statement.body:
+        if name in bound_names(line) and (value := assigned((module, line))) is not None:
+            return value
+    bases = filter(None, (referred(module, base) for base in statement.bases))
+    return next(filter(None, (class_attribute(base, name) for base in bases)), None)
+
+
+def bundled(found: Found) -> list[Found]:
+    """Return the plugins of which a strategy of this package is made, its attribute `bundled`."""
+    plugins = class_attribute(found, "bundled")
+    nodes = plugins.elts if isinstance(plugins, ast.Tuple) else []
+    return [plugin for node in nodes if (plugin := referred(found[0], node))]

@@ -1,4 +1,4 @@
-"""A method's `sweep`: one section of the YAML that stands for a method per value of a parameter."""
+"""A method's `sweep`: one section of the YAML that makes a method per value of a parameter."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from avalanche_ext.config.validation import of_type, validate
 
 @dataclass(frozen=True)
 class Expansion:
-    """The methods that a section with a `sweep` stands for.
+    """The methods that a section with a `sweep` makes.
 
     Attributes:
-        sweep: Parameter and values; None where the sweep itself is wrong.
-        methods: By name, those that can be built.
+        sweep: Parameter and values; None if the sweep itself is malformed.
+        methods: The valid methods by name.
         problems: All problems with the section, each once.
     """
 
@@ -33,7 +33,7 @@ class Expansion:
 
 
 def is_swept(section: Any) -> bool:
-    """Whether a method's section stands for several methods."""
+    """Return whether a method's section has a sweep."""
     return isinstance(section, Mapping) and section.get("sweep") is not None
 
 
@@ -42,22 +42,21 @@ def expand(
 ) -> Expansion:
     """Build a method `<name>-<value>` for each value of a section's sweep.
 
-    Problems that a method has for some values only are told with the value: at its place in the
-    sweep, if what is wrong is what the value was written to. All others are told once, as if there
-    were one method.
+    A problem with all values is reported once, as if there were one method. A problem with some
+    values names them; if the parameter of the sweep causes it, its path is the value's.
 
     Args:
         name: The section's name.
-        section: What the YAML has, with a sweep.
-        shared: What the experiment says of all methods.
-        taken: The names that other methods have.
+        section: The section, with a sweep.
+        shared: What all methods of the experiment share.
+        taken: The names of other methods.
     """
     path = at("methods", name)
     base = {key: value for key, value in section.items() if key != "sweep"}
     _, base_problems = resolve_method(base, path, shared)
     swept, malformed = validate(SweepValues, section["sweep"], at(path, "sweep"))
     if malformed:
-        # What the sweep was to give is not missing.
+        # Keys that the sweep would set are not missing.
         given = [at(path, key) for key in of_type(dict, section["sweep"], {})]
         others = [problem for problem in base_problems if problem.path not in given]
         return Expansion(None, problems=[*others, *malformed])
@@ -76,13 +75,13 @@ def expand(
     return Expansion(
         Sweep(_parameter(key), dict(zip(sweep.names, values, strict=True))),
         methods,
-        [*_told(problems, base_problems, sweep), *_misnamed(sweep, taken)],
+        [*_reported(problems, base_problems, sweep), *_misnamed(sweep, taken)],
     )
 
 
 @dataclass(frozen=True)
 class _Sweep:
-    """A sweep as the YAML has it: the method's name, the path and its values."""
+    """A sweep as in the YAML: the method's name, the parameter's path and its values."""
 
     method: str
     key: str
@@ -95,12 +94,12 @@ class _Sweep:
 
     @property
     def path(self) -> str:
-        """Where the YAML has the values."""
+        """Path of the values in the YAML."""
         return at(at(at("methods", self.method), "sweep"), self.key)
 
     @property
     def target(self) -> str:
-        """Where the YAML would have one value without the sweep."""
+        """Path that a single value would have without the sweep."""
         return at(at("methods", self.method), self.key)
 
 
@@ -109,25 +108,25 @@ def _text(value: Any) -> str:
 
 
 def _parameter(key: str) -> str:
-    """The last name of a path: `lam` of `plugins[1].drl.lam`, `betas` of `optimizer.betas[0]`."""
+    """Return a path's last name: `lam` of `plugins[1].drl.lam`, `betas` of `optimizer.betas[0]`."""
     return re.sub(r"\[\d+\]", "", key).rpartition(".")[2]
 
 
 def _with(value: Any, base: Mapping[str, Any], sweep: _Sweep) -> Any:
-    """The section with one of the values."""
+    """Return the section with one value in place of the sweep."""
     document = {"methods": {sweep.method: copy.deepcopy(base)}}
     write(document, sweep.target, value)
     return document["methods"][sweep.method]
 
 
-def _told(
+def _reported(
     problems: Sequence[Sequence[Problem]], base: Sequence[Problem], sweep: _Sweep
 ) -> Iterator[Problem]:
-    """Each of the values' problems once, where the YAML has its cause.
+    """Yield each problem once, at the path of its cause.
 
     Args:
         problems: The problems with each value.
-        base: The problems without any.
+        base: The problems without any value.
         sweep: The sweep.
     """
     values_with: dict[Problem, list[int]] = {}
@@ -143,18 +142,17 @@ def _told(
             yield problem
         else:
             which = " or ".join(shown(sweep.values[index]) for index in indices)
-            yield Problem(problem.path, f"{problem.message} (where {sweep.key} is {which})")
+            yield Problem(problem.path, f"{problem.message} (when {sweep.key} is {which})")
 
 
 def _misnamed(sweep: _Sweep, taken: Container[str]) -> Iterator[Problem]:
-    """The values whose names cannot be those of folders, or are those of other methods."""
+    """Yield problems with values that give names which are no folder names, or are taken."""
     if not re.fullmatch(FOLDER_NAME, sweep.method):
         return
     for index, (name, value) in enumerate(zip(sweep.names, sweep.values, strict=True)):
         path = at(sweep.path, index)
         if not re.fullmatch(FOLDER_NAME, name):
-            wrong = f"the method {shown(name)}, which names a folder: {FOLDER_RULE}"
-            yield Problem(path, f"is {shown(value)}, but would make {wrong}")
+            wrong = f"but the method {shown(name)} must be a folder name: {FOLDER_RULE}"
+            yield Problem(path, f"is {shown(value)}, {wrong}")
         elif name in taken or name in sweep.names[:index]:
-            wrong = f"is {shown(value)}, but there is another method '{name}'"
-            yield Problem(path, wrong)
+            yield Problem(path, f"is {shown(value)}, but another method has the name '{name}'")

@@ -1,4 +1,4 @@
-"""Validates plain values against pydantic types and says what is wrong in this package's words."""
+"""Plain values checked against pydantic types, with errors in this package's words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OUT_OF_RANGE = {
 
 
 def rejection(message: str) -> PydanticCustomError:
-    """Return what a validator raises to have `message` shown as it is."""
+    """Return the error that a validator raises to show `message` as it is."""
     return PydanticCustomError("own_words", "{message}", {"message": message})
 
 
@@ -44,12 +44,12 @@ def validate(type_: Any, value: Any, path: str) -> tuple[Any, list[Problem]]:
     """Validate one value.
 
     Args:
-        type_: What it should be: a model, or any annotation that pydantic understands.
-        value: What the YAML has.
-        path: Where the YAML has it.
+        type_: The type it should have: a model, or any annotation that pydantic understands.
+        value: The value in the YAML.
+        path: Path of the value in the YAML.
 
     Returns:
-        The validated value and no problem; or None and one problem for each path that is wrong.
+        The validated value and no problem, or None and one problem for each path that is wrong.
     """
     try:
         return TypeAdapter(type_).validate_python(value), []
@@ -65,15 +65,15 @@ def validate(type_: Any, value: Any, path: str) -> tuple[Any, list[Problem]]:
 
 
 def of_type(type_: type, value: Any, default: Any) -> Any:
-    """Return `value` if it is of the type, else `default`: the problem was told elsewhere."""
+    """Return `value` if it has the type, else `default`: the problem is reported elsewhere."""
     return value if isinstance(value, type_) else default
 
 
 def _locate(details: ErrorDetails, value: Any, path: str) -> str:
     """Return an error's path in the YAML.
 
-    Pydantic's location also holds the member of a union that was tried, and `[key]` where a
-    mapping's key is meant: neither is in the YAML.
+    Pydantic's location also has parts that are not in the YAML: the union member that was tried,
+    and `[key]` for an error about a mapping's key.
     """
     for key in details["loc"]:
         try:
@@ -84,7 +84,7 @@ def _locate(details: ErrorDetails, value: Any, path: str) -> str:
 
 
 def _explained_below(path: str, paths: Mapping[str, Any]) -> bool:
-    """Whether a part of the value is to blame: one member of a union got further than another."""
+    """Return whether another error lies below `path`: one union member got further than another."""
     return any(other != path and lies_at(other, path) for other in paths)
 
 
@@ -93,7 +93,7 @@ def _admits_null(type_: Any) -> bool:
 
 
 def _message(errors: list[ErrorDetails], type_: Any, nullable: bool) -> str:
-    # Of a union, the member whose type the value has is the one that was meant.
+    # The union member that fits the value's type is the one that was meant.
     errors = [details for details in errors if _is_about_range(details)] or errors
     first = errors[0]
     value, kind = first["input"], first["type"]
@@ -117,7 +117,7 @@ def _is_about_range(details: ErrorDetails) -> bool:
 
 
 def _keys(type_: Any, location: Sequence[int | str]) -> list[str]:
-    """The known keys beside the unknown one at `location` within a value of type `type_`."""
+    """Return the known keys beside the unknown one at `location` in a value of type `type_`."""
     if isinstance(type_, type) and issubclass(type_, BaseModel):
         if len(location) == 1:
             return [*type_.model_fields]

@@ -11,7 +11,6 @@ from avalanche_ext.plugins.consolidation.online_ewc import OnlineEWCPlugin
 from avalanche_ext.plugins.consolidation.synaptic_intelligence import SynapticIntelligencePlugin
 from avalanche_ext.plugins.core.composition import (
     MethodPlugin,
-    Phase,
     ReportingPlugin,
     check_composition,
     diagnostics,
@@ -32,6 +31,7 @@ from avalanche_ext.plugins.representation.drl import DRLPlugin
 from avalanche_ext.plugins.representation.metric_loss import MetricLossPlugin
 from avalanche_ext.plugins.representation.multi_similarity import MultiSimilarityPlugin
 from avalanche_ext.plugins.representation.r_margin import RMarginPlugin
+from avalanche_ext.traits import Phase
 
 __all__ = [
     "AGEMPlugin",

@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
-from avalanche.training import plugins as theirs
 from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor, nn
 
+from avalanche_ext.data import Strategy, criterion_of
 from avalanche_ext.functional.bgd import bayesian_step, gradient_at
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.plugins.core.calls import model_inputs
-from avalanche_ext.plugins.core.composition import MethodPlugin, Phase
+from avalanche_ext.plugins.core.composition import MethodPlugin
 from avalanche_ext.plugins.core.growth import leading_part
-from avalanche_ext.plugins.projection.agem import AGEMPlugin
-from avalanche_ext.plugins.replay.gss import GSSPlugin
-from avalanche_ext.plugins.replay.hal import HALPlugin
-from avalanche_ext.plugins.replay.memory import MemoryPlugin
+from avalanche_ext.plugins.core.model import model_inputs
+from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
-
-_BEYOND_THE_CRITERION = (
-    AGEMPlugin,
-    GSSPlugin,
-    HALPlugin,
-    theirs.AGEMPlugin,
-    theirs.BiCPlugin,
-    theirs.EWCPlugin,
-    theirs.FeatureDistillationPlugin,
-    theirs.GEMPlugin,
-    theirs.GenerativeReplayPlugin,
-    theirs.LFLPlugin,
-    theirs.LwFPlugin,
-    theirs.MASPlugin,
-    theirs.MIRPlugin,
-    theirs.RARPlugin,
-    theirs.RWalkPlugin,
-    theirs.SynapticIntelligencePlugin,
-)
-"""Plugins that add to the loss, edit the gradient or step, beside those whose phase says so."""
 
 
 class _Draw(NamedTuple):
@@ -87,6 +64,7 @@ class BGDPlugin(MethodPlugin):
     """
 
     phase = Phase.GRADIENT
+    criterion_alone: ClassVar[bool] = True
 
     @validated
     def __init__(
@@ -112,33 +90,16 @@ class BGDPlugin(MethodPlugin):
         # Both belong to the model, and are made anew with the next experience.
         return {**self.__dict__, "_layout": None, "_draw": None}
 
-    def check(self, strategy: Any) -> None:
-        """Raise ValueError if a plugin beside it adds to the loss or edits the gradient."""
-        super().check(strategy)
-        for plugin in strategy.plugins:
-            acts = isinstance(plugin, MethodPlugin) and plugin.phase is not Phase.DATA
-            name = type(plugin).__name__
-            if plugin is not self and (acts or isinstance(plugin, _BEYOND_THE_CRITERION)):
-                raise ValueError(
-                    f"{name} cannot be combined with BGDPlugin, which sees the criterion alone, at "
-                    "several draws of the weights, and moves the weights by itself"
-                )
-            if isinstance(plugin, MemoryPlugin) and plugin.loss != "union":
-                raise ValueError(
-                    f"{name} has loss={plugin.loss!r}, but BGDPlugin sums the criterion over all "
-                    "rows of the mini-batch: give loss='union'"
-                )
-
-    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Put the means back that a failed iteration has displaced; refuse as `check` does."""
         self._restore()
         super().before_training(strategy, **kwargs)
 
-    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Put the means back that a failed iteration has displaced."""
         self._restore()
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Find the parameters in the model, as it is adapted to the experience."""
         self._restore()
         self._has_checked = False
@@ -148,7 +109,7 @@ class BGDPlugin(MethodPlugin):
             for name, p in zip(self._layout.names, self._layout.parameters, strict=True)
         }
 
-    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+    def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Move the parameters to the first draw."""
         assert self._layout is not None
         self._restore()
@@ -157,7 +118,7 @@ class BGDPlugin(MethodPlugin):
         self._draw = _Draw(mean, std, self._noise(mean))
         _write(self._layout, torch.addcmul(mean, std, self._draw.noise))
 
-    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+    def before_update(self, strategy: Strategy, **kwargs: Any) -> None:
         """Move the parameters to the new means, and leave no gradient to the optimizer."""
         layout, draw = self._layout, self._draw
         assert layout is not None
@@ -179,12 +140,12 @@ class BGDPlugin(MethodPlugin):
         return {"bgd/std": float(torch.cat([std.flatten() for std in self.std.values()]).mean())}
 
     def _gradients(
-        self, strategy: Any, layout: FlatLayout, first: _Draw
+        self, strategy: Strategy, layout: FlatLayout, first: _Draw
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the gradient and the noise of each draw."""
         x, y = strategy.mb_x, strategy.mb_y
         yield len(y) * layout.gradient(), first.noise
-        model, criterion = strategy.model, strategy._criterion
+        model, criterion = strategy.model, criterion_of(strategy)
         inputs = model_inputs(strategy, x, strategy.mb_task_id)
         for _ in range(self.n_draws - 1):
             noise = self._noise(first.mean)
@@ -217,9 +178,9 @@ def _write(layout: FlatLayout, weights: Tensor) -> None:
 
 
 @torch.no_grad()
-def _check_loss(strategy: Any) -> None:
+def _check_loss(strategy: Strategy) -> None:
     """Raise ValueError if something has been added to the criterion."""
-    criterion = strategy._criterion(strategy.mb_output, strategy.mb_y)
+    criterion = criterion_of(strategy)(strategy.mb_output, strategy.mb_y)
     if not torch.allclose(strategy.loss, criterion, equal_nan=True):
         raise ValueError(
             f"the loss is {float(strategy.loss):.6g}, but the criterion {float(criterion):.6g}: "

@@ -1,10 +1,7 @@
-"""Strategies in Avalanche's style, which bundle plugins."""
+"""Methods as strategies in Avalanche's style: its template with plugins of this package."""
 
-from avalanche_ext.strategies.ber import BER
-from avalanche_ext.strategies.drl import DRL
-from avalanche_ext.strategies.fisher_spectrum_ewc import FisherSpectrumEWC
-from avalanche_ext.strategies.gmed import GMED
+from avalanche_ext.strategies.consolidation import FisherSpectrumEWC, OnlineEWC
 from avalanche_ext.strategies.mgem import MGEM
-from avalanche_ext.strategies.online_ewc import OnlineEWC
+from avalanche_ext.strategies.replay import BER, DRL, GMED
 
 __all__ = ["BER", "DRL", "GMED", "MGEM", "FisherSpectrumEWC", "OnlineEWC"]

@@ -8,7 +8,7 @@ from avalanche_ext.config.catalogue import INJECTED, KINDS, OURS, Kind, entries
 from avalanche_ext.config.errors import ConfigError
 from avalanche_ext.config.listing import list_catalogue
 from avalanche_ext.config.signatures import read_signature
-from avalanche_ext.plugins import MethodPlugin, Phase
+from avalanche_ext.plugins import MethodPlugin
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,10 @@ def test_ours_can_all_be_built_without_a_python_object() -> None:
 
 
 @pytest.mark.parametrize("name", OURS["plugin"])
-def test_it_knows_which_plugins_replay_and_which_store(name: str) -> None:
-    entry = OURS["plugin"][name]
-    module, _, class_name = entry.target.partition(":")
+def test_analyses_are_the_plugins_that_change_nothing(name: str) -> None:
+    module, _, class_name = OURS["plugin"][name].target.partition(":")
     plugin = getattr(import_module(module), class_name)
-    stores = issubclass(plugin, MethodPlugin) and plugin.stores
-    assert entry.replays == (stores and plugin.phase is Phase.DATA)
-    assert entry.stores == (stores and plugin.phase is not Phase.DATA)
+    assert OURS["plugin"][name].analyses == (not issubclass(plugin, MethodPlugin))
 
 
 def test_the_list_has_every_name_with_arguments_defaults_and_paper() -> None:

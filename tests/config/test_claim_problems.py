@@ -42,16 +42,16 @@ CLAIM_FORM = (
         ),
         (
             experiment_with(claims=["drl > naive in instance_acuracy"]),
-            "claims[0]: 'instance_acuracy' is no metric of which higher is better "
+            "claims[0]: 'instance_acuracy' is not a metric where higher is better "
             "(did you mean 'instance_accuracy'?)",
         ),
         (
             experiment_with(claims=["drl > naive in acc"]),
-            "claims[0]: 'acc' is no metric of which higher is better (did you mean 'ACC'?)",
+            "claims[0]: 'acc' is not a metric where higher is better (did you mean 'ACC'?)",
         ),
         (
             experiment_with(claims=["drl > naive in forgetting"]),
-            "claims[0]: 'forgetting' is no metric of which higher is better "
+            "claims[0]: 'forgetting' is not a metric where higher is better "
             "(known: ACC, instance_accuracy, BWT, FWT, learning_accuracy)",
         ),
         (
@@ -64,7 +64,7 @@ CLAIM_FORM = (
         ),
         (
             experiment_with(claims=["drl > drl"]),
-            "claims[0]: is 'drl > drl', but must compare two methods",
+            "claims[0]: is 'drl > drl', but must compare two different methods",
         ),
         (
             experiment_with(claims=["drl > naive", "replay > naive", "drl>naive"]),

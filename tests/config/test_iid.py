@@ -71,22 +71,25 @@ def hash_with(training: dict[str, Any], **benchmark: Any) -> str:
     return replace(CELL, method=method, benchmark=replace(CELL.benchmark, args=args)).hash
 
 
-def test_results_from_before_iid_pools_and_test_subsets_stay_valid() -> None:
-    """The digits are those of the same cell when there were no such keys."""
-    assert CELL.hash == "e0b49a8af249275c"
-    later = {"pool_size": None, "test_subset": "first", "validation_size": None}
-    assert hash_with({"iid": False}, **later) == "e0b49a8af249275c"
+def test_what_decides_no_number_changes_no_hash() -> None:
+    assert hash_with({"iid": False, "eval_batch_size": 7, "device": "cpu"}) == CELL.hash
+    assert hash_with({"device": "cuda:1"}) == hash_with({"device": "cuda"}) != CELL.hash
+    moved = replace(CELL.method, strategy=Component("Naive", "elsewhere:Naive", {}))
+    assert replace(CELL, method=moved).hash == CELL.hash
+    assert replace(CELL, experiment="f", method_name="n").hash == CELL.hash
 
 
 def test_iid_pools_and_test_subsets_change_the_hash() -> None:
     hashes = {
         CELL.hash,
         hash_with({"iid": True}),
+        hash_with({"shuffle": False}),
+        hash_with({"epochs": 2}),
         hash_with({}, pool_size=100),
         hash_with({}, test_subset="seed"),
         hash_with({}, test_subset="order"),
     }
-    assert len(hashes) == 5
+    assert len(hashes) == 7
 
 
 def test_what_is_not_in_the_hash_is_in_the_resolved_cell(tmp_path: Path) -> None:

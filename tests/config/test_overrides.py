@@ -52,14 +52,14 @@ def test_n_seeds_counts_from_zero_whatever_the_file_says(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("lr", "'lr': an override is written key=value"),
-        ("=3", "'=3': an override is written key=value"),
+        ("lr", "'lr': an override must have the form key=value"),
+        ("=3", "'=3': an override must have the form key=value"),
         (
             "optimizer.lr='1e-3'",
             "optimizer.lr: is '1e-3', but must be a number (remove the quotes)",
         ),
         ("optimizer.lr=.nan", "optimizer.lr: is .nan, but must be a finite number"),
-        ("optimizer.lr.x=1", "optimizer.lr.x: 'optimizer.lr' is 0.05, without keys"),
+        ("optimizer.lr.x=1", "optimizer.lr.x: 'optimizer.lr' is 0.05, which has no keys"),
         ("optimiser.lr=1", "optimiser: unknown key 'optimiser' (did you mean 'optimizer'?)"),
         (
             "methods.drl.plugins[2].drl.lam=1",

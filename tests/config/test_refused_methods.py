@@ -19,8 +19,8 @@ from tests.cases import small_model
 from tests.config.cases import experiment_with, loaded, problems_of
 
 NOT_BESIDE_BGD = (
-    "cannot be combined with 'bgd', which sees the criterion alone, at several draws of the "
-    "weights, and moves the weights by itself"
+    "cannot be combined with 'bgd', which uses the criterion alone, at several draws of the "
+    "weights, and moves the weights itself"
 )
 UNION_BESIDE_BGD = (
     "but must be 'union' beside 'bgd', which sums the criterion over all rows of the mini-batch"

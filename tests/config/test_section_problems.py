@@ -23,13 +23,13 @@ KEYS = (
         ({**EXPERIMENT, "sedes": 3}, "sedes: unknown key 'sedes' (did you mean 'seeds'?)"),
         (
             experiment_with(name="a b"),
-            "name: is 'a b', but names a folder: letters, digits, '_', '-' and '.', "
-            "beginning with none of the last two",
+            "name: is 'a b', but must be a folder name: use only letters, digits, "
+            "'_', '-' and '.', and do not begin with '-' or '.'",
         ),
         (
             experiment_with(name=".."),
-            "name: is '..', but names a folder: letters, digits, '_', '-' and '.', "
-            "beginning with none of the last two",
+            "name: is '..', but must be a folder name: use only letters, digits, "
+            "'_', '-' and '.', and do not begin with '-' or '.'",
         ),
         (experiment_with(name=3), "name: is 3, but must be text"),
         (experiment_with(seeds=0), "seeds: is 0, but must be greater than 0"),
@@ -58,8 +58,8 @@ KEYS = (
         ),
         (
             experiment_with(methods={"a/b": None}),
-            "methods.a/b: is 'a/b', but names a folder: letters, digits, '_', '-' and '.', "
-            "beginning with none of the last two",
+            "methods.a/b: is 'a/b', but must be a folder name: use only letters, digits, "
+            "'_', '-' and '.', and do not begin with '-' or '.'",
         ),
         (
             experiment_with(baseline="naiv"),

@@ -10,6 +10,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from avalanche.training.templates import SupervisedTemplate
 
 from avalanche_ext.config.annotations import describe
 from avalanche_ext.config.catalogue import KINDS, OURS
@@ -220,14 +221,9 @@ def test_what_is_read_of_ours_is_what_python_sees(target: str) -> None:
 
 
 def _keyword_parameters(target: Any) -> dict[str, inspect.Parameter]:
-    """What Python admits by keyword, those that `**kwargs` hand on to our base class included."""
+    """What Python admits by keyword, without what Avalanche's template adds to a strategy."""
     parameters = dict(inspect.signature(target).parameters)
-    forwards = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    base = target.__base__ if isinstance(target, type) else None
-    if forwards and base and base.__module__.startswith("avalanche_ext."):
-        parameters = {**_keyword_parameters(base), **parameters}
-    return {
-        key: parameter
-        for key, parameter in parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD
-    }
+    if isinstance(target, type) and issubclass(target, SupervisedTemplate):
+        for name in inspect.signature(SupervisedTemplate).parameters:
+            parameters.pop(name, None)
+    return parameters

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.config.cases import LAM, experiment_with, problems_of, refusal, swept
 
 NOT_A_FOLDER = (
-    "which names a folder: letters, digits, '_', '-' and '.', beginning with none of the last two"
+    "must be a folder name: use only letters, digits, '_', '-' and '.', "
+    "and do not begin with '-' or '.'"
 )
 
 
@@ -117,19 +118,16 @@ def alone(**section: Any) -> dict[str, Any]:
             alone(sweep={"strategy": ["avalanche:Naive"]}),
             [
                 "methods.m.sweep.strategy[0]: is 'avalanche:Naive', "
-                f"but would make the method 'm-avalanche:Naive', {NOT_A_FOLDER}"
+                f"but the method 'm-avalanche:Naive' {NOT_A_FOLDER}"
             ],
         ),
         (
             alone(sweep={"optimizer.lr": [1, 1e20]}),
-            [
-                "methods.m.sweep.optimizer.lr[1]: is 1e+20, "
-                f"but would make the method 'm-1e+20', {NOT_A_FOLDER}"
-            ],
+            [f"methods.m.sweep.optimizer.lr[1]: is 1e+20, but the method 'm-1e+20' {NOT_A_FOLDER}"],
         ),
         (
             experiment_with(methods={"m": {"sweep": {"optimizer.lr": [2, 1]}}, "m-1": None}),
-            ["methods.m.sweep.optimizer.lr[1]: is 1, but there is another method 'm-1'"],
+            ["methods.m.sweep.optimizer.lr[1]: is 1, but another method has the name 'm-1'"],
         ),
         (
             experiment_with(
@@ -138,7 +136,7 @@ def alone(**section: Any) -> dict[str, Any]:
                     "m-SGD": {"sweep": {"optimizer.lr": [1]}},
                 }
             ),
-            ["methods.m.sweep.optimizer[0]: is 'SGD', but there is another method 'm-SGD'"],
+            ["methods.m.sweep.optimizer[0]: is 'SGD', but another method has the name 'm-SGD'"],
         ),
         # What has nothing to do with the values is said once, where it is.
         (
@@ -161,7 +159,7 @@ def alone(**section: Any) -> dict[str, Any]:
             [
                 "methods.m.plugins[0].balanced_replay.mem_size: is 7, but must be at least 10: "
                 "one sample for each of the 10 classes of 'split_digits' "
-                "(where plugins[0].balanced_replay.balance is 'class')"
+                "(when plugins[0].balanced_replay.balance is 'class')"
             ],
         ),
         # What refers to methods.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor
 
-from avalanche_ext.data import origin_index
+from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.functional.representation.diversity import (
     PairCosines,
@@ -23,12 +23,9 @@ from avalanche_ext.functional.representation.diversity import (
 from avalanche_ext.plugins.analysis.hidden import hidden_representations
 from avalanche_ext.plugins.core.composition import ReportingPlugin
 from avalanche_ext.plugins.core.experiences import Endings, draw_samples
-from avalanche_ext.plugins.core.heads import class_labels
-from avalanche_ext.plugins.representation.base import (
-    concatenated,
-    gathered_layers,
-    named_layers,
-)
+from avalanche_ext.plugins.core.gathering import gathered_layers, named_layers
+from avalanche_ext.plugins.core.model import class_labels
+from avalanche_ext.plugins.representation.base import concatenated
 from avalanche_ext.validation import validated
 
 MOST_PAIRS = 10_000
@@ -84,16 +81,16 @@ class GradientDiversityPlugin(ReportingPlugin):
         self._samples: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._generator = torch.Generator().manual_seed(seed)
 
-    def check(self, strategy: Any) -> None:
+    def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the model lacks one of the layers."""
         gathered_layers(strategy.model, self.layers)
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note that nothing is known yet of what comes."""
         self._is_new = False
         self.check(strategy)
 
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Compare the pairs, if the experience is over."""
         if not self._endings.ends(strategy.experience):
             return
@@ -138,7 +135,7 @@ class GradientDiversityPlugin(ReportingPlugin):
             arrays[kind] = both[:, drawn[:MOST_PAIRS]].numpy()
         return {"gradient_diversity": arrays}
 
-    def _compare(self, strategy: Any) -> dict[str, PairCosines]:
+    def _compare(self, strategy: Strategy) -> dict[str, PairCosines]:
         x, y, t = map(torch.cat, zip(*self._samples.values(), strict=True))
         of_gradients = gradient_cosines(
             strategy.model, x, y, t=t if is_multi_task_module(strategy.model) else None

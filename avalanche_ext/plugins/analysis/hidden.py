@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from avalanche.models.utils import is_multi_task_module
 from torch import Tensor
 
+from avalanche_ext.data import Strategy
 from avalanche_ext.functional.model.running import left_as_it_was
-from avalanche_ext.plugins.core.heads import mask_values, unmasked
-from avalanche_ext.plugins.representation.base import LOGITS, Gatherer, gathered_layers
+from avalanche_ext.plugins.core.gathering import LOGITS, Gatherer, gathered_layers
+from avalanche_ext.plugins.core.model import mask_values, unmasked
 
 
 def hidden_representations(
-    strategy: Any, x: Tensor, t: Tensor, layers: Sequence[str] | None = None
+    strategy: Strategy, x: Tensor, t: Tensor, layers: Sequence[str] | None = None
 ) -> list[Tensor]:
     """Return what the model makes of samples, in evaluation mode; it is left as it was.
 

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from avalanche_ext.data import origin_index
+from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.functional.model.running import generators_kept, outputs_at
 from avalanche_ext.functional.representation.rho import Directions, rho_directions
 from avalanche_ext.plugins.core.composition import ReportingPlugin
-from avalanche_ext.plugins.core.heads import mask_values, unmasked
-from avalanche_ext.plugins.representation.base import (
+from avalanche_ext.plugins.core.gathering import (
     LOGITS,
     Gatherer,
-    concatenated,
     gathered_layers,
     linear_layers,
     named_layers,
 )
+from avalanche_ext.plugins.core.model import mask_values, unmasked
+from avalanche_ext.plugins.representation.base import concatenated
 from avalanche_ext.validation import validated
 
 Gathered = dict[str, Tensor]
@@ -103,23 +103,23 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self._names: dict[nn.Module, str] = {}
         self._gatherer = Gatherer()
 
-    def check(self, strategy: Any) -> None:
+    def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the model lacks one of the layers."""
         gathered_layers(strategy.model, self.layers)
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which task is seen, and that nothing is known yet of what comes."""
         experience = origin_index(strategy.experience)
         self._seen = [*(each for each in self._seen if each != experience), experience]
         self._is_new = False
 
-    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Forget the representations of a model that has been trained since."""
         if self._gathered_at != strategy.clock.train_iterations:
             self._gathered = {}
         self._gathered_at = strategy.clock.train_iterations
 
-    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Find out whether samples of this experience count."""
         experience = strategy.experience.logging()
         task = int(experience.current_experience)
@@ -130,7 +130,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         if counts:
             self._gathered[task] = []
 
-    def before_eval_forward(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Attach the hooks, if there are samples missing."""
         if not self._n_missing:
             return
@@ -143,7 +143,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
             )
         self._gatherer.start(self._hooked, "outputs" if self.layers else "inputs")
 
-    def after_eval_forward(self, strategy: Any, **kwargs: Any) -> None:
+    def after_eval_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Keep the representations, and detach the hooks."""
         if not self._n_missing or self._task is None:
             return
@@ -157,7 +157,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self._gathered[self._task].append(kept)
         self._n_missing -= min(self._n_missing, len(strategy.mb_x))
 
-    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+    def after_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Measure, if all tasks seen so far have been evaluated."""
         self._task = None
         pieces = [piece for each in self._seen for piece in self._gathered.get(each, [])]
@@ -173,7 +173,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
             self._is_new = True
             self.publish(strategy)
 
-    def after_training(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Leave publishing to the evaluation that measures."""
 
     def diagnostics(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import nn
 
-from avalanche_ext.data import origin_index
+from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.functional.fisher.diagonal import FisherKind
 from avalanche_ext.functional.fisher.spectrum import (
     fisher_eigenvalues,
@@ -73,11 +73,11 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         self._endings = Endings()
         self._generator = torch.Generator().manual_seed(seed)
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note that nothing is known yet of what comes."""
         self._is_new = False
 
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Analyse the model, if the experience is over."""
         if self._endings.ends(strategy.experience) and _is_finite(strategy.model):
             with generators_kept(strategy.device), suppress(FloatingPointError):
@@ -92,7 +92,7 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         """Return the spectra of all experiences."""
         return {"spectrum": as_arrays(self.spectra)} if self.spectra else {}
 
-    def _spectrum(self, strategy: Any) -> Spectrum:
+    def _spectrum(self, strategy: Strategy) -> Spectrum:
         model, experience = strategy.model, strategy.experience
         x, y, t = draw_samples(experience, self.n_samples, self._generator, strategy.device)
         given: dict[str, Any] = {

@@ -13,15 +13,14 @@ from avalanche.models.utils import is_multi_task_module
 from pydantic import FiniteFloat
 from torch import Tensor
 
-from avalanche_ext.data import origin_experience, origin_index
+from avalanche_ext.data import Strategy, origin_experience, origin_index
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.plugins.consolidation.penalty import QuadraticPenalty
-from avalanche_ext.plugins.core.calls import learning_rates
-from avalanche_ext.plugins.core.composition import MethodPlugin, Phase
-from avalanche_ext.plugins.core.experiences import Endings, draw_samples
-from avalanche_ext.plugins.core.recent import RecentRows
-from avalanche_ext.plugins.replay.memory import Columns, stream_rows
+from avalanche_ext.plugins.core.composition import Columns, MethodPlugin, stream_rows
+from avalanche_ext.plugins.core.experiences import Endings, RecentRows, draw_samples
+from avalanche_ext.plugins.core.model import learning_rates
+from avalanche_ext.traits import Phase, by
 
 Amount = Annotated[FiniteFloat, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
@@ -76,6 +75,7 @@ class ConsolidationPlugin(MethodPlugin):
 
     prefix: ClassVar[str]
     """What the names of diagnostics begin with."""
+    phase = by("update", {"proximal": Phase.PULL}, otherwise=Phase.PENALTY)
     reads_samples: ClassVar[bool] = True
     """Whether estimates are of samples."""
     _rank = 0
@@ -103,7 +103,6 @@ class ConsolidationPlugin(MethodPlugin):
         self.update = update
         self.every = every
         self.normalisation = normalisation
-        self.phase = Phase.PULL if update == "proximal" else Phase.PENALTY
         # On the CPU, so that the draws are the same on every device.
         self._generator = torch.Generator().manual_seed(seed)
         self._penalty = QuadraticPenalty(lam)
@@ -128,43 +127,43 @@ class ConsolidationPlugin(MethodPlugin):
         return self._penalty.anchor
 
     @abstractmethod
-    def _estimate(self, strategy: Any, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         """Return the curvature F′ of what has been learned since the last estimate."""
 
-    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+    def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
         """Consolidate an experience that an online stream has left without its last part."""
         left = self._unfinished
         if left is not None and origin_index(left) != origin_index(strategy.experience):
             self._consolidate(strategy, left)
             self._unfinished = None
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Find the parameters in the model, as it is adapted to the experience."""
         self._numbers = {}
         self._follow(strategy)
 
-    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Take in the stream's rows, if estimates are of them."""
         if self._recent is not None:
             self._recent.add(stream_rows(strategy, self))
 
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+    def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Lay the penalty's gradient under that of the loss, if that is asked for."""
         if self.phase is Phase.PENALTY and self._penalty.is_active:
             self._penalty.lay(self._rates(strategy))
 
-    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+    def after_update(self, strategy: Strategy, **kwargs: Any) -> None:
         """Pull the parameters towards the anchor, unless the gradient has done so."""
         if self.phase is Phase.PULL and self._penalty.is_active:
             self._penalty.pull(self._rates(strategy))
 
-    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Consolidate, if it is time to."""
         self._n_iterations += 1
         if self.every is not None and self._n_iterations % self.every == 0:
             self._consolidate(strategy, None)
 
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Consolidate, if an experience of the original stream has ended."""
         if self.every is None:
             has_ended = self._endings.ends(strategy.experience)
@@ -180,11 +179,11 @@ class ConsolidationPlugin(MethodPlugin):
         """
         return {f"{self.prefix}/{name}": value for name, value in self._numbers.items()}
 
-    def _follow(self, strategy: Any) -> Tensor | None:
+    def _follow(self, strategy: Strategy) -> Tensor | None:
         """Find the parameters; return where earlier ones lie, if that has changed."""
         return self._penalty.follow(strategy.model)
 
-    def _consolidate(self, strategy: Any, experience: Any) -> None:
+    def _consolidate(self, strategy: Strategy, experience: Any) -> None:
         self._follow(strategy)
         with generators_kept(strategy.device):
             new = self._estimate(strategy, lambda: self._samples(strategy, experience))
@@ -212,12 +211,12 @@ class ConsolidationPlugin(MethodPlugin):
         }[self.normalisation]
         return curvature if size in (0.0, 1.0) else curvature.scaled(1 / size)
 
-    def _samples(self, strategy: Any, experience: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _samples(self, strategy: Strategy, experience: Any) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return samples of an experience, or of the last rows where it is None."""
         x, y, t = self._columns(strategy, experience)
         return x, y, t if is_multi_task_module(strategy.model) else None
 
-    def _columns(self, strategy: Any, experience: Any) -> Columns:
+    def _columns(self, strategy: Strategy, experience: Any) -> Columns:
         if self._recent is not None:
             x, y, t = (column.to(strategy.device) for column in self._recent.columns())
             return x, y, t
@@ -233,7 +232,7 @@ class ConsolidationPlugin(MethodPlugin):
         layout = self._penalty.layout
         return layout.flatten([by_name[name] for name in layout.names])
 
-    def _rates(self, strategy: Any) -> list[float]:
+    def _rates(self, strategy: Strategy) -> list[float]:
         """Return the optimizer's learning rate of each trained parameter."""
         rates = learning_rates(strategy, None)
         return [rates.get(p, 0.0) for p in self._penalty.layout.parameters]

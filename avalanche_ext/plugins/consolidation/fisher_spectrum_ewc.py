@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from avalanche_ext.data import Strategy
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.fisher.diagonal import FisherKind, diagonal_fisher
 from avalanche_ext.functional.fisher.spectrum import fisher_spectrum
@@ -106,7 +107,7 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
         numbers = super().diagnostics()
         return {**numbers, f"{self.prefix}/kept": self._kept} if numbers else {}
 
-    def _estimate(self, strategy: Any, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         x, y, t = samples()
         model, seed = strategy.model, self._draw_seed()
         diagonal = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import PositiveInt
 
+from avalanche_ext.data import Strategy
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.fisher.diagonal import output_sensitivity
 from avalanche_ext.plugins.consolidation.base import (
@@ -72,6 +73,6 @@ class MASPlugin(ConsolidationPlugin):
             seed=seed,
         )
 
-    def _estimate(self, strategy: Any, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         x, _, t = samples()
         return Curvature.of_diagonal(self._flattened(output_sensitivity(strategy.model, x, t=t)))

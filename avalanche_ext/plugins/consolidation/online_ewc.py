@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import PositiveInt
 
+from avalanche_ext.data import Strategy
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.fisher.diagonal import FisherKind, diagonal_fisher
 from avalanche_ext.plugins.consolidation.base import (
@@ -77,7 +78,7 @@ class OnlineEWCPlugin(ConsolidationPlugin):
         )
         self.kind = kind
 
-    def _estimate(self, strategy: Any, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         x, y, t = samples()
         fisher = diagonal_fisher(strategy.model, x, y, self.kind, t=t, seed=self._draw_seed())
         return Curvature.of_diagonal(self._flattened(fisher))

@@ -9,6 +9,7 @@ from annotated_types import Gt
 from pydantic import FiniteFloat, PositiveInt
 from torch import Tensor
 
+from avalanche_ext.data import Strategy
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.plugins.consolidation.base import (
     Amount,
@@ -18,8 +19,8 @@ from avalanche_ext.plugins.consolidation.base import (
     Share,
     Update,
 )
-from avalanche_ext.plugins.core.composition import Phase
 from avalanche_ext.plugins.core.growth import carried
+from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
 
@@ -88,17 +89,17 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
         # Of the iteration that is under way.
         return {**super().__getstate__(), "_gradient": None, "_before": None}
 
-    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+    def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note the gradient, without that of the penalty."""
         self._gradient = self._penalty.layout.gradient()
         if self.phase is Phase.PENALTY and self._penalty.is_active:
             self._gradient.sub_(self._penalty.layout.flatten(self._penalty.gradient()))
 
-    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+    def before_update(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note where the step begins."""
         self._before = self._penalty.weights()
 
-    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+    def after_update(self, strategy: Strategy, **kwargs: Any) -> None:
         """Take the step into the path, and pull."""
         assert self._path is not None
         assert self._gradient is not None
@@ -108,7 +109,7 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
         self._gradient = self._before = None
         super().after_update(strategy, **kwargs)
 
-    def _follow(self, strategy: Any) -> Tensor | None:
+    def _follow(self, strategy: Strategy) -> Tensor | None:
         places = super()._follow(strategy)
         if self._path is None or self._start is None:
             self._begin()
@@ -122,7 +123,7 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
         self._start = self._penalty.weights()
         self._path = torch.zeros_like(self._start)
 
-    def _estimate(self, strategy: Any, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         assert self._path is not None
         assert self._start is not None
         moved = self._penalty.weights().sub_(self._start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from avalanche.models import avalanche_forward
@@ -11,12 +11,12 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, Slots, uniform
-from avalanche_ext.data import Batch
+from avalanche_ext.data import Batch, Strategy, criterion_of
 from avalanche_ext.functional.model.gradients import FlatLayout, loss_gradients
 from avalanche_ext.functional.projection.projection import project_gradient
-from avalanche_ext.plugins.core.composition import Phase
-from avalanche_ext.plugins.core.sharing import check_views
-from avalanche_ext.plugins.replay.memory import Columns, MemoryPlugin, named_buffer
+from avalanche_ext.plugins.core.composition import Columns, check_views
+from avalanche_ext.plugins.replay.memory import MemoryPlugin, named_buffer
+from avalanche_ext.traits import Phase, by
 from avalanche_ext.validation import validated
 
 References = Literal["all", "earlier", "other_classes"]
@@ -81,7 +81,8 @@ class AGEMPlugin(MemoryPlugin):
         FloatingPointError: While training, if a gradient to be projected is not finite.
     """
 
-    phase = Phase.GRADIENT
+    phase = by("replay", {"never": Phase.GRADIENT}, otherwise=Phase.DATA)
+    beyond_criterion: ClassVar[bool] = True
 
     @validated
     def __init__(
@@ -99,8 +100,6 @@ class AGEMPlugin(MemoryPlugin):
     ) -> None:
         memory = named_buffer(buffer, mem_size, seed, balance)
         super().__init__(memory, batch_size, "joined" if replay == "never" else "stored")
-        if replay != "never":
-            self.phase = Phase.DATA
         self.sample_size = sample_size
         self.references = references
         self.replacement = replacement
@@ -113,17 +112,17 @@ class AGEMPlugin(MemoryPlugin):
         # One belongs to the model, the other to an iteration.
         return {**self.__dict__, "_layout": None, "_drawn": None}
 
-    def check(self, strategy: Any) -> None:
+    def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         super().check(strategy)
         check_views(strategy, self)
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note the experience, and where the model's parameters lie, as it is adapted to it."""
         super().before_training_exp(strategy, **kwargs)
         self._layout = FlatLayout(strategy.model.named_parameters())
 
-    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Store and replay, if that is asked for, and draw the references."""
         super().before_training_iteration(strategy, **kwargs)
         assert self.arrived is not None
@@ -132,7 +131,7 @@ class AGEMPlugin(MemoryPlugin):
         if len(slots):
             self._drawn = [column.to(strategy.device) for column in self.buffer.fetch(slots)]
 
-    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+    def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Project the gradient."""
         if self._drawn is None:
             return
@@ -140,7 +139,7 @@ class AGEMPlugin(MemoryPlugin):
         x, y, t = self._drawn
 
         def loss() -> Tensor:
-            value: Tensor = strategy._criterion(avalanche_forward(strategy.model, x, t), y)
+            value: Tensor = criterion_of(strategy)(avalanche_forward(strategy.model, x, t), y)
             return value
 
         gradient = self._layout.gradient()
@@ -148,7 +147,7 @@ class AGEMPlugin(MemoryPlugin):
         if projected is not gradient:
             self._layout.write_gradient(projected)
 
-    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
+    def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
         if self.replay == "always" or (self.replay == "first_task" and self._is_first_task()):
             return uniform(self.buffer.groups("task"), self.batch_size, self.buffer.rng)
         return np.empty(0, dtype=np.int64)

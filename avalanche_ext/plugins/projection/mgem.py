@@ -10,18 +10,17 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, PolicyBuffer, SlotBuffer, TaskBuffer, as_slot_buffer
-from avalanche_ext.data import origin_index
+from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.functional.model.gradients import FlatLayout, NamedPartition
 from avalanche_ext.functional.model.running import is_samplewise
 from avalanche_ext.functional.model.tape import LinearTape
 from avalanche_ext.functional.projection.factors import FactoredGradients, make_up
 from avalanche_ext.functional.projection.projection import Projection, Solver, project
-from avalanche_ext.plugins.core.composition import MethodPlugin, Phase
-from avalanche_ext.plugins.core.sharing import check_views, is_writer
+from avalanche_ext.plugins.core.composition import MethodPlugin, check_views, is_writer, stream_rows
 from avalanche_ext.plugins.projection.constraints import Chunk, Constraints
 from avalanche_ext.plugins.projection.references import factors_of_chunk, has_heads, references_of
 from avalanche_ext.plugins.projection.violations import ViolationStatistics
-from avalanche_ext.plugins.replay.memory import stream_rows
+from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
 # More samples at a time have activations that no longer fit the processor's caches.
@@ -123,13 +122,13 @@ class MGEMPlugin(MethodPlugin):
         # Both belong to the model, and are made anew with the next experience.
         return {**self.__dict__, "_layout": None, "_tape": None}
 
-    def check(self, strategy: Any) -> None:
+    def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         super().check(strategy)
         FlatLayout(strategy.model.named_parameters(), self.partition)
         check_views(strategy, self)
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note the experience, and where the model's parameters lie, as it is adapted to it."""
         self._origin = origin_index(strategy.experience)
         if self._tape:
@@ -146,22 +145,22 @@ class MGEMPlugin(MethodPlugin):
             is_chunked = is_factorable and not has_heads(strategy.model)
             self._samples_at_a_time = _SAMPLES_AT_A_TIME if is_chunked else 1
 
-    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Show the memory the stream's rows, in the first epoch of their experience."""
         if strategy.clock.train_exp_epochs == 0 and is_writer(strategy, self):
             self.buffer.add(*stream_rows(strategy, self), self._origin)
 
-    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+    def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Record the batch's factors, if there is anything to constrain it."""
         if self._tape and self.buffer.groups("task").keys() - {self._origin}:
             self._tape.start()
 
-    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+    def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Stop recording."""
         if self._tape:
             self._tape.stop()
 
-    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+    def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Project the gradient."""
         assert self._layout is not None
         chunks = self._constraints.chunks(self._origin, strategy.device, self._samples_at_a_time)
@@ -175,7 +174,7 @@ class MGEMPlugin(MethodPlugin):
         if projection.gradient is not gradient:
             self._layout.write_gradient(projection.gradient)
 
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Let one of Avalanche's storage policies see the experience."""
         if isinstance(self.buffer, PolicyBuffer) and is_writer(strategy, self):
             self.buffer.post_adapt(strategy, strategy.experience)
@@ -187,7 +186,7 @@ class MGEMPlugin(MethodPlugin):
         return {f"mgem/{name}": value for name, value in numbers.items()}
 
     def _projection(
-        self, strategy: Any, layout: FlatLayout, gradient: Tensor, chunks: list[Chunk]
+        self, strategy: Strategy, layout: FlatLayout, gradient: Tensor, chunks: list[Chunk]
     ) -> Projection:
         strength = self._strengths[min(self._origin, len(self._strengths) - 1)]
         batch = self._tape.factors_after_backward() if self._tape else []

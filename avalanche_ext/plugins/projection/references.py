@@ -9,6 +9,7 @@ import torch
 from avalanche.models import MultiTaskModule, avalanche_forward
 from torch import Tensor, nn
 
+from avalanche_ext.data import Strategy, criterion_of
 from avalanche_ext.functional.model.gradients import (
     FlatLayout,
     batched_loss_gradients,
@@ -19,18 +20,18 @@ from avalanche_ext.functional.model.tape import LayerFactors, LinearTape
 from avalanche_ext.plugins.projection.constraints import Chunk
 
 
-def factors_of_chunk(strategy: Any, tape: LinearTape, chunk: Chunk) -> list[LayerFactors]:
+def factors_of_chunk(strategy: Strategy, tape: LinearTape, chunk: Chunk) -> list[LayerFactors]:
     """Return the factors of the gradients of a chunk's constraints."""
     with tape.recording():
         outputs = avalanche_forward(strategy.model, chunk.x, chunk.t)
     pieces = zip(torch.split(outputs, chunk.sizes), torch.split(chunk.y, chunk.sizes), strict=True)
-    losses = [strategy._criterion(*piece) for piece in pieces]
+    losses = [criterion_of(strategy)(*piece) for piece in pieces]
     return tape.factors_of(torch.stack(losses).sum())
 
 
-def references_of(strategy: Any, layout: FlatLayout, chunks: list[Chunk]) -> Tensor:
+def references_of(strategy: Strategy, layout: FlatLayout, chunks: list[Chunk]) -> Tensor:
     """Return the gradients of all constraints, (T, P)."""
-    model, criterion = strategy.model, strategy._criterion
+    model, criterion = strategy.model, criterion_of(strategy)
     groups = [group for chunk in chunks for group in chunk.groups()]
     are_alike = len({len(y) for _, y, _ in groups}) == 1
     if strategy.device.type == "cuda" and are_alike and _is_batchable(model, criterion):

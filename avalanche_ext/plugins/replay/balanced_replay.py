@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import PositiveInt
@@ -16,7 +16,9 @@ from avalanche_ext.buffers import (
     balanced,
     uniform,
 )
-from avalanche_ext.plugins.replay.memory import Columns, MemoryPlugin
+from avalanche_ext.data import Strategy
+from avalanche_ext.plugins.core.composition import Columns
+from avalanche_ext.plugins.replay.memory import MemoryPlugin
 from avalanche_ext.validation import validated
 
 
@@ -71,7 +73,7 @@ class BalancedReplayPlugin(MemoryPlugin):
         self.positive_pairs = positive_pairs
         self.first_task = first_task
 
-    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
+    def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
         groups, rng = self.buffer.groups(self.balance), self.buffer.rng
         if self.first_task == "uniform" and self._is_first_task():
             return uniform(groups, self.batch_size, rng)

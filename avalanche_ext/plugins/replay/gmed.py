@@ -13,13 +13,14 @@ from pydantic import FiniteFloat, PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers import PolicyBuffer, Slots
-from avalanche_ext.data import Batch
+from avalanche_ext.data import Batch, Strategy, criterion_of
 from avalanche_ext.functional.lookahead.editing import Bounds, edited_examples, randomly_moved
 from avalanche_ext.functional.lookahead.lookahead import NowAndAhead
-from avalanche_ext.plugins.core.calls import model_inputs
+from avalanche_ext.plugins.core.composition import Columns
+from avalanche_ext.plugins.core.model import model_inputs
 from avalanche_ext.plugins.replay.edits import EditRecord
 from avalanche_ext.plugins.replay.lookahead import LookAheadReplayPlugin, check_candidates
-from avalanche_ext.plugins.replay.memory import Columns, ReplayLoss, named_buffer
+from avalanche_ext.plugins.replay.memory import ReplayLoss, named_buffer
 from avalanche_ext.validation import validated
 
 EDIT_NORM = "gmed/edit_norm"
@@ -113,15 +114,15 @@ class GMEDPlugin(LookAheadReplayPlugin):
         self._rng = np.random.default_rng([1, seed])
         self._record = EditRecord(memory, keep_originals)
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note the experience and the model, and begin a new record."""
         super().before_training_exp(strategy, **kwargs)
         self._record.begin(strategy.clock.train_iterations)
 
-    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
+    def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
         return self.buffer.sample_slots(self.batch_size)
 
-    def _replay(self, strategy: Any, arrived: Columns) -> tuple[Slots, Batch]:
+    def _replay(self, strategy: Strategy, arrived: Columns) -> tuple[Slots, Batch]:
         if self.retrieval == "random":
             slots = self._draw(strategy, arrived)
             looks = self.edit == "gmed" and self.stride > 0
@@ -133,7 +134,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
         self._edit(strategy, self.buffer.sample_slots(self.batch_size, self._rng), outputs)
         return slots, replayed
 
-    def _edit(self, strategy: Any, slots: Slots, outputs: NowAndAhead | None) -> None:
+    def _edit(self, strategy: Strategy, slots: Slots, outputs: NowAndAhead | None) -> None:
         """Edit what `slots` hold, given the outputs after a step on the stream, if it was taken."""
         if self.stride == 0:
             return
@@ -152,7 +153,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
                 outputs,
                 model_inputs(strategy, x, t),
                 y,
-                strategy._criterion,
+                criterion_of(strategy),
                 stride=stride,
                 reg_strength=self.reg_strength,
                 n_steps=self.n_steps,
@@ -167,7 +168,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
         ages = x.new_tensor(self.buffer.notes(slots).n_replaced)
         return self.stride * (1 - self.decay) ** ages
 
-    def publish(self, strategy: Any) -> None:
+    def publish(self, strategy: Strategy) -> None:
         """Hand the mean length of an edit in each iteration to Avalanche's evaluator."""
         publish = getattr(strategy.evaluator, "publish_metric_value", None)
         if publish:

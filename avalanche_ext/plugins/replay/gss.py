@@ -12,11 +12,11 @@ from avalanche.models import avalanche_forward
 from pydantic import Field, PositiveInt
 
 from avalanche_ext.buffers import GreedyBuffer, Slots
-from avalanche_ext.data import origin_index
+from avalanche_ext.data import Strategy, criterion_of, origin_index
 from avalanche_ext.functional.representation.similarity import GradientSimilarity, Group
-from avalanche_ext.plugins.core.calls import model_inputs
-from avalanche_ext.plugins.core.composition import MethodPlugin, Phase
-from avalanche_ext.plugins.replay.memory import Columns, stream_rows
+from avalanche_ext.plugins.core.composition import Columns, MethodPlugin, stream_rows
+from avalanche_ext.plugins.core.model import model_inputs
+from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
 
@@ -66,6 +66,7 @@ class GSSPlugin(MethodPlugin):
 
     phase = Phase.DATA
     stores: ClassVar[bool] = True
+    beyond_criterion: ClassVar[bool] = True
 
     @validated
     def __init__(
@@ -84,7 +85,6 @@ class GSSPlugin(MethodPlugin):
         self.n_iterations = n_iterations
         self.n_references = n_references
         self.threshold = threshold
-        self.arrived: Columns | None = None
         self._origin = 0
         self._n_replaced = 0
         self._similarity: GradientSimilarity | None = None
@@ -93,20 +93,20 @@ class GSSPlugin(MethodPlugin):
         # It belongs to the model, and is made anew with the next experience.
         return {**self.__dict__, "_similarity": None}
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which experience the next mini-batches come from, and the model."""
         origin = origin_index(strategy.experience)
         if origin != self._origin:
             self._origin, self._n_replaced = origin, 0
-        used = strategy.model, strategy._criterion
+        used = strategy.model, criterion_of(strategy)
         if self._similarity is None or not self._similarity.is_of(*used):
             self._similarity = GradientSimilarity(*used)
 
-    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note what the stream has brought."""
         self.arrived = stream_rows(strategy, self)
 
-    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Take the other steps, and show the memory the batch."""
         assert self.arrived is not None
         with _gradients_kept(strategy.optimizer):
@@ -126,7 +126,7 @@ class GSSPlugin(MethodPlugin):
         score = float(self.buffer.scores.mean())
         return {"gss/replaced": float(self._n_replaced), "gss/score": score}
 
-    def _store(self, strategy: Any, arrived: Columns) -> None:
+    def _store(self, strategy: Strategy, arrived: Columns) -> None:
         n, scores = len(arrived[1]), None
         was_full = self.buffer.is_full
         if len(self.buffer):
@@ -151,20 +151,21 @@ class GSSPlugin(MethodPlugin):
         slots = self.buffer.rng.permutation(len(self.buffer))
         return [slots[i : i + self.batch_size] for i in range(0, len(slots), self.batch_size)]
 
-    def _fetched(self, strategy: Any, slots: Slots) -> Columns:
+    def _fetched(self, strategy: Strategy, slots: Slots) -> Columns:
         x, y, t = (column.to(strategy.device) for column in self.buffer.fetch(slots))
         return x, y, t
 
 
-def _group(strategy: Any, columns: Columns) -> Group:
+def _group(strategy: Strategy, columns: Columns) -> Group:
     x, y, t = columns
     return model_inputs(strategy, x, t), y
 
 
-def _step(strategy: Any, columns: Columns) -> None:
+def _step(strategy: Strategy, columns: Columns) -> None:
     x, y, t = columns
     strategy.optimizer.zero_grad()
-    strategy._criterion(avalanche_forward(strategy.model, x, t), y).backward()
+    loss = criterion_of(strategy)(avalanche_forward(strategy.model, x, t), y)
+    torch.autograd.backward(loss)
     strategy.optimizer_step()
 
 

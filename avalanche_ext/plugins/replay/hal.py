@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from avalanche_ext.data import origin_index
+from avalanche_ext.data import Strategy, criterion_of, origin_index
 from avalanche_ext.functional.lookahead.anchors import (
     Key,
     anchoring_loss,
@@ -18,10 +18,11 @@ from avalanche_ext.functional.lookahead.anchors import (
     learn_anchors,
     update_means,
 )
-from avalanche_ext.plugins.core.calls import learning_rates, model_inputs
-from avalanche_ext.plugins.replay.memory import Columns, ReplayLoss
+from avalanche_ext.plugins.core.composition import Columns
+from avalanche_ext.plugins.core.gathering import Gatherer, linear_layers
+from avalanche_ext.plugins.core.model import learning_rates, model_inputs
+from avalanche_ext.plugins.replay.memory import ReplayLoss
 from avalanche_ext.plugins.replay.online_replay import OnlineReplayPlugin
-from avalanche_ext.plugins.representation.base import Gatherer, linear_layers
 from avalanche_ext.validation import validated
 
 
@@ -81,6 +82,8 @@ class HALPlugin(OnlineReplayPlugin):
         ValueError: When training starts, if the model has no linear or multi-head layer.
     """
 
+    beyond_criterion: ClassVar[bool] = True
+
     @validated
     def __init__(
         self,
@@ -113,7 +116,7 @@ class HALPlugin(OnlineReplayPlugin):
         self._embeddings: dict[Key, Tensor] = {}
         self._anchoring: list[Tensor] = []
 
-    def check(self, strategy: Any) -> None:
+    def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         super().check(strategy)
         if not linear_layers(strategy.model):
@@ -122,7 +125,7 @@ class HALPlugin(OnlineReplayPlugin):
                 f"none inside the model {type(strategy.model).__name__}"
             )
 
-    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+    def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
         """Learn the anchors of a task that has ended, while the model is as it has left it."""
         if origin_index(strategy.experience) == self._origin:
             return
@@ -132,11 +135,11 @@ class HALPlugin(OnlineReplayPlugin):
             self.anchors = x, y, t
         self._images, self._embeddings, self._anchoring = {}, {}, []
 
-    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+    def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Gather embeddings."""
         self._gatherer.start(linear_layers(strategy.model)[-1:] if self.lam else [], "inputs")
 
-    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+    def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Take the stream's rows into the running means of their classes."""
         self._gatherer.stop()
         for embeddings in self._gatherer.taken(strategy.mb_task_id):
@@ -146,7 +149,7 @@ class HALPlugin(OnlineReplayPlugin):
             update_means(self._images, keys, x, self.decay)
             update_means(self._embeddings, keys, embeddings[: len(y)].detach(), self.decay)
 
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+    def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Add the loss on the anchors."""
         # The step ahead is on the criterion alone, not on what other plugins have added to it.
         so_far, strategy.loss = strategy.loss, torch.zeros_like(strategy.loss)
@@ -171,7 +174,7 @@ class HALPlugin(OnlineReplayPlugin):
             numbers["hal/anchoring"] = float(torch.stack(self._anchoring).mean())
         return numbers
 
-    def _learned(self, strategy: Any) -> Columns:
+    def _learned(self, strategy: Strategy) -> Columns:
         # A multi-head layer runs one task after another, in ascending order.
         keys = sorted(self._images)
         t, y = torch.tensor(keys, device=strategy.device).T
@@ -183,7 +186,7 @@ class HALPlugin(OnlineReplayPlugin):
                 strategy.model,
                 self._draws(strategy),
                 learning_rates(strategy, self.lr),
-                strategy._criterion,
+                criterion_of(strategy),
             ),
             model_inputs(strategy, start, t),
             y,
@@ -191,11 +194,11 @@ class HALPlugin(OnlineReplayPlugin):
             n_steps=self.anchor_steps,
             lr=self.anchor_lr,
             embedding_weight=self.embedding_weight,
-            criterion=strategy._criterion,
+            criterion=criterion_of(strategy),
         )
         return x, y, t
 
-    def _draws(self, strategy: Any) -> Iterator[tuple[list[Tensor], Tensor]]:
+    def _draws(self, strategy: Strategy) -> Iterator[tuple[list[Tensor], Tensor]]:
         for _ in range(self.hindsight_steps):
             x, y, t = (c.to(strategy.device) for c in self.buffer.sample(self.batch_size))
             yield model_inputs(strategy, x, t), y

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from avalanche_ext.buffers import SlotBuffer, Slots
+from avalanche_ext.data import Strategy, criterion_of
 from avalanche_ext.functional.lookahead.lookahead import LookAhead, NowAndAhead, interference
 from avalanche_ext.functional.model.running import generators_kept
-from avalanche_ext.plugins.core.calls import learning_rates, model_inputs
-from avalanche_ext.plugins.replay.memory import Columns, MemoryPlugin, ReplayLoss
+from avalanche_ext.plugins.core.composition import Columns
+from avalanche_ext.plugins.core.model import learning_rates, model_inputs
+from avalanche_ext.plugins.replay.memory import MemoryPlugin, ReplayLoss
 
 
 class LookAheadReplayPlugin(MemoryPlugin):
@@ -38,27 +40,29 @@ class LookAheadReplayPlugin(MemoryPlugin):
         # It belongs to the model, and is made anew with the next experience.
         return {**self.__dict__, "_look_ahead": None}
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note the experience, and the model."""
         super().before_training_exp(strategy, **kwargs)
         known = self._look_ahead
-        used = strategy.model, strategy._criterion
+        used = strategy.model, criterion_of(strategy)
         if known is None or (known.model, known.criterion) != used:
-            self._look_ahead = LookAhead(strategy.model, strategy._criterion)
+            self._look_ahead = LookAhead(strategy.model, criterion_of(strategy))
 
-    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Extend the mini-batch, leaving the random layers of the model as they were."""
         with generators_kept(strategy.device):
             super().before_training_iteration(strategy, **kwargs)
 
-    def _after_a_step_on(self, strategy: Any, columns: Columns) -> NowAndAhead:
+    def _after_a_step_on(self, strategy: Strategy, columns: Columns) -> NowAndAhead:
         """Return the model's outputs now and after a step on these samples."""
         assert self._look_ahead is not None
         x, y, t = columns
         rates = learning_rates(strategy, self.lr)
         return self._look_ahead.after(model_inputs(strategy, x, t), y, rates)
 
-    def _most_interfered(self, strategy: Any, outputs: NowAndAhead, n_candidates: int) -> Slots:
+    def _most_interfered(
+        self, strategy: Strategy, outputs: NowAndAhead, n_candidates: int
+    ) -> Slots:
         """Draw candidates; return those whose loss the step increases most, `batch_size` at most.
 
         It is maximally interfered retrieval (Aljundi et al. 2019).
@@ -66,12 +70,14 @@ class LookAheadReplayPlugin(MemoryPlugin):
         candidates = self.buffer.sample_slots(n_candidates)
         x, y, t = self._fetched(strategy, candidates)
         with torch.no_grad():
-            increase = interference(outputs, model_inputs(strategy, x, t), y, strategy._criterion)
+            increase = interference(
+                outputs, model_inputs(strategy, x, t), y, criterion_of(strategy)
+            )
         n = min(self.batch_size, len(candidates))
         chosen: Slots = candidates[increase.topk(n).indices.cpu().numpy()]
         return chosen
 
-    def _fetched(self, strategy: Any, slots: Slots) -> Columns:
+    def _fetched(self, strategy: Strategy, slots: Slots) -> Columns:
         x, y, t = (column.to(strategy.device) for column in self.buffer.fetch(slots))
         return x, y, t
 

@@ -20,13 +20,12 @@ from avalanche_ext.buffers import (
     Slots,
     as_slot_buffer,
 )
-from avalanche_ext.data import Batch, origin_index
-from avalanche_ext.plugins.core.composition import MethodPlugin, Phase
-from avalanche_ext.plugins.core.sharing import is_writer
+from avalanche_ext.data import Batch, Strategy, criterion_of, origin_index
+from avalanche_ext.plugins.core.composition import Columns, MethodPlugin, is_writer, stream_rows
+from avalanche_ext.traits import Phase, by
 
 StreamUse = Literal["joined", "stored"]
 ReplayLoss = Literal["union", "sum", "separate"]
-Columns = tuple[Tensor, Tensor, Tensor]
 
 
 class MemoryPlugin(MethodPlugin):
@@ -55,6 +54,7 @@ class MemoryPlugin(MethodPlugin):
 
     phase = Phase.DATA
     stores: ClassVar[bool] = True
+    splits_loss = by("loss", {"sum": True, "separate": True}, otherwise=False)
 
     def __init__(
         self, buffer: SlotBuffer, batch_size: int, stream: StreamUse, loss: ReplayLoss = "union"
@@ -67,7 +67,6 @@ class MemoryPlugin(MethodPlugin):
         self.n_stream = 0
         self.slots: Slots = np.empty(0, dtype=np.int64)
         self._origin = 0
-        self.arrived: Columns | None = None
         self._is_to_store = False
         self._apart: list[Tensor] = []
 
@@ -76,19 +75,19 @@ class MemoryPlugin(MethodPlugin):
         return self.buffer.groups("task").keys() <= {self._origin}
 
     @abstractmethod
-    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
+    def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
         """Return the slots to replay with what has arrived from the stream, perhaps none."""
 
-    def _replay(self, strategy: Any, arrived: Columns) -> tuple[Slots, Batch]:
+    def _replay(self, strategy: Strategy, arrived: Columns) -> tuple[Slots, Batch]:
         """Return the slots to replay, and copies of the samples to train on."""
         slots = self._draw(strategy, arrived)
         return slots, self.buffer.fetch(slots)
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which experience the next mini-batches come from."""
         self._origin = origin_index(strategy.experience)
 
-    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Extend or replace the mini-batch."""
         x, y, t = self.arrived = stream_rows(strategy, self)
         joined = self.stream == "joined" or isinstance(self.buffer, PolicyBuffer)
@@ -115,16 +114,16 @@ class MemoryPlugin(MethodPlugin):
         # A benchmark without task labels has mini-batches of two columns.
         strategy.mbatch = drawn[: len(strategy.mbatch)]
 
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+    def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Turn the criterion of all rows into the sum of two, if that is asked for."""
         if self._apart:
             x, y, t = self._apart
-            strategy.loss += strategy._criterion(avalanche_forward(strategy.model, x, t), y)
+            strategy.loss += criterion_of(strategy)(avalanche_forward(strategy.model, x, t), y)
             return
         n_stream, n_drawn = self.n_stream, len(self.slots)
         if self.loss == "union" or n_stream == 0 or n_drawn == 0:
             return
-        outputs, labels, criterion = strategy.mb_output, strategy.mb_y, strategy._criterion
+        outputs, labels, criterion = strategy.mb_output, strategy.mb_y, criterion_of(strategy)
         if n_stream == n_drawn and _is_plain_mean(criterion):
             strategy.loss += strategy.criterion()
             return
@@ -132,13 +131,13 @@ class MemoryPlugin(MethodPlugin):
         on_drawn = criterion(outputs[n_stream:], labels[n_stream:])
         strategy.loss += on_stream + on_drawn - strategy.criterion()
 
-    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Show the buffer the stream's rows, if it has not seen them yet."""
         if self.arrived is not None and self._is_to_store:
             self.buffer.add(*self.arrived, self._origin)
             self._is_to_store = False
 
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Let one of Avalanche's storage policies see the experience."""
         if isinstance(self.buffer, PolicyBuffer) and is_writer(strategy, self):
             self.buffer.post_adapt(strategy, strategy.experience)
@@ -158,31 +157,7 @@ def named_buffer(
     return as_slot_buffer(buffer, seed)
 
 
-def stream_rows(strategy: Any, plugin: MethodPlugin) -> Columns:
-    """Return x, y and t of what the stream has brought, for a plugin of the strategy.
-
-    If a replay plugin acts before it, the mini-batch that it finds is no longer that.
-    """
-    for other in strategy.plugins:
-        if other is plugin:
-            break
-        if isinstance(other, MemoryPlugin) and other.arrived is not None:
-            return other.arrived
-    return _columns(strategy.mbatch)
-
-
 def _is_plain_mean(criterion: Any) -> bool:
     """Tell whether the mean over two halves is that of their means."""
     of_torch = isinstance(criterion, nn.CrossEntropyLoss)
     return of_torch and criterion.reduction == "mean" and criterion.weight is None
-
-
-def _columns(mbatch: list[Tensor]) -> Columns:
-    """Return x, y and t of a mini-batch, with task labels 0 where the benchmark has none."""
-    if len(mbatch) > 3:
-        raise ValueError(
-            f"mini-batches must be [x, y] or [x, y, task label], but have {len(mbatch)} columns: "
-            "a buffer would drop the others"
-        )
-    x, y, *rest = mbatch
-    return x, y, rest[0] if rest else torch.zeros_like(y)

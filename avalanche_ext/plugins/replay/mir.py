@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Gt
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import FiniteFloat, PositiveInt
 
 from avalanche_ext.buffers import Slots
+from avalanche_ext.data import Strategy
+from avalanche_ext.plugins.core.composition import Columns
 from avalanche_ext.plugins.replay.lookahead import LookAheadReplayPlugin, check_candidates
-from avalanche_ext.plugins.replay.memory import Columns, ReplayLoss, named_buffer
+from avalanche_ext.plugins.replay.memory import ReplayLoss, named_buffer
 from avalanche_ext.validation import validated
 
 
@@ -60,6 +62,6 @@ class MIRPlugin(LookAheadReplayPlugin):
         super().__init__(memory, batch_size, loss, lr)
         self.n_candidates = n_candidates
 
-    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
+    def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
         outputs = self._after_a_step_on(strategy, arrived)
         return self._most_interfered(strategy, outputs, self.n_candidates)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import PositiveInt
 
 from avalanche_ext.buffers import GroupBy, Slots, half_current
-from avalanche_ext.plugins.replay.memory import (
-    Columns,
-    MemoryPlugin,
-    ReplayLoss,
-    StreamUse,
-    named_buffer,
-)
+from avalanche_ext.data import Strategy
+from avalanche_ext.plugins.core.composition import Columns
+from avalanche_ext.plugins.replay.memory import MemoryPlugin, ReplayLoss, StreamUse, named_buffer
 from avalanche_ext.validation import validated
 
 
@@ -67,7 +63,7 @@ class OnlineReplayPlugin(MemoryPlugin):
         super().__init__(memory, batch_size, stream, loss)
         self.draw = draw
 
-    def _draw(self, strategy: Any, arrived: Columns) -> Slots:
+    def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
         if self.draw == "half":
             tasks = self.buffer.groups("task")
             return half_current(tasks, self.batch_size, self._origin, self.buffer.rng)

@@ -11,6 +11,7 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
+from avalanche_ext.data import Strategy
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.plugins.representation.base import (
     DefaultLayers,
@@ -80,7 +81,7 @@ class MetricLossPlugin(RepresentationLossPlugin):
         """Return the loss's parameters, if it is a module."""
         return self.loss.parameters() if isinstance(self.loss, nn.Module) else ()
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Find the layers in the model, and move the loss to where it is."""
         if isinstance(self.loss, nn.Module):
             self.loss.to(strategy.device)

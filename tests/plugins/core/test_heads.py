@@ -7,7 +7,7 @@ from torch import nn
 
 from avalanche_ext.models.catalogue import mlp
 from avalanche_ext.plugins import MetricLossPlugin, OnlineReplayPlugin
-from avalanche_ext.plugins.core.heads import class_labels, mask_values, unmasked
+from avalanche_ext.plugins.core.model import class_labels, mask_values, unmasked
 from tests.cases import Spy, digits, make_naive, train
 
 

@@ -14,9 +14,7 @@ from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamp
 from torch import nn
 
 from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
-from avalanche_ext.config.semantics import THEIR_REPLAY
 from avalanche_ext.plugins import BalancedReplayPlugin, OnlineReplayPlugin
-from avalanche_ext.plugins.core.composition import REPLAYING
 from tests.cases import Spy, digits, make_naive, train, weights
 
 
@@ -202,8 +200,3 @@ def test_same_seed_same_weights_other_seed_other_weights():
 
 def test_naive_is_really_avalanches():
     assert type(make_naive()) is Naive
-
-
-def test_yaml_files_are_refused_the_same_combinations():
-    for plugin in REPLAYING:
-        assert f"avalanche:{plugin.__name__}" in THEIR_REPLAY

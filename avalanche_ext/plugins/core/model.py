@@ -1,0 +1,54 @@
+"""How plugins call a strategy's model, and what its heads do to labels and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from avalanche.models import IncrementalClassifier, MultiHeadClassifier
+from avalanche.models.utils import is_multi_task_module
+from torch import Tensor, nn
+
+from avalanche_ext.data import Strategy
+
+_MASKING = (IncrementalClassifier, MultiHeadClassifier)
+
+
+def model_inputs(strategy: Strategy, x: Tensor, t: Tensor) -> list[Tensor]:
+    """Return what the strategy's model is called with: task labels only if it has heads."""
+    return [x, t] if is_multi_task_module(strategy.model) else [x]
+
+
+def learning_rates(strategy: Strategy, lr: float | None) -> dict[Tensor, float]:
+    """Return the learning rate of each parameter: `lr`, or the optimizer's present one if None."""
+    return {
+        parameter: float(group["lr"]) if lr is None else lr
+        for group in strategy.optimizer.param_groups
+        for parameter in group["params"]
+    }
+
+
+def class_labels(strategy: Strategy, y: Tensor, t: Tensor) -> Tensor:
+    """Return labels, (B,), that differ between heads, although each head counts from 0.
+
+    For a model with one head they are the labels of the data: equal labels are one class, whatever
+    the task.
+    """
+    if not is_multi_task_module(strategy.model):
+        return y
+    # A pairing function needs no number of classes, which may grow.
+    return (y + t) * (y + t + 1) // 2 + t
+
+
+def mask_values(model: nn.Module) -> set[float]:
+    """Return what the model's heads put out for units that are not in use.
+
+    Avalanche's heads that grow, or of which there is one a task, put out a large negative number.
+    """
+    return {m.mask_value for m in model.modules() if isinstance(m, _MASKING) and m.masking}
+
+
+def unmasked(logits: Tensor, masks: Iterable[float]) -> Tensor:
+    """Return logits, (B, C), with 0 in place of the values that `mask_values` returns."""
+    for mask in masks:
+        logits = logits.masked_fill(logits == mask, 0)
+    return logits

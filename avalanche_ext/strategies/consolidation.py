@@ -1,0 +1,49 @@
+"""Strategies that hold parameters in place: online EWC and Fisher-spectrum EWC."""
+
+from __future__ import annotations
+
+from typing_extensions import Unpack
+
+from avalanche_ext.functional.fisher.diagonal import FisherKind
+from avalanche_ext.plugins import FisherSpectrumEWCPlugin, OnlineEWCPlugin
+from avalanche_ext.plugins.consolidation.base import Normalisation, Update
+from avalanche_ext.plugins.consolidation.fisher_spectrum_ewc import Residual
+from avalanche_ext.strategies.base import PluginStrategy, StrategyArguments
+
+
+class OnlineEWCArguments(StrategyArguments, total=False):
+    """Arguments of `OnlineEWC`; see `OnlineEWCPlugin`."""
+
+    lam: float
+    decay: float
+    n_samples: int | None
+    kind: FisherKind
+    update: Update
+    every: int | None
+    normalisation: Normalisation
+    seed: int
+
+
+class OnlineEWC(PluginStrategy):
+    """EWC with one running diagonal Fisher: `OnlineEWCPlugin` as a strategy."""
+
+    bundled = (OnlineEWCPlugin,)
+
+    def __init__(self, **arguments: Unpack[OnlineEWCArguments]) -> None:
+        super().__init__(**self.bundle(arguments))
+
+
+class FisherSpectrumEWCArguments(OnlineEWCArguments, total=False):
+    """Arguments of `FisherSpectrumEWC`; see `FisherSpectrumEWCPlugin`."""
+
+    rank: int
+    residual: Residual
+
+
+class FisherSpectrumEWC(PluginStrategy):
+    """EWC along the top eigenvectors of the Fisher: `FisherSpectrumEWCPlugin` as a strategy."""
+
+    bundled = (FisherSpectrumEWCPlugin,)
+
+    def __init__(self, **arguments: Unpack[FisherSpectrumEWCArguments]) -> None:
+        super().__init__(**self.bundle(arguments))
