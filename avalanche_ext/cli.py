@@ -1,7 +1,6 @@
 """The command line: `run`, `check`, `report`, `list`, `schema`.
 
-Imports stand inside the functions, so that a command waits for what it uses only: nothing but
-`run` needs torch and avalanche.
+Functions import what they need, so that only `run` waits for torch and avalanche.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `avalanche-ext`; those of the process if None.
 
     Returns:
-        The exit code: 0; 1 if a cell failed; 2 if the command, the YAML or the machine is not
-        right, with one line for each problem on stderr.
+        The exit code: 0; 1 if a cell failed; 2 if the command or the YAML is wrong or the machine
+        cannot run it, with one line for each problem on stderr; 130 if interrupted.
     """
     from avalanche_ext.config import ConfigError
 
-    if isinstance(sys.stdout, io.TextIOWrapper):  # An ASCII terminal shall not stop a report.
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Reports must not fail on an ASCII terminal.
         sys.stdout.reconfigure(errors="replace")
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return WRONG_USE
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on with what is left", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # The reader, `head` or `less`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,11 +94,12 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _show_report(directory: Path) -> int:
-    from avalanche_ext.report import ReportError, write_report
+    from avalanche_ext.report import write_report
+    from avalanche_ext.results import ResultsError
 
     try:
         print(write_report(directory))
-    except ReportError as error:
+    except ResultsError as error:
         print(error, file=sys.stderr)
         return WRONG_USE
     return 0
@@ -132,7 +132,7 @@ def _count(n: int, noun: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with the nearest right word."""
+    """An argument parser whose errors take one line and suggest the nearest right word."""
 
     def error(self, message: str) -> NoReturn:
         from avalanche_ext.config.errors import closest
@@ -151,7 +151,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, rest = _parser().parse_known_args(arguments)
-    # argparse gives `overrides` only what directly follows the file, not what follows an option.
+    # argparse puts into `overrides` only the words that directly follow the file.
     if "overrides" in options:
         options.overrides += [word for word in rest if _is_override(word)]
         rest = [word for word in rest if not _is_override(word)]
@@ -167,7 +167,7 @@ def _is_override(word: str) -> bool:
 def _parser() -> _Parser:
     parser = _Parser(
         prog="avalanche-ext",
-        description="Compare continual-learning methods, as a YAML describes them.",
+        description="Compare continual-learning methods as described in a YAML file.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -180,38 +180,47 @@ def _parser() -> _Parser:
         added.set_defaults(command=command, parser=added)
         return added
 
-    run = add("run", _run, "run what a YAML describes and is not done yet, then report")
-    check = add("check", _check, "say everything that is wrong with a YAML, without running it")
+    run = add("run", _run, "run the cells of a YAML that are not done yet, then show the report")
+    check = add("check", _check, "list all problems of a YAML without running it")
     for reader in (run, check):
         reader.add_argument("file", type=Path, metavar="FILE", help="the experiment's YAML")
         reader.add_argument(
             "overrides",
             nargs="*",
             metavar="key=value",
-            help="written over what the YAML says, as in optimizer.lr=0.1 or seeds=[0,3]",
+            help="replace values of the YAML, such as optimizer.lr=0.1 or seeds=[0,3]",
         )
         reader.add_argument(
-            "--seeds", type=_positive, metavar="N", help="seeds 0 to N-1 instead of the YAML's"
+            "--seeds", type=_positive, metavar="N", help="use seeds 0 to N-1 instead of the YAML's"
         )
     run.add_argument(
-        "--jobs", type=_positive, metavar="N", help="workers (default: one for each core)"
+        "--jobs", type=_positive, metavar="N", help="number of workers (default: one per core)"
     )
     run.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+        "--out",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder of the results (default: results)",
     )
     run.add_argument(
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="where data sets are kept (default: $AVALANCHE_EXT_DATA, else Avalanche's own)",
+        help="folder of the data sets (default: $AVALANCHE_EXT_DATA, or else Avalanche's own)",
     )
-    report = add("report", _report, "show the table of a finished or running experiment")
+    report = add("report", _report, "show the results of a finished or running experiment")
     report.add_argument("directory", type=Path, metavar="DIR", help="<out>/<name of experiment>")
-    listing = add("list", _list, "list methods, benchmarks and models with arguments and papers")
-    listing.add_argument(
-        "names", nargs="*", metavar="NAME", help="these only, also Avalanche's: avalanche:EWCPlugin"
+    listing = add(
+        "list", _list, "list methods, benchmarks and models with their arguments and papers"
     )
-    add("schema", _schema, "print the JSON schema of the YAML, for editors")
+    listing.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="show only these; also Avalanche's, such as avalanche:EWCPlugin",
+    )
+    add("schema", _schema, "print the YAML's JSON schema, for editors")
     return parser
 
 

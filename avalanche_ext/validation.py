@@ -1,4 +1,4 @@
-"""Arguments of public constructors, checked against their annotations."""
+"""A decorator that checks arguments against the annotations of a function."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ R = TypeVar("R")
 
 
 def validated(function: Callable[P, R]) -> Callable[P, R]:
-    """Check the arguments of `function` against its annotations whenever it is called.
+    """Return `function` with its arguments checked against its annotations at every call.
 
-    The same annotations are the schema of YAML files, so each range stands in one place. What is
-    wrong is raised as pydantic's ValidationError, a ValueError that names argument and value.
+    The YAML's schema is read from the same annotations, so each range stands in one place. A wrong
+    argument raises pydantic's ValidationError, a ValueError that names the argument and its value.
     """
     config = ConfigDict(arbitrary_types_allowed=True, strict=True)
     checked = validate_call(config=config)(function)
@@ -25,7 +25,7 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        # Pydantic names positional arguments by their position only.
+        # Pydantic's errors name a positional argument only by its position.
         named = parameters.bind(*args, **kwargs).arguments
         return checked(**named)  # type: ignore[call-arg]
 

@@ -106,7 +106,7 @@ def test_check_says_every_problem_on_stderr(tmp_path: Path) -> None:
             "experiments/quikstart.yaml: no such file "
             "(did you mean 'experiments/quickstart.yaml'?)",
         ),
-        (["list", "balanced"], "balanced: unknown (did you mean 'balanced_replay'?)"),
+        (["list", "balanced"], "balanced: unknown name (did you mean 'balanced_replay'?)"),
     ],
 )
 def test_a_mistyped_command_is_told_the_right_word(words: list[str], line: str) -> None:
@@ -250,3 +250,16 @@ def test_what_the_machine_lacks_is_said_in_one_line(
     assert main(["run", str(written(EXPERIMENT, tmp_path)), "--jobs", "99"]) == 2
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "cuda: there is none\n")
+
+
+@pytest.mark.usefixtures("runner")
+def test_an_interrupted_run_says_how_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["avalanche_ext.runner"], "run_experiment", interrupted)
+    assert main(["run", str(written(EXPERIMENT, tmp_path))]) == 130
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "interrupted: run the same command again to continue\n")
