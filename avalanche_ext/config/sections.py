@@ -84,7 +84,7 @@ def _one_path(sweep: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 PositiveInteger = Annotated[Integer, Gt(0)]
 Correlation = Annotated[Number, Ge(-1), Le(1)]
-Seed = Annotated[Integer, Ge(0), Lt(2**32)]  # What numpy's global generator takes.
+Seed = Annotated[Integer, Ge(0), Lt(2**32)]  # The range of numpy's global generator.
 FolderName = Annotated[
     Text, AfterValidator(_folder_name), Field(json_schema_extra={"pattern": f"^{FOLDER_NAME}$"})
 ]

@@ -1,4 +1,4 @@
-"""Avalanche's strategies and experiences as this package uses them."""
+"""Avalanche's strategies and experiences, as this package uses them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Clock(Protocol):
 
 
 class Strategy(Protocol):
-    """What this package uses of one of Avalanche's supervised strategies.
+    """The parts of an Avalanche strategy that this package uses.
 
-    Experiences, datasets and evaluators stay `Any`: Avalanche decorates and proxies them, so that
-    no static type describes them.
+    Experiences, datasets and evaluators stay `Any`: Avalanche decorates and proxies them, so no
+    static type describes them.
     """
 
     model: nn.Module
@@ -59,9 +59,9 @@ class Strategy(Protocol):
 
 
 def criterion_of(strategy: Strategy) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function of outputs and labels that a strategy minimises.
+    """Return the strategy's loss function of outputs and labels.
 
-    Avalanche keeps it in a private attribute, which this function alone reads.
+    Only this function reads it, because Avalanche keeps it in a private attribute.
     """
     criterion: Callable[[Tensor, Tensor], Tensor] = strategy._criterion  # type: ignore[attr-defined]
     return criterion

@@ -1,7 +1,11 @@
-"""A small data set whose samples can be told apart."""
+"""A small data set with numbered samples, and which seed draws them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -22,3 +26,26 @@ def source(n_classes: int = 6, n_train: int = 60, n_test: int = 30) -> Source:
 def numbers(x: Tensor) -> list[int]:
     """The numbers of samples that are neither permuted nor rotated."""
     return [int(v) for v in x[:, 0, 0, 0].tolist()]
+
+
+each_subset = pytest.mark.parametrize(
+    ("subset", "order", "follows_run", "follows_order"),
+    [
+        ("first", None, False, False),
+        ("order", None, False, False),
+        ("order", 3, False, True),
+        ("order", "seed", True, False),
+        ("seed", None, True, False),
+        ("seed", 3, True, False),
+    ],
+)
+
+
+def check_whose_seed_draws(
+    drawn: Callable[[int, Any], Any], order: Any, follows_run: bool, follows_order: bool
+) -> None:
+    """Check which seeds change the samples `drawn` by a run's seed and the seed of orders."""
+    assert drawn(0, order) == drawn(0, order)
+    assert (drawn(0, order) != drawn(1, order)) is follows_run
+    if isinstance(order, int):
+        assert (drawn(0, order) != drawn(0, order + 1)) is follows_order

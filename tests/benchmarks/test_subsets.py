@@ -9,7 +9,7 @@ import torch
 
 from avalanche_ext.benchmarks import permuted_digits, rotated_digits, split_digits
 from avalanche_ext.benchmarks.tasks import Seeds, Sizes, Task, split_by_class
-from tests.benchmarks.cases import numbers, source
+from tests.benchmarks.cases import check_whose_seed_draws, each_subset, numbers, source
 
 DIGITS = {"split": split_digits, "permuted": permuted_digits, "rotated": rotated_digits}
 
@@ -98,30 +98,17 @@ class TestPool:
 
 
 class TestTestSubset:
-    @pytest.mark.parametrize(
-        ("test_subset", "order", "follows_run", "follows_order"),
-        [
-            ("first", None, False, False),
-            ("order", None, False, False),
-            ("order", 3, False, True),
-            ("order", "seed", True, False),
-            ("seed", None, True, False),
-            ("seed", 3, True, False),
-        ],
-    )
+    @each_subset
     def test_whose_seed_draws_it(
-        self, test_subset: Any, order: Any, follows_run: bool, follows_order: bool
+        self, subset: Any, order: Any, follows_run: bool, follows_order: bool
     ) -> None:
         def test_samples(run: int, order_seed: Any) -> list[int]:
-            sizes = Sizes(None, 10, "first", test_subset=test_subset)
+            sizes = Sizes(None, 10, "first", test_subset=subset)
             (task,) = cut(sizes, Seeds(run, order_seed), n_experiences=1)
             assert len(task.test_x) == len({*numbers(task.test_x)}) == 10
             return numbers(task.test_x)
 
-        assert test_samples(0, order) == test_samples(0, order)
-        assert (test_samples(0, order) != test_samples(1, order)) is follows_run
-        if isinstance(order, int):
-            assert (test_samples(0, order) != test_samples(0, order + 1)) is follows_order
+        check_whose_seed_draws(test_samples, order, follows_run, follows_order)
 
     def test_samples_keep_their_labels_and_the_order_of_the_data(self) -> None:
         for task in cut(Sizes(None, 7, "first", test_subset="seed")):

@@ -17,7 +17,7 @@ from avalanche_ext.benchmarks.tasks import (
     permuted,
     split_by_class,
 )
-from tests.benchmarks.cases import numbers, source
+from tests.benchmarks.cases import check_whose_seed_draws, each_subset, numbers, source
 
 ALL = Sizes(None, None, "first")
 
@@ -77,17 +77,7 @@ class TestSizes:
         assert numbers(tasks[1].test_x) == [1002, 1003, 1008]
         assert tasks[1].test_y.tolist() == [2, 3, 2]
 
-    @pytest.mark.parametrize(
-        ("subset", "order", "follows_run", "follows_order"),
-        [
-            ("first", None, False, False),
-            ("order", None, False, False),
-            ("order", 3, False, True),
-            ("order", "seed", True, False),
-            ("seed", None, True, False),
-            ("seed", 3, True, False),
-        ],
-    )
+    @each_subset
     def test_whose_seed_draws_the_subset(
         self, subset: Any, order: Any, follows_run: bool, follows_order: bool
     ) -> None:
@@ -98,10 +88,7 @@ class TestSizes:
             assert all(len(task.train_x) == 10 for task in tasks)
             return [task.train_y.tolist() for task in tasks]
 
-        assert drawn(0, order) == drawn(0, order)
-        assert (drawn(0, order) != drawn(1, order)) is follows_run
-        if isinstance(order, int):
-            assert (drawn(0, order) != drawn(0, order + 1)) is follows_order
+        check_whose_seed_draws(drawn, order, follows_run, follows_order)
 
     @pytest.mark.parametrize("subset", ["order", "seed"])
     def test_random_subsets_differ_between_tasks_and_repeat_no_sample(self, subset: Any) -> None:

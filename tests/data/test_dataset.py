@@ -41,12 +41,7 @@ def test_tensors_are_the_ones_given() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "t", "message"),
     [
-        (
-            torch.zeros(3, 2),
-            torch.zeros(2).long(),
-            torch.zeros(3).long(),
-            "have 3, 2 and 3",
-        ),
+        (torch.zeros(3, 2), torch.zeros(2).long(), torch.zeros(3).long(), "have 3, 2 and 3"),
         (torch.zeros(2, 2), torch.zeros(2), torch.zeros(2).long(), "y must be .* torch.float32"),
         (torch.zeros(2), torch.zeros(2).long(), torch.zeros(2, 1).long(), r"t must be .* \(2, 1\)"),
     ],
