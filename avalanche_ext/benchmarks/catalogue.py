@@ -10,8 +10,8 @@ Arguments that they share:
 - `pool_size`: number of training samples of each experience that `subset` chooses from; all by
   default. The pool is drawn once for all runs, and is the same for experiences of the same images.
 - `validation_size`: number of training samples that are held out of training and replace the test
-  samples, for choosing hyper-parameters. They are drawn at random from the whole data set, the same in
-  all runs.
+  samples, for choosing hyper-parameters. They are drawn at random from the whole data set, the same
+  in all runs.
 - `standardise` (splits by class only): "pixel" gives each value of a sample, "channel" each channel
   mean 0 and standard deviation 1 over all training samples of the data set.
 - `order_seed`: seed of class orders, permutations and angles. None is the canonical order (classes
