@@ -65,6 +65,24 @@ def test_sample_is_without_replacement_and_from_the_own_generator(make):
 
 
 @each_buffer
+def test_a_draw_of_all_samples_keeps_their_order_and_the_generator(make):
+    buffer = make(6)
+    fill(buffer, GROUPS)
+    before = buffer.rng.bit_generator.state
+    for n in (len(buffer), 100):
+        assert buffer.sample_slots(n).tolist() == [*range(len(buffer))]
+    assert buffer.rng.bit_generator.state == before
+
+
+def test_the_task_label_is_the_task_where_no_origin_is_given():
+    buffer = ReservoirBuffer(4)
+    x, y, _ = numbered([0, 1, 2])
+    buffer.add(x, y, torch.tensor([5, 6, 5]))
+    assert buffer.groups("task") == {5: [0, 2], 6: [1]}
+    assert buffer.notes(np.arange(3)).origin == [5, 6, 5]
+
+
+@each_buffer
 def test_drawing_from_an_empty_buffer_says_so(make):
     with pytest.raises(ValueError, match="is empty"):
         make(4).sample(1)
