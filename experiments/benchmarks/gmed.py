@@ -23,7 +23,7 @@ from avalanche_ext.benchmarks import split_mnist
 from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.functional import edit_examples
 from avalanche_ext.functional.lookahead.editing import edited_examples
-from avalanche_ext.functional.lookahead.lookahead import LookAhead
+from avalanche_ext.functional.lookahead.lookahead import step_ahead
 from avalanche_ext.plugins import BGDPlugin, GMEDPlugin, HALPlugin, MIRPlugin, OnlineReplayPlugin
 
 N_TASKS, N_SAMPLES = 5, 1000
@@ -94,10 +94,9 @@ def edits(setting: Setting) -> Runs:
     first, model = setting.datasets[0], setting.model()
     stream_x, x = first.x[: 2 * BATCH_SIZE].split(BATCH_SIZE)
     stream_y, y = first.y[: 2 * BATCH_SIZE].split(BATCH_SIZE)
-    look_ahead = LookAhead(model)
 
     def in_plugin() -> Tensor:
-        outputs = look_ahead.after([stream_x], stream_y, LR)
+        outputs = step_ahead(model, cross_entropy, [stream_x], stream_y, LR)
         return edited_examples(outputs, [x], y, cross_entropy, **EDIT, n_steps=1, bounds=None)
 
     def by_function() -> Tensor:

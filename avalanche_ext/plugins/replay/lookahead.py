@@ -8,7 +8,7 @@ import torch
 
 from avalanche_ext.buffers import SlotBuffer, Slots
 from avalanche_ext.data import Strategy, criterion_of
-from avalanche_ext.functional.lookahead.lookahead import LookAhead, NowAndAhead, interference
+from avalanche_ext.functional.lookahead.lookahead import NowAndAhead, interference, step_ahead
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.plugins.core.composition import Columns
 from avalanche_ext.plugins.core.model import learning_rates, model_inputs
@@ -34,19 +34,6 @@ class LookAheadReplayPlugin(MemoryPlugin):
     ) -> None:
         super().__init__(buffer, batch_size, "joined", loss)
         self.lr = lr
-        self._look_ahead: LookAhead | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # It belongs to the model, and is made anew with the next experience.
-        return {**self.__dict__, "_look_ahead": None}
-
-    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the experience, and the model."""
-        super().before_training_exp(strategy, **kwargs)
-        known = self._look_ahead
-        used = strategy.model, criterion_of(strategy)
-        if known is None or (known.model, known.criterion) != used:
-            self._look_ahead = LookAhead(strategy.model, criterion_of(strategy))
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Extend the mini-batch, leaving the random layers of the model as they were."""
@@ -55,10 +42,9 @@ class LookAheadReplayPlugin(MemoryPlugin):
 
     def _after_a_step_on(self, strategy: Strategy, columns: Columns) -> NowAndAhead:
         """Return the model's outputs now and after a step on these samples."""
-        assert self._look_ahead is not None
         x, y, t = columns
-        rates = learning_rates(strategy, self.lr)
-        return self._look_ahead.after(model_inputs(strategy, x, t), y, rates)
+        inputs, rates = model_inputs(strategy, x, t), learning_rates(strategy, self.lr)
+        return step_ahead(strategy.model, criterion_of(strategy), inputs, y, rates)
 
     def _most_interfered(
         self, strategy: Strategy, outputs: NowAndAhead, n_candidates: int

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from avalanche_ext.functional.model.running import Criterion
-from tests.functional.lookahead.lookahead_models import Group, Shape
+from tests.functional.lookahead.lookahead_models import Group
 
 
 def stepped(
@@ -99,31 +97,3 @@ def state(model: nn.Module) -> dict[str, Any]:
 
 def bits(tensor: Tensor | None) -> bytes | None:
     return None if tensor is None else tensor.detach().numpy().tobytes()
-
-
-class MadeTensors(TorchDispatchMode):
-    """Notes the shapes of tensors that operations make; views of what there was are not counted."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-        self.shapes: set[Shape] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:  # fmt: skip
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, list | tuple) else [result]:
-            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() not in self.own:
-                self.shapes.add(tuple(sorted(tensor.shape)))
-        return result
-
-
-@contextmanager
-def weights_made(model: nn.Module) -> Iterator[set[Shape]]:
-    """Fill a set with the shapes of tensors made inside that are as large as a weight."""
-    found: set[Shape] = set()
-    with MadeTensors(model) as made_tensors:
-        yield found
-    weights = {tuple(sorted(p.shape)) for p in model.parameters() if p.dim() > 1}
-    found |= made_tensors.shapes & weights

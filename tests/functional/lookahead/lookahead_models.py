@@ -1,4 +1,4 @@
-"""Models to look one step ahead of, linear ones and others."""
+"""Models to look one step ahead of."""
 
 from __future__ import annotations
 
@@ -169,16 +169,13 @@ Shape = tuple[int, ...]
 Case = tuple[Callable[[], nn.Module], Shape]
 """How a model is made, and the shape of a sample."""
 
-OF_LOW_RANK: dict[str, Case] = {
+MODELS: dict[str, Case] = {
     **{name: (make, (6,)) for name, make in LINEAR_MODELS.items()},
     "layers by position": (PerPosition, (6,)),
     "tokens": (tokens, (4, 3)),
     "heads by sample": (Heads, (6,)),
     "a frozen convolution": (frozen_convolution, (1, 6, 6)),
     "dropout of nothing": (lambda: with_dropout(0.0), (6,)),
-}
-
-OTHERS: dict[str, Case] = {
     "a convolution": (convolutional, (1, 6, 6)),
     "batch normalisation": (batch_normalised, (6,)),
     "normalisation without parameters": (normalised_without_parameters, (6,)),
@@ -199,8 +196,6 @@ OTHERS: dict[str, Case] = {
     "a layer of two constant rows": (lambda: OfAConstant(2), (6,)),
     "a layer of one constant row": (lambda: OfAConstant(1), (6,)),
 }
-
-MODELS = {**OF_LOW_RANK, **OTHERS}
 
 
 def case(name: str, n: int = 11, n_stream: int = 9) -> tuple[nn.Module, Group, Group]:

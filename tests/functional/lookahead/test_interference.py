@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from avalanche_ext.functional.lookahead.lookahead import LookAhead, interference
+from avalanche_ext.functional.lookahead.lookahead import interference, step_ahead
 from tests.functional.lookahead.lookahead_cases import loss_of, stepped
 from tests.functional.lookahead.lookahead_models import case, network
 from tests.oracles import interference_by_loops
@@ -33,20 +33,18 @@ CRITERIA = {
 @pytest.mark.parametrize("name", ["an mlp", "a convolution"])
 def test_interference_is_the_increase_of_each_samples_loss(name, criterion):
     model, memory, stream = case(name, 40)
-    ahead, look = stepped(model, stream, LR, criterion), LookAhead(model, criterion)
+    ahead = stepped(model, stream, LR, criterion)
     (x,), y = memory
     rows = [([x[i : i + 1]], y[i : i + 1]) for i in range(len(y))]
     expected = torch.stack(
         [loss_of(ahead, row, criterion) - loss_of(model, row, criterion) for row in rows]
     )
-    for _ in range(2):
-        with torch.enable_grad():
-            outputs = look.after(*stream, LR)
-        with torch.no_grad():
-            actual = interference(outputs, [x], y, criterion)
-        close(actual, expected)
-        order = sorted(range(len(y)), key=lambda i: -expected[i].item())
-        assert actual.topk(10).indices.tolist() == order[:10]
+    outputs = step_ahead(model, criterion, *stream, LR)
+    with torch.no_grad():
+        actual = interference(outputs, [x], y, criterion)
+    close(actual, expected)
+    order = sorted(range(len(y)), key=lambda i: -expected[i].item())
+    assert actual.topk(10).indices.tolist() == order[:10]
     assert expected.min() < 0 < expected.max()
 
 
@@ -56,14 +54,14 @@ def test_interference_in_a_batch_norm_model_is_of_the_whole_batch():
         loss_of(m, memory, partial(cross_entropy, reduction="none"))
         for m in (model, stepped(model, stream, LR))
     ]
-    outputs = LookAhead(model).after(*stream, LR)
+    outputs = step_ahead(model, cross_entropy, *stream, LR)
     close(interference(outputs, *memory, nn.CrossEntropyLoss()), losses[1] - losses[0])
 
 
 def test_a_criterion_keeps_its_reduction():
     model, memory, stream = case("an mlp")
     criterion = nn.CrossEntropyLoss(reduction="sum")
-    interference(LookAhead(model, criterion).after(*stream, LR), *memory, criterion)
+    interference(step_ahead(model, criterion, *stream, LR), *memory, criterion)
     assert criterion.reduction == "sum"
     assert criterion(torch.zeros(3, 5), torch.zeros(3, dtype=torch.long)).dim() == 0
 
@@ -76,10 +74,9 @@ def test_interference_equals_loops(n, n_stream, n_classes, seed):
     x, stream_x = rng.normal(size=(n, 3)), rng.normal(size=(n_stream, 3))
     y, stream_y = rng.integers(n_classes, size=n), rng.integers(n_classes, size=n_stream)
     rates = [0.5, 0.2, 0.3, 0.7]
-    look = LookAhead(model)
     stream = ([torch.tensor(stream_x)], torch.tensor(stream_y))
     expected = interference_by_loops(arrays, x, y, (stream_x, stream_y), rates)
-    for _ in range(2):
-        outputs = look.after(*stream, dict(zip(model.parameters(), rates, strict=True)))
-        actual = interference(outputs, [torch.tensor(x)], torch.tensor(y), cross_entropy)
-        close(actual, torch.tensor(expected, dtype=torch.float64))
+    lr = dict(zip(model.parameters(), rates, strict=True))
+    outputs = step_ahead(model, cross_entropy, *stream, lr)
+    actual = interference(outputs, [torch.tensor(x)], torch.tensor(y), cross_entropy)
+    close(actual, torch.tensor(expected, dtype=torch.float64))
