@@ -91,9 +91,9 @@ def test_a_failed_iteration_leaves_no_draw_behind(then):
 @pytest.mark.parametrize(
     ("others", "reason"),
     [
-        ([DRLPlugin()], "DRLPlugin cannot be combined with BGDPlugin.*criterion alone"),
+        ([DRLPlugin()], ".DRLPlugin. cannot be combined with .BGDPlugin.*criterion alone"),
         ([MGEMPlugin()], "MGEMPlugin cannot"),
-        ([BGDPlugin()], "BGDPlugin cannot be combined with BGDPlugin"),
+        ([BGDPlugin()], ".BGDPlugin. cannot be combined with .BGDPlugin"),
         ([HALPlugin(20)], "HALPlugin cannot"),
         ([theirs.EWCPlugin(ewc_lambda=1.0)], "EWCPlugin cannot"),
         ([theirs.AGEMPlugin(10, 10)], "AGEMPlugin cannot"),

@@ -238,15 +238,15 @@ class TestSharedMemories:
 
     def test_two_views_of_avalanches_memory_are_refused(self):
         policy = ReservoirSamplingBuffer(30)
-        with pytest.raises(ValueError, match=r"MGEMPlugin has it, too.*same .*PolicyBuffer"):
+        with pytest.raises(ValueError, match=r"MGEMPlugin has it too.*same .*PolicyBuffer"):
             watched(AGEMPlugin(buffer=policy), MGEMPlugin(buffer=policy))
 
     @pytest.mark.parametrize("replay", ["first_task", "always"])
     def test_two_that_replay_are_refused(self, replay):
         plugin = AGEMPlugin(replay=replay)
-        with pytest.raises(ValueError, match="AGEMPlugin and OnlineReplayPlugin cannot be comb"):
+        with pytest.raises(ValueError, match="cannot be combined with .AGEMPlugin"):
             watched(plugin, OnlineReplayPlugin())
 
     def test_avalanches_replay_is_refused(self):
-        with pytest.raises(ValueError, match="AGEMPlugin and ReplayPlugin cannot be combined"):
+        with pytest.raises(ValueError, match=".ReplayPlugin. cannot be combined with .AGEMPlugin"):
             watched(AGEMPlugin(), ReplayPlugin())

@@ -148,7 +148,7 @@ class TestCompositions:
     def test_two_views_of_avalanches_memory_are_refused(self):
         policy = ReservoirSamplingBuffer(30)
         strategy = make_naive(OnlineReplayPlugin(buffer=policy), MGEMPlugin(buffer=policy))
-        with pytest.raises(ValueError, match=r"OnlineReplayPlugin has it, too.*same .*Policy"):
+        with pytest.raises(ValueError, match=r"OnlineReplayPlugin has it too.*same .*Policy"):
             train(strategy, digits("permuted", **SMALL))
 
     @pytest.mark.parametrize(
@@ -177,5 +177,5 @@ class TestCompositions:
     @pytest.mark.parametrize("other", [ReplayPlugin, partial(MIRPlugin, 5, 5)])
     def test_avalanches_replay_is_refused(self, other):
         strategy = make_naive(MGEMPlugin(20), other())
-        with pytest.raises(ValueError, match=r"MGEMPlugin and (Replay|MIR)Plugin cannot be comb"):
+        with pytest.raises(ValueError, match=r"cannot be combined with .MGEMPlugin"):
             train(strategy, digits())

@@ -165,7 +165,7 @@ def test_a_second_memory_beside_it_is_refused(make):
 
 
 def test_bgd_beside_it_is_refused():
-    with pytest.raises(ValueError, match="GSSPlugin cannot be combined with BGDPlugin"):
+    with pytest.raises(ValueError, match=".GSSPlugin. cannot be combined with .BGDPlugin"):
         train(strategy_of(GSSPlugin(20), BGDPlugin()), digits(train_size=20))
 
 

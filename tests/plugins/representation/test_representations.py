@@ -14,7 +14,7 @@ from avalanche_ext.plugins import (
     OnlineReplayPlugin,
     RMarginPlugin,
 )
-from avalanche_ext.plugins.representation.base import Gatherer
+from avalanche_ext.plugins.core.gathering import Gatherer
 from tests.cases import Spy, digits, make_naive, train
 
 

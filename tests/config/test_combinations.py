@@ -1,0 +1,152 @@
+"""A YAML is refused for its combination of parts exactly where the built strategy is."""
+
+from __future__ import annotations
+
+import runpy
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from avalanche_ext.config.catalogue import Kind, entries
+from avalanche_ext.config.components import component
+from avalanche_ext.config.schema import Component
+from avalanche_ext.config.semantics import check_method
+from avalanche_ext.metrics import NoEvaluation
+from avalanche_ext.plugins import ReportingPlugin
+from avalanche_ext.runner.components import create
+from tests.cases import small_model
+
+ARGS: dict[str, dict[str, Any]] = {
+    "metric_loss": {"loss": "ContrastiveLoss"},
+    "avalanche:AGEM": {"patterns_per_exp": 5, "sample_size": 5},
+    "avalanche:AGEMPlugin": {"patterns_per_experience": 5, "sample_size": 5},
+    "avalanche:CWRStar": {"cwr_layer_name": "layers.0"},
+    "avalanche:CoPE": {"p_size": 4, "n_classes": 10},
+    "avalanche:CoPEPlugin": {"p_size": 4, "n_classes": 10},
+    "avalanche:EWC": {"ewc_lambda": 1.0},
+    "avalanche:EWCPlugin": {"ewc_lambda": 1.0},
+    "avalanche:EarlyStoppingPlugin": {"patience": 1, "val_stream_name": "valid"},
+    "avalanche:GEM": {"patterns_per_exp": 5},
+    "avalanche:GEMPlugin": {"patterns_per_experience": 5, "memory_strength": 0.5},
+    "avalanche:LFL": {"lambda_e": 1.0},
+    "avalanche:LFLPlugin": {"lambda_e": 1.0},
+    "avalanche:MIRPlugin": {"batch_size_mem": 5},
+    "avalanche:RARPlugin": {"batch_size_mem": 5},
+    "avalanche:LwF": {"alpha": 1.0, "temperature": 2.0},
+    "avalanche:MIR": {"mem_size": 5, "subsample": 5},
+    "avalanche:SynapticIntelligence": {"si_lambda": 1.0},
+    "avalanche:SynapticIntelligencePlugin": {"si_lambda": 1.0},
+}
+"""What a part needs, beyond what it has by default."""
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("agem", {"replay": "always"}),
+    ("agem", {"replay": "first_task"}),
+    ("gmed", {"loss": "union"}),
+    ("mir", {"loss": "separate"}),
+    ("online_replay", {"loss": "sum"}),
+    ("online_ewc", {"update": "gradient"}),
+]
+"""Plugins whose traits depend on an argument."""
+
+
+@cache
+def parts(kind: Kind) -> list[tuple[str, Component]]:
+    """All strategies or plugins, ours and Avalanche's, that a YAML can build by themselves."""
+    # AR1 downloads a model when it is built.
+    names = [name for name in entries(kind) if name != "avalanche:AR1"]
+    named = [(name, ARGS.get(name, {})) for name in names]
+    named += VARIANTS if kind == "plugin" else []
+    made = [
+        (f"{name} {args}", component(kind, name, args, path="p", name_path="p")[0])
+        for name, args in named
+    ]
+    known = [(name, part) for name, part in made if part]
+    is_plugin = kind == "plugin"
+    return [(n, p) for n, p in known if _builds(*((NAIVE, [p]) if is_plugin else (p, [])))]
+
+
+NAIVE, _ = component("strategy", "avalanche:Naive", {}, path="p", name_path="p")
+
+
+def build(strategy: Component | None, plugins: list[Component]) -> None:
+    """Build a strategy, and have its plugins check it as they do when training starts."""
+    assert strategy
+    model = small_model()
+    built = create(
+        strategy,
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        criterion=nn.CrossEntropyLoss(),
+        plugins=[create(plugin) for plugin in plugins],
+        evaluator=NoEvaluation(),
+    )
+    for plugin in built.plugins:
+        if isinstance(plugin, ReportingPlugin):
+            plugin.check(built)
+
+
+def _builds(strategy: Component | None, plugins: list[Component]) -> bool:
+    try:
+        build(strategy, plugins)
+    except Exception:
+        return False
+    return True
+
+
+def is_refused(strategy: Component | None, plugins: list[Component]) -> bool:
+    """Whether the strategy that is built of these parts refuses them."""
+    try:
+        build(strategy, plugins)
+    except ValueError as error:
+        if not any(words in str(error) for words in ("cannot be combined", "must be 'union'")):
+            raise
+        return True
+    return False
+
+
+def test_nearly_everything_is_compared() -> None:
+    """Most of what a YAML can name can be built by itself."""
+    plugins, strategies = (
+        [name.split()[0] for name, _ in parts(k)] for k in ("plugin", "strategy")
+    )
+    for name in ("agem", "bgd", "gss", "hal", "mgem", "mas", "drl", "avalanche:LwFPlugin"):
+        assert name in plugins
+    for name in ("BER", "GMED", "MGEM", "avalanche:LwF", "avalanche:DER", "avalanche:ER_ACE"):
+        assert name in strategies
+    assert len(plugins) >= 40
+    assert len(strategies) >= 25
+
+
+@pytest.mark.parametrize("first", parts("plugin"), ids=lambda part: part[0])
+def test_pairs_of_plugins(first: tuple[str, Component]) -> None:
+    for name, second in parts("plugin"):
+        plugins = [first[1], second]
+        told = [*check_method(NAIVE, plugins, "m", None)]
+        assert bool(told) == is_refused(NAIVE, plugins), name
+
+
+@pytest.mark.parametrize("strategy", parts("strategy"), ids=lambda part: part[0])
+def test_strategies_with_a_plugin(strategy: tuple[str, Component]) -> None:
+    for name, plugin in parts("plugin"):
+        told = [*check_method(strategy[1], [plugin], "m", None)]
+        assert bool(told) == is_refused(strategy[1], [plugin]), name
+
+
+def test_some_are_refused_and_most_are_not() -> None:
+    n_refused = sum(
+        bool([*check_method(NAIVE, [p, q], "m", None)])
+        for (_, p), (_, q) in product(parts("plugin"), repeat=2)
+    )
+    assert 0.05 < n_refused / len(parts("plugin")) ** 2 < 0.5
+
+
+def test_the_page_of_combinations_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(__file__).parents[2] / "experiments" / "compatibility"
+    runpy.run_path(str(folder / "combinations.py"), run_name="__main__")
+    assert capsys.readouterr().out == (folder / "README.md").read_text("utf-8")
