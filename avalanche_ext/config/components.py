@@ -1,4 +1,4 @@
-"""Turns a name and arguments from the YAML into a component, checked against its signature."""
+"""Checks a name and arguments from the YAML against a signature, and makes a component of them."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _missing(
 
 
 def _defaults(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
-    """The plain defaults as they would read if the YAML had given them (2 for a float is 2.0)."""
+    """The plain defaults, converted as values of a YAML are (a float's 2 becomes 2.0)."""
     plain: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if parameter.default is not NO_DEFAULT:

@@ -1,4 +1,4 @@
-"""From a method's section of the YAML to a method."""
+"""Resolves a method's section of the YAML."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from avalanche_ext.config.validation import of_type, validate
 
 @dataclass(frozen=True)
 class Shared:
-    """What a method has in common with the others unless it says otherwise.
+    """What all methods share, unless a method's own section says otherwise.
 
     Attributes:
         optimizer: The experiment's optimizer, as the YAML has it.
         training: The experiment's training section, as the YAML has it.
-        benchmark: What every method learns; None where it has problems of its own.
+        benchmark: What every method learns; None if the section has problems.
         analyses: The plugins that the section `analyses` adds to every method, after its own.
     """
 
@@ -43,10 +43,10 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     Args:
         section: What the YAML has.
         path: Where it has it.
-        shared: What the experiment says of all methods; its own problems are not repeated.
+        shared: What all methods share. Problems of the shared sections are not repeated.
 
     Returns:
-        The method, None where it cannot be built, and all problems with it.
+        The method, or None if it cannot be built, and all its problems.
     """
     section = {} if section is None else section
     _, problems = validate(MethodSection, section, path)
@@ -90,7 +90,7 @@ def _plugin(item: Any, path: str) -> tuple[Component | None, list[Problem]]:
 
 
 def _optimizer(section: Any, path: str, shared: Shared) -> tuple[Component | None, list[Problem]]:
-    """The method's optimizer: the shared one's arguments count unless it names another."""
+    """The method's optimizer. It keeps the shared arguments unless it names another one."""
     common, own = _named(shared.optimizer), _named(section)
     same = own.get("name", common.get("name")) == common.get("name")
     merged = {**common, **own} if same else own
@@ -118,7 +118,7 @@ def _training(section: Any, path: str, shared: Shared) -> tuple[Training | None,
 
 
 def _concerning(problems: Iterable[Problem], path: str, keys: Iterable[str]) -> list[Problem]:
-    """Those of the problems that lie under one of `keys`: the others were reported globally."""
+    """The problems under one of `keys`. The others were reported for the shared section."""
     starts = [at(path, key) for key in keys]
     return [
         problem for problem in problems if any(lies_at(problem.path, start) for start in starts)

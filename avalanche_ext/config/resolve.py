@@ -1,4 +1,4 @@
-"""From the plain values of a YAML to a validated experiment, with all problems at once."""
+"""Resolves a YAML into a validated experiment, and reports all its problems at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from avalanche_ext.config.errors import ConfigError, Problem, at, did_you_mean, 
 from avalanche_ext.config.methods import Shared, resolve_method
 from avalanche_ext.config.overrides import apply_overrides
 from avalanche_ext.config.reader import read_file
-from avalanche_ext.config.schema import Claim, Component, Experiment, Method, Sweep
+from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import (
     Document,
     Published,
@@ -31,6 +31,7 @@ from avalanche_ext.config.semantics import (
 )
 from avalanche_ext.config.sweep import expand, is_swept
 from avalanche_ext.config.validation import of_type, validate
+from avalanche_ext.results import Claim, Sweep
 
 
 def load_experiment(
@@ -41,10 +42,10 @@ def load_experiment(
     Args:
         path: The YAML file.
         overrides: `key=value` texts, written over what the file says.
-        n_seeds: Where given, the seeds are 0 … n_seeds - 1 whatever the file says.
+        n_seeds: If given, the seeds are 0 … n_seeds - 1, whatever the file says.
 
     Raises:
-        ConfigError: If anything is wrong with the file or the overrides, with all of it.
+        ConfigError: If the file or the overrides have problems; it lists all of them.
     """
     document, problems = read_file(path)
     if not isinstance(document, dict):
@@ -63,13 +64,13 @@ def load_experiment(
 
 
 class _Resolver:
-    """Walks the document section by section; what is wrong is noted and the walk goes on."""
+    """Resolves a document section by section, and collects the problems of all of them."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
         self.problems: list[Problem] = []
         self.names: dict[str, list[str]] = {}
-        """Per section of `methods`, the names of the methods it stands for."""
+        """The names of the methods that each section of `methods` stands for."""
         self.sweeps: dict[str, Sweep] = {}
 
     def experiment(self) -> Experiment | None:
@@ -179,7 +180,7 @@ class _Resolver:
     def _methods(
         self, benchmark: Component | None, analyses: tuple[Component, ...]
     ) -> dict[str, Method]:
-        """Build all methods, noting what each section stands for and what is swept."""
+        """Build all methods, and note the names and the sweep of each section."""
         sections = of_type(dict, self.document.get("methods"), {})
         shared = Shared(
             self.document.get("optimizer"), self.document.get("training"), benchmark, analyses
@@ -212,7 +213,7 @@ class _Resolver:
         ]
 
     def _check_names(self, published: Published | None) -> None:
-        """Check that what refers to methods refers to some that there are."""
+        """Check that the baseline, claims and published numbers name methods that exist."""
         baseline = self.document.get("baseline")
         named = [("baseline", baseline)] if isinstance(baseline, str) else []
         for path, claim in self._claims():

@@ -1,4 +1,4 @@
-"""What a constructor accepts, read from its source: the one place where a default lives."""
+"""Signatures of constructors, read from their source, so that each default stands in one place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from avalanche_ext.config.sources import (
 NO_DEFAULT = object()
 """The default of a parameter that must be given, or whose default is no plain value."""
 
-# What Avalanche leaves without an annotation although only Python can build it.
+# Parameters that Avalanche does not annotate, although only Python can build their values.
 _OBJECTS = ("augmentations", "generator_strategy", "model", "scheduler", "storage_policy")
 
 
@@ -41,7 +41,7 @@ class Parameter:
     Attributes:
         name: Its keyword.
         annotation: Its annotation as the source has it, empty without one.
-        type: For pydantic, the type of what YAML can give; None if YAML can give nothing.
+        type: The type, for pydantic, of the values that YAML can give; None if there are none.
         required: Whether it has no default.
         default: Its default where that is a plain value, else `NO_DEFAULT`.
     """
@@ -89,7 +89,7 @@ def _documentation(found: Found) -> str:
 
 
 def _parameters(found: Found) -> list[Parameter]:
-    """The keyword parameters of what was found, those of a class being its `__init__`'s."""
+    """The keyword parameters of a function, a partial, or a class's `__init__`."""
     module, statement = found
     if isinstance(statement, ast.FunctionDef):
         return _of_function(module, statement.args)
@@ -118,7 +118,7 @@ def _of_bundle(found: Found) -> list[Parameter]:
 
 
 def _of_class(module: Module, definition: ast.ClassDef) -> list[Parameter]:
-    """Own parameters, then the base class's where `__init__` is inherited or takes `**kwargs`."""
+    """A class's own parameters, and its base's if `__init__` is inherited or takes `**kwargs`."""
     own: list[Parameter] = []
     inherits = True
     for statement in definition.body:
@@ -191,7 +191,7 @@ def _type(name: str, annotation: ast.expr | None, default: Any, module: Module) 
 
 
 def _like(default: Any) -> Any:
-    """The type of an unannotated parameter, as far as its default shows it."""
+    """The type of a parameter without annotation, as its default suggests it."""
     if isinstance(default, bool):
         return Flag
     if isinstance(default, int | float):  # Avalanche's LwF also takes one alpha an experience.

@@ -27,7 +27,7 @@ from avalanche_ext.runner.guard import LossGuard
 
 @dataclass(frozen=True)
 class Built:
-    """What a cell is run with."""
+    """The objects of one run."""
 
     benchmark: CLScenario
     strategy: Any
@@ -95,15 +95,15 @@ def create(component: Component, **injected: Any) -> Any:
 
 
 def derived_seed(seed: int, purpose: str) -> int:
-    """Return a seed for one purpose within the run, independent of those of other purposes."""
+    """Return a seed for one purpose within the run, independent of the other purposes' seeds."""
     sequence = np.random.SeedSequence([seed, crc32(purpose.encode())])
     return int(sequence.generate_state(1)[0])
 
 
 def _purpose(plugin: Component, index: int) -> str:
-    """What a plugin's seed is derived from: its place, but for an analysis its name.
+    """What a plugin's seed is derived from: its place in the list, or the name of an analysis.
 
-    An analysis thus draws the same samples whatever other plugins a method has.
+    So an analysis draws the same samples whatever other plugins a method has.
     """
     return plugin.name if plugin.name in ANALYSES else f"plugins[{index}]"
 

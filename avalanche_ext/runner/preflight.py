@@ -1,4 +1,4 @@
-"""What can go wrong with a whole experiment is found before any training starts."""
+"""Checks of a whole experiment on this machine, before any training starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avalanche_ext.config import Cell
 
 
 class PreflightError(Exception):
-    """An experiment cannot be run here; the message names the key or argument in the way."""
+    """The experiment cannot be run here; the message names the key or argument at fault."""
 
 
 def check_output(out: Path) -> None:
@@ -42,9 +42,9 @@ def check_devices(cells: Sequence[Cell]) -> None:
 
 
 def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
-    """Build the first cell of each method, so that wrong arguments and missing data show now.
+    """Build the first cell of each method, to find wrong arguments and missing data now.
 
-    All are built on one benchmark, that of the first seed: what does not fit shows with any.
+    All are built on the benchmark of the first seed: parts that do not fit fail with any seed.
     """
     from avalanche_ext.plugins import ReportingPlugin
     from avalanche_ext.runner.components import build_on, create
