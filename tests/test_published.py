@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from avalanche_ext.config import load_experiment
-from avalanche_ext.report.results import read_results
 from avalanche_ext.report.statistics import method_statistics
+from avalanche_ext.results import read_results
 from avalanche_ext.runner import run_experiment
 from tests.cases import DATA_ROOT, needs_mnist
 
@@ -58,7 +58,7 @@ def in_published_std(table, method):
         "er",
         "ber",
         pytest.param(
-            "drl", marks=pytest.mark.xfail(reason="0.873: see the README's table", strict=True)
+            "drl", marks=pytest.mark.xfail(reason="0.873: see experiments/drl/README.md", strict=True)
         ),
         "agem",
         "gss",
@@ -116,7 +116,7 @@ def gmed(tmp_path_factory):
         "mir",
         "er_gmed",
         pytest.param(
-            "mir_gmed", marks=pytest.mark.xfail(reason="0.863: see the README's table", strict=True)
+            "mir_gmed", marks=pytest.mark.xfail(reason="0.863: see experiments/gmed/README.md", strict=True)
         ),
         "er_random_edit",
     ],

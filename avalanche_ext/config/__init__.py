@@ -9,7 +9,7 @@ from avalanche_ext.config.errors import ConfigError, Problem
 from avalanche_ext.config.json_schema import experiment_json_schema
 from avalanche_ext.config.listing import list_catalogue
 from avalanche_ext.config.resolve import load_experiment
-from avalanche_ext.config.schema import Cell, Component, Experiment, Method, Sweep
+from avalanche_ext.config.schema import Cell, Component, Experiment, Method
 from avalanche_ext.config.sections import Published, Training, Wandb
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "Method",
     "Problem",
     "Published",
-    "Sweep",
     "Training",
     "Wandb",
     "catalogue",

@@ -1,4 +1,4 @@
-"""The validated, frozen experiment and the cells it consists of: plain data that can be pickled."""
+"""The validated experiment and its cells: frozen plain data that can be pickled."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_ext.config.sections import Published, Training, Wandb
+from avalanche_ext.results import CellFiles, Claim, ExperimentRecord, Sweep
 
 
 @dataclass(frozen=True)
@@ -34,34 +35,6 @@ class Method:
     plugins: tuple[Component, ...]
     optimizer: Component
     training: Training
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One method with several values of one of its parameters.
-
-    Attributes:
-        parameter: The parameter's name, without the path to it.
-        values: The value by the name of the method that has it, in the YAML's order.
-    """
-
-    parameter: str
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """That one method is better than another.
-
-    Attributes:
-        higher: Name of the method that is claimed to be better.
-        lower: Name of the other.
-        metric: Of which it is claimed to have more.
-    """
-
-    higher: str
-    lower: str
-    metric: str
 
 
 @dataclass(frozen=True)
@@ -131,7 +104,11 @@ class Cell:
 
     def directory(self, out: Path) -> Path:
         """Return the folder of this cell's files below `out`."""
-        return out / self.experiment / self.method_name / f"seed-{self.seed}"
+        return self.files(out).folder
+
+    def files(self, out: Path) -> CellFiles:
+        """Return this cell's files below `out`."""
+        return CellFiles(out, self.resolved())
 
 
 @dataclass(frozen=True)
@@ -187,14 +164,16 @@ class Experiment:
         hashes: dict[str, dict[int, str]] = {name: {} for name in self.methods}
         for cell in self.cells():
             hashes[cell.method_name][cell.seed] = cell.hash
-        published = self.published and self.published.model_dump(exclude_defaults=True)
-        return {
-            "name": self.name,
-            "baseline": self.baseline,
-            "claims": [asdict(claim) for claim in self.claims],
-            "methods": [*self.methods],
-            "sweeps": {name: asdict(sweep) for name, sweep in self.sweeps.items()},
-            "seeds": [*self.seeds],
-            "hashes": hashes,
-            "published": published,
-        }
+        record = ExperimentRecord(
+            name=self.name,
+            baseline=self.baseline,
+            claims=[*self.claims],
+            methods=[*self.methods],
+            sweeps=self.sweeps,
+            seeds=[*self.seeds],
+            hashes=hashes,
+            published=(
+                self.published.model_dump(exclude_defaults=True) if self.published else None
+            ),
+        )
+        return asdict(record)

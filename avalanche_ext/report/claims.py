@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from avalanche_ext.report.layout import aligned, p_value, plus_minus
-from avalanche_ext.report.results import Claim, ExperimentResults, ReportError
 from avalanche_ext.report.statistics import (
     METRICS,
     Estimate,
@@ -15,6 +14,7 @@ from avalanche_ext.report.statistics import (
     paired_values,
     t_test,
 )
+from avalanche_ext.results import Claim, ExperimentResults, ResultsError
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ def claim_tests(results: ExperimentResults) -> list[ClaimTest]:
     """Test every claim, in the order of the configuration.
 
     Raises:
-        ReportError: If a claim names a method or a metric there is none of.
+        ResultsError: If a claim names a method or a metric there is none of.
     """
     methods = {method.name: method for method in results.methods}
     for claim in results.claims:
         for name in (claim.higher, claim.lower):
             if name not in methods:
-                raise ReportError(f"claims: {_text(claim)}: no method '{name}' here")
+                raise ResultsError(f"claims: {_text(claim)}: no method '{name}' here")
         if claim.metric not in METRICS:
-            raise ReportError(f"claims: {_text(claim)}: no metric '{claim.metric}' here")
+            raise ResultsError(f"claims: {_text(claim)}: no metric '{claim.metric}' here")
     return [
         claim_test(claim, *paired_values(methods[claim.higher], methods[claim.lower], claim.metric))
         for claim in results.claims
@@ -75,7 +75,7 @@ def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
     """Yield the lines of the report's table of claims, if there are any.
 
     Raises:
-        ReportError: If a claim names a method or a metric there is none of.
+        ResultsError: If a claim names a method or a metric there is none of.
     """
     if not results.claims:
         return

@@ -1,22 +1,26 @@
-"""What was found of gradients of pairs of samples: reading it back, and its table."""
+"""Gradients of pairs of samples: the report's table, and the picture."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avalanche_ext.report.cell import Floats
-from avalanche_ext.report.exhibits import Arrays, Reader
-from avalanche_ext.report.layout import aligned, plus_minus
-from avalanche_ext.report.results import ExperimentResults
+from avalanche_ext.report.figures import COLOURS, look, tidy
+from avalanche_ext.report.layout import aligned, count, plus_minus, section, wrapped
 from avalanche_ext.report.statistics import estimate
+from avalanche_ext.results import ExperimentResults
+from avalanche_ext.results.cell import Floats
+from avalanche_ext.results.exhibits import PAIR_KINDS, GradientDiversity
+from avalanche_ext.results.experiment import Exhibits
 
-KINDS = ("negative", "positive")
-"""Pairs of different classes, and pairs of one class."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+Diversities = Exhibits[GradientDiversity]
+
 
 _COLUMNS = {
     "gradient_mean": "cos of gradients",
@@ -26,7 +30,6 @@ _COLUMNS = {
     "representation_mean": "cos of repr.",
     "correlation": "correlation",
 }
-_WIDTH = 110
 _NOTES = (
     "negative: pairs of samples of different classes; positive: of one class. cos of gradients: "
     "the mean cosine similarity of the gradients of their cross-entropies; below 0: the share of "
@@ -35,31 +38,22 @@ _NOTES = (
     "seconds of training include those of this analysis."
 )
 
+_CELLS = 60
+"""Cells of the densities along each axis."""
 
-@dataclass
-class Diversities:
-    """The diversity of gradients in an experiment.
+_BARS = 40
+"""Intervals of the distributions."""
 
-    Attributes:
-        methods: The arrays of each run that has kept any, by method and seed.
-        unreadable: What is wrong with files, by their paths in the experiment's folder.
-    """
+_BINS = 20
+"""Intervals of the representations' cosines in which the gradients' are averaged."""
 
-    methods: dict[str, dict[int, Arrays]] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+_FEWEST = 30
+"""Pairs in an interval that has a mean."""
 
+_FAINTEST = 1e-5
+"""Share of the pairs in a cell that has the palest colour."""
 
-def read_diversities(results: ExperimentResults, directory: Path) -> Diversities:
-    """Read the gradient_diversity.npz of every finished run that has one.
-
-    A file that comes from another configuration than the result is passed over.
-
-    Args:
-        results: Results of the experiment.
-        directory: The experiment's folder, in which they lie.
-    """
-    reader = Reader(directory, "gradient_diversity", _checked)
-    return Diversities(reader.read_all(results), reader.unreadable)
+_MEAN_COLOUR = COLOURS[1]
 
 
 def diversities_text(diversities: Diversities) -> str:
@@ -70,55 +64,160 @@ def diversities_text(diversities: Diversities) -> str:
         "Gradients of pairs of samples after the last experience, mean ± std over seeds",
         *aligned(_rows(diversities)),
         "",
-        *textwrap.wrap(_NOTES, _WIDTH, break_on_hyphens=False),
+        *wrapped(_NOTES),
     ]
-    return "\n" + "\n".join(lines) + "\n"
+    return section(lines)
 
 
-def pooled_pairs(runs: Mapping[int, Arrays], kind: str) -> Floats:
+def _pooled_pairs(runs: Mapping[int, GradientDiversity], kind: str) -> Floats:
     """The cosines of gradients and of representations of the pairs of all runs, (2, n)."""
-    pairs: Floats = np.concatenate([arrays[kind] for arrays in runs.values()], axis=1)
+    pairs: Floats = np.concatenate([getattr(run, kind) for run in runs.values()], axis=1)
     return pairs
 
 
-def values_of(runs: Mapping[int, Arrays], kind: str, number: str) -> list[float]:
+def _values_of(runs: Mapping[int, GradientDiversity], kind: str, number: str) -> list[float]:
     """A number after the last experience in each run that defines it."""
-    values = [
-        float(arrays["numbers"][-1, arrays["name"].tolist().index(f"{kind}/{number}")])
-        for arrays in runs.values()
-    ]
+    values = [run.number(f"{kind}/{number}") for run in runs.values()]
     return [value for value in values if np.isfinite(value)]
 
 
 def _rows(diversities: Diversities) -> Iterator[list[str]]:
     yield ["method", "runs", "pairs", *_COLUMNS.values()]
     for name, runs in diversities.methods.items():
-        for kind in KINDS:
-            estimates = [estimate(values_of(runs, kind, number)) for number in _COLUMNS]
+        for kind in PAIR_KINDS:
+            estimates = [estimate(_values_of(runs, kind, number)) for number in _COLUMNS]
             yield [name, str(len(runs)), kind, *map(plus_minus, estimates)]
 
 
-def _checked(arrays: Arrays) -> Arrays:
-    """Return the arrays if they go together.
+def diversities_figure(diversities: Diversities, results: ExperimentResults) -> Figure | None:
+    """Cosines of gradients against those of representations, a column a method; all runs together.
 
-    Raises:
-        Exception: If they do not.
+    Above, the density of negative pairs and that of positive pairs, with the mean of the gradients'
+    cosines along those of the representations; below, how the gradients' cosines are distributed,
+    one line a method.
+
+    Args:
+        diversities: The experiment's pairs.
+        results: The experiment.
+
+    Returns:
+        A figure without a window; None where there is nothing to draw.
     """
-    names, numbers, experiences = arrays["name"], arrays["numbers"], arrays["experience"]
-    if names.ndim != 1 or names.dtype.kind != "U":
-        raise ValueError(f"names have shape {names.shape} and type {names.dtype}")
-    if experiences.ndim != 1 or not len(experiences) or experiences.dtype.kind != "i":
-        raise ValueError(f"experience has shape {experiences.shape}, type {experiences.dtype}")
-    if numbers.shape != (len(experiences), len(names)) or numbers.dtype.kind != "f":
-        raise ValueError(f"numbers have shape {numbers.shape} and type {numbers.dtype}")
-    needed = [f"{kind}/{number}" for kind in KINDS for number in _COLUMNS]
-    missing = [name for name in needed if name not in names.tolist()]
-    if missing:
-        raise ValueError(f"numbers lack {', '.join(missing)}")
-    for kind in KINDS:
-        pairs = arrays[kind]
-        if pairs.ndim != 2 or len(pairs) != 2 or pairs.dtype.kind != "f":
-            raise ValueError(f"{kind} has shape {pairs.shape} and type {pairs.dtype}")
-        if not (np.abs(pairs) <= 1).all():
-            raise ValueError(f"{kind} has cosines beyond 1")
-    return arrays
+    from matplotlib.figure import Figure
+
+    if not diversities.methods:
+        return None
+    n_columns = len(diversities.methods)
+    figure = Figure(figsize=(max(7.2, 3.1 * n_columns + 0.9), 8.6), layout="constrained")
+    fewest, most = (f(map(len, diversities.methods.values())) for f in (min, max))
+    runs = count(most, "run") if fewest == most else f"{fewest} to {count(most, 'run')}"
+    figure.suptitle(f"{results.name}: pairs of samples after the last experience, {runs}")
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(5.6, 2.6))[:, 0]
+    _draw_densities(above, diversities)
+    _draw_distributions(below, diversities, results)
+    return figure
+
+
+def _draw_densities(part: SubFigure, diversities: Diversities) -> None:
+    """A row of panels for each kind of pairs, in the same axes and colours."""
+    methods = diversities.methods
+    grid = part.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
+    ranges = _ranges(methods)
+    for row, kind in zip(grid, PAIR_KINDS, strict=True):
+        for axes, (name, runs) in zip(row, methods.items(), strict=True):
+            image = _draw_density(axes, runs, kind, ranges[kind])
+            if kind == PAIR_KINDS[0]:
+                axes.set_title(name)
+            else:
+                axes.set_xlabel("cosine of representations")
+        row[0].set_ylabel(f"{kind} pairs:\ncosine of gradients")
+        row[0].set_ylim(*ranges[kind][1])
+    grid[0, 0].set_xlim(*ranges[PAIR_KINDS[0]][0])
+    part.colorbar(image, ax=grid, label="share of the pairs in a cell", aspect=40)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    grid[0, 0].legend(handles, labels, loc="upper left", fontsize=8, frameon=False)
+
+
+def _draw_density(
+    axes: Axes,
+    runs: Mapping[int, GradientDiversity],
+    kind: str,
+    ranges: tuple[tuple[float, float], ...],
+) -> Any:
+    from matplotlib.colors import LogNorm
+
+    gradients, representations = _pooled_pairs(runs, kind)
+    n_pairs = max(1, len(gradients))
+    cells, x, y = np.histogram2d(representations, gradients, bins=_CELLS, range=ranges)
+    shares = np.ma.masked_equal(cells.T / n_pairs, 0.0)
+    norm = LogNorm(_FAINTEST, 1e-1, clip=True)
+    image = axes.pcolormesh(x, y, shares, cmap="Blues", norm=norm, rasterized=True)
+    axes.axhline(0.0, color="grey", lw=0.8)
+    centres, means = _means_along(representations, gradients, ranges[0])
+    axes.plot(centres, means, color=_MEAN_COLOUR, label="mean")
+    correlations, conflicting = (
+        _values_of(runs, kind, number) for number in ("correlation", "conflicting")
+    )
+    told = [
+        f"{label} {np.mean(values):.2f}"
+        for label, values in (("below 0:", conflicting), ("r =", correlations))
+        if values
+    ]
+    axes.text(
+        0.97, 0.03 if kind == PAIR_KINDS[1] else 0.97, "\n".join(told), transform=axes.transAxes,
+        ha="right", va="bottom" if kind == PAIR_KINDS[1] else "top", fontsize=8,
+    )  # fmt: skip
+    tidy(axes)
+    return image
+
+
+def _draw_distributions(
+    part: SubFigure, diversities: Diversities, results: ExperimentResults
+) -> None:
+    """A panel for each kind of pairs: shares of pairs by the cosine of their gradients."""
+    places = {method.name: index for index, method in enumerate(results.methods)}
+    ranges = _ranges(diversities.methods)
+    for axes, kind in zip(part.subplots(1, 2), PAIR_KINDS, strict=True):
+        edges = np.linspace(*ranges[kind][1], _BARS + 1)
+        for name, runs in diversities.methods.items():
+            gradients, _ = _pooled_pairs(runs, kind)
+            cells, _ = np.histogram(gradients, edges)
+            shares = cells / max(1, len(gradients))
+            axes.stairs(shares, edges, color=look(places[name])["color"], label=name, lw=1.4)
+        axes.axvline(0.0, color="grey", lw=0.8)
+        axes.set_xlabel(f"cosine of gradients, {kind} pairs")
+        axes.set_ylabel("share of the pairs")
+        tidy(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    part.legend(handles, labels, loc="outside right upper", frameon=False)
+
+
+def _means_along(x: Floats, y: Floats, ends: tuple[float, float]) -> tuple[Floats, Floats]:
+    """The mean of y in intervals of x, and their centres; nan where there are too few."""
+    edges = np.linspace(*ends, _BINS + 1)
+    n, _ = np.histogram(x, edges)
+    sums, _ = np.histogram(x, edges, weights=y)
+    means = np.where(n >= _FEWEST, sums / np.maximum(n, 1), np.nan)
+    return (edges[:-1] + edges[1:]) / 2, means
+
+
+def _ranges(
+    methods: Mapping[str, Mapping[int, GradientDiversity]],
+) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+    """By kind, the ranges of all methods' cosines, of representations and of gradients.
+
+    That of the representations is of both kinds.
+    """
+    pairs = {
+        kind: np.concatenate([_pooled_pairs(runs, kind) for runs in methods.values()], axis=1)
+        for kind in PAIR_KINDS
+    }
+    along = _range(np.concatenate([both[1] for both in pairs.values()]))
+    return {kind: (along, _range(both[0])) for kind, both in pairs.items()}
+
+
+def _range(values: Floats) -> tuple[float, float]:
+    """From the least to the greatest, 0 included, with a margin."""
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.05))
+    margin = 0.03 * (high - low)
+    return low - margin, high + margin

@@ -1,7 +1,8 @@
-"""Numbers and rows of tables as text."""
+"""Numbers, tables and notes as text."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from avalanche_ext.report.statistics import Estimate
@@ -39,3 +40,18 @@ def aligned(rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def count(n: int, noun: str) -> str:
+    """The number with its noun, in the plural where it needs one."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def wrapped(text: str) -> list[str]:
+    """A note as lines of at most 110 characters."""
+    return textwrap.wrap(text, 110, break_on_hyphens=False)
+
+
+def section(lines: Sequence[str]) -> str:
+    """Lines as a section of the report, after an empty line."""
+    return "\n" + "\n".join(lines) + "\n"

@@ -1,132 +1,292 @@
-"""The ρ-spectra that runs have kept, each with the run's metrics: reading them back."""
+"""ρ-spectra of representations and how ρ goes with metrics: the report's tables and picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from avalanche_ext.report.exhibits import Arrays, Reader
-from avalanche_ext.report.results import ExperimentResults, ReportError
-from avalanche_ext.report.statistics import run_metrics
+import numpy as np
+
+from avalanche_ext.report.figures import look, tidy
+from avalanche_ext.report.layout import (
+    NONE,
+    aligned,
+    number,
+    p_value,
+    plus_minus,
+    section,
+    wrapped,
+)
+from avalanche_ext.report.statistics import DECIMALS, estimate, run_metrics
+from avalanche_ext.results import ExperimentResults, ResultsError, RhoSpectra, read_exhibits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CORRELATED = ("ACC", "forgetting", "intransigence")
 """The metrics that ρ is correlated with, those of Chen et al. (2020), Table 4."""
 
-_BY_EXPERIENCE = {"rho": "f", "alive_rho": "f", "n_alive": "i", "n_directions": "i"}
+FEWEST_FOR_CORRELATION = 3
+"""Two points always lie on a line."""
+
+_NOTE = (
+    "ρ: KL(uniform ‖ normalised singular values) of hidden representations (Roth et al., 2020), a "
+    "singular value of less than the machine precision of the data times the largest taken for "
+    "that; in use: the directions above it, and ρ over these alone; into a layer: ρ of what enters "
+    "it, or leaves it where layers were named."
+)
+_CORRELATED_NOTE = (
+    "Over the runs of all methods but those trained iid, at their end. p-values take runs for "
+    "independent, though those of a method are alike."
+)
+_SWEPT_NOTE = "Of a swept method the runs of its best setting count."
 
 
 @dataclass(frozen=True)
 class RhoRun:
-    """A run's ρ-spectrum at its end.
+    """A run's ρ-spectra, its metrics (None where one is undefined), and whether it was iid."""
 
-    Attributes:
-        rho: Over all directions; nan where it is undefined.
-        alive_rho: Over the directions in use alone.
-        n_alive: How many these are.
-        n: How many directions there are.
-        layers: ρ of each layer by its name, nan where it has none.
-        metrics: The run's metrics, None where one is undefined.
-        is_iid: Whether the samples of all experiences came in random order.
-    """
-
-    rho: float
-    alive_rho: float
-    n_alive: int
-    n: int
-    layers: Mapping[str, float]
+    spectra: RhoSpectra
     metrics: Mapping[str, float | None]
     is_iid: bool
 
+    @property
+    def rho(self) -> float:
+        """ρ over all directions after the last experience; nan where it is undefined."""
+        return float(self.spectra.rho[-1])
 
-@dataclass
+    @property
+    def alive_rho(self) -> float:
+        """ρ over the directions in use alone."""
+        return float(self.spectra.alive_rho[-1])
+
+    @property
+    def layers(self) -> dict[str, float]:
+        """ρ of each layer by its name, nan where it has none."""
+        spectra = self.spectra
+        return dict(zip(spectra.layer.tolist(), spectra.layer_rho[-1].tolist(), strict=True))
+
+
+@dataclass(frozen=True)
 class RhoRuns:
-    """What is known of ρ in an experiment.
+    """The ρ-spectra of an experiment.
 
     Attributes:
-        methods: The runs that have measured it, by method and seed.
-        places: Each method's place in the configuration, which decides its colour.
-        published: A paper's correlations by metric.
-        reference: Of which paper.
-        has_sweeps: Whether of some methods the runs of one setting stand for all.
+        results: The experiment, with all settings of swept methods.
+        shown: The experiment with the best setting of each swept method.
+        methods: The runs of `shown` that have measured ρ, by method and seed.
         unreadable: What is wrong with files, by their paths in the experiment's folder.
     """
 
-    methods: dict[str, dict[int, RhoRun]] = field(default_factory=dict)
-    places: Mapping[str, int] = field(default_factory=dict)
-    published: Mapping[str, float] = field(default_factory=dict)
-    reference: str | None = None
-    has_sweeps: bool = False
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    results: ExperimentResults
+    shown: ExperimentResults
+    methods: Mapping[str, Mapping[int, RhoRun]]
+    unreadable: Mapping[str, str]
+
+    @property
+    def published(self) -> Mapping[str, float]:
+        """A paper's correlations by metric."""
+        return (self.results.published or {}).get("rho_correlation") or {}
 
 
-def read_rho(results: ExperimentResults, directory: Path) -> RhoRuns:
-    """Read the rho_spectrum.npz of every finished run that has one.
+def read_rho(results: ExperimentResults) -> RhoRuns:
+    """Read the ρ-spectra of every finished run that has any, and join them to its metrics.
 
-    A file that comes from another configuration than the result is passed over. Of each swept
-    method the best setting is read; the metrics are those of the tables, in which intransigence is
-    against the best of all settings.
-
-    Args:
-        results: Results of the experiment, with all settings.
-        directory: The experiment's folder, in which they lie.
+    The metrics are those of the tables, in which intransigence is against the best of all settings.
 
     Raises:
-        ReportError: If `published.rho_correlation` names a metric that is not correlated.
+        ResultsError: If `published.rho_correlation` names a metric that is not correlated.
     """
-    published = (results.published or {}).get("rho_correlation") or {}
-    for metric in published:
-        if metric not in CORRELATED:
-            raise ReportError(f"published.rho_correlation.{metric}: no such metric here")
     shown = results.with_best_settings()
-    reader = Reader(directory, "rho_spectrum", _checked)
+    found = read_exhibits(shown, RhoSpectra)
     metrics = run_metrics(results)
     cells = {method.name: method.cells for method in shown.methods}
-    return RhoRuns(
-        methods={
-            name: {
-                seed: _run(arrays, metrics[name][seed], cells[name][seed].is_iid)
-                for seed, arrays in runs.items()
-            }
-            for name, runs in reader.read_all(shown).items()
-        },
-        places={method.name: place for place, method in enumerate(shown.methods)},
-        published=published,
-        reference=results.published["reference"] if results.published else None,
-        has_sweeps=bool(results.sweeps),
-        unreadable=reader.unreadable,
-    )
+    methods = {
+        name: {
+            seed: RhoRun(spectra, metrics[name][seed], cells[name][seed].is_iid)
+            for seed, spectra in runs.items()
+        }
+        for name, runs in found.methods.items()
+    }
+    rho = RhoRuns(results, shown, methods, found.unreadable)
+    for metric in rho.published:
+        if metric not in CORRELATED:
+            raise ResultsError(f"published.rho_correlation.{metric}: no such metric here")
+    return rho
 
 
-def _checked(arrays: Arrays) -> Arrays:
-    """Return the arrays if they go together.
+@dataclass(frozen=True)
+class Correlation:
+    """How two numbers go together over n runs, each coefficient with its two-sided p-value.
 
-    Raises:
-        Exception: If they do not.
+    Attributes:
+        pearson: Of the numbers; None where it is undefined.
+        spearman: Of their ranks.
+        n: How many runs define both.
     """
-    layers, experiences = arrays["layer"], arrays["experience"]
-    if layers.ndim != 1 or layers.dtype.kind != "U":
-        raise ValueError(f"layer has shape {layers.shape}, type {layers.dtype}")
-    if experiences.ndim != 1 or not len(experiences) or experiences.dtype.kind != "i":
-        raise ValueError(f"experience has shape {experiences.shape}, type {experiences.dtype}")
-    length = len(experiences)
-    wanted = {**dict.fromkeys(_BY_EXPERIENCE, (length,)), "layer_rho": (length, len(layers))}
-    for name, shape in wanted.items():
-        kind = _BY_EXPERIENCE.get(name, "f")
-        if arrays[name].shape != shape or arrays[name].dtype.kind != kind:
-            raise ValueError(f"{name} has shape {arrays[name].shape}, type {arrays[name].dtype}")
-    return arrays
+
+    pearson: tuple[float, float] | None
+    spearman: tuple[float, float] | None
+    n: int
 
 
-def _run(arrays: Arrays, metrics: Mapping[str, float | None], is_iid: bool) -> RhoRun:
-    last: dict[str, Any] = {name: arrays[name][-1].item() for name in _BY_EXPERIENCE}
-    return RhoRun(
-        rho=last["rho"],
-        alive_rho=last["alive_rho"],
-        n_alive=last["n_alive"],
-        n=last["n_directions"],
-        layers=dict(zip(arrays["layer"].tolist(), arrays["layer_rho"][-1].tolist(), strict=True)),
-        metrics=metrics,
-        is_iid=is_iid,
+def correlation(x: Sequence[float], y: Sequence[float]) -> Correlation:
+    """Correlate paired numbers.
+
+    Args:
+        x: The one number of each run, (n,).
+        y: The other, (n,).
+
+    Returns:
+        Coefficients, which are None for fewer than three pairs and where either number is the same
+        in all of them.
+    """
+    first, second = (np.round(np.array(values), DECIMALS) for values in (x, y))
+    n = len(first)
+    if n < FEWEST_FOR_CORRELATION or not (np.ptp(first) and np.ptp(second)):
+        return Correlation(None, None, n)
+    from scipy import stats
+
+    pearson, spearman = stats.pearsonr(first, second), stats.spearmanr(first, second)
+    return Correlation(
+        (float(pearson.statistic), float(pearson.pvalue)),
+        (float(spearman.statistic), float(spearman.pvalue)),
+        n,
     )
+
+
+def _points(rho: RhoRuns, metric: str) -> dict[str, list[tuple[RhoRun, float]]]:
+    """Return the runs that define ρ and a metric, by method, each with the metric's value.
+
+    Methods trained iid are left out: they learn no experience after another.
+    """
+    found = {
+        name: [
+            (run, value)
+            for run in runs.values()
+            if not run.is_iid
+            and np.isfinite(run.rho)
+            and (value := run.metrics[metric]) is not None
+        ]
+        for name, runs in rho.methods.items()
+    }
+    return {name: pairs for name, pairs in found.items() if pairs}
+
+
+def correlation_with(rho: RhoRuns, metric: str, *, alive_only: bool = False) -> Correlation:
+    """Correlate ρ, or ρ over the directions in use, with a metric over all runs."""
+    pairs = [pair for found in _points(rho, metric).values() for pair in found]
+    return correlation(
+        [run.alive_rho if alive_only else run.rho for run, _ in pairs],
+        [value for _, value in pairs],
+    )
+
+
+def rho_text(rho: RhoRuns) -> str:
+    """The report's section on ρ: a table of methods and one of correlations; empty without ρ."""
+    if not rho.methods:
+        return ""
+    note = " ".join([_CORRELATED_NOTE, *[_SWEPT_NOTE] * bool(rho.results.sweeps)])
+    published = rho.published and rho.results.published
+    beside = f", beside {published['reference']}" if published else ""
+    lines = [
+        "ρ-spectrum of the representations after the last experience, mean ± std over seeds",
+        *aligned(_method_rows(rho)),
+        "",
+        *wrapped(_NOTE),
+        "",
+        f"Correlation of ρ with metrics{beside}",
+        *aligned(_correlation_rows(rho)),
+        *wrapped(note),
+    ]
+    return section(lines)
+
+
+def _method_rows(rho: RhoRuns) -> Iterator[list[str]]:
+    layers = dict.fromkeys(
+        layer for runs in rho.methods.values() for run in runs.values() for layer in run.layers
+    )
+    shown = [*layers] if len(layers) > 1 else []
+    yield ["method", "runs", "ρ", "in use", "ρ in use", *(f"into {layer}" for layer in shown)]
+    for name, runs in rho.methods.items():
+        defined = [run for run in runs.values() if np.isfinite(run.rho)]
+        of_layers = [[run.layers.get(layer, np.nan) for run in defined] for layer in shown]
+        yield [
+            name,
+            str(len(defined)),
+            _mean([run.rho for run in defined]),
+            _in_use(defined),
+            _mean([run.alive_rho for run in defined]),
+            *map(_mean, of_layers),
+        ]
+
+
+def _mean(values: Sequence[float], decimals: int = 3) -> str:
+    return plus_minus(estimate([value for value in values if np.isfinite(value)]), decimals)
+
+
+def _in_use(runs: Sequence[RhoRun]) -> str:
+    """How many directions are in use on average, of how many."""
+    if not runs:
+        return NONE
+    last = [(int(run.spectra.n_alive[-1]), int(run.spectra.n_directions[-1])) for run in runs]
+    of = "/".join(map(str, sorted({n for _, n in last})))
+    return f"{_mean([n_alive for n_alive, _ in last], 1)} of {of}"
+
+
+def _correlation_rows(rho: RhoRuns) -> Iterator[list[str]]:
+    heading = ["metric", "runs", "Pearson", "p", "Spearman", "p", "Pearson of ρ in use"]
+    yield [*heading, *["published"] * bool(rho.published)]
+    for metric in CORRELATED:
+        found = correlation_with(rho, metric)
+        in_use = correlation_with(rho, metric, alive_only=True)
+        row = [metric, str(found.n)]
+        for pair in (found.pearson, found.spearman):
+            row += [_coefficient(pair), p_value(pair and pair[1])]
+        row.append(_coefficient(in_use.pearson))
+        if rho.published:
+            theirs = rho.published.get(metric)
+            row.append(NONE if theirs is None else number(theirs, signed=True))
+        yield row
+
+
+def _coefficient(pair: tuple[float, float] | None) -> str:
+    return NONE if pair is None else number(pair[0], signed=True)
+
+
+def rho_figure(rho: RhoRuns) -> Figure | None:
+    """A panel a metric, with a point for each run that defines it, a colour a method.
+
+    Args:
+        rho: The experiment's ρ-spectra.
+
+    Returns:
+        A figure without a window; None where no run has a point.
+    """
+    from matplotlib.figure import Figure
+
+    places = {method.name: place for place, method in enumerate(rho.shown.methods)}
+    drawn = {metric: found for metric in CORRELATED if (found := _points(rho, metric))}
+    if not drawn:
+        return None
+    figure = Figure(figsize=(4.2 * len(drawn) + 1.4, 4.0), layout="constrained")
+    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for axes, (metric, methods) in zip(panels, drawn.items(), strict=True):
+        for name, pairs in methods.items():
+            axes.plot(
+                [run.rho for run, _ in pairs],
+                [value for _, value in pairs],
+                ls="",
+                alpha=0.8,
+                label=name,
+                **look(places[name]),
+            )
+        pearson = correlation_with(rho, metric).pearson
+        axes.set_title(f"Pearson {pearson[0]:+.2f}" if pearson else "")
+        axes.set_xlabel("ρ after the last experience")
+        axes.set_ylabel(metric)
+        tidy(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    return figure

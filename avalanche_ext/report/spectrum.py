@@ -1,30 +1,28 @@
-"""What the analysis of the Fisher's spectrum has found: reading it back, and its tables."""
+"""Spectra of the Fisher: the report's tables, and the picture."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avalanche_ext.report.cell import Floats
-from avalanche_ext.report.exhibits import Arrays, Reader
-from avalanche_ext.report.layout import NONE, aligned, plus_minus
-from avalanche_ext.report.results import ExperimentResults
+from avalanche_ext.report.figures import COLOURS, MOST_TICKS, tidy
+from avalanche_ext.report.layout import NONE, aligned, plus_minus, section, wrapped
 from avalanche_ext.report.statistics import Estimate, estimate
+from avalanche_ext.results.cell import Floats
+from avalanche_ext.results.exhibits import FisherSpectra
+from avalanche_ext.results.experiment import Exhibits
 
-NUMBERS = (
-    "share_top_k",
-    "share_5_percent_of_samples",
-    "share_5_percent_of_parameters",
-    "effective_rank",
-    "log_decay",
-    "log_decay_r2",
-)
-"""The numbers of an experience that the tables show."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+Spectra = Exhibits[FisherSpectra]
+
+MOST_BARS = 20
+_PALEST = 0.9
+_BARS = {"weighted by λ": COLOURS[0], "unweighted": COLOURS[5], "share of the weights": "lightgrey"}
 _OF_WEIGHTS = "share_5_percent_of_parameters"
 _SHARES = {
     "share_top_k": "largest k",
@@ -32,10 +30,7 @@ _SHARES = {
     _OF_WEIGHTS: "5 % of weights",
 }
 _LAYERS_IN_TABLE = 3
-_WIDTH = 110
 _PLACES = {"first": 0, "last": -1}
-_BY_LAYER = ("mass", "unweighted_mass", "size")
-_BY_EXPERIENCE = ("trace", "eigenvalues", "all_eigenvalues", *_BY_LAYER, "numbers")
 _NOTES = {
     "eigenvalues": "λ₁, λ_k: the largest and the k-th eigenvalue; largest k: their share of the "
     "trace; of samples: the share in the largest 5 % of the directions that the gradients of the "
@@ -47,32 +42,6 @@ _NOTES = {
     "Σ λ_i ‖P_ℓ v_i‖² / Σ λ_i, P_ℓ its weights. The seconds of training include those of this "
     "analysis.",
 }
-
-
-@dataclass
-class Spectra:
-    """The spectra of an experiment.
-
-    Attributes:
-        methods: The arrays of each run that has kept any, by method and seed.
-        unreadable: What is wrong with files, by their paths in the experiment's folder.
-    """
-
-    methods: dict[str, dict[int, Arrays]] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
-
-
-def read_spectra(results: ExperimentResults, directory: Path) -> Spectra:
-    """Read the spectrum.npz of every finished run that has one.
-
-    A file that comes from another configuration than the result is passed over.
-
-    Args:
-        results: Results of the experiment.
-        directory: The experiment's folder, in which they lie.
-    """
-    reader = Reader(directory, "spectrum", _checked)
-    return Spectra(reader.read_all(results), reader.unreadable)
 
 
 def spectra_text(spectra: Spectra) -> str:
@@ -91,36 +60,9 @@ def spectra_text(spectra: Spectra) -> str:
         "",
         *aligned(_mass_rows(spectra)),
         "",
-        *textwrap.wrap(" ".join(notes), _WIDTH, break_on_hyphens=False),
+        *wrapped(" ".join(notes)),
     ]
-    return "\n" + "\n".join(lines) + "\n"
-
-
-def _checked(arrays: Arrays) -> Arrays:
-    """Return the arrays if they go together.
-
-    Raises:
-        Exception: If they do not.
-    """
-    layers, names, experiences = arrays["layer"], arrays["name"], arrays["experience"]
-    for texts in (layers, names):
-        if texts.ndim != 1 or texts.dtype.kind != "U":
-            raise ValueError(f"names have shape {texts.shape} and type {texts.dtype}")
-    if experiences.ndim != 1 or not len(experiences) or experiences.dtype.kind != "i":
-        raise ValueError(f"experience has shape {experiences.shape}, type {experiences.dtype}")
-    n_columns = {**dict.fromkeys(_BY_LAYER, len(layers)), "numbers": len(names)}
-    for key in _BY_EXPERIENCE:
-        array = arrays[key]
-        if array.ndim != (1 if key == "trace" else 2) or len(array) != len(experiences):
-            raise ValueError(f"{key} has shape {array.shape} of {len(experiences)} experiences")
-        if array.dtype.kind != "f":
-            raise ValueError(f"{key} has type {array.dtype}")
-        if key in n_columns and array.shape[1] != n_columns[key]:
-            raise ValueError(f"{key} has {array.shape[1]} columns for {n_columns[key]} names")
-    missing = [name for name in NUMBERS if name not in names.tolist()]
-    if missing:
-        raise ValueError(f"numbers lack {', '.join(missing)}")
-    return arrays
+    return section(lines)
 
 
 def _is_known(spectra: Spectra, number: str) -> bool:
@@ -137,7 +79,7 @@ def _eigenvalue_rows(spectra: Spectra, shares: Mapping[str, str]) -> Iterator[li
     yield ["method", "after", "k", "λ₁", "λ_k", *shares.values(), "eff. rank"]
     for name, runs in spectra.methods.items():
         for place, index in _PLACES.items():
-            found = [known(arrays["eigenvalues"][index]) for arrays in runs.values()]
+            found = [_known(run.eigenvalues[index]) for run in runs.values()]
             ends = [values for values in found if len(values)]
             yield [
                 name,
@@ -163,19 +105,16 @@ def _mass_rows(spectra: Spectra) -> Iterator[list[str]]:
             ]
 
 
-def _number(runs: Mapping[int, Arrays], index: int, name: str) -> Estimate | None:
-    values = [
-        float(arrays["numbers"][index, arrays["name"].tolist().index(name)])
-        for arrays in runs.values()
-    ]
+def _number(runs: Mapping[int, FisherSpectra], index: int, name: str) -> Estimate | None:
+    values = [run.number(name, index) for run in runs.values()]
     return estimate([value for value in values if np.isfinite(value)])
 
 
-def _most_mass(runs: Mapping[int, Arrays], index: int) -> str:
+def _most_mass(runs: Mapping[int, FisherSpectra], index: int) -> str:
     """The layers with the largest mean mass over seeds, of those that all runs have."""
     shares: dict[str, list[Floats]] = {}
-    for arrays in runs.values():
-        for layer, share in zip(layer_names(arrays), layer_shares(arrays, index), strict=True):
+    for run in runs.values():
+        for layer, share in zip(_layer_names(run), _layer_shares(run, index), strict=True):
             shares.setdefault(layer, []).append(share)
     means = {
         layer: np.mean(found, axis=0) for layer, found in shares.items() if len(found) == len(runs)
@@ -189,15 +128,16 @@ def _most_mass(runs: Mapping[int, Arrays], index: int) -> str:
     return ", ".join(texts) or NONE
 
 
-def layer_names(arrays: Arrays) -> list[str]:
-    """The names of the layers; "(model)" for that of parameters which the model itself holds."""
-    return [layer or "(model)" for layer in arrays["layer"].tolist()]
+def _layer_names(run: FisherSpectra) -> list[str]:
+    """The names of the layers; "(model)" for parameters that the model itself holds."""
+    return [layer or "(model)" for layer in run.layer.tolist()]
 
 
-def layer_shares(arrays: Arrays, index: int) -> Floats:
+def _layer_shares(run: FisherSpectra, index: int) -> Floats:
     """Mass, unweighted mass and share of the weights of each layer of an experience, (L, 3)."""
-    mass, unweighted, size = (arrays[name][index] for name in _BY_LAYER)
-    shares: Floats = np.stack([mass, unweighted, size / max(size.sum(), 1.0)], axis=1)
+    size = run.size[index]
+    columns = [run.mass[index], run.unweighted_mass[index], size / max(size.sum(), 1.0)]
+    shares: Floats = np.stack(columns, axis=1)
     return shares
 
 
@@ -217,6 +157,93 @@ def _significant(value: Estimate | None) -> str:
     return f"({plus_minus(Estimate(value.mean / unit, std, value.n), 2)})e{exponent:+03d}"
 
 
-def known(row: Floats) -> list[float]:
+def _known(row: Floats) -> list[float]:
     """The numbers of a row that is filled up with nan."""
     return [float(value) for value in row if np.isfinite(value)]
+
+
+def spectra_figure(spectra: Spectra) -> Figure | None:
+    """The spectra of each method's first run that has any: a row of three panels a method.
+
+    The largest eigenvalues by their index, a line an experience; the share of the trace in the
+    first of them, of all that are known, with a dotted line at 5 % of the samples' directions; and
+    the mass of each layer after the last experience, of those layers that have most.
+
+    Args:
+        spectra: The experiment's spectra.
+
+    Returns:
+        A figure without a window; None where there is no spectrum.
+    """
+    from matplotlib.figure import Figure
+
+    if not spectra.methods:
+        return None
+    n_layers = max(len(run.layer) for runs in spectra.methods.values() for run in runs.values())
+    height = max(3.4, 1.2 + 0.22 * min(n_layers, MOST_BARS))
+    figure = Figure(figsize=(14.4, height * len(spectra.methods)), layout="constrained")
+    parts = figure.subfigures(len(spectra.methods), 1, squeeze=False)[:, 0]
+    for part, (name, runs) in zip(parts, spectra.methods.items(), strict=True):
+        seed, run = next(iter(runs.items()))
+        part.suptitle(f"{name}, seed {seed}: Fisher spectrum")
+        eigenvalues, shares, mass = part.subplots(1, 3)
+        _draw_eigenvalues(eigenvalues, run)
+        _draw_shares(shares, run)
+        _draw_mass(mass, run)
+        handles, labels = eigenvalues.get_legend_handles_labels()
+        part.legend(handles, labels, title="experience", loc="outside right upper", frameon=False)
+    return figure
+
+
+def _draw_eigenvalues(axes: Axes, run: FisherSpectra) -> None:
+    experiences = run.experience.tolist()
+    labelled = {*experiences[:: -(-len(experiences) // MOST_TICKS)], experiences[-1]}
+    for experience, colour, row in zip(
+        experiences, _colours(len(experiences)), run.eigenvalues, strict=True
+    ):
+        values = _known(row)
+        label = str(experience + 1) if experience in labelled else None
+        axes.plot(range(1, len(values) + 1), values, color=colour, label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel("index i")
+    axes.set_ylabel("eigenvalue λ_i")
+    tidy(axes)
+
+
+def _draw_shares(axes: Axes, run: FisherSpectra) -> None:
+    n_known = run.all_eigenvalues.shape[1]
+    rows = run.all_eigenvalues if n_known else run.eigenvalues
+    for row, colour, trace in zip(rows, _colours(len(rows)), run.trace, strict=True):
+        values = _known(row)
+        if values and trace > 0:
+            axes.plot(range(1, len(values) + 1), np.cumsum(values) / trace, color=colour)
+    if n_known:
+        axes.axvline(n_known / 20, ls=":", color="grey")
+    axes.set_xscale("log")
+    axes.set_ylim(0.0, 1.02)
+    axes.set_xlabel("number n of the largest" + (" (dotted: 5 % of directions)" * bool(n_known)))
+    axes.set_ylabel("share of the trace in the largest n")
+    tidy(axes)
+
+
+def _draw_mass(axes: Axes, run: FisherSpectra) -> None:
+    shares = _layer_shares(run, -1)
+    shown = np.sort(np.argsort(-shares[:, 0], kind="stable")[:MOST_BARS])
+    places = np.arange(len(shown))
+    for i, (label, colour) in enumerate(_BARS.items()):
+        axes.barh(places + 0.27 * (i - 1), shares[shown, i], 0.27, label=label, color=colour)
+    names = _layer_names(run)
+    axes.set_yticks(places, [names[layer] for layer in shown])
+    axes.invert_yaxis()
+    n_layers = len(shares)
+    of_all = f" ({len(shown)} of {n_layers} layers)" if len(shown) < n_layers else ""
+    axes.set_xlabel(f"mass of layers in the largest k, last experience{of_all}")
+    axes.legend(frameon=False)
+    tidy(axes)
+
+
+def _colours(n: int) -> Sequence[tuple[float, ...]]:
+    """Viridis from dark to light, without its palest part."""
+    from matplotlib import colormaps
+
+    return [tuple(colour) for colour in colormaps["viridis"](np.linspace(0.0, _PALEST, n))]

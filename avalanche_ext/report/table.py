@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from avalanche_ext.report.claims import claims_section
-from avalanche_ext.report.layout import NONE, aligned, number, p_value, plus_minus
-from avalanche_ext.report.results import ExperimentResults, MethodResults, ReportError
+from avalanche_ext.report.layout import NONE, aligned, count, number, p_value, plus_minus
 from avalanche_ext.report.statistics import METRICS, TESTED, Estimate, MethodStatistics
 from avalanche_ext.report.tradeoff import n_dominated, settings_points, tradeoff_points
+from avalanche_ext.results import ExperimentResults, MethodResults, ResultsError
 
 SHOWN = ("ACC", "BWT", "FWT", "forgetting", "intransigence")
 """The metrics of the text table; the CSV file has all of METRICS."""
@@ -42,7 +42,7 @@ def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics
         Lines of at most some 110 characters, with a line end after the last.
 
     Raises:
-        ReportError: If `published` or a claim names a metric or a method there is none of.
+        ResultsError: If `published` or a claim names a metric or a method there is none of.
     """
     sections = [
         [_heading(results)],
@@ -177,7 +177,7 @@ def _published(
             continue
         for name, numbers in methods.items():
             if metric not in METRICS or name not in ours:
-                raise ReportError(f"published.{metric}.{name}: no such metric or method here")
+                raise ResultsError(f"published.{metric}.{name}: no such metric or method here")
             theirs = Estimate(numbers["mean"], numbers.get("std"), 0)
             rows.append([metric, name, *_beside(ours[name][metric], theirs)])
     if len(rows) > 1:
@@ -210,8 +210,3 @@ def _absent(results: ExperimentResults) -> Iterator[list[str]]:
     if missing:
         n_missing = sum(len(method.missing) for method in results.methods)
         yield [f"{count(n_missing, 'run')} not there yet (run the experiment again):", *missing]
-
-
-def count(n: int, noun: str) -> str:
-    """The number with its noun, in the plural where it needs one."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

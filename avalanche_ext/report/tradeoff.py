@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avalanche_ext.report.results import ExperimentResults
+from avalanche_ext.report.figures import heading, look, tidy
+from avalanche_ext.report.labels import place_labels
 from avalanche_ext.report.statistics import DECIMALS, Estimate, MethodStatistics
+from avalanche_ext.report.sweep import value_text
+from avalanche_ext.results import ExperimentResults
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_HOLLOW = "white"
 
 
 @dataclass(frozen=True)
@@ -96,3 +106,113 @@ def beyond(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[st
 def n_dominated(ours: Sequence[Point], theirs: Sequence[Point]) -> int:
     """How many of their points some point of ours dominates."""
     return sum(any(point.dominates(other) for point in ours) for other in theirs)
+
+
+def tradeoff_figure(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> Figure | None:
+    """BWT against learning accuracy: a curve through the settings of each swept method.
+
+    Points are means over seeds with bars of ± the standard error, filled where no other point is at
+    least as good on both and better on one, and carry their value where there is room; settings are
+    compared with those of the same parameter alone. Methods that are not swept are single points.
+    Far outliers are named below the frame instead of drawn in it.
+
+    Args:
+        results: What the experiment's folder holds.
+        statistics: `method_statistics` of the same results.
+
+    Returns:
+        A figure without a window; None where BWT is undefined for all, with one experience.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    points = tradeoff_points(statistics)
+    if not points:
+        return None
+    swept = swept_parameters(results)
+    front = pareto_front(points, swept)
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    entries: list[Line2D] = []
+    labels: list[tuple[tuple[float, float], str, str]] = []
+    parameters: list[str] = []
+    for index, (name, settings) in enumerate(results.groups.items()):
+        drawn = [method.name for method in settings if method.name in points]
+        if not drawn:
+            continue
+        _draw_curve(
+            axes, [points[each] for each in drawn], [each in front for each in drawn], index
+        )
+        sweep = results.sweeps.get(name)
+        entries.append(Line2D([], [], label=name, ls="-" if sweep else "", **look(index)))
+        if sweep:
+            parameters.append(sweep.parameter)
+            colour = look(index)["color"]
+            labels += [
+                (points[each].means, value_text(sweep.values[each]), colour) for each in drawn
+            ]
+    marker: dict[str, Any] = {"ls": "", "marker": "o", "markersize": 5, "color": "grey"}
+    of_each = "\nof its parameter" if len({*parameters}) > 1 else ""
+    entries.append(Line2D([], [], label=f"on the Pareto front{of_each}", **marker))
+    entries.append(Line2D([], [], label="dominated", markerfacecolor=_HOLLOW, **marker))
+    axes.set_title(heading(results, "standard error"))
+    axes.set_xlabel("learning accuracy (just after each experience)")
+    axes.set_ylabel("backward transfer (BWT)")
+    axes.margins(0.08)
+    outside = beyond(points, swept)
+    if outside:
+        _frame(axes, [point for name, point in points.items() if name not in outside])
+        axes.set_xlabel(
+            f"{axes.get_xlabel()}\n\nnot in the frame (learning accuracy, BWT):\n"
+            + _listed({name: points[name] for name in points if name in outside}),
+        )
+    axes.locator_params(axis="x", nbins=7)
+    tidy(axes)
+    figure.legend(
+        handles=entries,
+        title=f"labels: {', '.join(dict.fromkeys(parameters))}",
+        loc="outside right upper",
+        frameon=False,
+    )
+    place_labels(figure, axes, labels)
+    return figure
+
+
+def _draw_curve(axes: Axes, points: Sequence[Point], filled: Sequence[bool], index: int) -> None:
+    appearance = look(index)
+    colour = appearance["color"]
+    x, y = zip(*(point.means for point in points), strict=True)
+    axes.plot(x, y, color=colour, linewidth=1.2)
+    axes.errorbar(
+        x,
+        y,
+        xerr=[point.learning_accuracy.standard_error or 0.0 for point in points],
+        yerr=[point.bwt.standard_error or 0.0 for point in points],
+        fmt="none",
+        ecolor=colour,
+        elinewidth=0.9,
+        alpha=0.7,
+    )
+    for i, on_front in enumerate(filled):
+        face = colour if on_front else _HOLLOW
+        axes.plot(x[i], y[i], ls="", markerfacecolor=face, zorder=3, **appearance)
+
+
+def _frame(axes: Axes, points: Sequence[Point]) -> None:
+    """Show these points with their bars, and some space around them."""
+    for estimates, set_limits in (
+        ([point.learning_accuracy for point in points], axes.set_xlim),
+        ([point.bwt for point in points], axes.set_ylim),
+    ):
+        low = min(each.mean - (each.standard_error or 0.0) for each in estimates)
+        high = max(each.mean + (each.standard_error or 0.0) for each in estimates)
+        space = 0.08 * (high - low) or 0.01
+        set_limits(low - space, high + space)
+
+
+def _listed(points: Mapping[str, Point], a_line: int = 2) -> str:
+    texts = ["{} ({:.2f}, {:.2f})".format(name, *point.means) for name, point in points.items()]
+    lines = [", ".join(texts[i : i + a_line]) for i in range(0, len(texts), a_line)]
+    return ",\n".join(lines)

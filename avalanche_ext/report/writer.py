@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avalanche_ext.report.correlations import rho_text
-from avalanche_ext.report.diversity import Diversities, diversities_text, read_diversities
-from avalanche_ext.report.edits import Edits, edits_figure, read_edits
-from avalanche_ext.report.exhibits import unreadable_text
-from avalanche_ext.report.results import ExperimentResults, ReportError, read_results
-from avalanche_ext.report.rho import RhoRuns, read_rho
-from avalanche_ext.report.spectrum import Spectra, read_spectra, spectra_text
+from avalanche_ext.report.diversity import diversities_figure, diversities_text
+from avalanche_ext.report.edits import edits_figure
+from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
+from avalanche_ext.report.layout import count, section
+from avalanche_ext.report.rho import read_rho, rho_figure, rho_text
+from avalanche_ext.report.spectrum import spectra_figure, spectra_text
 from avalanche_ext.report.statistics import MethodStatistics, method_statistics
+from avalanche_ext.report.sweep import sweep_figure
 from avalanche_ext.report.table import csv_table, text_table
-from avalanche_ext.report.tradeoff import swept_parameters
+from avalanche_ext.report.tradeoff import swept_parameters, tradeoff_figure
+from avalanche_ext.results import (
+    Edits,
+    ExperimentResults,
+    FisherSpectra,
+    GradientDiversity,
+    ResultsError,
+    read_exhibits,
+    read_results,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,16 +41,6 @@ SPECTRUM = "spectrum.png"
 RHO = "rho.png"
 DIVERSITY = "gradient_diversity.png"
 PICTURES = (ACCURACY, LEARNING, MATRICES, TRADEOFF, SWEEP, EDITS, SPECTRUM, RHO, DIVERSITY)
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What runs have kept for reports to draw."""
-
-    edits: Edits
-    spectra: Spectra
-    rho: RhoRuns
-    diversities: Diversities
 
 
 def write_report(directory: Path) -> str:
@@ -62,68 +60,84 @@ def write_report(directory: Path) -> str:
         The text of report.txt, followed by where the files lie.
 
     Raises:
-        ReportError: If the folder holds no readable experiment, or cannot be written to.
+        ResultsError: If the folder holds no readable experiment, or cannot be written to.
     """
     results = read_results(directory)
     statistics = method_statistics(results)
     shown = results.with_best_settings()
-    edits, spectra = read_edits(shown, directory), read_spectra(shown, directory)
-    rho, diversities = read_rho(results, directory), read_diversities(shown, directory)
-    drawn = Drawn(edits, spectra, rho, diversities)
+    edits = read_exhibits(shown.with_first_runs(), Edits)
+    spectra = read_exhibits(shown, FisherSpectra)
+    rho = read_rho(results)
+    diversities = read_exhibits(shown, GradientDiversity)
     text = (
         text_table(results, statistics)
         + spectra_text(spectra)
         + rho_text(rho)
         + diversities_text(diversities)
-        + unreadable_text(edits.unreadable, "edited examples", EDITS)
-        + unreadable_text(spectra.unreadable, "a Fisher spectrum", SPECTRUM)
-        + unreadable_text(rho.unreadable, "a ρ-spectrum", RHO)
-        + unreadable_text(diversities.unreadable, "pairs of samples", DIVERSITY)
+        + _unreadable_text(edits.unreadable, "edited examples", EDITS)
+        + _unreadable_text(spectra.unreadable, "a Fisher spectrum", SPECTRUM)
+        + _unreadable_text(rho.unreadable, "a ρ-spectrum", RHO)
+        + _unreadable_text(diversities.unreadable, "pairs of samples", DIVERSITY)
     )
+    figures = {
+        **_accuracy_figures(results, shown, statistics),
+        EDITS: edits_figure(edits),
+        SPECTRUM: spectra_figure(spectra),
+        RHO: rho_figure(rho),
+        DIVERSITY: diversities_figure(diversities, shown),
+    }
     try:
         (directory / TEXT).write_text(text, encoding="utf-8")
         (directory / CSV).write_text(csv_table(results, statistics), encoding="utf-8")
-        written = [TEXT, CSV, *_write_figures(results, statistics, drawn, directory)]
+        written = [TEXT, CSV, *_write_figures(figures, directory)]
     except OSError as error:
-        raise ReportError(f"{directory}: cannot write the report: {error}") from error
+        raise ResultsError(f"{directory}: cannot write the report: {error}") from error
     return f"{text}\n{', '.join(written)} lie in {directory}\n"
 
 
-def _write_figures(
-    results: ExperimentResults,
-    statistics: Sequence[MethodStatistics],
-    drawn: Drawn,
-    directory: Path,
-) -> list[str]:
-    figures = _figures(results, statistics, drawn) if results.finished else {}
-    for name in PICTURES:
-        if name in figures:
-            figures[name].savefig(directory / name, dpi=150)
-        else:
-            (directory / name).unlink(missing_ok=True)
-    return [*figures]
-
-
-def _figures(
-    results: ExperimentResults, statistics: Sequence[MethodStatistics], drawn: Drawn
-) -> dict[str, Figure]:
-    from avalanche_ext.report.correlations_figure import rho_figure
-    from avalanche_ext.report.diversity_figure import diversities_figure
-    from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
-    from avalanche_ext.report.spectrum_figure import spectra_figure
-    from avalanche_ext.report.sweep import sweep_figure, tradeoff_figure
-
-    shown = results.with_best_settings()
+def _accuracy_figures(
+    results: ExperimentResults, shown: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> dict[str, Figure | None]:
+    """The figures that need finished runs alone; `shown` has the best settings of `results`."""
+    if not results.finished:
+        return {}
     figures: dict[str, Figure | None] = {
         ACCURACY: accuracy_figure(shown),
         LEARNING: learning_figure(shown),
         MATRICES: matrices_figure(shown),
-        EDITS: edits_figure(drawn.edits),
-        SPECTRUM: spectra_figure(drawn.spectra),
-        RHO: rho_figure(drawn.rho),
-        DIVERSITY: diversities_figure(drawn.diversities, shown),
     }
     if swept_parameters(results).keys() & {method.name for method in results.finished}:
         figures[TRADEOFF] = tradeoff_figure(results, statistics)
         figures[SWEEP] = sweep_figure(results, statistics)
-    return {name: figure for name in PICTURES if (figure := figures.get(name))}
+    return figures
+
+
+def _write_figures(figures: Mapping[str, Figure | None], directory: Path) -> list[str]:
+    """Write the figures that there are, remove the pictures of others, and return the names."""
+    written = []
+    for name in PICTURES:
+        figure = figures.get(name)
+        if figure:
+            figure.savefig(directory / name, dpi=150)
+            written.append(name)
+        else:
+            (directory / name).unlink(missing_ok=True)
+    return written
+
+
+def _unreadable_text(unreadable: Mapping[str, str], kind: str, picture: str) -> str:
+    """The report's section on files that cannot be read; empty where all can.
+
+    Args:
+        unreadable: What is wrong with them, by their paths.
+        kind: What they hold.
+        picture: The picture that lacks them.
+    """
+    if not unreadable:
+        return ""
+    lines = [
+        f"{count(len(unreadable), 'file')} of {kind} unreadable, left out of {picture} (remove the "
+        "run's folder and run the experiment again):",
+        *(f"  {path}: {' '.join(error.split())}" for path, error in unreadable.items()),
+    ]
+    return section(lines)

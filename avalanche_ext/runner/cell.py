@@ -19,16 +19,9 @@ import torch
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
 from avalanche_ext.plugins import diagnostics, exhibits, series
+from avalanche_ext.results import CellFiles
+from avalanche_ext.results.cell import result_record
 from avalanche_ext.runner.components import Built, build
-from avalanche_ext.runner.store import (
-    RESULT,
-    RESULT_FORMAT,
-    begin,
-    identity,
-    write_exhibit,
-    write_failure,
-    write_json,
-)
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
 Outcome = Literal["completed", "failed"]
@@ -54,18 +47,19 @@ class Stopwatch:
 
 
 def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None = None) -> Outcome:
-    """Run a cell on one thread and write its files; an error is written too, not raised.
+    """Run a cell on one thread and write its files. An error is written too, not raised.
 
     Args:
         cell: What to run.
         out: Folder of all results.
         data_root: Folder of the data.
-        parent: The process this one works for; if it is gone, the cell ends without a result, so
-            that the grid can be started again without two processes writing the same files.
+        parent: The process that this one works for. If it is gone, the cell ends without a
+            result, so that a grid that is started again has its files for itself.
     """
     torch.set_num_threads(1)
-    # A strategy and its data form cycles: left to itself, the last cell of this worker would stay.
+    # A strategy and its data form cycles, which would keep the worker's last cell in memory.
     gc.collect()
+    files = cell.files(out)
     sinks = Sinks(
         [
             JsonLinesSink(),
@@ -74,7 +68,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
     )
     try:
         _end_if_orphaned(parent)
-        directory = begin(cell, out)
+        directory = files.begin()
         sinks.start(
             Run(
                 experiment=cell.experiment,
@@ -86,15 +80,15 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
             )
         )
         with _without_avalanche_deprecations():
-            result = _train(cell, out, data_root, sinks, parent)
+            result = _train(cell, files, data_root, sinks, parent)
         sinks.finish(result)
         # Last, because a cell with a result has not failed.
-        write_json(directory / RESULT, result)
+        files.write_result(result)
     except Exception as error:
         message = _one_line(error)
         # Where even this cannot be written, the grid still counts the cell as failed.
         with suppress(OSError):
-            write_failure(cell, out, message, traceback.format_exc())
+            files.write_failure(message, traceback.format_exc())
         with suppress(Exception):
             sinks.fail(message)
         return "failed"
@@ -102,11 +96,11 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
 
 
 def _train(
-    cell: Cell, out: Path, data_root: Path | None, sinks: Sinks, parent: int | None
+    cell: Cell, files: CellFiles, data_root: Path | None, sinks: Sinks, parent: int | None
 ) -> dict[str, Any]:
     """Train on each experience in turn, evaluate before and after each; return the result.
 
-    What methods tell goes to the sinks, what they exhibit into the cell's folder.
+    Numbers that plugins report go to the sinks, their exhibits into the cell's folder.
     """
     watch = Stopwatch()
     with watch.phase("setup"):
@@ -130,27 +124,24 @@ def _train(
         if any(recorded.values()):
             sinks.series(index, start, recorded)
     for name, arrays in exhibits(built.strategy.plugins).items():
-        write_exhibit(cell, out, name, arrays)
+        files.write_exhibit(name, arrays)
     return _result(cell, built, watch)
 
 
 def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
     assert built.matrix.untrained is not None
-    return {
-        "format": RESULT_FORMAT,
-        **identity(cell),
-        "iid": cell.training.iid,
-        "R": built.matrix.R.tolist(),
-        "untrained": built.matrix.untrained.tolist(),
-        "test_sizes": built.matrix.test_sizes.tolist(),
-        "metrics": built.matrix.summary(),
-        "seconds": watch.total(),
-        "versions": {
+    return result_record(
+        is_iid=cell.training.iid,
+        R=built.matrix.R,
+        untrained=built.matrix.untrained,
+        test_sizes=built.matrix.test_sizes,
+        seconds=watch.total(),
+        versions={
             "avalanche-ext": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in ("avalanche-lib", "torch", "numpy")},
         },
-    }
+    )
 
 
 def _end_if_orphaned(parent: int | None) -> None:
@@ -165,7 +156,7 @@ def _wait_for(device: torch.device) -> None:
 
 @contextmanager
 def _without_avalanche_deprecations() -> Iterator[None]:
-    """Hide what Avalanche says of its own code in every experience; its filters say it always."""
+    """Hide Avalanche's deprecation warnings about its own code, which come in every experience."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 

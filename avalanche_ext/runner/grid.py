@@ -13,18 +13,9 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from avalanche_ext.config import Cell, Experiment
+from avalanche_ext.results.store import write_experiment
 from avalanche_ext.runner.preflight import check_builds, check_devices, check_output
 from avalanche_ext.runner.progress import CellBars
-from avalanche_ext.runner.store import (
-    EXPERIMENT,
-    bring_back,
-    forget_attempt,
-    has_begun,
-    has_failed,
-    is_done,
-    write_failure,
-    write_yaml,
-)
 
 _DIED = "the worker process died, or was killed, perhaps for lack of memory: try fewer --jobs"
 
@@ -67,23 +58,23 @@ def run_experiment(
     check_output(directory)
     cells = experiment.cells()
     for cell in cells:
-        bring_back(cell, out)
-    pending = [cell for cell in cells if not is_done(cell, out)]
+        cell.files(out).bring_back()
+    pending = [cell for cell in cells if not cell.files(out).is_done()]
     if pending:
         check_devices(pending)
         check_builds(pending, data_root)
-    write_yaml(directory / EXPERIMENT, experiment.summary())
+    write_experiment(directory, experiment.summary())
     for cell in pending:
-        forget_attempt(cell, out)
+        cell.files(out).forget_attempt()
     _run(pending, out, min(jobs or _n_cores(), max(1, len(pending))), data_root)
-    n_completed = sum(is_done(cell, out) for cell in pending)
+    n_completed = sum(cell.files(out).is_done() for cell in pending)
     return GridOutcome(
         directory, len(cells) - len(pending), n_completed, len(pending) - n_completed
     )
 
 
 def _run(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> None:
-    """Run `cells` to their end, going on in new workers if one dies."""
+    """Run all `cells`; if a worker dies, go on in new ones."""
     quiet = not sys.stderr.isatty()
     with (
         CellBars(cells, out, quiet),
@@ -95,9 +86,9 @@ def _run(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> Non
                 for _ in _outcomes(waiting, out, jobs, data_root):
                     bar.update()
             except TerminatedWorkerError:
-                # One dead worker takes the others down; run alone, the cell that killed it shows.
+                # A dead worker takes the others down. Run alone, the cell that killed it shows.
                 left = [cell for cell in waiting if not _is_settled(cell, out)]
-                begun = [cell for cell in left if has_begun(cell, out)]
+                begun = [cell for cell in left if cell.files(out).has_begun()]
                 for cell in begun or left:
                     _run_alone(cell, out, data_root)
             else:
@@ -111,7 +102,7 @@ def _run_alone(cell: Cell, out: Path, data_root: Path | None) -> None:
         # With one job only, joblib would run the cell in this very process.
         list(_outcomes([cell], out, 2, data_root))
     except TerminatedWorkerError:
-        write_failure(cell, out, _DIED)
+        cell.files(out).write_failure(_DIED)
 
 
 def _outcomes(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> Iterator[str]:
@@ -122,7 +113,8 @@ def _outcomes(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -
 
 
 def _is_settled(cell: Cell, out: Path) -> bool:
-    return is_done(cell, out) or has_failed(cell, out)
+    files = cell.files(out)
+    return files.is_done() or files.has_failed()
 
 
 def _n_cores() -> int:

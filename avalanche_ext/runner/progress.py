@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from avalanche_ext.config import Cell
+from avalanche_ext.results.cell import read_events
 
-_EVENTS = "events.jsonl"
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -32,7 +31,7 @@ class CellBars:
 
     def __init__(self, cells: Sequence[Cell], out: Path, quiet: bool) -> None:
         self._waiting = {
-            cell.directory(out) / _EVENTS: f"{cell.method_name} seed {cell.seed}" for cell in cells
+            cell.directory(out): f"{cell.method_name} seed {cell.seed}" for cell in cells
         }
         self._bars: dict[Path, tqdm[Any]] = {}
         self._since = time.time()
@@ -58,29 +57,22 @@ class CellBars:
 
     def _watch(self) -> None:
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
-            for path in [*self._waiting]:
-                self._show(path, _events(path, self._since))
+            for folder in [*self._waiting]:
+                self._show(folder, read_events(folder, self._since))
 
-    def _show(self, path: Path, events: list[dict[str, Any]]) -> None:
+    def _show(self, folder: Path, events: list[dict[str, Any]]) -> None:
         if not events or events[0]["event"] != "start":
             return
-        if path not in self._bars:
-            self._bars[path] = tqdm(
-                desc=self._waiting[path], total=events[0]["n_experiences"], unit="exp", leave=False
+        if folder not in self._bars:
+            self._bars[folder] = tqdm(
+                desc=self._waiting[folder],
+                total=events[0]["n_experiences"],
+                unit="exp",
+                leave=False,
             )
-        bar = self._bars[path]
+        bar = self._bars[folder]
         bar.n = sum(event.get("experience", -1) >= 0 for event in events)
         bar.refresh()
         if events[-1]["event"] in ("finish", "failure"):
-            self._bars.pop(path).close()
-            del self._waiting[path]
-
-
-def _events(path: Path, since: float) -> list[dict[str, Any]]:
-    """Return the events written since then; a line that is still being written is left out."""
-    try:
-        text = path.read_text("utf-8")
-    except OSError:
-        return []
-    events = [json.loads(line) for line in text.split("\n")[:-1]]
-    return [event for event in events if event["time"] >= since]
+            self._bars.pop(folder).close()
+            del self._waiting[folder]

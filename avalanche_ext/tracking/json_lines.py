@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avalanche_ext.results.files import EVENTS
 from avalanche_ext.tracking.sinks import Run
-
-FILE_NAME = "events.jsonl"
 
 
 class JsonLinesSink:
@@ -29,7 +28,7 @@ class JsonLinesSink:
     def start(self, run: Run) -> None:
         """Empty the file, creating the folder if need be, and write the "start" line."""
         run.directory.mkdir(parents=True, exist_ok=True)
-        self._path = run.directory / FILE_NAME
+        self._path = run.directory / EVENTS
         self._path.write_text("", encoding="utf-8")
         self._write(
             "start",

@@ -11,12 +11,11 @@ import pytest
 from scipy import stats
 
 from avalanche_ext.config.sections import CLAIMED_METRICS
-from avalanche_ext.report import ReportError, read_results
 from avalanche_ext.report.claims import ClaimTest, claim_test, claim_tests
-from avalanche_ext.report.results import Claim
 from avalanche_ext.report.statistics import METRICS, Estimate, method_statistics
 from avalanche_ext.report.table import text_table
-from tests.report.trees import two_by_two, write_experiment, write_failure, write_result
+from avalanche_ext.results import Claim, ResultsError, read_results
+from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
 CLAIM = Claim("gmed", "er")
 HIGHER = [0.88, 0.87, 0.91, 0.86, 0.90, 0.885]
@@ -177,11 +176,11 @@ def test_without_claims_there_is_no_section(
 
 def test_a_claim_about_no_method_here_is_refused(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["er"], [0], claims=[("gmed", "er")])
-    with pytest.raises(ReportError, match="claims: gmed > er: no method 'gmed' here"):
+    with pytest.raises(ResultsError, match="claims: gmed > er: no method 'gmed' here"):
         text_of(tmp_path)
 
 
 def test_a_claim_about_no_metric_here_is_refused(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["er", "gmed"], [0], claims=[("gmed", "er", "speed")])
-    with pytest.raises(ReportError, match="claims: gmed > er in speed: no metric 'speed' here"):
+    with pytest.raises(ResultsError, match="claims: gmed > er in speed: no metric 'speed' here"):
         text_of(tmp_path)

@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from avalanche_ext.report import ReportError, read_results, write_report
-from avalanche_ext.report.correlations import Correlation, correlation, rho_text
-from avalanche_ext.report.correlations_figure import rho_figure
-from avalanche_ext.report.rho import RhoRuns, read_rho
-from tests.report.trees import (
+from avalanche_ext.report import write_report
+from avalanche_ext.report.rho import (
+    Correlation,
+    RhoRuns,
+    correlation,
+    read_rho,
+    rho_figure,
+    rho_text,
+)
+from avalanche_ext.results import ResultsError, read_results
+from tests.results.trees import (
     two_by_two,
     write_experiment,
     write_failure,
@@ -43,7 +49,7 @@ def write_last(directory: Path, method: str, seed: int, rho: float, **more: Arra
 
 
 def rho_of(directory: Path) -> RhoRuns:
-    return read_rho(read_results(directory), directory)
+    return read_rho(read_results(directory))
 
 
 def text_of(directory: Path) -> str:
@@ -191,7 +197,7 @@ def test_a_papers_correlations_stand_beside_ours(directory: Path) -> None:
 def test_correlations_of_no_such_metric_are_refused(directory: Path) -> None:
     published = {"reference": "A paper", "rho_correlation": {"BWT": 0.1}}
     write_experiment(directory, [*FINAL], [0, 1], published=published)
-    with pytest.raises(ReportError, match=r"published\.rho_correlation\.BWT: no such"):
+    with pytest.raises(ResultsError, match=r"published\.rho_correlation\.BWT: no such"):
         write_report(directory)
 
 

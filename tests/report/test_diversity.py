@@ -11,10 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from avalanche_ext.report import read_results, write_report
-from avalanche_ext.report.diversity import Diversities, diversities_text, read_diversities
-from avalanche_ext.report.diversity_figure import diversities_figure
-from tests.report.trees import HASH, two_by_two, write_experiment, write_failure, write_result
+from avalanche_ext.report import write_report
+from avalanche_ext.report.diversity import Diversities, diversities_figure, diversities_text
+from avalanche_ext.results import GradientDiversity, read_exhibits, read_results
+from tests.results.trees import HASH, two_by_two, write_experiment, write_failure, write_result
 
 NUMBERS = {
     "negative/gradient_mean": [-0.5, -0.25],
@@ -62,7 +62,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def diversities_of(directory: Path) -> Diversities:
-    return read_diversities(read_results(directory), directory)
+    return read_exhibits(read_results(directory), GradientDiversity)
 
 
 def figure_of(directory: Path) -> Figure:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from avalanche_ext.report import read_results
-from avalanche_ext.report.edits import Edits, edits_figure, read_edits
-from tests.report.trees import (
+from avalanche_ext.report.edits import edits_figure
+from avalanche_ext.results import Edits, read_exhibits, read_results
+from avalanche_ext.results.experiment import Exhibits
+from tests.results.trees import (
     two_by_two,
     write_edits,
     write_experiment,
@@ -36,8 +37,8 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def edits_of(directory: Path) -> Edits:
-    return read_edits(read_results(directory), directory)
+def edits_of(directory: Path) -> Exhibits[Edits]:
+    return read_exhibits(read_results(directory).with_first_runs(), Edits)
 
 
 def figure_of(directory: Path) -> Figure:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from avalanche_ext.report import read_results, write_report
+from avalanche_ext.report import write_report
 from avalanche_ext.report.figures import accuracy_figure, matrices_figure
 from avalanche_ext.report.statistics import METRICS, Estimate, method_statistics
-from tests.report.trees import two_by_two, write_experiment, write_result
+from avalanche_ext.results import read_results
+from tests.results.trees import two_by_two, write_experiment, write_result
 
 # A matrix that would win every comparison of what was learned when.
 IID = [[1.0, 0.1], [0.8, 1.0]]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from avalanche_ext.report import ReportError, read_results
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import text_table
-from tests.report.trees import two_by_two, write_experiment, write_result
+from avalanche_ext.results import ResultsError, read_results
+from tests.results.trees import two_by_two, write_experiment, write_result
 
 
 def text_of(directory: Path) -> str:
@@ -59,5 +59,5 @@ def test_published_numbers_of_nothing_here_are_refused(
     published = {"reference": "A paper", metric: {method: {"mean": 0.5, "std": 0.1}}}
     write_experiment(tmp_path, ["ber"], [0], published=published)
     write_result(tmp_path, "ber", 0, two_by_two(0.5))
-    with pytest.raises(ReportError, match=rf"published\.{metric}\.{method}: no such"):
+    with pytest.raises(ResultsError, match=rf"published\.{metric}\.{method}: no such"):
         text_of(tmp_path)

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from avalanche_ext.report import read_results, write_report
-from avalanche_ext.report.spectrum import Spectra, read_spectra, spectra_text
-from avalanche_ext.report.spectrum_figure import spectra_figure
-from tests.report.trees import (
+from avalanche_ext.report import write_report
+from avalanche_ext.report.spectrum import Spectra, spectra_figure, spectra_text
+from avalanche_ext.results import FisherSpectra, read_exhibits, read_results
+from tests.results.trees import (
     SPECTRUM,
     two_by_two,
     write_experiment,
@@ -37,7 +37,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def spectra_of(directory: Path) -> Spectra:
-    return read_spectra(read_results(directory), directory)
+    return read_exhibits(read_results(directory), FisherSpectra)
 
 
 def figure_of(directory: Path) -> Figure:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from avalanche_ext.report import read_results
 from avalanche_ext.report.statistics import (
     Estimate,
     MethodStatistics,
@@ -18,7 +17,8 @@ from avalanche_ext.report.statistics import (
     method_statistics,
     paired_test,
 )
-from tests.report.trees import two_by_two, write_experiment, write_failure, write_result
+from avalanche_ext.results import read_results
+from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
 OURS = [0.88, 0.87, 0.91, 0.86, 0.90, 0.885]
 BASELINE = [0.86, 0.86, 0.87, 0.865, 0.85, 0.855]

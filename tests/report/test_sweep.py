@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from avalanche_ext.report import read_results
 from avalanche_ext.report.figures import accuracy_figure, look
+from avalanche_ext.results import read_results
 from tests.report.pictures import legend_of, sweep_of, tradeoff_of
-from tests.report.trees import two_by_two, write_experiment, write_points, write_result
+from tests.results.trees import two_by_two, write_experiment, write_points, write_result
 
 SWEEPS: dict[str, tuple[str, dict[str, Any]]] = {
     "gem": ("memory_strength", {"gem-2": 2, "gem-0": 0, "gem-0.5": 0.5}),

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from avalanche_ext.report import read_results
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import csv_table, text_table
-from tests.report.trees import (
+from avalanche_ext.results import read_results
+from tests.results.trees import (
     SECONDS,
     two_by_two,
     write_experiment,

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avalanche_ext.report import read_results
 from avalanche_ext.report.statistics import Estimate, method_statistics
 from avalanche_ext.report.tradeoff import (
     Point,
@@ -18,7 +17,8 @@ from avalanche_ext.report.tradeoff import (
     settings_points,
     tradeoff_points,
 )
-from tests.report.trees import two_by_two, write_experiment, write_points, write_result
+from avalanche_ext.results import read_results
+from tests.results.trees import two_by_two, write_experiment, write_points, write_result
 
 # Few different values, so that points are often equal in one mean or both.
 MEANS = st.tuples(*[st.integers(0, 4).map(lambda n: n / 4)] * 2)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import same_color
 
-from avalanche_ext.report import read_results
 from avalanche_ext.report.statistics import method_statistics
-from avalanche_ext.report.sweep import tradeoff_figure
+from avalanche_ext.report.tradeoff import tradeoff_figure
+from avalanche_ext.results import read_results
 from tests.report.pictures import legend_of, tradeoff_of
-from tests.report.trees import write_experiment, write_points, write_result
+from tests.results.trees import write_experiment, write_points, write_result
 
 
 def test_labels_that_could_not_be_read_are_left_out(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avalanche_ext.report import ReportError, write_report
-from tests.report.trees import (
+from avalanche_ext.report import write_report
+from avalanche_ext.results import ResultsError
+from tests.results.trees import (
     Matrix,
     two_by_two,
     write_edits,
@@ -147,7 +148,7 @@ def test_identical_values_and_undefined_numbers_raise_no_warning(tmp_path: Path)
 
 def test_a_folder_that_cannot_be_written_to_is_named(directory: Path) -> None:
     (directory / "report.txt").mkdir()
-    with pytest.raises(ReportError, match=r"exp: cannot write the report: .*report\.txt"):
+    with pytest.raises(ResultsError, match=r"exp: cannot write the report: .*report\.txt"):
         write_report(directory)
 
 

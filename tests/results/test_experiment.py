@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avalanche_ext.report import ReportError, read_results
-from tests.report.trees import (
+from avalanche_ext.results import ResultsError, read_results
+from tests.results.trees import (
     HASH,
     SECONDS,
     two_by_two,
@@ -193,7 +193,8 @@ def test_the_best_setting_of_a_sweep_has_the_highest_mean_accuracy(tmp_path: Pat
 def test_runs_of_different_lengths_are_refused(directory: Path) -> None:
     write_result(directory, "ber", 0, two_by_two(0.6))
     write_result(directory, "drl", 1, [[0.9]])
-    with pytest.raises(ReportError, match=r"exp: .*2 in ber/seed-0, 1 in drl/seed-1.*run .* again"):
+    message = r"exp: .*2 in ber/seed-0, 1 in drl/seed-1.*run .* again"
+    with pytest.raises(ResultsError, match=message):
         read_results(directory)
 
 
@@ -211,5 +212,5 @@ def test_a_folder_that_holds_no_experiment_is_refused(
 ) -> None:
     if record is not None:
         (tmp_path / "experiment.yaml").write_text(record, encoding="utf-8")
-    with pytest.raises(ReportError, match=message):
+    with pytest.raises(ResultsError, match=message):
         read_results(tmp_path)

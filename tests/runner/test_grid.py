@@ -12,7 +12,6 @@ import yaml
 
 from avalanche_ext.runner import PreflightError, run_experiment
 from avalanche_ext.runner.cell import run_cell
-from avalanche_ext.runner.store import is_done
 from tests.runner.cases import DIVERGING, SMALL, cell, experiment
 
 
@@ -31,11 +30,10 @@ def deadly(one, out, data_root, parent):
     import signal
 
     from avalanche_ext.runner.cell import run_cell
-    from avalanche_ext.runner.store import begin
 
     if one.method_name == "ber" and one.seed == 0:
         if one.wandb.project != "dies-before-it-begins":
-            begin(one, out)
+            one.files(out).begin()
         os.kill(os.getpid(), signal.SIGKILL)
     return run_cell(one, out, data_root, parent)
 
@@ -154,17 +152,17 @@ def test_workers_end_when_the_process_they_work_for_is_gone(tmp_path):
         f"run_cell(cell, Path({str(out)!r}), None, parent=1)\n"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 1
-    assert not is_done(one, out)
+    assert not one.files(out).is_done()
 
 
 def test_a_result_of_another_configuration_or_a_broken_one_is_not_done(tmp_path):
     one, out = cell(tmp_path), tmp_path / "out"
-    assert not is_done(one, out)
+    assert not one.files(out).is_done()
     run_cell(one, out, None)
-    assert is_done(one, out)
-    assert not is_done(cell(tmp_path, optimizer={"name": "SGD", "lr": 0.01}), out)
+    assert one.files(out).is_done()
+    assert not cell(tmp_path, optimizer={"name": "SGD", "lr": 0.01}).files(out).is_done()
     (one.directory(out) / "result.json").write_text('{"hash": ')
-    assert not is_done(one, out)
+    assert not one.files(out).is_done()
 
 
 def test_success_removes_an_earlier_failure(tmp_path):

@@ -9,7 +9,6 @@ import pytest
 
 from avalanche_ext.plugins import BalancedReplayPlugin
 from avalanche_ext.runner.cell import run_cell
-from avalanche_ext.runner.store import bring_back
 from tests.runner.cases import DIVERGING, cell
 
 IMAGES = np.linspace(-0.5, 1.5, 2 * 3 * 4, dtype=np.float32).reshape(2, 1, 3, 4)
@@ -139,7 +138,7 @@ def test_exhibits_come_back_with_their_result(tmp_path):
     for each in (one, other):
         assert run_cell(each, tmp_path, None) == "completed"
     for wanted, unwanted in ((one, other), (other, one), (other, one)):
-        bring_back(wanted, tmp_path)
+        wanted.files(tmp_path).bring_back()
         assert hashes(folder) == (wanted.hash, wanted.hash)
         assert exhibits(folder) == [f"edits-{unwanted.hash}.npz", "edits.npz"]
         assert (folder / f"result-{unwanted.hash}.json").is_file()
@@ -155,7 +154,7 @@ def test_a_result_brought_back_takes_no_exhibits_of_a_failed_attempt(tmp_path, m
     monkeypatch.setattr(BalancedReplayPlugin, "exhibits", lambda plugin: unwritable)
     assert run_cell(other, tmp_path, None) == "failed"
     assert exhibits(folder) == ["a.npz", f"edits-{one.hash}.npz"]
-    bring_back(one, tmp_path)
+    one.files(tmp_path).bring_back()
     assert exhibits(folder) == ["edits.npz"]
     assert hashes(folder) == (one.hash, one.hash)
 
@@ -178,9 +177,9 @@ def test_no_exhibit_is_lost_when_the_end_comes_between_two_moves(tmp_path, monke
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", move)
         with contextlib.suppress(KeyboardInterrupt):
-            bring_back(one, tmp_path)
+            one.files(tmp_path).bring_back()
     for wanted in (one, other, one):
-        bring_back(wanted, tmp_path)
+        wanted.files(tmp_path).bring_back()
         assert hashes(one.directory(tmp_path)) == (wanted.hash, wanted.hash)
 
 

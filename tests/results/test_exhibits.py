@@ -1,4 +1,4 @@
-"""Files of edited examples that cannot be read: the report goes on without them, and says so."""
+"""Exhibits read back: files that cannot be read are left out and named."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avalanche_ext.report import read_results, write_report
-from avalanche_ext.report.edits import Edits, read_edits
-from tests.report.trees import HASH, two_by_two, write_edits, write_experiment, write_result
+from avalanche_ext.report import write_report
+from avalanche_ext.results import Edits, read_exhibits, read_results
+from avalanche_ext.results.experiment import Exhibits
+from tests.results.trees import HASH, two_by_two, write_edits, write_experiment, write_result
 
 RNG = np.random.default_rng(0)
 ARRAYS: dict[str, Any] = {
     "hash": np.array(HASH),
+    "slot": np.array([0, 6]),
     "label": np.array([3, 8]),
     "n_edits": np.array([5, 1]),
     "original": RNG.uniform(size=(2, 1, 6, 5)).astype(np.float32),
@@ -36,21 +38,22 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def edits_of(directory: Path) -> Edits:
-    return read_edits(read_results(directory), directory)
+def edits_of(directory: Path) -> Exhibits[Edits]:
+    return read_exhibits(read_results(directory).with_first_runs(), Edits)
 
 
 def is_left_out(directory: Path) -> bool:
     """Whether the file of `gmed` is told to be unreadable; if not, it must have been read."""
     edits = edits_of(directory)
-    assert [title.split(",")[0] for title in edits.blocks][-1] == "other"
-    assert len(edits.blocks) + len(edits.unreadable) == 2
+    assert [*edits.methods][-1] == "other"
+    assert len(edits.methods) + len(edits.unreadable) == 2
     return [*edits.unreadable] == [WHERE]
 
 
 def test_a_sound_file_is_read(directory: Path) -> None:
     assert not is_left_out(directory)
-    arrays = next(iter(edits_of(directory).blocks.values()))
+    arrays = edits_of(directory).methods["gmed"][0].to_arrays()
+    assert {*arrays} == {*ARRAYS} - {"hash"}
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, ARRAYS[name])
 
@@ -70,11 +73,11 @@ def test_files_with_a_flipped_byte_are_left_out_or_hold_what_was_written(directo
     kinds = set()
     for position in range(0, len(whole), 3):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
-        edits = read_edits(results, directory)
+        edits = read_exhibits(results, Edits)
         if edits.unreadable:
             kinds.add(edits.unreadable[WHERE].partition(":")[0])
         else:
-            for name, array in next(iter(edits.blocks.values())).items():
+            for name, array in edits.methods["gmed"][0].to_arrays().items():
                 np.testing.assert_array_equal(array, ARRAYS[name])
     # The last is zlib.error.
     assert {"BadZipFile", "KeyError", "NotImplementedError", "error"} <= kinds

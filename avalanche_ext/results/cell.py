@@ -1,0 +1,136 @@
+"""One run's result.json, failure.json and events.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avalanche_ext.metrics.matrix import summary
+from avalanche_ext.results.files import EVENTS, FAILURE, RESULT, RESULT_FORMAT
+
+Floats = NDArray[np.float64]
+
+PHASES = ("setup", "training", "evaluation", "total")
+"""The phases of a run whose seconds are counted."""
+
+_OF_THE_LAST_ROW = ("ACC", "instance_accuracy")
+"""The metrics that need the last row of R alone."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One finished run.
+
+    Attributes:
+        R: Accuracies in [0, 1] on each test experience after each training experience, (T, T).
+        untrained: The untrained model's accuracies, (T,).
+        seconds: Seconds by phase, one for each of PHASES.
+        metrics: ACC, instance_accuracy (None for a file from before test sizes were written), BWT,
+            FWT, forgetting and learning_accuracy, computed from R here rather than taken from the
+            file, so that all rows of a table share one definition.
+        is_iid: Whether the samples of all experiences came in random order. Rows of R before the
+            last are then not those of experiences, and metrics that need them are None.
+        hash: The hash of the run's configuration.
+    """
+
+    R: Floats
+    untrained: Floats
+    seconds: Mapping[str, float]
+    metrics: Mapping[str, float | None]
+    is_iid: bool
+    hash: str
+
+
+def result_record(
+    *,
+    is_iid: bool,
+    R: Floats,
+    untrained: Floats,
+    test_sizes: NDArray[np.int64],
+    seconds: Mapping[str, float],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return what result.json says of a finished run, as plain data.
+
+    Args:
+        is_iid: Whether the samples of all experiences came in random order.
+        R: Accuracies in [0, 1], (T, T).
+        untrained: The untrained model's accuracies, (T,).
+        test_sizes: Numbers of samples of the test experiences, (T,).
+        seconds: Seconds by phase, one for each of PHASES.
+        versions: Versions of the packages that decide numbers, by name.
+    """
+    return {
+        "iid": is_iid,
+        "R": R.tolist(),
+        "untrained": untrained.tolist(),
+        "test_sizes": test_sizes.tolist(),
+        "metrics": summary(R, untrained, test_sizes),
+        "seconds": dict(seconds),
+        "versions": dict(versions),
+    }
+
+
+def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | None:
+    """Read a run's folder.
+
+    Args:
+        folder: The folder, which need not be there.
+        expected_hash: The hash of the configuration that is asked for; None for any.
+
+    Returns:
+        The result; the error if the run has failed; None if there is neither.
+
+    Raises:
+        ValueError, KeyError, TypeError: If a file of the run cannot be understood.
+    """
+    for name in (FAILURE, RESULT):
+        path = folder / name
+        if not path.is_file():
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if expected_hash is not None and content["hash"] != expected_hash:
+            continue
+        return str(content["error"]) if name == FAILURE else _result(content)
+    return None
+
+
+def read_events(folder: Path, since: float) -> list[dict[str, Any]]:
+    """Read the events of a run that may still go on.
+
+    Args:
+        folder: The run's folder, which need not be there.
+        since: Seconds since the epoch before which events are left out.
+
+    Returns:
+        The events in order, without a line that is still being written.
+    """
+    try:
+        text = (folder / EVENTS).read_text("utf-8")
+    except OSError:
+        return []
+    events = [json.loads(line) for line in text.split("\n")[:-1]]
+    return [event for event in events if event["time"] >= since]
+
+
+def _result(content: Mapping[str, Any]) -> CellResult:
+    if content["format"] != RESULT_FORMAT:
+        raise ValueError(
+            f"format {content['format']}, but this version reads format {RESULT_FORMAT}"
+        )
+    R = np.asarray(content["R"], dtype=np.float64)
+    untrained = np.asarray(content["untrained"], dtype=np.float64)
+    metrics = summary(R, untrained, content.get("test_sizes"))
+    if len(R) != len(untrained):
+        raise ValueError(f"R must be square, but has shape {R.shape}")
+    is_iid = content.get("iid", False)
+    if is_iid:
+        metrics = {name: metrics[name] if name in _OF_THE_LAST_ROW else None for name in metrics}
+    seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
+    return CellResult(R, untrained, seconds, metrics, is_iid, str(content["hash"]))

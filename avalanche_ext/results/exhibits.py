@@ -1,0 +1,276 @@
+"""The arrays that runs keep for reports: what each file NAME.npz holds, and checks on reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+Texts = NDArray[np.str_]
+E = TypeVar("E", bound="Exhibit")
+
+PAIR_KINDS = ("negative", "positive")
+"""Pairs of samples of different classes, and pairs of one class."""
+
+_KINDS = {"f": "floats", "i": "integers", "U": "texts"}
+"""numpy's letters for kinds of numbers, in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibit:
+    """Named arrays, one a field, that a run keeps in the file NAME.npz."""
+
+    NAME: ClassVar[str]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by the names that they have in the file."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls: type[E], arrays: Arrays) -> E:
+        """Return the exhibit that a file holds.
+
+        Raises:
+            KeyError: If an array is missing.
+            ValueError: If arrays have wrong shapes or types, or do not go together.
+        """
+        exhibit = cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        exhibit.check()
+        return exhibit
+
+    def check(self) -> None:
+        """Raise ValueError if arrays have wrong shapes or types, or do not go together."""
+        raise NotImplementedError
+
+    def _require(self, kind: str, shape: tuple[int | None, ...], *names: str) -> None:
+        """Raise ValueError unless arrays are of this kind and shape, None for any length."""
+        for name in names:
+            array: NDArray[Any] = getattr(self, name)
+            fits = array.ndim == len(shape) and all(
+                wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+            )
+            if not fits or array.dtype.kind != kind:
+                wanted = ", ".join("any" if length is None else str(length) for length in shape)
+                raise ValueError(
+                    f"{name} has shape {array.shape} and type {array.dtype}, but must have shape "
+                    f"({wanted}) and hold {_KINDS[kind]}"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Edits(Exhibit):
+    """Samples of a memory before and after editing: of each class the one edited most often.
+
+    Attributes:
+        slot: The slots of the memory that hold them, (k,).
+        label: Their labels, (k,).
+        n_edits: How often each was edited, (k,).
+        original: The images before their first edit, (k, C, H, W).
+        edited: The images as they are now, (k, C, H, W).
+    """
+
+    NAME = "edits"
+
+    slot: Ints
+    label: Ints
+    n_edits: Ints
+    original: Floats
+    edited: Floats
+
+    def check(self) -> None:
+        """Raise ValueError if arrays have wrong shapes or types, or do not go together."""
+        if self.original.ndim != 4 or self.original.shape != self.edited.shape:
+            raise ValueError(
+                f"original has shape {self.original.shape} and edited {self.edited.shape}, but "
+                "both must have one shape (k, C, H, W)"
+            )
+        if not len(self.label) == len(self.n_edits) == len(self.original):
+            raise ValueError(
+                f"label, n_edits and original must have one length, but have {len(self.label)}, "
+                f"{len(self.n_edits)} and {len(self.original)}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class RhoSpectra(Exhibit):
+    """The ρ-spectrum of hidden representations after each of T experiences, at least one.
+
+    Attributes:
+        experience: The experiences, counted from 0, (T,).
+        n_samples: How many samples were represented, (T,).
+        rho: ρ over all directions of all layers together, (T,); nan where it is undefined.
+        alive_rho: ρ over the directions in use alone, (T,).
+        n_alive: How many directions are in use, (T,).
+        n_directions: How many directions there are, (T,).
+        layer: Names of layers, (L,).
+        layer_rho: ρ of each layer, (T, L); nan where it is undefined or the layer was not there.
+    """
+
+    NAME = "rho_spectrum"
+
+    experience: Ints
+    n_samples: Ints
+    rho: Floats
+    alive_rho: Floats
+    n_alive: Ints
+    n_directions: Ints
+    layer: Texts
+    layer_rho: Floats
+
+    def check(self) -> None:
+        """Raise ValueError if arrays have wrong shapes or types, or do not go together."""
+        length = _checked_length(self)
+        self._require("i", (length,), "n_alive", "n_directions")
+        self._require("f", (length,), "rho", "alive_rho")
+        self._require("U", (None,), "layer")
+        self._require("f", (length, len(self.layer)), "layer_rho")
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbered(Exhibit):
+    """An exhibit with named numbers of each of T experiences, at least one."""
+
+    NUMBERS: ClassVar[tuple[str, ...]]
+
+    experience: Ints
+    name: Texts
+    numbers: Floats
+
+    def number(self, name: str, index: int = -1) -> float:
+        """Return a number of an experience, the last by default; nan where it is undefined."""
+        return float(self.numbers[index, self.name.tolist().index(name)])
+
+    def check(self) -> None:
+        """Raise ValueError if arrays have wrong shapes or types, or numbers are missing."""
+        length = _checked_length(self)
+        self._require("U", (None,), "name")
+        self._require("f", (length, len(self.name)), "numbers")
+        missing = [name for name in self.NUMBERS if name not in self.name.tolist()]
+        if missing:
+            raise ValueError(f"numbers lack {', '.join(missing)}")
+
+
+@dataclass(frozen=True, eq=False)
+class FisherSpectra(_Numbered):
+    """The spectrum of the Fisher after each of T experiences, at least one.
+
+    Attributes:
+        experience: The experiences, counted from 0, (T,).
+        name: Names of the numbers, (n,), NUMBERS among them.
+        numbers: The numbers, (T, n); nan where one is undefined.
+        trace: The trace of the Fisher, (T,).
+        eigenvalues: The largest eigenvalues, descending, (T, k), nan after the last of each row.
+        all_eigenvalues: All that the samples' gradients span, (T, M), as `eigenvalues`; (T, 0)
+            where they are not known.
+        layer: Names of layers, (L,); "" for parameters that the model itself holds.
+        mass: Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k of each layer ℓ over the largest, (T, L); 0 where the
+            layer was not there.
+        unweighted_mass: Σ_k ‖P_ℓ v_k‖² / k, (T, L); 0 likewise.
+        size: The number of trained parameters of each layer, (T, L); 0 likewise.
+    """
+
+    NAME = "spectrum"
+    NUMBERS = (
+        "share_top_k",
+        "share_5_percent_of_samples",
+        "share_5_percent_of_parameters",
+        "effective_rank",
+        "log_decay",
+        "log_decay_r2",
+    )
+
+    trace: Floats
+    eigenvalues: Floats
+    all_eigenvalues: Floats
+    layer: Texts
+    mass: Floats
+    unweighted_mass: Floats
+    size: Floats
+
+    def check(self) -> None:
+        """Raise ValueError if arrays have wrong shapes or types, or numbers are missing."""
+        super().check()
+        length = len(self.experience)
+        self._require("f", (length,), "trace")
+        self._require("f", (length, None), "eigenvalues", "all_eigenvalues")
+        self._require("U", (None,), "layer")
+        self._require("f", (length, len(self.layer)), "mass", "unweighted_mass", "size")
+
+
+@dataclass(frozen=True, eq=False)
+class GradientDiversity(_Numbered):
+    """Cosine similarities of gradients and representations of pairs of samples.
+
+    Attributes:
+        experience: The experiences, counted from 0, (T,), at least one.
+        name: Names of the numbers, (n,), as "negative/correlation", each of NUMBERS among them.
+        numbers: The numbers, (T, n); nan where one is undefined.
+        negative: Cosines of gradients and of representations in [-1, 1] of pairs of different
+            classes after the last experience, (2, m).
+        positive: The same of pairs of one class, (2, m').
+    """
+
+    NAME = "gradient_diversity"
+    NUMBERS = tuple(
+        f"{kind}/{number}"
+        for kind, number in product(
+            PAIR_KINDS,
+            (
+                "gradient_mean",
+                "gradient_std",
+                "conflicting",
+                "conflict_mean",
+                "representation_mean",
+                "correlation",
+            ),
+        )
+    )
+
+    negative: Floats
+    positive: Floats
+
+    def check(self) -> None:
+        """Raise ValueError if arrays have wrong shapes, types or values, or numbers are missing."""
+        super().check()
+        self._require("f", (2, None), *PAIR_KINDS)
+        for kind in PAIR_KINDS:
+            if not (np.abs(getattr(self, kind)) <= 1).all():
+                raise ValueError(f"{kind} must hold cosines in [-1, 1]")
+
+
+def _checked_length(exhibit: RhoSpectra | _Numbered) -> int:
+    """Return the number of experiences; ValueError if there is none."""
+    exhibit._require("i", (None,), "experience")
+    if not len(exhibit.experience):
+        raise ValueError("experience is empty")
+    return len(exhibit.experience)
+
+
+def padded(rows: Iterable[Floats]) -> Floats:
+    """Return vectors as the rows of an array, with nan after the last value of each."""
+    vectors = [*rows]
+    filled = np.full((len(vectors), max(map(len, vectors))), math.nan)
+    for row, vector in zip(filled, vectors, strict=True):
+        row[: len(vector)] = vector
+    return filled
+
+
+def names_in(rows: Iterable[Mapping[str, float]]) -> list[str]:
+    """Return the names of all rows, each once."""
+    return [*dict.fromkeys(name for row in rows for name in row)]
+
+
+def table(
+    rows: Sequence[Mapping[str, float]], names: Sequence[str], absent: float = math.nan
+) -> Floats:
+    """Return the values of T rows under n names, (T, n); `absent` where a row has none."""
+    values = [row.get(name, absent) for row in rows for name in names]
+    return np.array(values, dtype=np.float64).reshape(len(rows), len(names))

@@ -1,0 +1,203 @@
+"""Reading a whole experiment: its runs' results, and what they keep for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic
+
+import numpy as np
+
+from avalanche_ext.metrics.matrix import average_accuracy
+from avalanche_ext.results.cell import CellResult, Floats, read_cell
+from avalanche_ext.results.exhibits import Arrays, E
+from avalanche_ext.results.files import cell_folder, exhibit_file
+from avalanche_ext.results.record import Claim, ResultsError, Sweep, read_record
+
+
+@dataclass
+class MethodResults:
+    """One method's runs, by seed: finished, failed (with the error), and missing."""
+
+    name: str
+    cells: dict[int, CellResult] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    missing: list[int] = field(default_factory=list)
+
+    @property
+    def matrices(self) -> Floats:
+        """Every finished run's R, (n, T, T), in the order of the seeds."""
+        return np.array([cell.R for cell in self.cells.values()])
+
+    @property
+    def is_iid(self) -> bool:
+        """Whether the samples of all experiences came in random order."""
+        return any(cell.is_iid for cell in self.cells.values())
+
+
+@dataclass(frozen=True)
+class ExperimentResults:
+    """The results of an experiment, for the methods and seeds of its last `run`.
+
+    Attributes:
+        folder: The experiment's folder.
+        name: The experiment's name.
+        baseline: Name of the method that the others are tested against; None for no tests.
+        seeds: The seeds, in the order of the configuration.
+        methods: The methods' results, in the order of the configuration.
+        published: A paper's numbers: `reference`, per metric per method `mean` and `std`, and
+            `rho_correlation` by metric.
+        sweeps: What was swept, by the name of the swept method.
+        claims: What is tested one-sidedly, in the order of the configuration.
+    """
+
+    folder: Path
+    name: str
+    baseline: str | None
+    seeds: tuple[int, ...]
+    methods: tuple[MethodResults, ...]
+    published: Mapping[str, Any] | None
+    sweeps: Mapping[str, Sweep]
+    claims: tuple[Claim, ...]
+
+    @property
+    def finished(self) -> tuple[MethodResults, ...]:
+        """The methods with at least one finished run."""
+        return tuple(method for method in self.methods if method.cells)
+
+    @property
+    def n_cells(self) -> int:
+        """How many runs the experiment has, finished or not."""
+        return len(self.methods) * len(self.seeds)
+
+    @property
+    def groups(self) -> dict[str, tuple[MethodResults, ...]]:
+        """The settings of each swept method, and each other method alone, in their order."""
+        swept = {setting: name for name, sweep in self.sweeps.items() for setting in sweep.values}
+        groups: dict[str, tuple[MethodResults, ...]] = {}
+        for method in self.methods:
+            name = swept.get(method.name, method.name)
+            groups[name] = (*groups.get(name, ()), method)
+        return groups
+
+    def with_best_settings(self) -> ExperimentResults:
+        """Return the same with one setting of each swept method, that of the highest mean ACC."""
+        best = tuple(max(group, key=_mean_accuracy) for group in self.groups.values())
+        return replace(self, methods=best, sweeps={})
+
+    def with_first_runs(self) -> ExperimentResults:
+        """Return the same with the first finished run of each method alone."""
+        first = [replace(each, cells=dict([*each.cells.items()][:1])) for each in self.methods]
+        return replace(self, methods=tuple(first))
+
+
+@dataclass(frozen=True)
+class Exhibits(Generic[E]):
+    """The exhibits of one kind that an experiment's finished runs have kept.
+
+    Attributes:
+        methods: By method and seed, of methods that have any.
+        unreadable: What is wrong with files, by their paths in the experiment's folder.
+    """
+
+    methods: Mapping[str, Mapping[int, E]] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_results(folder: Path) -> ExperimentResults:
+    """Read an experiment's folder, `<out>/<experiment>`.
+
+    Only methods and seeds named in experiment.yaml are read. A run counts as failed where a
+    failure.json lies, also beside a result.json, or where its result cannot be read. It counts as
+    missing where there is neither, or where experiment.yaml names another hash for it than its
+    file: a result of an earlier configuration never enters a table.
+
+    Args:
+        folder: The folder, with experiment.yaml in it.
+
+    Raises:
+        ResultsError: If experiment.yaml is absent or malformed, or if runs have different numbers
+            of experiences.
+    """
+    record = read_record(folder)
+    results = ExperimentResults(
+        folder=folder,
+        name=record.name,
+        baseline=record.baseline,
+        seeds=tuple(record.seeds),
+        methods=tuple(
+            _read_method(folder, name, record.seeds, record.hashes.get(name, {}))
+            for name in record.methods
+        ),
+        published=record.published,
+        sweeps=record.sweeps,
+        claims=tuple(record.claims),
+    )
+    _check_same_length(results)
+    return results
+
+
+def read_exhibits(results: ExperimentResults, kind: type[E]) -> Exhibits[E]:
+    """Read the exhibits of one kind of every finished run that has one.
+
+    A file that cannot be read, or that comes from another configuration than the result, is left
+    out and named.
+    """
+    methods: dict[str, dict[int, E]] = {}
+    unreadable: dict[str, str] = {}
+    for method in results.methods:
+        for seed, cell in method.cells.items():
+            path = exhibit_file(cell_folder(results.folder, method.name, seed), kind.NAME)
+            if not path.is_file():
+                continue
+            try:
+                with path.open("rb") as stream, np.load(stream) as file:
+                    arrays: Arrays = dict(file)
+                if str(arrays["hash"]) != cell.hash:
+                    continue
+                exhibit = kind.from_arrays(arrays)
+            # A damaged file can make zipfile, zlib and numpy raise nearly anything.
+            except Exception as error:
+                where = path.relative_to(results.folder).as_posix()
+                unreadable[where] = f"{type(error).__name__}: {error}"
+            else:
+                methods.setdefault(method.name, {})[seed] = exhibit
+    return Exhibits(methods, unreadable)
+
+
+def _read_method(
+    experiment: Path, name: str, seeds: Sequence[int], hashes: Mapping[int, str]
+) -> MethodResults:
+    method = MethodResults(name)
+    for seed in seeds:
+        folder = cell_folder(experiment, name, seed)
+        try:
+            outcome = read_cell(folder, hashes.get(seed))
+        except (ValueError, KeyError, TypeError) as error:
+            outcome = f"unreadable result file: {type(error).__name__}: {error}"
+        if outcome is None:
+            method.missing.append(seed)
+        elif isinstance(outcome, str):
+            method.failures[seed] = outcome
+        else:
+            method.cells[seed] = outcome
+    return method
+
+
+def _check_same_length(results: ExperimentResults) -> None:
+    lengths: dict[int, str] = {}
+    for method in results.methods:
+        for seed, cell in method.cells.items():
+            lengths.setdefault(len(cell.R), f"{method.name}/seed-{seed}")
+    if len(lengths) > 1:
+        found = ", ".join(f"{length} in {where}" for length, where in lengths.items())
+        raise ResultsError(
+            f"{results.name}: runs have different numbers of experiences ({found}): results of "
+            "different configurations share this folder; run the experiment again"
+        )
+
+
+def _mean_accuracy(method: MethodResults) -> float:
+    values = [average_accuracy(cell.R) for cell in method.cells.values()]
+    return float(np.mean(values)) if values else -1.0
