@@ -188,7 +188,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         x, y, t = fetch_all(exp.dataset)
         self.add(x, y, t, origin_index(exp))
 
-    def resize(self, strategy: Any, new_size: int) -> None:
+    def resize(self, strategy: Strategy, new_size: int) -> None:
         """Change the number of slots; the policy decides which samples stay when it shrinks."""
         kept = self._keep(positive("new_size", new_size))
         self._reallocate(new_size, kept)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer, positive
 from avalanche_ext.buffers.slots import GroupBy, Slots
+from avalanche_ext.data import Strategy
 
 Eviction = Literal["oldest", "random", "farthest", "nearest"]
 
@@ -179,7 +180,7 @@ class TaskBuffer(SlotBuffer):
         self._notes = self._notes.reallocated(needed, range(self.max_size))
         self.max_size = needed
 
-    def resize(self, strategy: Any, new_size: int) -> None:
+    def resize(self, strategy: Strategy, new_size: int) -> None:
         """Divide `new_size` slots equally among the tasks seen; each keeps its last samples."""
         n_tasks = max(1, len(self.groups("task")))
         self.size_per_task = positive(f"new_size / {n_tasks} tasks", new_size // n_tasks)

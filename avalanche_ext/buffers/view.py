@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer
 from avalanche_ext.buffers.slots import GroupBy, Slots
-from avalanche_ext.data import fetch_all
+from avalanche_ext.data import Strategy, fetch_all
 
 
 class PolicyBuffer(SlotBuffer):
@@ -40,7 +40,7 @@ class PolicyBuffer(SlotBuffer):
         self.policy.post_adapt(agent_state, exp)
         self._take_over()
 
-    def resize(self, strategy: Any, new_size: int) -> None:
+    def resize(self, strategy: Strategy, new_size: int) -> None:
         """Resize the policy's buffer, and copy the samples that are left."""
         self.policy.resize(strategy, new_size)
         self._take_over()

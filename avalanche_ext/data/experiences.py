@@ -54,6 +54,12 @@ class Strategy(Protocol):
     def criterion(self) -> Tensor:
         """Return the criterion of the mini-batch's output."""
 
+    def train(self, experiences: Any, eval_streams: Any = None, **kwargs: Any) -> Any:
+        """Train on one experience or several."""
+
+    def eval(self, experiences: Any, **kwargs: Any) -> Any:
+        """Evaluate a stream."""
+
     def optimizer_step(self) -> None:
         """Step the optimizer."""
 

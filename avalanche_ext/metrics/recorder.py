@@ -11,7 +11,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
-from avalanche_ext.data import origin_index
+from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.metrics.matrix import summary
 
 UNTRAINED = -1
@@ -88,25 +88,25 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         """
         return summary(self.R, self.untrained, self.test_sizes)
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which row comes next."""
         self._trained = origin_index(strategy.experience)
 
-    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Remember the state of the global random generators."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         self._random_states = random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
-    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Start counting."""
         self._n_right, self._n_seen = 0, 0
 
-    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def after_eval_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Count a mini-batch, without waiting for the device."""
         self._n_right = self._n_right + (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
         self._n_seen += len(strategy.mb_y)
 
-    def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def after_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Fill one entry of the matrix."""
         experience = strategy.experience.logging()
         if experience.origin_stream.name == self.stream and self._n_seen:
@@ -114,7 +114,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
             row[experience.current_experience] = float(self._n_right) / self._n_seen
             self._sizes[experience.current_experience] = self._n_seen
 
-    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+    def after_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Put the global random generators back."""
         python, numpy, cpu, cuda = self._random_states
         random.setstate(python)

@@ -18,7 +18,7 @@ from torch.nn import CrossEntropyLoss
 from avalanche_ext.benchmarks.build import iid_stream
 from avalanche_ext.config import Cell, Component
 from avalanche_ext.config.catalogue import ANALYSES
-from avalanche_ext.data import InMemoryLoaders, in_memory
+from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory
 from avalanche_ext.metrics.recorder import TransferMatrix
 from avalanche_ext.metrics.silence import NoEvaluation
 from avalanche_ext.plugins import check_composition
@@ -30,7 +30,7 @@ class Built:
     """The objects of one run."""
 
     benchmark: CLScenario
-    strategy: Any
+    strategy: Strategy
     matrix: TransferMatrix
 
 

@@ -8,6 +8,8 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
+from avalanche_ext.data import Strategy
+
 _CHECKED_EVERY = 50
 
 
@@ -27,13 +29,13 @@ class LossGuard(SupervisedPlugin):  # type: ignore[misc]
         super().__init__()
         self._losses: list[Tensor] = []
 
-    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+    def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Remember the loss."""
         self._losses.append(strategy.loss.detach())
         if len(self._losses) == _CHECKED_EVERY:
             self._check(strategy.clock.train_iterations)
 
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Look at the losses of the last iterations."""
         # The clock has not counted the iteration that `after_backward` belongs to, now it has.
         self._check(strategy.clock.train_iterations - 1)
