@@ -14,15 +14,16 @@ PACKAGE = Path(avalanche_ext.__file__).parent
 # What each room may import of ours; a room is a folder or, where it is named, a module.
 ALLOWED = {
     "functional": set(),
+    "traits": set(),
     "validation": set(),
     "metrics.matrix": set(),
     "metrics.heatmap": set(),
     "metrics.silence": set(),
     "results": {"metrics.matrix"},
-    "config": {"results"},
+    "config": {"results", "traits"},
     "data": set(),
     "buffers": {"functional", "data"},
-    "plugins": {"functional", "buffers", "data", "results", "validation"},
+    "plugins": {"functional", "buffers", "data", "results", "traits", "validation"},
     "strategies": {"plugins", "buffers", "functional"},
     "benchmarks": {"data", "validation"},
     "models": {"validation"},
