@@ -95,7 +95,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _show_report(directory: Path) -> int:
     from avalanche_ext.report import write_report
-    from avalanche_ext.results import ResultsError
+    from avalanche_ext.results.record import ResultsError
 
     try:
         print(write_report(directory))

@@ -7,7 +7,7 @@ import pytest
 
 from avalanche_ext.config import load_experiment
 from avalanche_ext.report.statistics import method_statistics
-from avalanche_ext.results import read_results
+from avalanche_ext.results.experiment import read_results
 from avalanche_ext.runner import run_experiment
 from tests.cases import DATA_ROOT, needs_mnist
 

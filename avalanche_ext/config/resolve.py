@@ -31,7 +31,7 @@ from avalanche_ext.config.semantics import (
 )
 from avalanche_ext.config.sweep import expand, is_swept
 from avalanche_ext.config.validation import of_type, validate
-from avalanche_ext.results import Claim, Sweep
+from avalanche_ext.results.record import Claim, Sweep
 
 
 def load_experiment(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_ext.config.sections import Published, Training, Wandb
-from avalanche_ext.results import CellFiles, Claim, ExperimentRecord, Sweep
+from avalanche_ext.results.record import Claim, ExperimentRecord, Sweep
+from avalanche_ext.results.store import CellFiles
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from avalanche_ext.config.overrides import write
 from avalanche_ext.config.schema import Method
 from avalanche_ext.config.sections import FOLDER_NAME, FOLDER_RULE, SweepValues
 from avalanche_ext.config.validation import of_type, validate
-from avalanche_ext.results import Sweep
+from avalanche_ext.results.record import Sweep
 
 
 @dataclass(frozen=True)

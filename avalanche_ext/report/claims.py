@@ -14,7 +14,8 @@ from avalanche_ext.report.statistics import (
     paired_values,
     t_test,
 )
-from avalanche_ext.results import Claim, ExperimentResults, ResultsError
+from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.results.record import Claim, ResultsError
 
 
 @dataclass(frozen=True)

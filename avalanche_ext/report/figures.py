@@ -12,8 +12,8 @@ from avalanche_ext.metrics.heatmap import draw_matrix
 from avalanche_ext.metrics.matrix import average_accuracy
 from avalanche_ext.report.layout import count
 from avalanche_ext.report.statistics import Estimate, estimate
-from avalanche_ext.results import ExperimentResults
 from avalanche_ext.results.cell import Floats
+from avalanche_ext.results.experiment import ExperimentResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,9 @@ from avalanche_ext.report.layout import (
     wrapped,
 )
 from avalanche_ext.report.statistics import DECIMALS, estimate, run_metrics
-from avalanche_ext.results import ExperimentResults, ResultsError, RhoSpectra, read_exhibits
+from avalanche_ext.results.exhibits import RhoSpectra
+from avalanche_ext.results.experiment import ExperimentResults, read_exhibits
+from avalanche_ext.results.record import ResultsError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from avalanche_ext.metrics.matrix import average_intransigence
-from avalanche_ext.results import ExperimentResults, MethodResults
 from avalanche_ext.results.cell import PHASES, Floats
+from avalanche_ext.results.experiment import ExperimentResults, MethodResults
 
 METRICS = (
     "ACC",

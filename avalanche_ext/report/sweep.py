@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from avalanche_ext.report.figures import draw_with_band, heading, look, tidy
 from avalanche_ext.report.statistics import Estimate, MethodStatistics
-from avalanche_ext.results import ExperimentResults
+from avalanche_ext.results.experiment import ExperimentResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,8 @@ from avalanche_ext.report.claims import claims_section
 from avalanche_ext.report.layout import NONE, aligned, count, number, p_value, plus_minus
 from avalanche_ext.report.statistics import METRICS, TESTED, Estimate, MethodStatistics
 from avalanche_ext.report.tradeoff import n_dominated, settings_points, tradeoff_points
-from avalanche_ext.results import ExperimentResults, MethodResults, ResultsError
+from avalanche_ext.results.experiment import ExperimentResults, MethodResults
+from avalanche_ext.results.record import ResultsError
 
 SHOWN = ("ACC", "BWT", "FWT", "forgetting", "intransigence")
 """The metrics of the text table; the CSV file has all of METRICS."""

@@ -12,7 +12,7 @@ from avalanche_ext.report.figures import heading, look, tidy
 from avalanche_ext.report.labels import place_labels
 from avalanche_ext.report.statistics import DECIMALS, Estimate, MethodStatistics
 from avalanche_ext.report.sweep import value_text
-from avalanche_ext.results import ExperimentResults
+from avalanche_ext.results.experiment import ExperimentResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,15 +16,9 @@ from avalanche_ext.report.statistics import MethodStatistics, method_statistics
 from avalanche_ext.report.sweep import sweep_figure
 from avalanche_ext.report.table import csv_table, text_table
 from avalanche_ext.report.tradeoff import swept_parameters, tradeoff_figure
-from avalanche_ext.results import (
-    Edits,
-    ExperimentResults,
-    FisherSpectra,
-    GradientDiversity,
-    ResultsError,
-    read_exhibits,
-    read_results,
-)
+from avalanche_ext.results.exhibits import Edits, FisherSpectra, GradientDiversity
+from avalanche_ext.results.experiment import ExperimentResults, read_exhibits, read_results
+from avalanche_ext.results.record import ResultsError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

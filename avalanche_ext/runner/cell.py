@@ -19,8 +19,8 @@ import torch
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
 from avalanche_ext.plugins import diagnostics, exhibits, series
-from avalanche_ext.results import CellFiles
 from avalanche_ext.results.cell import result_record
+from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.components import Built, build
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from avalanche_ext.config import Cell, Experiment
-from avalanche_ext.results import Claim
+from avalanche_ext.results.record import Claim
 from tests.config.cases import EXPERIMENT, experiment_with, loaded
 
 DRL_PLUGINS = EXPERIMENT["methods"]["drl"]["plugins"]

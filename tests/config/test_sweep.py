@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from avalanche_ext.results import Claim
+from avalanche_ext.results.record import Claim
 from tests.config.cases import LAM, PLUGINS, experiment_with, loaded, swept
 
 

@@ -14,7 +14,8 @@ from avalanche_ext.config.sections import CLAIMED_METRICS
 from avalanche_ext.report.claims import ClaimTest, claim_test, claim_tests
 from avalanche_ext.report.statistics import METRICS, Estimate, method_statistics
 from avalanche_ext.report.table import text_table
-from avalanche_ext.results import Claim, ResultsError, read_results
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.record import Claim, ResultsError
 from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
 CLAIM = Claim("gmed", "er")

@@ -20,7 +20,8 @@ from avalanche_ext.report.rho import (
     rho_figure,
     rho_text,
 )
-from avalanche_ext.results import ResultsError, read_results
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.record import ResultsError
 from tests.results.trees import (
     two_by_two,
     write_experiment,

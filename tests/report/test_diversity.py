@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from avalanche_ext.report import write_report
 from avalanche_ext.report.diversity import Diversities, diversities_figure, diversities_text
-from avalanche_ext.results import GradientDiversity, read_exhibits, read_results
+from avalanche_ext.results.exhibits import GradientDiversity
+from avalanche_ext.results.experiment import read_exhibits, read_results
 from tests.results.trees import HASH, two_by_two, write_experiment, write_failure, write_result
 
 NUMBERS = {

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from avalanche_ext.report.edits import edits_figure
-from avalanche_ext.results import Edits, read_exhibits, read_results
-from avalanche_ext.results.experiment import Exhibits
+from avalanche_ext.results.exhibits import Edits
+from avalanche_ext.results.experiment import Exhibits, read_exhibits, read_results
 from tests.results.trees import (
     two_by_two,
     write_edits,

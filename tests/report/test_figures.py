@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
-from avalanche_ext.results import read_results
+from avalanche_ext.results.experiment import read_results
 from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
 

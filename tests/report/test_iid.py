@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from avalanche_ext.report import write_report
 from avalanche_ext.report.figures import accuracy_figure, matrices_figure
 from avalanche_ext.report.statistics import METRICS, Estimate, method_statistics
-from avalanche_ext.results import read_results
+from avalanche_ext.results.experiment import read_results
 from tests.results.trees import two_by_two, write_experiment, write_result
 
 # A matrix that would win every comparison of what was learned when.

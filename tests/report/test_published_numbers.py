@@ -9,7 +9,8 @@ import pytest
 
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import text_table
-from avalanche_ext.results import ResultsError, read_results
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.record import ResultsError
 from tests.results.trees import two_by_two, write_experiment, write_result
 
 

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from avalanche_ext.report import write_report
 from avalanche_ext.report.spectrum import Spectra, spectra_figure, spectra_text
-from avalanche_ext.results import FisherSpectra, read_exhibits, read_results
+from avalanche_ext.results.exhibits import FisherSpectra
+from avalanche_ext.results.experiment import read_exhibits, read_results
 from tests.results.trees import (
     SPECTRUM,
     two_by_two,

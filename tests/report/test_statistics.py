@@ -17,7 +17,7 @@ from avalanche_ext.report.statistics import (
     method_statistics,
     paired_test,
 )
-from avalanche_ext.results import read_results
+from avalanche_ext.results.experiment import read_results
 from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
 OURS = [0.88, 0.87, 0.91, 0.86, 0.90, 0.885]

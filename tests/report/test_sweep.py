@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from avalanche_ext.report.figures import accuracy_figure, look
-from avalanche_ext.results import read_results
+from avalanche_ext.results.experiment import read_results
 from tests.report.pictures import legend_of, sweep_of, tradeoff_of
 from tests.results.trees import two_by_two, write_experiment, write_points, write_result
 

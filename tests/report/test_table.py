@@ -13,7 +13,7 @@ import pytest
 
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import csv_table, text_table
-from avalanche_ext.results import read_results
+from avalanche_ext.results.experiment import read_results
 from tests.results.trees import (
     SECONDS,
     two_by_two,

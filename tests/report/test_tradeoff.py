@@ -17,7 +17,7 @@ from avalanche_ext.report.tradeoff import (
     settings_points,
     tradeoff_points,
 )
-from avalanche_ext.results import read_results
+from avalanche_ext.results.experiment import read_results
 from tests.results.trees import two_by_two, write_experiment, write_points, write_result
 
 # Few different values, so that points are often equal in one mean or both.

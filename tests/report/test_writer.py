@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from avalanche_ext.report import write_report
-from avalanche_ext.results import ResultsError
+from avalanche_ext.results.record import ResultsError
 from tests.results.trees import (
     Matrix,
     two_by_two,

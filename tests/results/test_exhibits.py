@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from avalanche_ext.report import write_report
-from avalanche_ext.results import Edits, read_exhibits, read_results
-from avalanche_ext.results.experiment import Exhibits
+from avalanche_ext.results.exhibits import Edits
+from avalanche_ext.results.experiment import Exhibits, read_exhibits, read_results
 from tests.results.trees import HASH, two_by_two, write_edits, write_experiment, write_result
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avalanche_ext.results import ResultsError, read_results
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.record import ResultsError
 from tests.results.trees import (
     HASH,
     SECONDS,
