@@ -21,7 +21,7 @@ def increases(model, arrived, memory):
     losses = []
     for each in (model, stepped(model, arrived, LR)):
         outputs = avalanche_forward(each, x, t)
-        losses.append([float(cross_entropy(o, label)) for o, label in zip(outputs, y, strict=True)])
+        losses.append([cross_entropy(o, label).item() for o, label in zip(outputs, y, strict=True)])
     return np.array(losses[1]) - np.array(losses[0])
 
 
