@@ -8,9 +8,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.model.running import left_as_it_was
+from avalanche_ext.functional.per_sample.backward import SamplePass
 from avalanche_ext.functional.per_sample.chunks import Rows, places_by_task
-from avalanche_ext.functional.per_sample.passes import SamplePass
-from avalanche_ext.functional.per_sample.proof import shown_rules
+from avalanche_ext.functional.per_sample.proof import proved_rules
 
 _MEMORY = 2**26
 """Bytes that a pass may keep."""
@@ -86,7 +86,7 @@ class FisherProducts:
             product += self.layout.flatten(gradients)
 
     def _fitting(self, first: Tensor) -> int:
-        rules = shown_rules(self.model, self.layout, [part[first] for part in self.inputs], 1)
+        rules = proved_rules(self.model, self.layout, [part[first] for part in self.inputs], 1)
         if not rules.is_independent:
             return 1
         of_sample = rules.n_kept * self.layout.parameters[0].element_size()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -32,7 +33,6 @@ class FlatLayout:
         names: Names in the order of the vector, n of them.
         parameters: The parameters, likewise.
         blocks: Sizes of the blocks, with the sum P.
-        block_of: The block of each parameter, n numbers; None where blocks cut through parameters.
 
     Raises:
         ValueError: If there is no parameter, a pattern matches none, or there are more blocks than
@@ -51,16 +51,13 @@ class FlatLayout:
         self.names = [trained[i][0] for i in order]
         self.parameters = [trained[i][1] for i in order]
         self.numels = [p.numel() for p in self.parameters]
-        self.block_of: list[int] | None
         if isinstance(partition, int):
-            self.block_of = None
             self.blocks = _equal_sizes(sum(self.numels), partition)
         else:
-            index = {key: block for block, key in enumerate(dict.fromkeys(keys[i] for i in order))}
-            self.block_of = [index[keys[i]] for i in order]
-            self.blocks = [0] * len(index)
-            for block, numel in zip(self.block_of, self.numels, strict=True):
-                self.blocks[block] += numel
+            sizes: Counter[str | None] = Counter()
+            for i, numel in zip(order, self.numels, strict=True):
+                sizes[keys[i]] += numel
+            self.blocks = [*sizes.values()]
 
     def is_of(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> bool:
         """Tell whether these are the parameters it was made for."""

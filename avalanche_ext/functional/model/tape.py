@@ -1,8 +1,8 @@
-"""What layers are called with, and the gradients at what they put out, recorded as a model runs."""
+"""What layers see while a model runs, and gradients that follow from it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -12,29 +12,15 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class LayerFactors:
-    """What the gradients of one linear layer are made of.
+class Run:
+    """One run of a layer.
 
     Attributes:
-        layer: The layer, with its weight W (H, F) and perhaps a bias (H,).
-        inputs: X, (N, F).
-        output_gradients: E, (N, H), so that the gradient of W is EᵀX and that of the bias Eᵀ1.
+        layer: The layer.
+        inputs: What it was called with, without graph.
+        probe: The zeros added to its outputs. The gradient of a loss at them is that at the
+            outputs.
     """
-
-    layer: nn.Linear
-    inputs: Tensor
-    output_gradients: Tensor
-
-    def of_parameters(self) -> Iterator[tuple[Tensor, bool]]:
-        """Return the layer's trained parameters, and whether each is the weight."""
-        for parameter, is_weight in ((self.layer.weight, True), (self.layer.bias, False)):
-            if parameter is not None and parameter.requires_grad:
-                yield parameter, is_weight
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a layer was called with, without graph, and the zeros added to what it put out."""
 
     layer: nn.Module
     inputs: Tensor
@@ -44,9 +30,8 @@ class Run:
 class LayerTape:
     """Records what some layers of a model are called with while the model runs.
 
-    It adds zeros, the probes, to what the layers put out; the gradient of the loss at a probe is
-    that at the layer's outputs, E, and asking autograd for it alone leaves the gradients of the
-    parameters, most of a backward pass, undone.
+    It adds zeros, the probes, to the layers' outputs. Asking autograd for the gradients at the
+    probes alone leaves out the gradients of the parameters, most of the work of a backward pass.
 
     Args:
         layers: Modules that are called with one tensor and return one.
@@ -54,30 +39,20 @@ class LayerTape:
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         self.layers = [*layers]
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._runs: list[Run] = []
-
-    def start(self) -> None:
-        """Record from now on, and forget what was recorded before."""
-        self.stop()
-        self._runs = []
-        self._handles = [
-            layer.register_forward_hook(self._record, with_kwargs=True) for layer in self.layers
-        ]
-
-    def stop(self) -> None:
-        """Record no more."""
-        while self._handles:
-            self._handles.pop().remove()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record what runs inside."""
-        self.start()
+        """Record what runs inside, and forget what was recorded before."""
+        self._runs = []
+        handles = [
+            layer.register_forward_hook(self._record, with_kwargs=True) for layer in self.layers
+        ]
         try:
             yield
         finally:
-            self.stop()
+            for handle in handles:
+                handle.remove()
 
     def taken(self) -> list[Run]:
         """Return what was recorded, in the order in which it ran, and forget it."""
@@ -97,6 +72,69 @@ class LayerTape:
         return output + probe
 
 
+class LinearGradients:
+    """The gradients of a linear layer's parameters, one for each of M rows, kept as two factors.
+
+    With the inputs x_n of N samples and R gradients e_rn at the outputs of each, row m = r·N + n
+    is e_rn x_nᵀ for the weight, (H, F), and e_rn for the bias, (H,). Sums of rows, of their powers,
+    and their inner products follow from the factors, so that no row is formed (Goodfellow 2015,
+    "Efficient per-example gradient computations", arXiv:1510.01799).
+
+    Args:
+        layer: With a weight (H, F) and perhaps a bias (H,).
+        inputs: X, (N, F).
+        output_gradients: E, (R, N, H).
+
+    Attributes:
+        parameters: The layer's trained parameters.
+    """
+
+    def __init__(self, layer: nn.Linear, inputs: Tensor, output_gradients: Tensor) -> None:
+        self.layer = layer
+        self.has_weight, self.has_bias = (is_trained(p) for p in (layer.weight, layer.bias))
+        self.parameters = trained(layer)
+        self.inputs = inputs
+        self.output_gradients = output_gradients
+
+    def summed_powers(self, power: int) -> list[Tensor]:
+        """Return Σ_m |g_m|^power of each parameter: (Σ_r |e|^power)ᵀ |x|^power for the weight."""
+        # One row after another is faster than all at once, which is more than a cache holds.
+        first, *others = self.output_gradients
+        by_sample = powers(first, power)
+        for e in others:
+            by_sample = by_sample.addcmul_(e, e) if power == 2 else by_sample.add_(e.abs())
+        return self._of_parameters(by_sample.T @ powers(self.inputs, power), by_sample.sum(0))
+
+    def lift(self, weights: Tensor) -> list[Tensor]:
+        """Return Σ_m w_km g_m, (k, *shape), of each parameter for weights (k, M)."""
+        by_row = weights.view(len(weights), *self.output_gradients.shape[:2])
+        # A product over r alone, for all k and n at once, would need another layout of e.
+        by_sample = torch.stack([(w[..., None] * self.output_gradients).sum(0) for w in by_row])
+        return self._of_parameters(by_sample.mT @ self.inputs, by_sample.sum(1))
+
+    def kernel(self) -> Tensor:
+        """Return the inner products of the rows, (M, M), summed over the parameters."""
+        return self.products(self, self.inputs.dtype)
+
+    def products(self, others: LinearGradients, dtype: torch.dtype) -> Tensor:
+        """Return the inner products with rows of the same layer, (M, M′), in the given precision.
+
+        They are (E E′ᵀ) ∘ (X X′ᵀ + 1): X X′ᵀ is the weight's part and 1 the bias's.
+        """
+        e, f = (g.output_gradients.flatten(0, 1).to(dtype) for g in (self, others))
+        products = e @ f.T
+        if self.has_weight:
+            of_inputs = self.inputs @ others.inputs.T + float(self.has_bias)
+            n, m = of_inputs.shape
+            tiled = products.view(len(e) // n, n, len(f) // m, m)
+            tiled *= of_inputs[None, :, None]
+        return products
+
+    def _of_parameters(self, of_weight: Tensor, of_bias: Tensor) -> list[Tensor]:
+        pairs = ((self.has_weight, of_weight), (self.has_bias, of_bias))
+        return [value for has, value in pairs if has]
+
+
 class LinearTape(LayerTape):
     """Records the factors of the gradients of a model's linear layers while the model runs."""
 
@@ -104,31 +142,40 @@ class LinearTape(LayerTape):
         super().__init__(module for module in model.modules() if isinstance(module, nn.Linear))
 
     def covers(self, parameters: Iterable[nn.Parameter]) -> bool:
-        """Tell whether each of a model's trained parameters lies in one linear layer."""
+        """Return whether each of a model's trained parameters lies in exactly one linear layer."""
         linear = [cast(nn.Linear, layer) for layer in self.layers]
-        own = [p for layer in linear for p in (layer.weight, layer.bias) if p is not None]
-        owned = sorted(id(p) for p in own if p.requires_grad)
-        return owned == sorted(id(p) for p in parameters)
+        own = [p for layer in linear for p in (layer.weight, layer.bias) if is_trained(p)]
+        return sorted(map(id, own)) == sorted(map(id, parameters))
 
-    def factors_of(self, loss: Tensor) -> list[LayerFactors]:
-        """Return the factors of the gradient of a loss of what was recorded, and forget it."""
+    def gradients_of(self, loss: Tensor) -> list[LinearGradients]:
+        """Return the gradients of a loss of what was recorded, by run, and forget the record.
+
+        A run that the loss does not depend on is left out. Where a layer saw several positions of
+        each sample, each position is a row.
+        """
         runs = self.taken()
-        probes = [run.probe for run in runs]
-        return _factors(runs, torch.autograd.grad(loss, probes, allow_unused=True))
-
-    def factors_after_backward(self) -> list[LayerFactors]:
-        """Return the factors of what `backward` has added to the parameters' `grad`, as above."""
-        runs = self.taken()
-        return _factors(runs, [run.probe.grad for run in runs])
-
-
-def _factors(runs: Sequence[Run], gradients: Sequence[Tensor | None]) -> list[LayerFactors]:
-    return [
-        LayerFactors(cast(nn.Linear, run.layer), _as_rows(run.inputs), _as_rows(gradient))
-        for run, gradient in zip(runs, gradients, strict=True)
-        if gradient is not None
-    ]
+        found = torch.autograd.grad(loss, [run.probe for run in runs], allow_unused=True)
+        return [
+            LinearGradients(cast(nn.Linear, run.layer), _rows(run.inputs), _rows(e)[None])
+            for run, e in zip(runs, found, strict=True)
+            if e is not None
+        ]
 
 
-def _as_rows(x: Tensor) -> Tensor:
+def is_trained(parameter: Tensor | None) -> bool:
+    """Return whether there is such a parameter and it needs a gradient."""
+    return parameter is not None and parameter.requires_grad
+
+
+def trained(layer: nn.Module) -> list[nn.Parameter]:
+    """Return the trained parameters that a layer itself owns."""
+    return [p for p in layer.parameters(recurse=False) if p.requires_grad]
+
+
+def powers(x: Tensor, power: int) -> Tensor:
+    """Return |x|^power for a power of 1 or 2."""
+    return x.square() if power == 2 else x.abs()
+
+
+def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])

@@ -1,4 +1,4 @@
-"""Passes of a model over all samples, chunk by chunk, without a trace left behind."""
+"""Passes of a model over all samples, forward and back, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.functional.per_sample.fallback import looped_outputs
-from avalanche_ext.functional.per_sample.passes import LayerRuns, SamplePass
-from avalanche_ext.functional.per_sample.proof import Rules, shown_rules
+from avalanche_ext.functional.per_sample.backward import LayerRuns, SamplePass, looped_outputs
+from avalanche_ext.functional.per_sample.proof import Rules, proved_rules
 
 Rows = Callable[[Tensor, Tensor], Tensor]
-"""From the outputs f(x_n) of some samples, (n, C), and their places among all N, (n,), what is
-propagated back to the parameters: s, (R, n, C), constants."""
+"""Given the outputs f(x_n) of some samples, (n, C), and their places among all N, (n,), returns the
+constants s, (R, n, C), that are propagated back to the parameters."""
 
 MEMORY = 2**26
 """Bytes that a pass of few samples may keep."""
@@ -37,7 +36,7 @@ class Chunk:
         part: Which rows these are.
         rows: s of these, (·, n, C).
         runs: What the layers saw.
-        rules: How the rest can be had.
+        rules: How to get the other gradients.
     """
 
     inputs: Sequence[Tensor]
@@ -49,7 +48,7 @@ class Chunk:
     rules: Rules
 
     def holding(self) -> set[nn.Module]:
-        """Return the layers whose rules hold, also those that did not run."""
+        """Return the layers whose rules hold, those that did not run among them."""
         return self.rules.holding(self.runs)
 
 
@@ -61,16 +60,16 @@ def chunks(
     t: Tensor | None,
     chunk_size: int | None,
 ) -> Iterator[Chunk]:
-    """Return all rows of all samples, propagated back through a model; see `per_sample`.
+    """Propagate all rows of all samples back through a model; arguments as in `summed_powers`.
 
-    A chunk that is not held any more is gone before the next one is made.
+    A chunk that the caller has let go of is freed before the next one is made.
     """
     for places in places_by_task(x, t):
         ends = places[:1] if len(places) == 1 else places[[0, -1]]
-        shown = _inputs(x, t, ends)
+        first = _inputs(x, t, ends)
         with torch.no_grad():
-            n_rows = len(rows(SamplePass(model, [], shown).outputs, ends))
-        rules = shown_rules(model, layout, shown, n_rows)
+            n_rows = len(rows(SamplePass(model, [], first).outputs, ends))
+        rules = proved_rules(model, layout, first, n_rows)
         n_bytes = layout.parameters[0].element_size()
         size = chunk_size or _fitting(rules, n_rows, n_bytes, x.is_cuda)
         at_a_time = max(1, MEMORY // max(1, size * rules.n_put_out * n_bytes))
@@ -101,10 +100,10 @@ def _parts(
 
 
 def places_by_task(x: Tensor, t: Tensor | None) -> list[Tensor]:
-    """Return the places of the samples of each task; those of all where there are no labels.
+    """Return the places of the samples of each task, or of all where there are no task labels.
 
     Raises:
-        ValueError: If there are no samples, or not as many labels.
+        ValueError: If there are no samples, or a different number of labels.
     """
     if not len(x):
         raise ValueError("x has no samples")

@@ -1,4 +1,4 @@
-"""The layers of which per-sample gradients are formed: what a block of them is."""
+"""The layers whose per-sample gradients must be formed, and how a block of them is formed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from avalanche_ext.functional.model.running import evaluating
-from avalanche_ext.functional.per_sample.blocks import Explicit
-from avalanche_ext.functional.per_sample.outer import is_trained, powers, trained
+from avalanche_ext.functional.model.tape import is_trained, powers, trained
+from avalanche_ext.functional.per_sample.formed import FormedGradients
 
 
-class Positions(Explicit):
+class Positions(FormedGradients):
     """The gradients of a linear layer that sees L positions of each sample.
 
     Args:
         layer: With a weight (H, ...) of G groups of outputs, and perhaps a bias (H,).
-        inputs: (N, ..., F), or as `columns` takes them.
+        inputs: (N, ..., F), or whatever `columns` takes.
         output_gradients: e, (R, N, H, L).
         groups: G.
     """
@@ -89,7 +89,7 @@ class Convolution(Positions):
         return kernel_first.reshape(len(x), self.groups, -1, n_positions).mT
 
 
-class Scaling(Explicit):
+class Scaling(FormedGradients):
     """The gradients of the scales and shifts of a layer that normalises.
 
     Args:
@@ -123,8 +123,8 @@ class Scaling(Explicit):
         ]
 
 
-class Lookup(Explicit):
-    """The gradients of an embedding, of which only the rows looked up have any.
+class Lookup(FormedGradients):
+    """The gradients of an embedding; rows that are not looked up have none.
 
     Args:
         layer: With a weight (V, D).

@@ -1,4 +1,4 @@
-"""Which layers' rules hold in a model, shown by its first samples."""
+"""Which layers' rules hold in a model, checked on its first samples."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.functional.per_sample.fallback import (
+from avalanche_ext.functional.model.tape import trained
+from avalanche_ext.functional.per_sample.backward import (
+    LayerRuns,
+    SamplePass,
     looped_gradients,
     looped_outputs,
     mapped_gradients,
 )
-from avalanche_ext.functional.per_sample.outer import trained
-from avalanche_ext.functional.per_sample.passes import LayerRuns, SamplePass, layers_with_rules
-from avalanche_ext.functional.per_sample.rules import gradients_of_runs
+from avalanche_ext.functional.per_sample.rules import gradients_of_runs, layers_with_rules
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How gradients by sample are had from a model that is called with samples of one task.
+    """How to get per-sample gradients from a model that is called with samples of one task.
 
     Attributes:
-        layers: Layers whose rules have been shown to hold.
+        layers: Layers whose rules were found to hold.
         idle: Those of them that did not run, and whose parameters did not matter.
         at_once: Whether several rows can be propagated back in one pass.
-        is_mapped: Whether vmap gives the gradients of what has no rule.
+        is_mapped: Whether vmap gives the gradients of the parameters without a rule.
         is_independent: Whether samples have the same outputs alone and among others.
-        n_kept: Numbers that a pass keeps for each sample.
-        n_put_out: Numbers that layers with rules put out for each sample.
+        n_kept: How many numbers a pass keeps for each sample.
+        n_put_out: How many numbers the layers with rules put out for each sample.
     """
 
     layers: frozenset[nn.Module]
@@ -47,22 +48,22 @@ class Rules:
     n_put_out: int
 
     def holding(self, runs: LayerRuns) -> set[nn.Module]:
-        """Return the layers whose rules hold in a pass in which they ran so."""
+        """Return the layers whose rules hold in a pass with these runs."""
         return {*self.layers} - runs.odd - (self.idle & runs.by_layer.keys())
 
 
-def shown_rules(
+def proved_rules(
     model: nn.Module, layout: FlatLayout, inputs: Sequence[Tensor], n_rows: int
 ) -> Rules:
     """Compare the rules of a model's layers with plain gradients, one sample after another.
 
-    Gradients at the outputs are drawn, so that no sample is too well fitted to tell.
+    Gradients at the outputs are random, since those of a well fitted sample would prove nothing.
 
     Args:
         model: In eval mode.
         layout: Its trained parameters.
         inputs: What it is called with, for one or two samples of one task.
-        n_rows: R, of what will be propagated back.
+        n_rows: R, the number of rows that will be propagated back for each sample.
     """
     kept = _Kept(model)
     candidates = layers_with_rules(model, layout)
@@ -134,24 +135,24 @@ def _same(saved: Tensor) -> Tensor:
 
 
 def _attempt(attempt: Callable[[], T], is_wanted: bool) -> T | None:
-    """Return what torch makes of something that it may not know, or not know how to do fast."""
+    """Return the result, or None where torch cannot do it, or only slowly."""
     if not is_wanted:
         return None
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "There is a performance drop")
         try:
             return attempt()
-        except Exception:  # Whatever is not supported, there is a slower way.
+        except Exception:  # Whatever is unsupported, there is a slower way.
             return None
 
 
 def _agree(found: Tensor, expected: Tensor, scale: float) -> bool:
-    """Tell whether two tensors are equal to rounding, of which there is more than of one sum.
+    """Return whether two tensors are equal up to the rounding of several sums.
 
     Args:
         found: Of any shape.
-        expected: Likewise.
-        scale: The largest length of all that is compared.
+        expected: Of the same shape.
+        scale: The largest length of all tensors that are compared.
     """
     epsilon = torch.finfo(expected.dtype).eps
     tolerance = 30 * epsilon**0.5 * _length(expected) + 100 * epsilon * scale

@@ -1,20 +1,20 @@
-"""Which layers have rules for the gradients of their parameters by sample, and those rules."""
+"""The exact rules: which layers have one, and the per-sample gradients it gives."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from avalanche_ext.functional.per_sample.blocks import Explicit, Repeated
+from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.functional.model.tape import LinearGradients
+from avalanche_ext.functional.per_sample.formed import FormedGradients, Repeated
 from avalanche_ext.functional.per_sample.layers import Convolution, Lookup, Positions, Scaling
-from avalanche_ext.functional.per_sample.outer import Outer, SampleGradients
-
-__all__ = ["SampleGradients", "gradients_of_runs", "has_rule", "sample_gradients"]
 
 _LINEAR = (nn.Linear, NonDynamicallyQuantizableLinear)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -25,13 +25,35 @@ _NORMS = (
 )  # fmt: skip
 
 
+class SampleGradients(Protocol):
+    """The gradients of the trained parameters of one layer, one for each of M rows.
+
+    There are R rows for each of N samples, M = R · N; row r of sample n is at r·N + n. Nothing is
+    divided by N or R.
+
+    Attributes:
+        parameters: The layer's trained parameters.
+    """
+
+    parameters: list[nn.Parameter]
+
+    def summed_powers(self, power: int) -> list[Tensor]:
+        """Return Σ_m |g_m|^power of each parameter, in its shape; the power is 1 or 2."""
+
+    def kernel(self) -> Tensor:
+        """Return the inner products of the rows, (M, M), summed over the parameters."""
+
+    def lift(self, weights: Tensor) -> list[Tensor]:
+        """Return Σ_m w_km g_m, (k, *shape), of each parameter for weights (k, M)."""
+
+
 def has_rule(layer: nn.Module) -> bool:
-    """Tell whether `sample_gradients` knows a layer with parameters of its own.
+    """Return whether `sample_gradients` knows a layer with parameters of its own.
 
     It knows linear layers, convolutions, embeddings and normalisation of torch's own types, since a
-    subclass may do otherwise; not what changes its weight or its statistics as it runs
-    (parametrised weights, embeddings with `max_norm`), nor what mixes samples (batch normalisation
-    without running statistics).
+    subclass may do otherwise. It does not know layers that change their weight or statistics as
+    they run (parametrised weights, embeddings with `max_norm`), or that mix samples (batch
+    normalisation without running statistics).
     """
     own = layer._parameters
     if own.get("weight") is None or not own.keys() <= {"weight", "bias"}:
@@ -43,31 +65,41 @@ def has_rule(layer: nn.Module) -> bool:
     return type(layer) in (*_LINEAR, *_CONVOLUTIONS, *_NORMS)
 
 
+def layers_with_rules(model: nn.Module, layout: FlatLayout) -> list[nn.Module]:
+    """Return the layers that own trained parameters, share none, and have rules."""
+    owned = [(m, id(p)) for m in model.modules() for p in m.parameters(recurse=False)]
+    n_owners = Counter(key for _, key in owned)
+    trained = {id(p) for p in layout.parameters}
+    owners = dict.fromkeys(module for module, key in owned if key in trained)
+    shared = {module for module, key in owned if n_owners[key] > 1}
+    return [module for module in owners if module not in shared and has_rule(module)]
+
+
 def sample_gradients(layer: nn.Module, inputs: Tensor, output_gradients: Tensor) -> SampleGradients:
     """Return the gradients of a layer's trained parameters for each sample.
 
     Args:
         layer: A layer with a rule, which treats samples independently; in eval mode.
         inputs: What it was called with, (N, ...).
-        output_gradients: The gradients at what it put out, (R, N, ...), R for each sample.
+        output_gradients: The gradients at its outputs, (R, N, ...), R for each sample.
     """
     if type(layer) in _LINEAR and inputs.dim() == 2:
-        return Outer(cast(nn.Linear, layer), inputs, output_gradients)
-    return _explicit(layer, inputs, output_gradients)
+        return LinearGradients(cast(nn.Linear, layer), inputs, output_gradients)
+    return _formed(layer, inputs, output_gradients)
 
 
 def gradients_of_runs(layer: nn.Module, runs: Sequence[tuple[Tensor, Tensor]]) -> SampleGradients:
-    """Return the same for a layer that runs several times, for its inputs and output gradients."""
+    """Return the same for a layer that runs several times, given inputs and output gradients."""
     if len(runs) == 1:
         return sample_gradients(layer, *runs[0])
     if isinstance(layer, nn.Embedding):
         tokens = torch.cat([x.reshape(len(x), -1) for x, _ in runs], 1)
         e = torch.cat([e.reshape(*e.shape[:2], -1, e.shape[-1]) for _, e in runs], 2)
         return sample_gradients(layer, tokens, e)
-    return Repeated([_explicit(layer, x, e) for x, e in runs])
+    return Repeated([_formed(layer, x, e) for x, e in runs])
 
 
-def _explicit(layer: nn.Module, inputs: Tensor, output_gradients: Tensor) -> Explicit:
+def _formed(layer: nn.Module, inputs: Tensor, output_gradients: Tensor) -> FormedGradients:
     if isinstance(layer, nn.Linear):
         by_position = output_gradients.reshape(
             *output_gradients.shape[:2], -1, output_gradients.shape[-1]

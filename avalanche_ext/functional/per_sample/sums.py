@@ -1,9 +1,9 @@
-"""Sums and inner products of the gradients of single samples, without forming them.
+"""Sums and inner products of per-sample gradients, mostly without forming the gradients.
 
-What a layer's parameters have of each sample follows from what the layer saw and from the gradients
-at what it put out, which one forward and one backward pass give for all samples (Goodfellow 2015,
-"Efficient per-example gradient computations", arXiv:1510.01799). Layers without such a rule are
-done one sample at a time.
+The gradient of a layer's parameters for each sample follows from the layer's inputs and the
+gradients at its outputs, which one forward and one backward pass give for all samples (Goodfellow
+2015, "Efficient per-example gradient computations", arXiv:1510.01799). `rules` has these rules,
+`proof` checks them on each model, and `backward` has the slower ways for other layers.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.model.running import left_as_it_was
-from avalanche_ext.functional.per_sample.chunks import MEMORY, Chunk, Rows, chunks
-from avalanche_ext.functional.per_sample.fallback import (
+from avalanche_ext.functional.model.tape import powers
+from avalanche_ext.functional.per_sample.backward import (
     looped_gradients,
     looped_outputs,
     mapped_gradients,
 )
-from avalanche_ext.functional.per_sample.outer import powers
+from avalanche_ext.functional.per_sample.chunks import MEMORY, Chunk, Rows, chunks
 from avalanche_ext.functional.per_sample.rules import SampleGradients, gradients_of_runs
 
 __all__ = ["Rows", "layerwise_gradients", "summed_powers"]
 
 _said: set[tuple[type[nn.Module], type[nn.Module], str]] = set()
-"""The types of models and layers, and names of parameters, that were said to have no rule."""
+"""Types of models and layers, and names of parameters, that a warning has named already."""
 
 
 def summed_powers(
@@ -43,8 +43,8 @@ def summed_powers(
 ) -> Tensor:
     """Return Σ_n Σ_r |∂⟨s_rn, f(x_n)⟩ / ∂θ|^power, (P,), in the order of the layout.
 
-    The model runs in eval mode, and is left as it was, with its buffers and gradients; nor do the
-    global generators change. The sum is the same for all sizes of chunks, to rounding.
+    The model runs in eval mode. It is left as it was, with its buffers and gradients, and so are
+    the global generators. The size of chunks changes the sum by rounding alone.
 
     Args:
         model: f, called with samples, and with their task labels where there are any; returns
@@ -54,7 +54,7 @@ def summed_powers(
         rows: Returns s; nothing is divided by N or R here.
         t: Task labels, (N,); samples of different tasks are never in one call.
         power: 1 or 2.
-        chunk_size: How many samples are in one call; None: as many as memory has room for.
+        chunk_size: How many samples are in one call; None: as many as fit into memory.
 
     Raises:
         ValueError: If there are no samples, sizes differ, or the model's outputs are not (n, C).
@@ -69,7 +69,7 @@ def summed_powers(
             if rest:
                 _say(model, rest, chunk.rules.is_mapped)
                 _add_without_rules(sums, model, rest, chunk, power)
-            del chunk  # Or the next would be made beside it.
+            del chunk  # Otherwise the next is made while this one is still held.
     return total
 
 
@@ -84,11 +84,11 @@ def layerwise_gradients(
 ) -> list[SampleGradients] | None:
     """Return the gradients ∂⟨s_rn, f(x_n)⟩ / ∂θ as one object for each layer, for all N samples.
 
-    Arguments, errors and what is left as it was are those of `summed_powers`. What the layers saw
-    of all samples is held, but no gradients; layers that none of them ran through are left out.
+    Arguments, errors and what is left as it was are those of `summed_powers`. It holds what the
+    layers saw of all samples, but no gradients. Layers that did not run are left out.
 
     Returns:
-        None if some parameter has no rule, or R differs between tasks.
+        One for each layer; None if some parameter has no rule, or R differs between tasks.
     """
     _check(chunk_size)
     seen: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]] = {}
@@ -173,10 +173,16 @@ def _say(model: nn.Module, rest: Mapping[str, nn.Parameter], is_mapped: bool) ->
         return
     _said.update(keys.values())
     owners = dict.fromkeys(name.rpartition(".")[0] for name in new)
-    layers = ", ".join(f"{o or 'the model itself'} ({type(modules[o]).__name__})" for o in owners)
-    way = "torch.func.vmap" if is_mapped else "a loop over samples, since vmap fails on them"
+    layers = ", ".join(_described(name, modules[name]) for name in owners)
+    way = "using torch.func.vmap instead" if is_mapped else "vmap fails, so samples run one by one"
     warnings.warn(
-        f"no exact rule holds for the gradients by sample of {layers}: they are had by {way}, "
-        "which is slower",
+        f"No exact per-sample rule for {layers}: {way}, which is slower.",
         stacklevel=3,
     )
+
+
+def _described(name: str, module: nn.Module) -> str:
+    kind = type(module).__name__
+    if getattr(nn, kind, None) is type(module):
+        kind = f"nn.{kind}"
+    return f"layer {name} ({kind})" if name else f"the model itself ({kind})"

@@ -13,11 +13,13 @@ from avalanche_ext.functional.model.gradients import (
     loss_gradients,
 )
 from avalanche_ext.functional.model.running import Criterion, is_samplewise, left_as_it_was
-from avalanche_ext.functional.model.tape import LayerFactors, LinearTape
-from avalanche_ext.functional.projection.factors import make_up
+from avalanche_ext.functional.model.tape import LinearGradients, LinearTape
 
 Group = tuple[Sequence[Tensor], Tensor]
 """Samples, as what a model is called with, each with n rows, and their labels, (n,)."""
+
+# Relative to the gradient's length, well above what rounding makes of a sum of products.
+_SAME = 1e-5
 
 
 def max_cosine(gradients: Tensor, references: Tensor) -> Tensor:
@@ -41,7 +43,7 @@ class GradientSimilarity:
     The model runs in eval mode, and is left as it was, with its gradients and buffers; nor do the
     global generators change. Where the model is made of linear layers and called with samples
     alone, all groups run in one pass, and inner products of their gradients follow from what the
-    layers saw, Σ (E Eᵀ) ∘ (X Xᵀ + 1), see `FactoredGradients`; a `forward` that mixes the samples
+    layers saw, Σ (E Eᵀ) ∘ (X Xᵀ + 1), see `LinearGradients`; a `forward` that mixes the samples
     of a batch by itself would mix those of different groups. Any other model has a forward and a
     backward pass for each group.
 
@@ -78,7 +80,7 @@ class GradientSimilarity:
         """Return the same as factors, from one pass."""
         with self._tape.recording():
             total = self._total(groups)
-        return FactoredGroups(self._tape.factors_of(total), [len(y) for _, y in groups])
+        return FactoredGroups(self._tape.gradients_of(total), [len(y) for _, y in groups])
 
     def _loss(self, inputs: Sequence[Tensor], y: Tensor) -> Tensor:
         loss: Tensor = self.criterion(self.model(*inputs), y)
@@ -99,33 +101,33 @@ class GradientSimilarity:
         if not self._tape.covers(self._layout.parameters):
             return False
         found = self.factored(groups)
-        if any(len(f.inputs) != sum(found.sizes) for f in found.factors):
+        if any(len(g.inputs) != sum(found.sizes) for g in found.layers):
             return False
         (gradient,) = loss_gradients([partial(self._total, groups)], self._layout)
-        return make_up(found.factors, self._layout, gradient)
+        return _make_up(found.layers, self._layout, gradient)
 
 
 class FactoredGroups:
-    """The gradients on groups of samples, as factors of which each row belongs to a sample.
+    """The gradients on groups of samples, as factors in which each row belongs to a sample.
 
     Args:
-        factors: Of the linear layers, those of all groups one after another.
+        layers: The gradients of the linear layers, rows of all groups one after another.
         sizes: Number of samples of each of G groups.
     """
 
-    def __init__(self, factors: Sequence[LayerFactors], sizes: Sequence[int]) -> None:
-        self.factors = factors
+    def __init__(self, layers: Sequence[LinearGradients], sizes: Sequence[int]) -> None:
+        self.layers = layers
         self.sizes = sizes
 
     def products(self, others: FactoredGroups) -> Tensor:
         """Return the inner products with the gradients on other groups, (G, T)."""
         # In single precision the products of small gradients would be 0.
         shape = sum(self.sizes), sum(others.sizes)
-        by_sample = self.factors[0].inputs.new_zeros(shape, dtype=torch.float64)
-        for ours in self.factors:
-            for theirs in others.factors:
+        by_sample = self.layers[0].inputs.new_zeros(shape, dtype=torch.float64)
+        for ours in self.layers:
+            for theirs in others.layers:
                 if ours.layer is theirs.layer:
-                    by_sample += _by_sample(ours, theirs)
+                    by_sample += ours.products(theirs, by_sample.dtype)
         return _summed(_summed(by_sample, self.sizes).T, others.sizes).T
 
     @cached_property
@@ -155,12 +157,20 @@ class References:
             return torch.cat([max_cosine(compare.formed([g]), references) for g in groups])
 
 
-def _by_sample(ours: LayerFactors, theirs: LayerFactors) -> Tensor:
-    parts = {is_weight for _, is_weight in ours.of_parameters()}
-    products = ours.output_gradients.double() @ theirs.output_gradients.double().T
-    if True not in parts:
-        return products
-    return products * (ours.inputs @ theirs.inputs.T + float(False in parts))
+def _make_up(layers: Sequence[LinearGradients], layout: FlatLayout, gradient: Tensor) -> bool:
+    """Return whether a gradient, (P,), is the sum of all rows of these layers.
+
+    It is not where a parameter is also used outside the layer that owns it.
+    """
+    formed = torch.zeros_like(gradient)
+    places = dict(zip(layout.parameters, layout.pieces(formed), strict=True))
+    for layer in layers:
+        n_rows, n_samples, _ = layer.output_gradients.shape
+        sums = layer.lift(gradient.new_ones(1, n_rows * n_samples))
+        for parameter, total in zip(layer.parameters, sums, strict=True):
+            places[parameter] += total[0]
+    difference = torch.linalg.vector_norm(formed - gradient)
+    return bool(difference <= _SAME * torch.linalg.vector_norm(gradient))
 
 
 def _summed(rows: Tensor, sizes: Sequence[int]) -> Tensor:

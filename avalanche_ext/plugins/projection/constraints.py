@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, SlotBuffer
+from avalanche_ext.plugins.core.composition import Columns
 
-
-@dataclass(frozen=True)
-class Chunk:
-    """Samples of some constraints, one constraint's after another's.
-
-    Attributes:
-        x: Samples, (N, ...).
-        y: Class labels, (N,).
-        t: Task labels, (N,).
-        sizes: Number of samples of each constraint, with the sum N.
-    """
-
-    x: Tensor
-    y: Tensor
-    t: Tensor
-    sizes: list[int]
-
-    def groups(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Return x, y and t of each constraint."""
-        columns = (self.x, self.y, self.t)
-        return zip(*(torch.split(column, self.sizes) for column in columns), strict=True)
-
-
-Chunks = dict[tuple[int, ...], tuple[list[object], Chunk]]
-"""By the classes or tasks of each chunk, their versions and the chunk."""
+Groups = dict[int, tuple[object, list[Columns]]]
+"""By class or task, its version and the samples of its constraints."""
 
 
 class Constraints:
@@ -59,49 +34,46 @@ class Constraints:
         self.group_by: GroupBy = group_by
         self.n_groups = n_groups
         self._origin: int | None = None
-        self._chunks: Chunks = {}
+        self._groups: Groups = {}
         self._earlier: list[object] = []
 
-    def chunks(self, origin: int, device: torch.device, max_samples: int) -> list[Chunk]:
-        """Return the samples of all constraints, oldest class or task first.
+    def samples(self, origin: int, device: torch.device) -> list[Columns]:
+        """Return the samples of each constraint, those of the oldest class or task first.
 
         Args:
             origin: The current task.
-            device: Where the samples shall lie.
-            max_samples: Classes or tasks come together in a chunk up to this many samples; a larger
-                one makes a chunk of its own.
+            device: Where the samples are put.
         """
         if origin != self._origin:
-            self._origin, self._chunks, self._earlier = origin, {}, []
+            self._origin, self._groups, self._earlier = origin, {}, []
         earlier = self._versions_of_earlier_tasks(origin)
         if not _same(earlier, self._earlier):
-            self._chunks = self._fetched(origin, device, max_samples)
+            self._groups = self._fetched(origin, device)
             self._earlier = earlier
-        return [chunk for _, chunk in self._chunks.values()]
+        return [group for _, groups in self._groups.values() for group in groups]
 
     def __getstate__(self) -> dict[str, Any]:
         # What can be fetched again need not be stored twice.
-        return {**self.__dict__, "_chunks": {}, "_earlier": []}
+        return {**self.__dict__, "_groups": {}, "_earlier": []}
 
     def _versions_of_earlier_tasks(self, origin: int) -> list[object]:
         versions = self.buffer.versions("task")
         return [versions[task] for task in self.buffer.groups("task") if task != origin]
 
-    def _fetched(self, origin: int, device: torch.device, max_samples: int) -> Chunks:
-        """Return all chunks, those whose classes or tasks have not changed as they were."""
-        slots = self._slots(origin)
-        chunks = {}
-        for keys in _packed({key: len(members) for key, members in slots.items()}, max_samples):
-            versions = [self.buffer.versions(self.group_by)[key] for key in keys]
-            known = self._chunks.get(keys)
-            if known and _same(known[0], versions):
-                chunks[keys] = known
-            else:
-                groups = [group for key in keys for group in self._dealt(slots[key])]
-                columns = self.buffer.fetch(np.array([s for group in groups for s in group]))
-                x, y, t = (column.to(device) for column in columns)
-                chunks[keys] = versions, Chunk(x, y, t, [len(group) for group in groups])
-        return chunks
+    def _fetched(self, origin: int, device: torch.device) -> Groups:
+        """Return the samples of all constraints; what has not changed is not fetched again."""
+        versions, groups = self.buffer.versions(self.group_by), {}
+        for key, slots in self._slots(origin).items():
+            known = self._groups.get(key)
+            if known and known[0] is versions[key]:
+                groups[key] = known
+                continue
+            dealt = self._dealt(slots)
+            columns = self.buffer.fetch(np.array([slot for group in dealt for slot in group]))
+            sizes = [len(group) for group in dealt]
+            x, y, t = (torch.split(column.to(device), sizes) for column in columns)
+            groups[key] = versions[key], [*zip(x, y, t, strict=True)]
+        return groups
 
     def _slots(self, origin: int) -> dict[int, list[int]]:
         """Return the slots of each class or task whose samples are not of the current task."""
@@ -119,17 +91,3 @@ class Constraints:
 
 def _same(first: list[object], second: list[object]) -> bool:
     return len(first) == len(second) and all(map(is_, first, second))
-
-
-def _packed(sizes: dict[int, int], limit: int) -> list[tuple[int, ...]]:
-    """Put consecutive keys together as long as their sizes sum to at most `limit`."""
-    packed: list[tuple[int, ...]] = []
-    total = limit
-    for key, size in sizes.items():
-        total += size
-        if packed and total <= limit:
-            packed[-1] = (*packed[-1], key)
-        else:
-            packed.append((key,))
-            total = size
-    return packed

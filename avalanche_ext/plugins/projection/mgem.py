@@ -7,27 +7,20 @@ from typing import Any, ClassVar
 
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import NonNegativeFloat, PositiveInt
-from torch import Tensor
 
-from avalanche_ext.buffers import GroupBy, PolicyBuffer, SlotBuffer, TaskBuffer, as_slot_buffer
-from avalanche_ext.data import Strategy, origin_index
+from avalanche_ext.buffers import GroupBy, SlotBuffer, TaskBuffer, as_slot_buffer
+from avalanche_ext.data import Strategy
 from avalanche_ext.functional.model.gradients import FlatLayout, NamedPartition
-from avalanche_ext.functional.model.running import is_samplewise
-from avalanche_ext.functional.model.tape import LinearTape
-from avalanche_ext.functional.projection.factors import FactoredGradients, make_up
-from avalanche_ext.functional.projection.projection import Projection, Solver, project
-from avalanche_ext.plugins.core.composition import MethodPlugin, check_views, is_writer, stream_rows
-from avalanche_ext.plugins.projection.constraints import Chunk, Constraints
-from avalanche_ext.plugins.projection.references import factors_of_chunk, has_heads, references_of
+from avalanche_ext.functional.projection.projection import Solver, project
+from avalanche_ext.plugins.core.composition import StoringPlugin, stream_rows
+from avalanche_ext.plugins.projection.constraints import Constraints
+from avalanche_ext.plugins.projection.references import references_of
 from avalanche_ext.plugins.projection.violations import ViolationStatistics
 from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
-# More samples at a time have activations that no longer fit the processor's caches.
-_SAMPLES_AT_A_TIME = 1024
 
-
-class MGEMPlugin(MethodPlugin):
+class MGEMPlugin(StoringPlugin):
     """Project each gradient so that it increases the loss on no earlier task's memory.
 
     With the defaults this is GEM (Lopez-Paz and Ranzato 2017). Modular GEM (Liu et al. 2024) makes
@@ -45,9 +38,6 @@ class MGEMPlugin(MethodPlugin):
     1. A sample enters the memory in the first epoch of its experience only.
     2. Reference gradients are computed after the batch's, not before; batch normalisation sees the
        memory's statistics in that order.
-    3. Of models of linear layers, the samples of several constraints run in one forward pass,
-       unless there are normalisation layers over batches; a `forward` that mixes the samples of a
-       batch by itself would mix those of different constraints.
 
     Args:
         size_per_task: Samples held of each task, its last ones; not used if `buffer` is given.
@@ -80,7 +70,7 @@ class MGEMPlugin(MethodPlugin):
     """
 
     phase = Phase.GRADIENT
-    stores: ClassVar[bool] = True
+    not_pickled: ClassVar[tuple[str, ...]] = ("_layout",)
 
     @validated
     def __init__(
@@ -113,89 +103,44 @@ class MGEMPlugin(MethodPlugin):
         self._strengths = strengths
         self._counts = statistics
         self._constraints = Constraints(self.buffer, group_by, n_groups)
-        self._origin = 0
-        self._samples_at_a_time = 1
         self._layout: FlatLayout | None = None
-        self._tape: LinearTape | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Both belong to the model, and are made anew with the next experience.
-        return {**self.__dict__, "_layout": None, "_tape": None}
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         super().check(strategy)
         FlatLayout(strategy.model.named_parameters(), self.partition)
-        check_views(strategy, self)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note the experience, and where the model's parameters lie, as it is adapted to it."""
-        self._origin = origin_index(strategy.experience)
-        if self._tape:
-            self._tape.stop()  # A forward pass that failed has left its hooks.
+        super().before_training_exp(strategy, **kwargs)
         named = [*strategy.model.named_parameters()]
         if self._layout is None or not self._layout.is_of(named):
             self._layout = FlatLayout(named, self.partition)
-            tape = LinearTape(strategy.model)
-            has_whole_tensors = self._layout.block_of is not None
-            covers = has_whole_tensors and tape.covers(self._layout.parameters)
-            is_factorable = covers and is_samplewise(strategy.model)
-            self._tape = tape if is_factorable else None
-            # The rows of a head are not those of the batch, if that has samples of several tasks.
-            is_chunked = is_factorable and not has_heads(strategy.model)
-            self._samples_at_a_time = _SAMPLES_AT_A_TIME if is_chunked else 1
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Show the memory the stream's rows, in the first epoch of their experience."""
-        if strategy.clock.train_exp_epochs == 0 and is_writer(strategy, self):
+        if strategy.clock.train_exp_epochs == 0 and self._is_writer(strategy):
             self.buffer.add(*stream_rows(strategy, self), self._origin)
-
-    def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Record the batch's factors, if there is anything to constrain it."""
-        if self._tape and self.buffer.groups("task").keys() - {self._origin}:
-            self._tape.start()
-
-    def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Stop recording."""
-        if self._tape:
-            self._tape.stop()
 
     def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Project the gradient."""
         assert self._layout is not None
-        chunks = self._constraints.chunks(self._origin, strategy.device, self._samples_at_a_time)
-        if not chunks:
+        groups = self._constraints.samples(self._origin, strategy.device)
+        if not groups:
             return
         gradient = self._layout.gradient()
-        projection = self._projection(strategy, self._layout, gradient, chunks)
+        references = references_of(strategy, self._layout, groups)
+        strength = self._strengths[min(self._origin, len(self._strengths) - 1)]
+        blocks = self._layout.blocks
+        projection = project(gradient, references, strength, self.solver, blocks=blocks)
         if self._counts:
             counts = self.statistics.setdefault(self._origin, ViolationStatistics())
             counts.count(gradient, projection)
         if projection.gradient is not gradient:
             self._layout.write_gradient(projection.gradient)
 
-    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Let one of Avalanche's storage policies see the experience."""
-        if isinstance(self.buffer, PolicyBuffer) and is_writer(strategy, self):
-            self.buffer.post_adapt(strategy, strategy.experience)
-
     def diagnostics(self) -> dict[str, float]:
         """Return the statistics of the current experience, if they are recorded."""
         counts = self.statistics.get(self._origin)
         numbers = counts.numbers() if counts else {}
         return {f"mgem/{name}": value for name, value in numbers.items()}
-
-    def _projection(
-        self, strategy: Strategy, layout: FlatLayout, gradient: Tensor, chunks: list[Chunk]
-    ) -> Projection:
-        strength = self._strengths[min(self._origin, len(self._strengths) - 1)]
-        batch = self._tape.factors_after_backward() if self._tape else []
-        # Layers that see a sample in several rows have factors too large to be worth it.
-        is_cheap = all(len(f.inputs) <= len(strategy.mb_y) for f in batch)
-        if self._tape and is_cheap and make_up(batch, layout, gradient):
-            factors = [factors_of_chunk(strategy, self._tape, chunk) for chunk in chunks]
-            factored = FactoredGradients(layout, batch, factors, [chunk.sizes for chunk in chunks])
-            if factored.are_separable:
-                return factored.project(gradient, strength, self.solver)
-        references = references_of(strategy, layout, chunks)
-        return project(gradient, references, strength, self.solver, blocks=layout.blocks)

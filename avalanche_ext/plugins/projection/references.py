@@ -16,23 +16,12 @@ from avalanche_ext.functional.model.gradients import (
     loss_gradients,
 )
 from avalanche_ext.functional.model.running import is_samplewise
-from avalanche_ext.functional.model.tape import LayerFactors, LinearTape
-from avalanche_ext.plugins.projection.constraints import Chunk
+from avalanche_ext.plugins.core.composition import Columns
 
 
-def factors_of_chunk(strategy: Strategy, tape: LinearTape, chunk: Chunk) -> list[LayerFactors]:
-    """Return the factors of the gradients of a chunk's constraints."""
-    with tape.recording():
-        outputs = avalanche_forward(strategy.model, chunk.x, chunk.t)
-    pieces = zip(torch.split(outputs, chunk.sizes), torch.split(chunk.y, chunk.sizes), strict=True)
-    losses = [criterion_of(strategy)(*piece) for piece in pieces]
-    return tape.factors_of(torch.stack(losses).sum())
-
-
-def references_of(strategy: Strategy, layout: FlatLayout, chunks: list[Chunk]) -> Tensor:
-    """Return the gradients of all constraints, (T, P)."""
+def references_of(strategy: Strategy, layout: FlatLayout, groups: list[Columns]) -> Tensor:
+    """Return the gradients of the criterion on groups of samples, (T, P)."""
     model, criterion = strategy.model, criterion_of(strategy)
-    groups = [group for chunk in chunks for group in chunk.groups()]
     are_alike = len({len(y) for _, y, _ in groups}) == 1
     if strategy.device.type == "cuda" and are_alike and _is_batchable(model, criterion):
         x, y = (torch.stack([group[i] for group in groups]) for i in range(2))
@@ -48,9 +37,9 @@ def references_of(strategy: Strategy, layout: FlatLayout, chunks: list[Chunk]) -
 def _is_batchable(model: nn.Module, criterion: Any) -> bool:
     """Tell whether torch.func can run several constraints at once."""
     is_known = isinstance(criterion, nn.CrossEntropyLoss)
-    return is_known and is_samplewise(model) and not has_heads(model)
+    return is_known and is_samplewise(model) and not _has_heads(model)
 
 
-def has_heads(model: nn.Module) -> bool:
+def _has_heads(model: nn.Module) -> bool:
     """Tell whether the model chooses between heads by the samples' task labels."""
     return any(isinstance(module, MultiTaskModule) for module in model.modules())

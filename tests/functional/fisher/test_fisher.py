@@ -27,7 +27,7 @@ from tests.functional.fisher.fisher_cases import (
 )
 from tests.oracles import diagonal_fisher_by_loops, outputs_by_loops, sensitivity_by_loops
 
-pytestmark = pytest.mark.filterwarnings("ignore:no exact rule")
+pytestmark = pytest.mark.filterwarnings("ignore:No exact per-sample rule")
 
 SEED = 5
 

@@ -23,7 +23,7 @@ from tests.functional.per_sample.fisher_models import multi_head
 from tests.oracles import diagonal_fisher_by_loops, outputs_by_loops, sensitivity_by_loops
 
 # Each head is a layer with a rule, for the samples of its task.
-pytestmark = pytest.mark.filterwarnings("error:no exact rule")
+pytestmark = pytest.mark.filterwarnings("error:No exact per-sample rule")
 
 SEED = 5
 
@@ -130,7 +130,7 @@ def test_an_expert_may_get_no_sample():
     x = torch.tensor([[1.0, 2.0, 3.0], [2.0, -1.0, 1.0], [-1.0, 0.5, 2.0], [3.0, 1.0, 1.0]])
     with double_by_default():
         model, x = Experts(), x.double()
-        with pytest.warns(UserWarning, match="no exact rule"):
+        with pytest.warns(UserWarning, match="No exact per-sample rule"):
             found = diagonal_fisher(model, x, None, "true")
         weights = weights_of("true", outputs_by_loops(model, x), None, SEED)
         assert_equal(found, diagonal_fisher_by_loops(model, x, weights))

@@ -37,7 +37,7 @@ KINDS = ["true", "sampled", "empirical"]
 METHODS = ["kernel", "lanczos"]
 EVERY = RULED | UNRULED
 
-pytestmark = pytest.mark.filterwarnings("ignore:no exact rule")
+pytestmark = pytest.mark.filterwarnings("ignore:No exact per-sample rule")
 
 
 def global_generators() -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Recording the factors of a model's linear layers while it runs."""
+"""Recording layers while a model runs, and the gradients of linear ones."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.functional.model.tape import LayerTape, LinearTape
+from avalanche_ext.functional.model.tape import LayerTape, LinearGradients, LinearTape
 from tests.functional.model.gradient_cases import (
     LINEAR_MODELS,
     Heads,
@@ -92,7 +92,7 @@ def test_asking_for_factors_writes_no_gradients():
     x, y = samples(4)
     with tape.recording():
         outputs = model(x)
-    assert len(tape.factors_of(cross_entropy(outputs, y))) == 3
+    assert len(tape.gradients_of(cross_entropy(outputs, y))) == 3
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -107,12 +107,6 @@ def test_no_hook_is_left_behind():
     assert n_hooks(model) == 0
     with pytest.raises(ZeroDivisionError), tape.recording():
         raise ZeroDivisionError
-    assert n_hooks(model) == 0
-    for _ in range(3):
-        tape.start()
-    assert n_hooks(model) == 3
-    tape.stop()
-    tape.stop()
     assert n_hooks(model) == 0
 
 
@@ -132,8 +126,7 @@ def test_what_runs_outside_is_not_recorded_and_a_start_forgets_what_was():
         with tape.recording():
             outputs = model(x[:n])
         model(x)
-        cross_entropy(outputs, y[:n]).backward()
-        factors = tape.factors_after_backward()
+        factors = tape.gradients_of(cross_entropy(outputs, y[:n]))
         assert [len(f.inputs) for f in factors] == [n] * 3
         assert [f.layer for f in factors] == [model[0], model[2], model[4]]
 
@@ -146,8 +139,7 @@ def test_runs_that_the_loss_does_not_use_have_no_factors():
         outputs = model(x)
         with torch.no_grad():
             model(x)
-    cross_entropy(outputs, y).backward()
-    assert len(tape.factors_after_backward()) == 3
+    assert len(tape.gradients_of(cross_entropy(outputs, y))) == 3
 
 
 def test_each_run_of_a_layer_has_factors():
@@ -156,7 +148,7 @@ def test_each_run_of_a_layer_has_factors():
     x, y = samples(4)
     with tape.recording():
         outputs = model(x)
-    ran = [f.layer for f in tape.factors_of(cross_entropy(outputs, y))]
+    ran = [f.layer for f in tape.gradients_of(cross_entropy(outputs, y))]
     assert ran == [model.first, model.again, model.again, model.last]
 
 
@@ -188,9 +180,11 @@ def test_a_layer_may_be_called_as_torch_lets_it_be(call):
     expected = gradient(model, layout, x, y)
     with tape.recording():
         outputs = model(x)
-    factors = tape.factors_of(cross_entropy(outputs, y))
-    weight = sum(f.output_gradients.T @ f.inputs for f in factors)
+    factors = tape.gradients_of(cross_entropy(outputs, y))
+    pieces = [f.lift(f.inputs.new_ones(1, len(f.inputs))) for f in factors]
+    weight, bias = (sum(parts)[0] for parts in zip(*pieces, strict=True))
     torch.testing.assert_close(weight.flatten(), expected[:30], atol=1e-14, rtol=1e-12)
+    torch.testing.assert_close(bias, expected[30:], atol=1e-14, rtol=1e-12)
 
 
 def test_layers_of_any_kind_are_recorded_in_the_order_in_which_they_run():
@@ -206,3 +200,34 @@ def test_layers_of_any_kind_are_recorded_in_the_order_in_which_they_run():
     cross_entropy(model(x), y).backward()
     torch.testing.assert_close(e.T @ runs[1].inputs, model[3].weight.grad)
     assert not tape.taken()
+
+
+def rows_of(factors):
+    """The gradient of each row, by parameter, (M, numel)."""
+    e, x = factors.output_gradients, factors.inputs
+    weights = torch.einsum("rnh,nf->rnhf", e, x).flatten(0, 1)
+    parts = {id(factors.layer.weight): weights, id(factors.layer.bias): e.flatten(0, 1)}
+    return [parts[id(p)].flatten(1) for p in factors.parameters]
+
+
+@pytest.mark.parametrize("frozen", [(), ("weight",), ("bias",)], ids=str)
+@pytest.mark.parametrize(("n_rows", "n", "n_others"), [(1, 4, 3), (3, 2, 5), (2, 1, 1)])
+def test_rows_are_summed_and_multiplied_as_if_they_were_formed(frozen, n_rows, n, n_others):
+    layer, rng = nn.Linear(3, 2).double(), torch.Generator().manual_seed(0)
+    for name in frozen:
+        getattr(layer, name).requires_grad_(False)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    ours = LinearGradients(layer, draw(n, 3), draw(n_rows, n, 2))
+    theirs = LinearGradients(layer, draw(n_others, 3), draw(2, n_others, 2))
+    mine, other = (torch.cat(rows_of(g), 1) for g in (ours, theirs))
+    torch.testing.assert_close(ours.products(theirs, torch.float64), mine @ other.T)
+    torch.testing.assert_close(ours.kernel(), mine @ mine.T)
+    weights = draw(5, len(mine))
+    lifted = torch.cat([part.flatten(1) for part in ours.lift(weights)], 1)
+    torch.testing.assert_close(lifted, weights @ mine)
+    for power in (1, 2):
+        sums = torch.cat([part.flatten() for part in ours.summed_powers(power)])
+        torch.testing.assert_close(sums, mine.abs().pow(power).sum(0))

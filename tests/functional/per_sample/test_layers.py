@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import weight_norm
 
-from avalanche_ext.functional.per_sample import blocks
+from avalanche_ext.functional.per_sample import formed
 from avalanche_ext.functional.per_sample.rules import gradients_of_runs, has_rule, sample_gradients
 
 N_ROWS, N_SAMPLES = 3, 4
@@ -93,7 +93,7 @@ def assert_right(rule, expected):
 @every_layer
 @each_block
 def test_rules_give_the_gradients_of_samples(name, block, monkeypatch):
-    monkeypatch.setattr(blocks, "_BLOCK", block)
+    monkeypatch.setattr(formed, "_BLOCK", block)
     layer, x, e = drawn(name)
     assert has_rule(layer)
     rule = sample_gradients(layer, x, e)
@@ -121,7 +121,7 @@ def test_frozen_parameters_are_left_out(name, is_frozen):
 )  # fmt: skip
 @each_block
 def test_gradients_of_several_runs_are_added(name, block, monkeypatch):
-    monkeypatch.setattr(blocks, "_BLOCK", block)
+    monkeypatch.setattr(formed, "_BLOCK", block)
     layer, x, e = drawn(name)
     _, other_x, other_e = drawn(name, seed=1)
     rule = gradients_of_runs(layer, [(x, e), (other_x, other_e)])

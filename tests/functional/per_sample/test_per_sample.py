@@ -11,7 +11,7 @@ from avalanche_ext.functional.per_sample import chunks, sums
 from avalanche_ext.functional.per_sample.sums import layerwise_gradients, summed_powers
 from tests.functional.fisher.fisher_cases import EVERY, RULED, UNRULED, Case, mlp
 
-pytestmark = pytest.mark.filterwarnings("ignore:no exact rule")
+pytestmark = pytest.mark.filterwarnings("ignore:No exact per-sample rule")
 
 N_ROWS = 3
 
@@ -127,11 +127,27 @@ def test_layers_that_do_not_run_have_no_gradients():
 @pytest.mark.parametrize(
     ("name", "layer", "way"),
     [
-        ("a recurrent layer", r"gru \(GRU\)", "vmap|loop"),
-        ("a bare parameter", r"the model itself \(Bare\)", "had by torch.func.vmap"),
-        ("a parametrised weight", r"1 \(PReLU\)", "had by torch.func.vmap"),
-        ("shared weights", r"first \(Linear\).*, third \(Linear\)", "had by torch.func.vmap"),
-        ("routed samples", r"experts.0 \(Linear\)", "loop over samples, since vmap fails"),
+        ("a recurrent layer", r"layer gru \(nn.GRU\)", "vmap"),
+        (
+            "a bare parameter",
+            r"the model itself \(Bare\)",
+            "using torch.func.vmap instead",
+        ),
+        (
+            "a parametrised weight",
+            r"layer 1 \(nn.PReLU\)",
+            "using torch.func.vmap instead",
+        ),
+        (
+            "shared weights",
+            r"layer first \(nn.Linear\).*, layer third \(nn.Linear\)",
+            "using torch.func.vmap instead",
+        ),
+        (
+            "routed samples",
+            r"layer experts.0 \(nn.Linear\)",
+            "vmap fails, so samples run one by one",
+        ),
     ],
 )
 def test_layers_without_rules_are_named_once(name, layer, way, monkeypatch):

@@ -21,7 +21,7 @@ from tests.oracles.diversity import (
     pair_numbers_by_loops,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:no exact rule")
+pytestmark = pytest.mark.filterwarnings("ignore:No exact per-sample rule")
 
 
 @pytest.mark.parametrize("case", EVERY.values(), ids=EVERY.keys())

@@ -97,6 +97,18 @@ def test_all_groups_run_in_one_pass_of_a_model_of_linear_layers_and_one_by_one_o
         assert len(calls) == expected
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-4, 1.0, 1e8])
+def test_linear_layers_are_recognised_in_single_precision_at_any_scale(scale):
+    model, calls = made(mlp, torch.float32), []
+    parts = [([x.float()], y) for (x,), y in groups([20, 30], 1)]
+    similarity = GradientSimilarity(model, lambda outputs, y: scale * cross_entropy(outputs, y))
+    references = similarity.references(parts)
+    model.register_forward_hook(lambda *_: calls.append(1))
+    found = references.max_cosines(parts)
+    assert calls == [1]
+    torch.testing.assert_close(found, torch.ones_like(found), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("make", [mlp, convolutional, normalised])
 def test_nothing_of_the_model_or_the_generators_changes(make):
     model = made(make)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, SlotBuffer, TaskBuffer
-from avalanche_ext.plugins.projection.constraints import Chunk, Constraints
+from avalanche_ext.plugins.core.composition import Columns
+from avalanche_ext.plugins.projection.constraints import Constraints
 from tests.buffers.cases import numbered
 
 CPU = torch.device("cpu")
@@ -19,55 +20,43 @@ def task_buffer(*sizes: int) -> TaskBuffer:
     return buffer
 
 
-def chunks(
-    buffer: SlotBuffer,
-    origin: int,
-    *,
-    limit: int = 1000,
-    group_by: GroupBy = "task",
-    n_groups: int = 1,
-) -> list[Chunk]:
-    return Constraints(buffer, group_by, n_groups).chunks(origin, CPU, limit)
+def constraints(
+    buffer: SlotBuffer, origin: int, *, group_by: GroupBy = "task", n_groups: int = 1
+) -> list[Columns]:
+    return Constraints(buffer, group_by, n_groups).samples(origin, CPU)
 
 
 def numbers(x: Tensor) -> list[int]:
     return x.flatten().int().tolist()
 
 
-def members(found: list[Chunk]) -> list[list[list[int]]]:
-    """Arrival numbers by chunk and constraint."""
-    return [[numbers(x) for x, _, _ in chunk.groups()] for chunk in found]
+def members(found: list[Columns]) -> list[list[int]]:
+    """Arrival numbers by constraint."""
+    return [numbers(x) for x, _, _ in found]
 
 
 class Watched:
-    """Constraints of a memory that are asked for again and again, each task in its own chunk."""
+    """Constraints of a memory that are asked for again and again."""
 
     def __init__(
         self,
         buffer: SlotBuffer,
         group_by: GroupBy = "task",
         origin: int = 99,
-        limit: int = 1,
         n_groups: int = 1,
     ) -> None:
-        self.buffer, self.by, self.origin, self.limit = buffer, group_by, origin, limit
+        self.buffer, self.by, self.origin = buffer, group_by, origin
         self.constraints = Constraints(buffer, group_by, n_groups)
         self.last = self.ask()
 
-    def ask(self) -> list[Chunk]:
-        found = self.constraints.chunks(self.origin, CPU, self.limit)
-        expected = chunks(
-            self.buffer,
-            self.origin,
-            limit=self.limit,
-            group_by=self.by,
-            n_groups=self.constraints.n_groups,
-        )
+    def ask(self) -> list[Columns]:
+        found = self.constraints.samples(self.origin, CPU)
+        n_groups = self.constraints.n_groups
+        expected = constraints(self.buffer, self.origin, group_by=self.by, n_groups=n_groups)
         assert members(found) == members(expected), "what is kept is still true"
-        assert [chunk.sizes for chunk in found] == [chunk.sizes for chunk in expected]
         return found
 
     def fetched(self) -> list[int]:
-        """Position of the chunks that have been fetched since the last time."""
-        before, self.last = {id(chunk.x) for chunk in self.last}, self.ask()
-        return [i for i, chunk in enumerate(self.last) if id(chunk.x) not in before]
+        """Position of the constraints that have been fetched since the last time."""
+        before, self.last = {id(x) for x, _, _ in self.last}, self.ask()
+        return [i for i, (x, _, _) in enumerate(self.last) if id(x) not in before]

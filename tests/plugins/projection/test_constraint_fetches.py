@@ -34,11 +34,11 @@ def test_a_task_with_new_samples_is_fetched():
     assert watched.fetched() == [3]
 
 
-def test_the_whole_chunk_of_a_task_with_new_samples_is_fetched():
-    watched = Watched(task_buffer(3, 3, 3, 3), limit=6, n_groups=2)
-    assert len(watched.last) == 2
+def test_all_constraints_of_a_task_with_new_samples_are_fetched():
+    watched = Watched(task_buffer(3, 3, 3, 3), n_groups=2)
+    assert len(watched.last) == 8
     watched.buffer.add(*numbered([1], first=50))
-    assert watched.fetched() == [0]
+    assert watched.fetched() == [2, 3]
 
 
 def test_a_task_whose_samples_were_replaced_is_fetched():
@@ -46,7 +46,7 @@ def test_a_task_whose_samples_were_replaced_is_fetched():
     slots = np.array(watched.buffer.groups("task")[2][:2])
     watched.buffer.replace(slots, torch.full((2, 1), 70.0))
     assert watched.fetched() == [2]
-    assert numbers(watched.last[2].x) == [70, 70, 8]
+    assert numbers(watched.last[2][0]) == [70, 70, 8]
 
 
 def test_tasks_that_a_reservoir_evicts_from_are_fetched():
@@ -82,14 +82,14 @@ def test_a_task_that_is_gone_sets_no_constraint():
         first += 1
         buffer.add(*numbered([first], first))
     assert watched.fetched() == [0]
-    assert watched.last[0].t.tolist() == [first]
+    assert watched.last[0][2].tolist() == [first]
 
 
 def test_everything_is_fetched_after_a_resize():
     watched = Watched(task_buffer(4, 4, 4))
     watched.buffer.resize(None, 6)
     assert watched.fetched() == [0, 1, 2]
-    assert [numbers(chunk.x) for chunk in watched.last] == [[2, 3], [6, 7], [10, 11]]
+    assert members(watched.last) == [[2, 3], [6, 7], [10, 11]]
 
 
 def test_everything_is_fetched_after_a_state_was_loaded():
@@ -97,7 +97,7 @@ def test_everything_is_fetched_after_a_state_was_loaded():
     other.add(*numbered([0, 0, 0, 1, 1, 1], first=40))
     watched.buffer.load_state_dict(other.state_dict())
     assert watched.fetched() == [0, 1]
-    assert numbers(watched.last[0].x) == [40, 41, 42]
+    assert numbers(watched.last[0][0]) == [40, 41, 42]
 
 
 def test_everything_is_fetched_after_the_samples_were_given_anew():
@@ -110,9 +110,9 @@ def test_everything_is_fetched_when_another_task_begins():
     watched = Watched(task_buffer(3, 3, 3), origin=2)
     watched.origin = 1
     assert watched.fetched() == [0, 1]
-    assert members(watched.last) == [[[0, 1, 2]], [[6, 7, 8]]]
+    assert members(watched.last) == [[0, 1, 2], [6, 7, 8]]
     watched.origin = 2
-    assert members(watched.ask()) == [[[0, 1, 2]], [[3, 4, 5]]]
+    assert members(watched.ask()) == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_what_one_of_avalanches_holds_is_fetched_after_an_experience():
@@ -121,10 +121,10 @@ def test_what_one_of_avalanches_holds_is_fetched_after_an_experience():
     for experience in benchmark.train_stream[:2]:
         buffer.post_adapt(None, experience)
     constraints = Constraints(buffer, "task", 1)
-    first = constraints.chunks(2, CPU, 1)
-    assert constraints.chunks(2, CPU, 1)[0].x is first[0].x
+    first = constraints.samples(2, CPU)
+    assert constraints.samples(2, CPU)[0][0] is first[0][0]
     buffer.post_adapt(None, benchmark.train_stream[2])
-    again = constraints.chunks(2, CPU, 1)
+    again = constraints.samples(2, CPU)
     held = [t for t in buffer.groups("task") if t != 2]
-    assert [chunk.t.unique().tolist() for chunk in again] == [[t] for t in held]
-    assert again[0].x is not first[0].x
+    assert [t.unique().tolist() for _, _, t in again] == [[t] for t in held]
+    assert again[0][0] is not first[0][0]

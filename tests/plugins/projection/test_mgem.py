@@ -7,7 +7,6 @@ from avalanche.training.plugins import GEMPlugin
 from torch import nn
 
 from avalanche_ext.benchmarks import permuted_digits, split_digits
-from avalanche_ext.functional.projection.factors import FactoredGradients
 from avalanche_ext.models.catalogue import mlp
 from avalanche_ext.plugins import MGEMPlugin
 from tests.cases import Spy, digits, make_naive, small_model, train, weights
@@ -145,19 +144,6 @@ def test_one_task_is_learned_as_without_it():
     for strategy in strategies:
         train(strategy, benchmark)
     assert torch.equal(*map(weights, strategies))
-
-
-def test_factors_and_whole_gradients_give_the_same_weights(monkeypatch):
-    def trained(**arguments):
-        strategy = make_naive(MGEMPlugin(20, **arguments), batch_size=10)
-        train(strategy, digits("permuted", **SMALL))
-        return weights(strategy)
-
-    several = [{}, {"partition": "layer"}, {"partition": "tensor", "n_groups": 2}]
-    by_factors = [trained(**arguments) for arguments in several]
-    monkeypatch.setattr(FactoredGradients, "are_separable", False)
-    for arguments, expected in zip(several, by_factors, strict=True):
-        torch.testing.assert_close(trained(**arguments), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_n_equal_blocks_of_one_are_gem():

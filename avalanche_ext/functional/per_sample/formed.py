@@ -1,36 +1,36 @@
-"""The gradients of a layer's parameters for each sample, formed for some of them at a time.
+"""Per-sample gradients of one layer, formed for few samples or few units at a time.
 
-Where a layer sees several positions of each sample, the gradient of a sample is a sum over
-positions, Σ_l e_nl a_nlᵀ, whose square is no product of sums. So it is formed, but for few samples
-or for few units at a time.
+Where a layer sees several positions of each sample, a sample's gradient is a sum over positions,
+Σ_l e_nl a_nlᵀ, whose square is no product of sums. So it must be formed, but not for all samples
+and units at once.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
-
-from avalanche_ext.functional.per_sample.outer import SampleGradients
+from torch import Tensor, nn
 
 _BLOCK = 2**20
 """Numbers in a block of gradients: few enough to stay in a cache, enough to be worth a call."""
 
 
-class Explicit(SampleGradients):
-    """Per-sample gradients that are formed in blocks.
+class FormedGradients(ABC):
+    """Per-sample gradients of one layer, formed in blocks; a `SampleGradients` of rules.py.
 
     Attributes:
+        parameters: The layer's trained parameters.
         n_rows: R.
         n_samples: N.
         n_units: U, into which each parameter divides.
-        unit_size: Numbers of all parameters together that belong to one unit.
-        granularity: Units are taken in multiples of it.
+        unit_size: How many numbers of all parameters together belong to one unit.
+        granularity: Units are taken in multiples of this number.
         workspace: Numbers needed for each sample besides its gradients.
     """
 
+    parameters: list[nn.Parameter]
     n_rows: int
     n_samples: int
     n_units: int
@@ -47,7 +47,7 @@ class Explicit(SampleGradients):
         return gradients.reshape(*gradients.shape[:-2], *parameter.shape)
 
     def summed_powers(self, power: int) -> list[Tensor]:
-        """Return Σ_m |g_m|^power, by blocks of samples."""
+        """Return Σ_m |g_m|^power of each parameter, in its shape; the power is 1 or 2."""
         totals: list[Tensor] = []
         of_unit = self.n_rows * self.unit_size
         for units in _slices(self.n_units, of_unit, self.granularity):
@@ -61,7 +61,7 @@ class Explicit(SampleGradients):
         return [self.shaped(total, p) for total, p in pairs]
 
     def kernel(self) -> Tensor:
-        """Return the sum over blocks of units of the blocks' inner products."""
+        """Return the inner products of the rows, (M, M), summed over blocks of units."""
         blocks = (g @ g.T for _, gradients in self._by_units() for g in gradients)
         kernel = next(blocks)
         for block in blocks:
@@ -69,7 +69,7 @@ class Explicit(SampleGradients):
         return kernel
 
     def lift(self, weights: Tensor) -> list[Tensor]:
-        """Return Σ_m w_km g_m, by blocks of units."""
+        """Return Σ_m w_km g_m, (k, *shape), of each parameter for weights (k, M)."""
         return self._shaped(
             [
                 [(weights @ g).view(len(weights), n_units, -1) for g in gradients]
@@ -91,14 +91,14 @@ class Explicit(SampleGradients):
         return [self.shaped(torch.cat(parts, -2), p) for p, parts in by_parameter]
 
 
-class Repeated(Explicit):
+class Repeated(FormedGradients):
     """The gradients of a layer that runs several times: sums over the runs.
 
     Args:
-        runs: Those of each run, in the same units.
+        runs: The gradients of each run, in the same units.
     """
 
-    def __init__(self, runs: Sequence[Explicit]) -> None:
+    def __init__(self, runs: Sequence[FormedGradients]) -> None:
         first = runs[0]
         self.runs = runs
         self.parameters = first.parameters
