@@ -44,8 +44,8 @@ def write_report(directory: Path) -> str:
     learning.png and matrices.png, with the best setting of each swept method, and where there are
     swept methods tradeoff.png and sweep.png, where a method has kept what it edited edits.png, and
     where one was analysed spectrum.png, rho.png and gradient_diversity.png. Pictures of an earlier
-    report for which there is nothing to draw any more are removed. A file that a method or an
-    analysis has kept and that cannot be read is left out, and named at the end of report.txt.
+    report for which there is nothing to draw any more are removed. An exhibit that cannot be used
+    is left out and named at the end of report.txt.
 
     Args:
         directory: The experiment's folder, `<out>/<experiment>`.
@@ -63,15 +63,17 @@ def write_report(directory: Path) -> str:
     spectra = read_exhibits(shown, FisherSpectra)
     rho = read_rho(results)
     diversities = read_exhibits(shown, GradientDiversity)
+    unreadable = {
+        path: error
+        for kept in (edits, spectra, rho, diversities)
+        for path, error in kept.unreadable.items()
+    }
     text = (
         text_table(results, statistics)
         + spectra_text(spectra)
         + rho_text(rho)
         + diversities_text(diversities)
-        + _unreadable_text(edits.unreadable, "edited examples", EDITS)
-        + _unreadable_text(spectra.unreadable, "a Fisher spectrum", SPECTRUM)
-        + _unreadable_text(rho.unreadable, "a ρ-spectrum", RHO)
-        + _unreadable_text(diversities.unreadable, "pairs of samples", DIVERSITY)
+        + _unreadable_text(unreadable)
     )
     figures = {
         **_accuracy_figures(results, shown, statistics),
@@ -119,19 +121,13 @@ def _write_figures(figures: Mapping[str, Figure | None], directory: Path) -> lis
     return written
 
 
-def _unreadable_text(unreadable: Mapping[str, str], kind: str, picture: str) -> str:
-    """The report's section on files that cannot be read; empty where all can.
-
-    Args:
-        unreadable: What is wrong with them, by their paths.
-        kind: What they hold.
-        picture: The picture that lacks them.
-    """
+def _unreadable_text(unreadable: Mapping[str, str]) -> str:
+    """The report's section on exhibits that cannot be used; empty where all can."""
     if not unreadable:
         return ""
     lines = [
-        f"{count(len(unreadable), 'file')} of {kind} unreadable, left out of {picture} (remove the "
-        "run's folder and run the experiment again):",
+        f"Left out: {count(len(unreadable), 'file')} that cannot be used (remove the run's folder "
+        "and run the experiment again):",
         *(f"  {path}: {' '.join(error.split())}" for path, error in unreadable.items()),
     ]
     return section(lines)

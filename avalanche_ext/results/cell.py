@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class CellResult:
         is_iid: Whether the samples of all experiences came in random order. Rows of R before the
             last are then not those of experiences, and metrics that need them are None.
         hash: The hash of the run's configuration.
+        exhibits: Names of the exhibits that the run has kept; empty for a file from before they
+            were written.
     """
 
     R: Floats
@@ -45,6 +47,7 @@ class CellResult:
     metrics: Mapping[str, float | None]
     is_iid: bool
     hash: str
+    exhibits: Sequence[str]
 
 
 def result_record(
@@ -133,4 +136,12 @@ def _result(content: Mapping[str, Any]) -> CellResult:
     if is_iid:
         metrics = {name: metrics[name] if name in _OF_THE_LAST_ROW else None for name in metrics}
     seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
-    return CellResult(R, untrained, seconds, metrics, is_iid, str(content["hash"]))
+    return CellResult(
+        R=R,
+        untrained=untrained,
+        seconds=seconds,
+        metrics=metrics,
+        is_iid=is_iid,
+        hash=str(content["hash"]),
+        exhibits=[*content.get("exhibits", ())],
+    )

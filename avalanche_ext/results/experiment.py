@@ -141,22 +141,18 @@ def read_results(folder: Path) -> ExperimentResults:
 def read_exhibits(results: ExperimentResults, kind: type[E]) -> Exhibits[E]:
     """Read the exhibits of one kind of every finished run that has one.
 
-    A file that cannot be read, or that comes from another configuration than the result, is left
-    out and named.
+    A file that cannot be read, that comes from another configuration than the result, or that is
+    gone though the result names it, is left out and named.
     """
     methods: dict[str, dict[int, E]] = {}
     unreadable: dict[str, str] = {}
     for method in results.methods:
         for seed, cell in method.cells.items():
             path = exhibit_file(cell_folder(results.folder, method.name, seed), kind.NAME)
-            if not path.is_file():
+            if not path.is_file() and kind.NAME not in cell.exhibits:
                 continue
             try:
-                with path.open("rb") as stream, np.load(stream) as file:
-                    arrays: Arrays = dict(file)
-                if str(arrays["hash"]) != cell.hash:
-                    continue
-                exhibit = kind.from_arrays(arrays)
+                exhibit = _read_exhibit(path, kind, cell.hash)
             # A damaged file can make zipfile, zlib and numpy raise nearly anything.
             except Exception as error:
                 where = path.relative_to(results.folder).as_posix()
@@ -164,6 +160,16 @@ def read_exhibits(results: ExperimentResults, kind: type[E]) -> Exhibits[E]:
             else:
                 methods.setdefault(method.name, {})[seed] = exhibit
     return Exhibits(methods, unreadable)
+
+
+def _read_exhibit(path: Path, kind: type[E], expected_hash: str) -> E:
+    if not path.is_file():
+        raise FileNotFoundError("the run has written it, but it is gone")
+    with path.open("rb") as stream, np.load(stream) as file:
+        arrays: Arrays = dict(file)
+    if str(arrays["hash"]) != expected_hash:
+        raise ValueError("it comes from another configuration than the result beside it")
+    return kind.from_arrays(arrays)
 
 
 def _read_method(

@@ -95,8 +95,13 @@ class CellFiles:
                 (self.folder / name).unlink()
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write result.json, which makes the cell done; `result` is that of `result_record`."""
-        content = {"format": RESULT_FORMAT, **self._identity, **result}
+        """Write result.json, which makes the cell done, after all exhibits.
+
+        Args:
+            result: What `cell.result_record` returns.
+        """
+        exhibits = sorted(path.stem for path in exhibits_in(self.folder))
+        content = {"format": RESULT_FORMAT, **self._identity, "exhibits": exhibits, **result}
         _write_json(self.folder / RESULT, content)
 
     def write_failure(self, error: str, trace: str = "") -> None:

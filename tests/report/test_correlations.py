@@ -255,6 +255,7 @@ def test_one_experience_has_no_forgetting_to_correlate(tmp_path: Path) -> None:
 def test_spectra_of_another_configuration_than_the_result_are_not_shown(directory: Path) -> None:
     write_rho(directory, "er", 0, run_hash="of a run since taken back")
     assert rho_of(directory).methods == {}
+    assert [*rho_of(directory).unreadable] == ["er/seed-0/rho_spectrum.npz"]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,7 @@ def test_a_file_that_makes_no_sense_is_named_and_the_others_are_shown(
     write_last(directory, "drl", 0, 1.5)
     write_rho(directory, "er", 0, **changes)
     text = write_report(directory)
-    assert "1 file of a ρ-spectrum unreadable, left out of rho.png" in text
+    assert "Left out: 1 file that cannot be used (remove the run's folder" in text
     assert "er/seed-0/rho_spectrum.npz" in text
     assert cells_of(text, "drl")[1][:3] == ["drl", "1", "1.500 ± –"]
 

@@ -125,7 +125,9 @@ def test_methods_without_pairs_and_failed_runs_are_left_out(directory: Path) -> 
 
 def test_pairs_of_another_configuration_than_the_result_are_not_shown(directory: Path) -> None:
     write_diversity(directory, "ber", 0, run_hash="of a run since taken back")
-    assert diversities_of(directory) == Diversities()
+    diversities = diversities_of(directory)
+    assert diversities.methods == {}
+    assert [*diversities.unreadable] == ["ber/seed-0/gradient_diversity.npz"]
 
 
 def many_pairs(n: int = 600) -> dict[str, ArrayLike]:
@@ -247,4 +249,4 @@ def test_files_whose_arrays_make_no_sense_are_left_out_and_named(
     assert [*diversities.methods] == ["drl"]
     assert [*diversities.unreadable] == ["ber/seed-0/gradient_diversity.npz"]
     text = write_report(directory)
-    assert "1 file of pairs of samples unreadable, left out of gradient_diversity.png" in text
+    assert "Left out: 1 file that cannot be used (remove the run's folder" in text

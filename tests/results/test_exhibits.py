@@ -118,10 +118,25 @@ def test_the_report_names_the_file_and_draws_the_others(directory: Path) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text = write_report(directory)
-    assert "1 file of edited examples unreadable, left out of edits.png" in text
+    assert "Left out: 1 file that cannot be used (remove the run's folder" in text
     assert f"\n  {WHERE}: BadZipFile: " in text
     assert text.startswith((directory / "report.txt").read_text(encoding="utf-8"))
     assert "edits.png lie in" in text
     (directory / "other" / "seed-0" / "edits.npz").unlink()
     assert "edits.png lie in" not in write_report(directory)
     assert not (directory / "edits.png").exists()
+
+
+def test_a_file_of_another_configuration_than_the_result_is_named(directory: Path) -> None:
+    np.savez_compressed(directory / WHERE, **{**ARRAYS, "hash": np.array("of another run")})
+    assert is_left_out(directory)
+    text = write_report(directory)
+    assert f"\n  {WHERE}: ValueError: it comes from another configuration than the result" in text
+
+
+def test_a_file_that_is_gone_is_named_if_the_result_names_it(directory: Path) -> None:
+    (directory / WHERE).unlink()
+    assert edits_of(directory).unreadable == {}
+    write_result(directory, "gmed", 0, two_by_two(0.5), exhibits=["edits"])
+    assert is_left_out(directory)
+    assert f"\n  {WHERE}: FileNotFoundError: the run has written it" in write_report(directory)

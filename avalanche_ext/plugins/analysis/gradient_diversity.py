@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,19 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from avalanche_ext.data import Strategy, origin_index
-from avalanche_ext.functional.model.running import generators_kept
+from avalanche_ext.functional.model.running import generators_kept, left_as_it_was
 from avalanche_ext.functional.representation.diversity import (
     PairCosines,
     cosines,
     gradient_cosines,
     pairs_by_kind,
 )
-from avalanche_ext.plugins.analysis.hidden import hidden_representations
 from avalanche_ext.plugins.core.composition import ReportingPlugin
 from avalanche_ext.plugins.core.experiences import Endings, draw_samples
-from avalanche_ext.plugins.core.gathering import gathered_layers, named_layers
-from avalanche_ext.plugins.core.model import class_labels
+from avalanche_ext.plugins.core.gathering import LOGITS, Gatherer, gathered_layers, named_layers
+from avalanche_ext.plugins.core.model import class_labels, mask_values, unmasked
 from avalanche_ext.plugins.representation.base import concatenated
+from avalanche_ext.results.exhibits import GradientDiversity, names_in, table
 from avalanche_ext.validation import validated
 
 MOST_PAIRS = 10_000
@@ -117,30 +118,72 @@ class GradientDiversityPlugin(ReportingPlugin):
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Return the numbers of all experiences, and cosines after the last one.
 
-        `experience`, (T,); `name`, (n,), of the `numbers`, (T, n), nan where there is none; and of
-        each kind, "negative" and "positive", the cosines of gradients and of representations,
-        (2, m), of at most 10,000 pairs, drawn where there are more.
+        Of each kind of pairs, at most 10,000 are kept, drawn at random where there are more.
         """
         if not self._numbers:
             return {}
-        names = [*self._numbers[0][1]]
-        arrays: dict[str, NDArray[Any]] = {
-            "experience": np.array([index for index, _ in self._numbers], dtype=np.int64),
-            "name": np.array(names, dtype=np.str_),
-            "numbers": np.array([[*numbers.values()] for _, numbers in self._numbers]),
-        }
-        for kind, pairs in self.pairs.items():
-            both = torch.stack([pairs.gradients, pairs.representations]).float().cpu()
-            drawn = torch.randperm(both.shape[1], generator=torch.Generator().manual_seed(0))
-            arrays[kind] = both[:, drawn[:MOST_PAIRS]].numpy()
-        return {"gradient_diversity": arrays}
+        numbers = [each for _, each in self._numbers]
+        names = names_in(numbers)
+        exhibit = GradientDiversity(
+            experience=np.array([index for index, _ in self._numbers], dtype=np.int64),
+            name=np.array(names, dtype=np.str_),
+            numbers=table(numbers, names),
+            **{kind: _kept(pairs) for kind, pairs in self.pairs.items()},
+        )
+        return {GradientDiversity.NAME: exhibit.to_arrays()}
 
     def _compare(self, strategy: Strategy) -> dict[str, PairCosines]:
         x, y, t = map(torch.cat, zip(*self._samples.values(), strict=True))
         of_gradients = gradient_cosines(
             strategy.model, x, y, t=t if is_multi_task_module(strategy.model) else None
         )
-        hidden = hidden_representations(strategy, x, t, self.layers)
+        hidden = _hidden_representations(strategy, x, t, self.layers)
         return pairs_by_kind(
             of_gradients, cosines(concatenated(hidden)), class_labels(strategy, y, t)
         )
+
+
+def _kept(pairs: PairCosines) -> NDArray[np.float32]:
+    """The cosines of gradients and of representations of some of the pairs, (2, m)."""
+    both = torch.stack([pairs.gradients, pairs.representations]).float().cpu()
+    drawn = torch.randperm(both.shape[1], generator=torch.Generator().manual_seed(0))
+    kept: NDArray[np.float32] = both[:, drawn[:MOST_PAIRS]].numpy()
+    return kept
+
+
+def _hidden_representations(
+    strategy: Strategy, x: Tensor, t: Tensor, layers: Sequence[str] | None = None
+) -> list[Tensor]:
+    """Return what the model makes of samples, in evaluation mode; it is left as it was.
+
+    Args:
+        strategy: Whose model runs, on mini-batches of its evaluation's size.
+        x: Samples, (N, ...), where the model is.
+        t: Task labels, (N,).
+        layers: Modules whose outputs are used, and "logits"; None is as for
+            `RepresentationLossPlugin` what enters each linear layer and depends on trained
+            parameters, and the logits.
+
+    Returns:
+        Of each layer (N, H_l), without a graph; the logits are the last.
+
+    Raises:
+        ValueError: If the model lacks one of the layers.
+    """
+    model, size = strategy.model, strategy.eval_mb_size
+    hooked, gatherer = gathered_layers(model, layers), Gatherer()
+    batches: list[list[Tensor]] = []
+    with left_as_it_was(model, x):
+        for x_part, t_part in zip(torch.split(x, size), torch.split(t, size), strict=True):
+            gatherer.start(hooked, "inputs" if layers is None else "outputs")
+            try:
+                logits = model(x_part, t_part) if is_multi_task_module(model) else model(x_part)
+            finally:
+                gatherer.stop()
+            found = gatherer.taken(t_part)
+            if layers is None:
+                found = [rows for rows in found if rows.requires_grad]
+            if layers is None or LOGITS in layers:
+                found.append(unmasked(logits, mask_values(model)))
+            batches.append([rows.detach() for rows in found])
+    return [torch.cat(parts) for parts in zip(*batches, strict=True)]

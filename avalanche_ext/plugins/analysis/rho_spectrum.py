@@ -26,6 +26,7 @@ from avalanche_ext.plugins.core.gathering import (
 )
 from avalanche_ext.plugins.core.model import mask_values, unmasked
 from avalanche_ext.plugins.representation.base import concatenated
+from avalanche_ext.results.exhibits import RhoSpectra, names_in, table
 from avalanche_ext.validation import validated
 
 Gathered = dict[str, Tensor]
@@ -191,7 +192,9 @@ class RhoSpectrumPlugin(ReportingPlugin):
 
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Return the spectra of all experiences."""
-        return {"rho_spectrum": _as_arrays([*self.spectra.values()])} if self.spectra else {}
+        if not self.spectra:
+            return {}
+        return {RhoSpectra.NAME: _as_exhibit([*self.spectra.values()]).to_arrays()}
 
 
 def _hidden(model: nn.Module, x: Tensor, t: Tensor) -> list[nn.Module]:
@@ -217,27 +220,17 @@ def _measured(experience: int, layers: Gathered) -> Rho:
     )
 
 
-def _as_arrays(spectra: Sequence[Rho]) -> dict[str, NDArray[Any]]:
-    """Return the spectra of T experiences, at least one, as arrays for a report.
-
-    Returns:
-        `experience` and `n_samples`, (T,); `rho`, `alive_rho`, `n_alive` and `n_directions` of all
-        layers together, (T,); `layer`, (L,), with `layer_rho`, (T, L), nan where a layer was not
-        there.
-    """
-    names = [*dict.fromkeys(name for each in spectra for name in each.layers)]
-    layer_rho = np.full((len(spectra), len(names)), np.nan)
-    for row, each in zip(layer_rho, spectra, strict=True):
-        for column, name in enumerate(names):
-            if name in each.layers:
-                row[column] = each.layers[name].rho
-    return {
-        "experience": np.array([each.experience for each in spectra], dtype=np.int64),
-        "n_samples": np.array([each.n_samples for each in spectra], dtype=np.int64),
-        "rho": np.array([each.whole.rho for each in spectra]),
-        "alive_rho": np.array([each.whole.alive_rho for each in spectra]),
-        "n_alive": np.array([each.whole.n_alive for each in spectra], dtype=np.int64),
-        "n_directions": np.array([each.whole.n for each in spectra], dtype=np.int64),
-        "layer": np.array(names, dtype=np.str_),
-        "layer_rho": layer_rho,
-    }
+def _as_exhibit(spectra: Sequence[Rho]) -> RhoSpectra:
+    """Return the spectra of at least one experience as a report reads them."""
+    layers = [{name: each.rho for name, each in rho.layers.items()} for rho in spectra]
+    names = names_in(layers)
+    return RhoSpectra(
+        experience=np.array([each.experience for each in spectra], dtype=np.int64),
+        n_samples=np.array([each.n_samples for each in spectra], dtype=np.int64),
+        rho=np.array([each.whole.rho for each in spectra]),
+        alive_rho=np.array([each.whole.alive_rho for each in spectra]),
+        n_alive=np.array([each.whole.n_alive for each in spectra], dtype=np.int64),
+        n_directions=np.array([each.whole.n for each in spectra], dtype=np.int64),
+        layer=np.array(names, dtype=np.str_),
+        layer_rho=table(layers, names),
+    )

@@ -2,29 +2,97 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from avalanche.models.utils import is_multi_task_module
 from numpy.typing import NDArray
 from pydantic import PositiveInt
-from torch import nn
+from torch import Tensor, nn
 
 from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.functional.fisher.diagonal import FisherKind
-from avalanche_ext.functional.fisher.spectrum import (
-    fisher_eigenvalues,
-    fisher_spectrum,
+from avalanche_ext.functional.fisher.measures import (
+    effective_rank,
+    geometric_decay,
     layer_curvature,
     layer_mass,
+    share_of_largest,
 )
+from avalanche_ext.functional.fisher.spectrum import fisher_eigenvalues, fisher_spectrum
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.model.running import generators_kept
-from avalanche_ext.plugins.analysis.spectra import Spectrum, as_arrays
 from avalanche_ext.plugins.core.composition import ReportingPlugin
 from avalanche_ext.plugins.core.experiences import Endings, draw_samples
+from avalanche_ext.results.exhibits import FisherSpectra, names_in, padded, table
 from avalanche_ext.validation import validated
+
+_TOLD = (1, 2, 5, 10, 20, 50)
+"""The places of the eigenvalues that are told among the numbers."""
+
+_ONE_IN = 20
+"""Shares are told of the largest eigenvalue of so many, 5 %."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The spectrum of the Fisher of a model that has learned an experience.
+
+    Attributes:
+        experience: Which experience, counted from 0.
+        eigenvalues: The largest, (k,), descending.
+        all_eigenvalues: As many as the Fisher of these samples has in the space that their
+            gradients span, (M,), descending; None where they are not known.
+        trace: Of the Fisher.
+        sizes: By layer, the number of its trained parameters, with the sum P.
+        mass: By layer, Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k over the largest.
+        unweighted_mass: By layer, Σ_k ‖P_ℓ v_k‖² / k.
+    """
+
+    experience: int
+    eigenvalues: Tensor
+    all_eigenvalues: Tensor | None
+    trace: float
+    sizes: dict[str, int]
+    mass: dict[str, float]
+    unweighted_mass: dict[str, float]
+
+    def numbers(self) -> dict[str, float]:
+        """Return what can be said in a number, by name; nan where it cannot be said."""
+        largest, known = self.eigenvalues, self.all_eigenvalues
+        decay = geometric_decay(largest)
+        n_samples = 0 if known is None else math.ceil(len(known) / _ONE_IN)
+        n_parameters = math.ceil(sum(self.sizes.values()) / _ONE_IN)
+        # The share of as many eigenvalues as the samples can have says nothing of the model.
+        beyond = known if known is not None and n_parameters < len(known) else None
+        return {
+            "trace": self.trace,
+            "share_top_k": self._share(largest, len(largest)),
+            "share_5_percent_of_samples": self._share(known, n_samples),
+            "share_5_percent_of_parameters": self._share(beyond, n_parameters),
+            "effective_rank": math.nan if known is None else effective_rank(known),
+            "log_decay": decay.slope if decay else math.nan,
+            "log_decay_r2": decay.r_squared if decay else math.nan,
+        }
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the numbers, some of the eigenvalues and the mass of each layer, by name."""
+        n = len(self.eigenvalues)
+        told = {f"lambda_{i}": float(self.eigenvalues[i - 1]) for i in _TOLD if i <= n}
+        mass = {f"mass/{layer}": share for layer, share in self.mass.items()}
+        unweighted = {f"unweighted_mass/{name}": x for name, x in self.unweighted_mass.items()}
+        numbers = {**told, **self.numbers(), **mass, **unweighted}
+        return {f"spectrum/{name}": x for name, x in numbers.items() if math.isfinite(x)}
+
+    def _share(self, eigenvalues: Tensor | None, n: int) -> float:
+        if eigenvalues is None or not self.trace > 0:
+            return math.nan
+        return share_of_largest(eigenvalues, n, self.trace)
 
 
 class SpectrumAnalysisPlugin(ReportingPlugin):
@@ -90,7 +158,9 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
 
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Return the spectra of all experiences."""
-        return {"spectrum": as_arrays(self.spectra)} if self.spectra else {}
+        if not self.spectra:
+            return {}
+        return {FisherSpectra.NAME: _as_exhibit(self.spectra).to_arrays()}
 
     def _spectrum(self, strategy: Strategy) -> Spectrum:
         model, experience = strategy.model, strategy.experience
@@ -125,3 +195,26 @@ def _sizes(layout: FlatLayout) -> dict[str, int]:
 @torch.no_grad()
 def _is_finite(model: nn.Module) -> bool:
     return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+def _as_exhibit(spectra: Sequence[Spectrum]) -> FisherSpectra:
+    """Return the spectra of at least one experience as a report reads them."""
+    layers = names_in(each.mass for each in spectra)
+    numbers = [each.numbers() for each in spectra]
+    names = names_in(numbers)
+    return FisherSpectra(
+        experience=np.array([each.experience for each in spectra], dtype=np.int64),
+        name=np.array(names, dtype=np.str_),
+        numbers=table(numbers, names),
+        trace=np.array([each.trace for each in spectra]),
+        eigenvalues=padded(_vector(each.eigenvalues) for each in spectra),
+        all_eigenvalues=padded(_vector(each.all_eigenvalues) for each in spectra),
+        layer=np.array(layers, dtype=np.str_),
+        mass=table([each.mass for each in spectra], layers, absent=0.0),
+        unweighted_mass=table([each.unweighted_mass for each in spectra], layers, absent=0.0),
+        size=table([each.sizes for each in spectra], layers, absent=0.0),
+    )
+
+
+def _vector(values: Tensor | None) -> NDArray[np.float64]:
+    return np.empty(0) if values is None else values.double().cpu().numpy()

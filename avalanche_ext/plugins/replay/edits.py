@@ -1,16 +1,15 @@
-"""What is known of the edits that a memory has undergone."""
+"""The edits that a memory has undergone."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from avalanche_ext.buffers import SlotBuffer, Slots
+from avalanche_ext.results.exhibits import Edits
 
 _MOST_SHOWN = 10
 _IMAGES = 4
@@ -61,29 +60,25 @@ class EditRecord:
         last = max(norms, default=self._first - 1)
         return [norms.get(i, math.nan) for i in range(self._first, last + 1)]
 
-    def edits(self) -> dict[str, NDArray[Any]]:
-        """Return of each class the image edited most often, up to ten; empty if none is kept.
-
-        Returns:
-            `slot`, `label` and `n_edits`, (k,); `original` and `edited`, (k, C, H, W).
-        """
+    def exhibit(self) -> Edits | None:
+        """Return of each class the image edited most often, up to ten; None if none is kept."""
         slots = np.arange(len(self.buffer))
         notes = self.buffer.notes(slots)
         n_edits = np.array(notes.n_replaced, dtype=np.int64)
         is_known = np.array([arrival in self._originals for arrival in notes.arrival], dtype=bool)
         shown = is_known & (n_edits > 0)
         if not shown.any():
-            return {}
+            return None
         x, y, _ = (column.cpu().numpy() for column in self.buffer.fetch(slots))
         if x.ndim != _IMAGES:
-            return {}
+            return None
         by_class = [slots[shown & (y == label)] for label in np.unique(y[shown])]
         chosen = np.array([held[n_edits[held].argmax()] for held in by_class[:_MOST_SHOWN]])
         originals = [self._originals[notes.arrival[slot]] for slot in chosen.tolist()]
-        return {
-            "slot": chosen,
-            "label": y[chosen],
-            "n_edits": n_edits[chosen],
-            "original": torch.stack(originals).cpu().numpy(),
-            "edited": x[chosen],
-        }
+        return Edits(
+            slot=chosen,
+            label=y[chosen],
+            n_edits=n_edits[chosen],
+            original=torch.stack(originals).cpu().numpy(),
+            edited=x[chosen],
+        )

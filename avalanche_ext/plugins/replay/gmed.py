@@ -187,8 +187,8 @@ class GMEDPlugin(LookAheadReplayPlugin):
 
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Return edited samples beside the originals, if those are kept."""
-        edits = self._record.edits()
-        return {"edits": edits} if edits else {}
+        edits = self._record.exhibit()
+        return {edits.NAME: edits.to_arrays()} if edits else {}
 
 
 def _bounds(bounds: list[float] | None) -> Bounds | None:
