@@ -134,34 +134,6 @@ def fisher_eigenvalues(
     return eigenvalues[: sum(layout.numels)].to(kernel)
 
 
-def layer_mass(spectrum: FisherSpectrum, layout: FlatLayout) -> dict[str, float]:
-    """Return what share of the eigenvectors lies in each layer, Σ_k ‖P_ℓ v_k‖² / k, by its name.
-
-    P_ℓ takes the parameters of layer ℓ out of a vector; shares sum to 1, or are 0 if k is 0.
-    """
-    return _shares(spectrum, layout, torch.ones_like(spectrum.eigenvalues))
-
-
-def layer_curvature(spectrum: FisherSpectrum, layout: FlatLayout) -> dict[str, float]:
-    """Return each layer's share of the curvature in the spectrum, Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k.
-
-    It is the layer's share of the trace of VᵀΛV; shares sum to 1, or are 0 if k is 0.
-    """
-    return _shares(spectrum, layout, spectrum.eigenvalues)
-
-
-def effective_rank(eigenvalues: Tensor) -> float:
-    """Return exp(−Σ_i p_i log p_i) with p = λ / Σλ, between 1 and the number of positive ones.
-
-    Roy, Vetterli 2007, "The effective rank: a measure of effective dimensionality". It is 0 if no
-    eigenvalue is positive.
-    """
-    positive = eigenvalues[eigenvalues > 0].double()
-    if not len(positive):
-        return 0.0
-    return float(torch.special.entr(positive / positive.sum()).sum().exp())
-
-
 _NO_RULES = (
     "the kernel needs rules for all layers that have trained parameters, and as many outputs for "
     'each task, which this model has not; method="lanczos" of fisher_spectrum needs neither'
@@ -197,16 +169,6 @@ def _signed(values: Tensor, vectors: Tensor, trace: float) -> FisherSpectrum:
     for vector in vectors:
         vector *= torch.where(vector.max() < -vector.min(), -1, 1)
     return FisherSpectrum(values, vectors, trace)
-
-
-def _shares(spectrum: FisherSpectrum, layout: FlatLayout, weights: Tensor) -> dict[str, float]:
-    shares = dict.fromkeys((name.rpartition(".")[0] for name in layout.names), 0.0)
-    weights = weights.double() / weights.double().sum()
-    columns = torch.split(spectrum.eigenvectors, layout.numels, dim=1)
-    for name, part in zip(layout.names, columns, strict=True):
-        squares = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64).square()
-        shares[name.rpartition(".")[0]] += float(weights @ squares)
-    return shares
 
 
 def _trace(model: nn.Module, layout: FlatLayout, x: Tensor, rows: Rows, t: Tensor | None) -> float:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.functional.fisher.curvature import Curvature
-from avalanche_ext.functional.fisher.proximal import ProximalStep
+from avalanche_ext.functional.fisher.curvature import Curvature, ProximalStep
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.plugins.core.growth import carried, places_of
 
@@ -18,16 +17,16 @@ from avalanche_ext.plugins.core.growth import carried, places_of
 class QuadraticPenalty:
     """The penalty (λ/2) (θ − θ*)ᵀ F (θ − θ*) on the trained parameters of a model.
 
-    They are told by their names: where the model has grown, a parameter that has become larger
-    keeps F and θ* of its leading part, what is new has F = 0 and its present value as θ*, and
-    what is gone, or no longer trained, is dropped.
+    Parameters are identified by their names. When the model has grown, a larger parameter keeps F
+    and θ* of its leading part; new entries have F = 0 and their current value as θ*; parameters
+    that are gone or no longer trained are dropped.
 
     Args:
         lam: λ, at least 0.
 
     Attributes:
-        curvature: F; None as long as there is no penalty.
-        anchor: θ*, (P,), in the order of the model's trained parameters; likewise.
+        curvature: F; None until `renew` is called.
+        anchor: θ*, (P,), in the order of the model's trained parameters; None until then.
     """
 
     def __init__(self, lam: float) -> None:
@@ -42,28 +41,26 @@ class QuadraticPenalty:
         self._has_warned = False
 
     def __getstate__(self) -> dict[str, Any]:
-        # They belong to the model, and are made anew when it is followed again.
+        # They refer to the model; `follow` sets them again.
         return {**self.__dict__, "_layout": None, "_held": None, "_step": None}
 
     @property
     def is_active(self) -> bool:
-        """Whether there is anything to hold parameters by."""
+        """Whether there is a penalty."""
         return self.lam > 0 and self.curvature is not None
 
     @property
     def layout(self) -> FlatLayout:
-        """The trained parameters of the model that was followed last."""
+        """The trained parameters of the model last given to `follow`."""
         assert self._layout is not None
         return self._layout
 
     def follow(self, model: nn.Module) -> Tensor | None:
-        """Find the trained parameters of a model; return where earlier ones lie, if that changed.
-
-        Args:
-            model: As it is now.
+        """Look up the trained parameters of a model, which may have grown since the last call.
 
         Returns:
-            See `places_of`; None where all is as it was, or this is the first model.
+            The places of the earlier parameters, see `places_of`; None if nothing has changed or
+            this is the first call.
         """
         named = [*model.named_parameters()]
         if self._layout is not None and self._layout.is_of(named):
@@ -82,18 +79,18 @@ class QuadraticPenalty:
         return places
 
     def weights(self) -> Tensor:
-        """Return θ, a copy, (P,)."""
+        """Return a copy of θ, (P,)."""
         return self.layout.flatten([p.detach() for p in self.layout.parameters])
 
     def renew(self, curvature: Curvature) -> None:
-        """Set F, and θ* to the present parameters."""
+        """Set F to `curvature`, and θ* to the current parameters."""
         self.curvature, self.anchor = curvature, self.weights()
         self._held = self._step = None
         self._largest, self._has_warned = curvature.largest, False
 
     @property
     def n_bytes(self) -> int:
-        """The memory of F and θ*, which is all that is kept from task to task."""
+        """Memory of F and θ* in bytes."""
         if self.curvature is None or self.anchor is None:
             return 0
         held = self.curvature
@@ -101,14 +98,14 @@ class QuadraticPenalty:
         return sum(part.nbytes for part in parts if part is not None)
 
     def value(self) -> float:
-        """Return the penalty at the present parameters."""
+        """Return the penalty at the current parameters."""
         if self.curvature is None or self.anchor is None:
             return 0.0
         return self.lam * float(self.curvature.penalty(self.weights() - self.anchor))
 
     @torch.no_grad()
     def gradient(self) -> list[Tensor]:
-        """Return λF(θ − θ*) in the shapes of the parameters, of a penalty that is active."""
+        """Return λF(θ − θ*) in the shapes of the parameters; the penalty must be active."""
         assert self.curvature is not None
         assert self.anchor is not None
         layout = self.layout
@@ -120,14 +117,15 @@ class QuadraticPenalty:
         torch._foreach_mul_(pieces, self.lam)
         return [*pieces]
 
-    def lay(self, rates: Sequence[float]) -> None:
+    def add_gradient(self, rates: Sequence[float]) -> None:
         """Add the gradient to the parameters' `grad`; where it is zero, None stays None.
 
+        Warns once for each F if steps at these learning rates diverge.
+
         Args:
-            rates: The learning rate of each parameter; a warning is given, once for each F, if
-                steps as long as that diverge.
+            rates: The learning rate of each parameter.
         """
-        self._warn_of(max(rates))
+        self._warn_if_unstable(max(rates))
         layout = self.layout
         if self._held is None:
             self._held = self._seen()
@@ -137,7 +135,7 @@ class QuadraticPenalty:
             if p.grad is not None:
                 p.grad = p.grad + piece
             elif piece.any():
-                # Of zeros an optimizer would make steps of weight decay and momentum.
+                # With zeros an optimizer would still step, by weight decay and momentum.
                 p.grad = piece
 
     def pull(self, rates: Sequence[float]) -> None:
@@ -160,22 +158,21 @@ class QuadraticPenalty:
         return torch.cat([p.new_full((p.numel(),), rate) for p, rate in pairs])
 
     def _seen(self) -> list[bool]:
-        """Tell of each parameter whether F is other than zero there."""
+        """Return for each parameter whether F is non-zero anywhere in it."""
         assert self.curvature is not None
         seen = self.curvature.eigenvectors.ne(0).any(dim=0)
         if self.curvature.diagonal is not None:
             seen |= self.curvature.diagonal.ne(0)
         return [bool(piece.any()) for piece in self.layout.pieces(seen)]
 
-    def _warn_of(self, rate: float) -> None:
+    def _warn_if_unstable(self, rate: float) -> None:
         firmness = rate * self.lam * self._largest
         if firmness <= 2 or self._has_warned:
             return
         self._has_warned = True
         warnings.warn(
             f"the learning rate {rate:.3g} times lam={self.lam:.3g} times the largest eigenvalue "
-            f"{self._largest:.3g} is {firmness:.3g}: above 2, plain steps along the penalty's "
-            "gradient overshoot ever further; give update='proximal', which is stable at any "
-            "strength, or a smaller lam",
+            f"{self._largest:.3g} is {firmness:.3g}; above 2, steps along the penalty's gradient "
+            "diverge: use update='proximal', which is stable at any strength, or a smaller lam",
             stacklevel=3,
         )

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from avalanche_ext.functional.fisher.curvature import Curvature
-from avalanche_ext.functional.fisher.proximal import ProximalStep
+from avalanche_ext.functional.fisher.curvature import Curvature, ProximalStep
 from avalanche_ext.functional.model.gradients import FlatLayout
 from tests.functional.fisher.curvature_cases import P, curvature, dense
 

@@ -1,4 +1,4 @@
-"""Eigenpairs of Fishers against dense eigendecompositions, and what is derived from them."""
+"""Eigenpairs of Fishers against dense eigendecompositions."""
 
 import math
 
@@ -9,14 +9,8 @@ from torch import nn
 
 from avalanche_ext.functional.fisher import spectrum as module
 from avalanche_ext.functional.fisher.diagonal import diagonal_fisher
-from avalanche_ext.functional.fisher.spectrum import (
-    FisherSpectrum,
-    effective_rank,
-    fisher_eigenvalues,
-    fisher_spectrum,
-    layer_curvature,
-    layer_mass,
-)
+from avalanche_ext.functional.fisher.measures import layer_curvature, layer_mass
+from avalanche_ext.functional.fisher.spectrum import fisher_eigenvalues, fisher_spectrum
 from avalanche_ext.functional.model.gradients import FlatLayout
 from tests.functional.fisher.spectrum_cases import (
     N_CLASSES,
@@ -276,27 +270,3 @@ def test_a_model_that_has_diverged_is_refused(method):
     model[3].weight.data[0, 0] = math.nan
     with pytest.raises(FloatingPointError, match="trace of the Fisher is nan"):
         fisher_spectrum(model, x, y, 2, method=method)
-
-
-def test_shares_of_layers_by_hand():
-    model = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1, bias=False))
-    layout = FlatLayout(model.named_parameters())
-    vectors = torch.tensor([[0.6, 0, 0, 0, 0.8, 0], [0, 0, 0, 1, 0, 0], [0.0, 0, 0, 0, 0, 1]])
-    found = FisherSpectrum(torch.tensor([5.0, 3.0, 2.0]), vectors, 20.0)
-    assert layer_mass(found, layout) == pytest.approx({"0": 1.36 / 3, "1": 1.64 / 3})
-    assert layer_curvature(found, layout) == pytest.approx({"0": 0.48, "1": 0.52})
-
-
-@pytest.mark.parametrize(
-    ("eigenvalues", "expected"),
-    [
-        ([2.0, 2.0, 2.0, 2.0], 4),
-        ([3.0], 1),
-        ([7.0, 0.0, 0.0], 1),
-        ([4.0, 2.0, 2.0], 2**1.5),
-        ([0.0, 0.0], 0),
-        ([], 0),
-    ],
-)
-def test_effective_rank_by_hand(eigenvalues, expected):
-    assert effective_rank(torch.tensor(eigenvalues)) == pytest.approx(expected)

@@ -1,12 +1,21 @@
-"""How eigenvalues fall: fits and shares against plain formulas."""
+"""What is read from eigenpairs, against plain formulas and by hand."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from avalanche_ext.functional.fisher.eigenvalues import geometric_decay, share_of_largest
+from avalanche_ext.functional.fisher.measures import (
+    effective_rank,
+    geometric_decay,
+    layer_curvature,
+    layer_mass,
+    share_of_largest,
+)
+from avalanche_ext.functional.fisher.spectrum import FisherSpectrum
+from avalanche_ext.functional.model.gradients import FlatLayout
 
 
 def test_the_line_is_that_of_least_squares():
@@ -41,3 +50,27 @@ def test_too_few_eigenvalues_have_no_line(n):
 def test_shares_are_of_the_trace_not_of_what_is_given():
     values = torch.tensor([4.0, 2.0, 1.0])
     assert [share_of_largest(values, n, 10.0) for n in (0, 1, 2, 3, 9)] == [0.0, 0.4, 0.6, 0.7, 0.7]
+
+
+def test_shares_of_layers_by_hand():
+    model = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1, bias=False))
+    layout = FlatLayout(model.named_parameters())
+    vectors = torch.tensor([[0.6, 0, 0, 0, 0.8, 0], [0, 0, 0, 1, 0, 0], [0.0, 0, 0, 0, 0, 1]])
+    found = FisherSpectrum(torch.tensor([5.0, 3.0, 2.0]), vectors, 20.0)
+    assert layer_mass(found, layout) == pytest.approx({"0": 1.36 / 3, "1": 1.64 / 3})
+    assert layer_curvature(found, layout) == pytest.approx({"0": 0.48, "1": 0.52})
+
+
+@pytest.mark.parametrize(
+    ("eigenvalues", "expected"),
+    [
+        ([2.0, 2.0, 2.0, 2.0], 4),
+        ([3.0], 1),
+        ([7.0, 0.0, 0.0], 1),
+        ([4.0, 2.0, 2.0], 2**1.5),
+        ([0.0, 0.0], 0),
+        ([], 0),
+    ],
+)
+def test_effective_rank_by_hand(eigenvalues, expected):
+    assert effective_rank(torch.tensor(eigenvalues)) == pytest.approx(expected)
