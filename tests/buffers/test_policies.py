@@ -112,18 +112,27 @@ def test_reservoir_holds_everything_until_it_is_full():
     assert held(buffer) == [*range(10)]
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
-def test_reservoir_holds_every_sample_equally_likely(batch_size):
-    n_runs, n_seen, size = 2000, 30, 10
+@pytest.mark.parametrize(("n_seen", "size", "batch_size"), [(30, 10, 1), (30, 10, 7), (2, 1, 1)])
+def test_reservoir_holds_every_sample_equally_likely(n_seen, size, batch_size):
+    n_runs = 2000
     counts = np.zeros(n_seen)
     for seed in range(n_runs):
         buffer = ReservoirBuffer(size, seed)
         fill(buffer, [0] * n_seen, batch_size)
         counts[held(buffer)] += 1
     expected = n_runs * size / n_seen
-    # Binomial standard deviation 21; 4.5 of them for 30 counts at once.
+    # Binomial standard deviation 22 at most; more than 4 of them for 30 counts at once.
     assert np.abs(counts - expected).max() < 95
     assert counts.sum() == n_runs * size
+
+
+def test_reservoir_of_one_slot_keeps_its_first_sample_as_often_as_its_second():
+    kept = []
+    for seed in range(200):
+        buffer = ReservoirBuffer(1, seed)
+        fill(buffer, [0, 0], 1)
+        kept += held(buffer)
+    assert 60 < kept.count(kept[0]) < 140
 
 
 def test_reservoir_of_one_slot_and_a_batch_larger_than_it():
