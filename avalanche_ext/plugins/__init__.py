@@ -12,6 +12,7 @@ from avalanche_ext.plugins.consolidation.synaptic_intelligence import SynapticIn
 from avalanche_ext.plugins.core.composition import (
     MethodPlugin,
     ReportingPlugin,
+    StoringPlugin,
     check_composition,
     diagnostics,
     exhibits,
@@ -59,6 +60,7 @@ __all__ = [
     "RepresentationLossPlugin",
     "RhoSpectrumPlugin",
     "SpectrumAnalysisPlugin",
+    "StoringPlugin",
     "SynapticIntelligencePlugin",
     "check_composition",
     "diagnostics",

@@ -20,7 +20,7 @@ from avalanche_ext.validation import validated
 
 
 class _Draw(NamedTuple):
-    """Where the weights are during an iteration, μ + σε, each (P,)."""
+    """A draw μ + σε of the weights: mean μ, std σ and noise ε, each (P,)."""
 
     mean: Tensor
     std: Tensor
@@ -28,43 +28,46 @@ class _Draw(NamedTuple):
 
 
 class BGDPlugin(MethodPlugin):
-    """Learn a Gaussian over each weight, and keep those in place that have become certain.
+    """BGD: learn a Gaussian over each weight, and keep weights that have become certain in place.
 
     Bayesian gradient descent (Zeno, Golan, Hoffer and Soudry 2018, "Task agnostic continual
-    learning using online variational Bayes"): see `functional.bgd.bayesian_step`. It needs neither
-    tasks nor their boundaries. Replay may change the mini-batch.
+    learning using online variational Bayes"). In every iteration the gradient of the criterion is
+    taken at `n_draws` draws of the weights, and updates their means μ and standard deviations σ by
+    `functional.bgd.bayesian_step`. It needs neither tasks nor their boundaries.
 
-    The trained parameters are the means μ whenever no iteration is under way, so that evaluation
-    is at μ. During an iteration they are the first draw, of which the strategy's output and loss
-    are; the other draws run on copies of the model's buffers, so that normalisation layers count a
-    mini-batch once. The optimizer finds no gradients: it moves nothing and keeps its state, and
-    its settings have no influence. A forward or backward pass that fails leaves the draw in the
-    parameters until the strategy trains or evaluates again.
+    **Where the weights are.** Between iterations, and thus in evaluation, the model's parameters
+    are the means μ. During an iteration they are the first draw, which gives the strategy's output
+    and loss. The other draws run on copies of the model's buffers, so that normalisation layers
+    count a mini-batch once. If a forward or backward pass fails, the parameters stay at the draw
+    until the strategy trains or evaluates again. The plugin replaces the optimizer's step: the
+    optimizer finds no gradients, keeps its state, and its settings have no influence.
 
-    The criterion must be a mean over rows, of which their number makes the sum that the method is
-    about. It is all that the method sees: what adds to the loss or edits the gradient, and would
-    do so in the first draw alone, is refused.
+    **Beside other plugins.** The criterion must be a mean over rows; times the number of rows it is
+    the sum that the method is about. Replay may change the mini-batch, if it leaves the loss the
+    criterion over all rows (`loss="union"`). Plugins that add to the loss, edit the gradient or
+    move the weights are refused, because they would act on the first draw alone.
 
     Args:
-        n_draws: Draws of the weights for each mini-batch, K.
-        initial_std: σ of all weights at first, and of those that are new when a model has grown:
-            the leading part of a parameter that has become larger keeps its own. GMED's paper
-            takes 0.017 on Split MNIST and 0.045 on Permuted MNIST.
-        lr: η, which multiplies the steps of μ.
+        n_draws: K, the number of draws of the weights for each mini-batch.
+        initial_std: Initial σ of all weights, and of new ones when a model grows; the leading part
+            of a larger parameter keeps its σ. GMED's paper uses 0.017 on Split MNIST and 0.045 on
+            Permuted MNIST.
+        lr: η, the factor of the steps of μ.
         seed: Seed of the draws.
 
     Attributes:
-        std: σ by the name of the parameter, of its shape.
+        std: σ by the parameter's name, in its shape.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: When training starts, if a plugin beside it adds to the loss or edits the
-            gradient; in the first iteration of an experience, if the loss turns out to be more
-            than the criterion.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: When training starts, if another plugin adds to the loss, edits the gradient or
+            moves the weights; in the first iteration of an experience, if the loss differs from the
+            criterion.
     """
 
     phase = Phase.GRADIENT
     criterion_alone: ClassVar[bool] = True
+    not_pickled: ClassVar[tuple[str, ...]] = ("_layout", "_draw")
 
     @validated
     def __init__(
@@ -86,21 +89,17 @@ class BGDPlugin(MethodPlugin):
         self._draw: _Draw | None = None
         self._has_checked = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Both belong to the model, and are made anew with the next experience.
-        return {**self.__dict__, "_layout": None, "_draw": None}
-
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Put the means back that a failed iteration has displaced; refuse as `check` does."""
+        """Undo the draw that a failed iteration has left; raise what `check` raises."""
         self._restore()
         super().before_training(strategy, **kwargs)
 
     def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Put the means back that a failed iteration has displaced."""
+        """Undo the draw that a failed iteration has left."""
         self._restore()
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Find the parameters in the model, as it is adapted to the experience."""
+        """Look up the parameters of the model, now adapted to the experience."""
         self._restore()
         self._has_checked = False
         self._layout = FlatLayout(strategy.model.named_parameters())
@@ -119,7 +118,7 @@ class BGDPlugin(MethodPlugin):
         _write(self._layout, torch.addcmul(mean, std, self._draw.noise))
 
     def before_update(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Move the parameters to the new means, and leave no gradient to the optimizer."""
+        """Move the parameters to the new means, and leave no gradient for the optimizer."""
         layout, draw = self._layout, self._draw
         assert layout is not None
         assert draw is not None
@@ -163,7 +162,7 @@ class BGDPlugin(MethodPlugin):
 
 
 def _carried_over(std: Tensor | None, parameter: nn.Parameter, initial: float) -> Tensor:
-    """Return σ of a parameter that may be new or may have grown since."""
+    """Return σ of a parameter, given its earlier σ: None if it is new, smaller if it has grown."""
     grown = torch.full_like(parameter, initial, requires_grad=False)
     part = leading_part(std.shape, parameter.shape) if std is not None else None
     if std is not None and part is not None:
@@ -179,11 +178,11 @@ def _write(layout: FlatLayout, weights: Tensor) -> None:
 
 @torch.no_grad()
 def _check_loss(strategy: Strategy) -> None:
-    """Raise ValueError if something has been added to the criterion."""
+    """Raise ValueError if the loss is more than the criterion."""
     criterion = criterion_of(strategy)(strategy.mb_output, strategy.mb_y)
     if not torch.allclose(strategy.loss, criterion, equal_nan=True):
         raise ValueError(
-            f"the loss is {float(strategy.loss):.6g}, but the criterion {float(criterion):.6g}: "
-            "BGDPlugin sees the criterion alone, at several draws of the weights; remove the "
+            f"the loss is {float(strategy.loss):.6g}, but the criterion is {float(criterion):.6g}: "
+            "BGDPlugin uses the criterion alone, at several draws of the weights; remove the "
             "plugin that adds to the loss"
         )

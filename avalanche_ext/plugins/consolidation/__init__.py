@@ -1,1 +1,1 @@
-"""Methods that hold parameters in place by a quadratic penalty: EWC and its kin."""
+"""Methods that keep parameters in place by a quadratic penalty: EWC, MAS and SI."""

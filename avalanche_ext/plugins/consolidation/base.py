@@ -1,4 +1,4 @@
-"""Consolidation: what has been learned is held in place by a quadratic penalty."""
+"""Base class of methods that keep parameters in place by a quadratic penalty."""
 
 from __future__ import annotations
 
@@ -27,57 +27,59 @@ Share = Annotated[float, Ge(0), Le(1)]
 Update = Literal["proximal", "gradient"]
 Normalisation = Literal["none", "max", "trace"]
 Samples = Callable[[], tuple[Tensor, Tensor, Tensor | None]]
-"""Gives x, y and, for models with heads, task labels, on the strategy's device."""
+"""Returns x, y and, for models with heads, task labels, on the strategy's device."""
 
 
 class ConsolidationPlugin(MethodPlugin):
-    """Hold parameters where they are, as firmly as what has been learned needs them.
+    """Keep each parameter near its value, as firmly as what was learned depends on it.
 
-    The penalty is (λ/2) (θ − θ*)ᵀ F (θ − θ*). When something has been learned, its curvature F′ is
-    estimated by `_estimate`; then F ← γF + F′, and the anchor θ* moves to the present parameters.
-    What is kept is F and θ*, whatever the number of tasks.
+    The penalty is (λ/2) (θ − θ*)ᵀ F (θ − θ*). A consolidation estimates the curvature F′ of what
+    was learned by `_estimate`, sets F ← γF + F′, and moves the anchor θ* to the current parameters.
+    Only F and θ* are kept, whatever the number of tasks.
 
-    **When.** At the end of each experience, of its samples. On an online stream, that of the
-    experience it was cut from: with its last part, or, if parts have been left out, when the next
-    one begins, before the model is adapted to that. With `every`, after each so many iterations,
-    of the last rows of the stream, whatever the experiences are; rows that Avalanche's own plugins
-    replay cannot be told from those.
+    **When.** At the end of each experience, from its samples. On an online stream this is the
+    experience of the original stream: it is consolidated after its last part or, if parts were
+    left out, when the next experience begins, before the model is adapted to that. With `every`,
+    the plugin consolidates each time so many iterations have passed, from the last rows of the
+    stream, whatever the experiences; it cannot tell rows that Avalanche's own plugins replay from
+    new ones.
 
-    **How.** With `update="proximal"` parameters are pulled after the optimizer's step, by
-    `functional.proximal.ProximalStep` with the optimizer's learning rates of the moment: stable at
-    any λ, and, as the weight decay of AdamW, not seen by momentum, adaptive rates, or projections
-    of the gradient. With "gradient" the penalty's gradient is added to that of the loss, before
-    other plugins edit it. Either way the strategy's `loss` does not contain the penalty.
+    **How.** With `update="proximal"`, `functional.proximal.ProximalStep` pulls the parameters
+    after the optimizer's step, at the optimizer's current learning rates. The pull is stable at any
+    λ; like the weight decay of AdamW, it bypasses momentum, adaptive rates and projections of the
+    gradient. With "gradient", the penalty's gradient is added to that of the loss before other
+    plugins edit it. In both cases the strategy's `loss` does not contain the penalty.
 
-    A learning rate that changes makes the proximal step anew: little work for a diagonal or for
-    eigenpairs alone, about that of k steps for both.
+    A change of the learning rate requires a new proximal step. That is cheap for a diagonal F or
+    for eigenpairs alone, and costs about k steps for both together.
 
-    A model may grow: what is new is free, see `QuadraticPenalty`. What is known of parameters is
-    lost when they are no longer trained, even if they are later on. A plugin that is pickled while
-    it waits for the end of an experience that an online stream has broken off does not estimate
-    that experience.
+    When a model grows, its new parameters are free, see `QuadraticPenalty`. A parameter that is no
+    longer trained loses its F and θ* for good. If an online stream has broken off an experience,
+    and the plugin is pickled before the next one begins, that experience is not consolidated.
 
     Args:
-        lam: λ, at least 0; with 0 it changes nothing.
+        lam: λ, at least 0; with 0 the plugin changes nothing.
         decay: γ, from 0 to 1.
-        n_samples: How many samples each estimate is of, drawn without replacement, or the last rows
-            with `every`; None is all of the experience. They are on the device all at once.
+        n_samples: Number of samples for each estimate, drawn without replacement, or with `every`
+            the stream's last rows; None takes the whole experience. All are on the device at once.
         update: "proximal" or "gradient".
-        every: How many iterations there are from one consolidation to the next; None is by
-            experience.
-        normalisation: What each F′ is divided by before it is merged: "none"; "max", its largest
-            eigenvalue, for a diagonal its largest entry; "trace", the mean over its diagonal.
+        every: Number of iterations between consolidations; None consolidates after each experience.
+        normalisation: What each F′ is divided by before it is added: "none"; "max", its largest
+            eigenvalue, which for a diagonal is its largest entry; "trace", the mean of its
+            diagonal.
         seed: Seed of the plugin's own draws.
 
     Raises:
-        ValueError: If there is `every`, and no number of samples although they are needed.
+        ValueError: If `every` is given without `n_samples`, unless estimates need no samples.
     """
 
     prefix: ClassVar[str]
-    """What the names of diagnostics begin with."""
+    """Beginning of the diagnostics' names."""
     phase = by("update", {"proximal": Phase.PULL}, otherwise=Phase.PENALTY)
     reads_samples: ClassVar[bool] = True
-    """Whether estimates are of samples."""
+    """Whether estimates need samples."""
+    # An experience would pull its whole benchmark into the pickle.
+    not_pickled: ClassVar[tuple[str, ...]] = ("_unfinished",)
     _rank = 0
 
     def __init__(
@@ -85,7 +87,6 @@ class ConsolidationPlugin(MethodPlugin):
         lam: float,
         decay: float,
         n_samples: int | None,
-        *,
         update: Update,
         every: int | None,
         normalisation: Normalisation,
@@ -94,8 +95,8 @@ class ConsolidationPlugin(MethodPlugin):
         super().__init__()
         if every is not None and n_samples is None and self.reads_samples:
             raise ValueError(
-                f"n_samples=None, but must be given beside every={every}: how many of the "
-                "stream's last rows the estimate is of"
+                f"n_samples=None: give a number beside every={every}; each estimate then uses so "
+                "many of the stream's last rows"
             )
         self.lam = lam
         self.decay = decay
@@ -112,10 +113,6 @@ class ConsolidationPlugin(MethodPlugin):
         self._n_iterations = 0
         self._numbers: dict[str, float] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        # An experience would take all of its benchmark along.
-        return {**self.__dict__, "_unfinished": None}
-
     @property
     def curvature(self) -> Curvature | None:
         """F, in the order of the model's trained parameters; None before the first estimate."""
@@ -128,43 +125,43 @@ class ConsolidationPlugin(MethodPlugin):
 
     @abstractmethod
     def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
-        """Return the curvature F′ of what has been learned since the last estimate."""
+        """Return the curvature F′ of what was learned since the last estimate."""
 
     def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Consolidate an experience that an online stream has left without its last part."""
+        """Consolidate an experience that an online stream broke off before its last part."""
         left = self._unfinished
         if left is not None and origin_index(left) != origin_index(strategy.experience):
             self._consolidate(strategy, left)
             self._unfinished = None
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Find the parameters in the model, as it is adapted to the experience."""
+        """Look up the parameters of the model, now adapted to the experience."""
         self._numbers = {}
         self._follow(strategy)
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Take in the stream's rows, if estimates are of them."""
+        """Remember the stream's rows, if estimates use them."""
         if self._recent is not None:
             self._recent.add(stream_rows(strategy, self))
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Lay the penalty's gradient under that of the loss, if that is asked for."""
+        """With `update="gradient"`, add the penalty's gradient."""
         if self.phase is Phase.PENALTY and self._penalty.is_active:
-            self._penalty.lay(self._rates(strategy))
+            self._penalty.add_gradient(self._rates(strategy))
 
     def after_update(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Pull the parameters towards the anchor, unless the gradient has done so."""
+        """With `update="proximal"`, pull the parameters towards the anchor."""
         if self.phase is Phase.PULL and self._penalty.is_active:
             self._penalty.pull(self._rates(strategy))
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Consolidate, if it is time to."""
+        """Consolidate if `every` iterations have passed."""
         self._n_iterations += 1
         if self.every is not None and self._n_iterations % self.every == 0:
             self._consolidate(strategy, None)
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Consolidate, if an experience of the original stream has ended."""
+        """Consolidate if an experience of the original stream has ended."""
         if self.every is None:
             has_ended = self._endings.ends(strategy.experience)
             self._unfinished = None if has_ended else strategy.experience
@@ -172,15 +169,16 @@ class ConsolidationPlugin(MethodPlugin):
                 self._consolidate(strategy, strategy.experience)
 
     def diagnostics(self) -> dict[str, float]:
-        """Return what the experience's last consolidation found; nothing if there was none.
+        """Return numbers about the experience's last consolidation; empty if there was none.
 
-        "penalty" is (λ/2) (θ − θ*)ᵀ F (θ − θ*) before it, so 0 the first time; "trace" and
-        "largest" are of the F that is kept since, "megabytes" the memory of F and θ*.
+        "penalty" is (λ/2) (θ − θ*)ᵀ F (θ − θ*) before the consolidation, so 0 the first time.
+        "trace" and "largest" (eigenvalue) describe F after it; "megabytes" is the memory of F and
+        θ*.
         """
         return {f"{self.prefix}/{name}": value for name, value in self._numbers.items()}
 
     def _follow(self, strategy: Strategy) -> Tensor | None:
-        """Find the parameters; return where earlier ones lie, if that has changed."""
+        """Look up the parameters; return the places of earlier ones if they have changed."""
         return self._penalty.follow(strategy.model)
 
     def _consolidate(self, strategy: Strategy, experience: Any) -> None:
@@ -189,8 +187,8 @@ class ConsolidationPlugin(MethodPlugin):
             new = self._estimate(strategy, lambda: self._samples(strategy, experience))
         if not isfinite(new.trace):
             raise FloatingPointError(
-                f"{type(self).__name__}: the trace of what was estimated is {new.trace}: training "
-                "has diverged; a smaller learning rate or lam may help"
+                f"{type(self).__name__}: the estimate has trace {new.trace} because training has "
+                "diverged; try a smaller learning rate or lam"
             )
         new = self._normalised(new)
         held, penalty = self.curvature, self._penalty.value()
@@ -212,7 +210,7 @@ class ConsolidationPlugin(MethodPlugin):
         return curvature if size in (0.0, 1.0) else curvature.scaled(1 / size)
 
     def _samples(self, strategy: Strategy, experience: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return samples of an experience, or of the last rows where it is None."""
+        """Return samples of an experience, or the last rows if that is None."""
         x, y, t = self._columns(strategy, experience)
         return x, y, t if is_multi_task_module(strategy.model) else None
 
@@ -228,7 +226,7 @@ class ConsolidationPlugin(MethodPlugin):
         return int(torch.randint(2**31 - 1, (), generator=self._generator))
 
     def _flattened(self, by_name: dict[str, Tensor]) -> Tensor:
-        """Return what there is of each trained parameter as one vector, (P,)."""
+        """Return tensors in the shapes of the trained parameters as one vector, (P,)."""
         layout = self._penalty.layout
         return layout.flatten([by_name[name] for name in layout.names])
 

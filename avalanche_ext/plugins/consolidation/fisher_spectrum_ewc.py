@@ -24,45 +24,47 @@ Residual = Literal["none", "diagonal"]
 
 
 class FisherSpectrumEWCPlugin(ConsolidationPlugin):
-    """EWC along the top eigenvectors of the Fisher, and along coordinates for the rest; our own.
+    """EWC along the top eigenvectors of the full Fisher, with a diagonal for the rest.
 
-    With the top k eigenpairs λₖ, vₖ of the full Fisher information, the penalty is
+    A method of this package. With the top k eigenpairs λₖ, vₖ of the Fisher information, the
+    penalty is
 
         (λ/2) Σₖ λₖ ⟨vₖ, θ − θ*⟩²  +  (λ/2) Σᵢ Dᵢ (θᵢ − θ*ᵢ)²,
 
-    where D is what the eigenpairs leave of the Fisher's diagonal, or 0. With no eigenpairs it is
-    `OnlineEWCPlugin`. Estimates are merged as there, γF + F′, and truncated to k eigenpairs again;
-    with a residual, the diagonal takes in what is cut off. What is kept is k + 2 vectors. Penalties
-    about different anchors add up to one about another anchor and a constant; as in online EWC the
-    latest parameters, near which those of earlier tasks have been held, take its place. See
-    `ConsolidationPlugin` for when the spectrum is estimated, and how it pulls.
+    where D is the part of the Fisher's diagonal that the eigenpairs do not cover, or 0. With k = 0
+    it is `OnlineEWCPlugin`. As there, estimates are merged as γF + F′; the result is cut to k
+    eigenpairs again, and with a residual the diagonal takes in what is cut off. The memory is
+    k + 2 vectors. A sum of penalties around different anchors is a penalty around yet another
+    anchor, plus a constant; as in online EWC, the latest parameters stand in for that anchor, since
+    the earlier penalties have kept them near. `ConsolidationPlugin` says when the spectrum is
+    estimated and how the penalty acts.
 
-    The largest eigenvalues exceed any entry of the diagonal by far, so that `update="gradient"`
-    diverges at a λ at which online EWC does not.
+    The largest eigenvalues are far greater than any entry of the diagonal, so that
+    `update="gradient"` diverges at values of λ at which online EWC does not.
 
     Args:
-        lam: λ, at least 0; with 0 it changes nothing.
+        lam: λ, at least 0; with 0 the plugin changes nothing.
         decay: γ, from 0 to 1.
-        rank: k, the number of eigenpairs. In each iteration they cost two passes over k·P numbers:
-            of a small model, 20 cost more than the iteration itself, 100 many times as much.
+        rank: k, the number of eigenpairs. Each iteration makes two passes over k·P numbers: for a
+            small model, 20 pairs cost more than the iteration itself, and 100 many times as much.
         residual: "diagonal", or "none" for the eigenpairs alone.
-        n_samples: Number of samples for each estimate; None is all of the experience. The kernel
-            that the eigenpairs are found in has a row for each sample, and with `kind="true"` for
-            each class of each sample; beyond 4,096 rows they are found by Lanczos, which is slower.
-            The kernel keeps what layers saw of all rows: for convolutions or many classes,
-            `kind="sampled"` with more samples does as well in less memory.
-        kind: Whose labels the Fisher is of: "true", the expectation over the model's own
-            predictions; "sampled", one draw from them for each sample; "empirical", the data's.
+        n_samples: Number of samples for each estimate; None takes the whole experience. Eigenpairs
+            come from a kernel matrix with a row for each sample or, with `kind="true"`, for each
+            class of each sample; beyond 4,096 rows the slower Lanczos method finds them. The kernel
+            keeps the layers' inputs for all rows: for convolutions or many classes,
+            `kind="sampled"` with more samples is as good and needs less memory.
+        kind: The labels that the Fisher is computed with: "true", the expectation over the model's
+            own predictions; "sampled", one draw from them for each sample; "empirical", the data's.
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        every: Number of iterations from one estimate to the next, of the last `n_samples` rows of
-            the stream, for streams without boundaries; None is by experience.
+        every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
+            time so many iterations have passed; None estimates after each experience.
         normalisation: What each F′ is divided by: "none"; "max", its largest eigenvalue; "trace",
             the mean of its diagonal.
         seed: Seed of the plugin's own draws.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: If `rank` is 0 and there is no residual, or there is `every`, but no
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If `rank` is 0 and `residual` is "none", or `every` is given without
             `n_samples`.
     """
 
@@ -85,25 +87,17 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
     ) -> None:
         if rank == 0 and residual == "none":
             raise ValueError(
-                "rank=0 with residual='none' leaves no penalty: give a rank of at least 1, or "
+                "rank=0 with residual='none' leaves no penalty: give rank=1 or more, or "
                 "residual='diagonal'"
             )
-        super().__init__(
-            lam,
-            decay,
-            n_samples,
-            update=update,
-            every=every,
-            normalisation=normalisation,
-            seed=seed,
-        )
+        super().__init__(lam, decay, n_samples, update, every, normalisation, seed)
         self.rank = self._rank = rank
         self.residual = residual
         self.kind = kind
         self._kept = 0.0
 
     def diagnostics(self) -> dict[str, float]:
-        """Return those of any consolidation, and which share of the trace the top k have."""
+        """Return the base class's numbers, and "kept", the top k's share of the trace."""
         numbers = super().diagnostics()
         return {**numbers, f"{self.prefix}/kept": self._kept} if numbers else {}
 

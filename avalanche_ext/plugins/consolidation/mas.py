@@ -21,32 +21,32 @@ from avalanche_ext.validation import validated
 
 
 class MASPlugin(ConsolidationPlugin):
-    """Hold each weight as firmly as the model's outputs are sensitive to it.
+    """MAS: keep each weight in place as firmly as the model's outputs are sensitive to it.
 
-    Memory aware synapses (Aljundi et al. 2018): the importance of a weight is the mean over samples
-    x of |∂‖f(x)‖² / ∂θᵢ|, which needs no labels, and the penalty (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)². See
-    `ConsolidationPlugin` for when it is estimated, and how it pulls.
+    Memory aware synapses (Aljundi et al. 2018). The importance Ωᵢ of a weight is the mean over
+    samples x of |∂‖f(x)‖² / ∂θᵢ|, which needs no labels; the penalty is (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)².
+    `ConsolidationPlugin` says when Ω is estimated and how the penalty acts.
 
     Deviations from the paper:
 
     1. The penalty has a factor ½, so that λ is twice the paper's.
-    2. Importances of tasks add up with a decay; `decay=1` is the paper's sum.
-    3. Gradients are those of single samples, and not of means over batches.
+    2. The importances of earlier tasks decay by γ; `decay=1` is the paper's sum.
+    3. Gradients are those of single samples, not of means over batches.
 
     Args:
-        lam: λ, at least 0; with 0 it changes nothing.
+        lam: λ, at least 0; with 0 the plugin changes nothing.
         decay: γ, from 0 to 1.
-        n_samples: Number of samples for each estimate; None is all of the experience.
+        n_samples: Number of samples for each estimate; None takes the whole experience.
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        every: Number of iterations from one estimate to the next, of the last `n_samples` rows of
-            the stream, for streams without boundaries; None is by experience.
+        every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
+            time so many iterations have passed; None estimates after each experience.
         normalisation: What each estimate is divided by: "none"; "max", its largest entry; "trace",
             the mean of its entries.
         seed: Seed of the plugin's own draws.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: If there is `every`, but no `n_samples`.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If `every` is given without `n_samples`.
     """
 
     prefix: ClassVar[str] = "mas"
@@ -63,15 +63,7 @@ class MASPlugin(ConsolidationPlugin):
         normalisation: Normalisation = "none",
         seed: int = 0,
     ) -> None:
-        super().__init__(
-            lam,
-            decay,
-            n_samples,
-            update=update,
-            every=every,
-            normalisation=normalisation,
-            seed=seed,
-        )
+        super().__init__(lam, decay, n_samples, update, every, normalisation, seed)
 
     def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         x, _, t = samples()

@@ -21,35 +21,36 @@ from avalanche_ext.validation import validated
 
 
 class OnlineEWCPlugin(ConsolidationPlugin):
-    """Elastic weight consolidation with one running diagonal Fisher, whatever the number of tasks.
+    """Online EWC: keep weights in place by one running diagonal Fisher for all tasks.
 
-    EWC (Kirkpatrick et al. 2017) holds each weight by the diagonal of the Fisher information,
+    Elastic weight consolidation (Kirkpatrick et al. 2017) minimises
 
-        loss + (λ/2) Σᵢ Fᵢ (θᵢ − θ*ᵢ)²;
+        loss + (λ/2) Σᵢ Fᵢ (θᵢ − θ*ᵢ)²,
 
-    online (Huszár 2018; Progress and Compress, Schwarz et al. 2018), with one penalty about the
-    latest parameters θ* and F ← γF + F′, rather than a penalty for each task. F′ is a mean over
-    samples of squared per-sample gradients, in evaluation mode, so that λ does not depend on the
-    size of batches. See `ConsolidationPlugin` for when it is estimated, and how it pulls.
+    where F is the diagonal of the Fisher information. The online version (Huszár 2018; Progress and
+    Compress, Schwarz et al. 2018) has one penalty around the latest parameters θ*, with
+    F ← γF + F′, instead of one for each task. F′ is the mean over samples of squared per-sample
+    gradients, in evaluation mode, so that λ does not depend on the batch size.
+    `ConsolidationPlugin` says when F′ is estimated and how the penalty acts.
 
     Args:
-        lam: λ, at least 0; with 0 it changes nothing.
-        decay: γ, from 0 to 1; with 1 nothing is ever forgotten, and after many tasks nothing more
-            is learned.
-        n_samples: Number of samples for each estimate; None is all of the experience.
-        kind: Whose labels the Fisher is of: "true", the expectation over the model's own
-            predictions; "sampled", one draw from them for each sample; "empirical", the data's.
+        lam: λ, at least 0; with 0 the plugin changes nothing.
+        decay: γ, from 0 to 1; with 1 all tasks keep their full weight, so that after many tasks
+            the model can learn nothing new.
+        n_samples: Number of samples for each estimate; None takes the whole experience.
+        kind: The labels that the Fisher is computed with: "true", the expectation over the model's
+            own predictions; "sampled", one draw from them for each sample; "empirical", the data's.
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        every: Number of iterations from one estimate to the next, of the last `n_samples` rows of
-            the stream, for streams without boundaries; None is by experience.
+        every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
+            time so many iterations have passed; None estimates after each experience.
         normalisation: What each F′ is divided by: "none"; "max", its largest entry; "trace", the
-            mean of its entries. Mapping entries onto [0, 1], as HAL's comparison does, differs from
-            "max" in the least entry alone, which is next to 0.
+            mean of its entries. HAL's comparison maps entries onto [0, 1]; "max" is almost the
+            same, because the smallest entry is close to 0.
         seed: Seed of the plugin's own draws.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: If there is `every`, but no `n_samples`.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If `every` is given without `n_samples`.
     """
 
     prefix: ClassVar[str] = "ewc"
@@ -67,15 +68,7 @@ class OnlineEWCPlugin(ConsolidationPlugin):
         normalisation: Normalisation = "none",
         seed: int = 0,
     ) -> None:
-        super().__init__(
-            lam,
-            decay,
-            n_samples,
-            update=update,
-            every=every,
-            normalisation=normalisation,
-            seed=seed,
-        )
+        super().__init__(lam, decay, n_samples, update, every, normalisation, seed)
         self.kind = kind
 
     def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:

@@ -25,45 +25,50 @@ from avalanche_ext.validation import validated
 
 
 class SynapticIntelligencePlugin(ConsolidationPlugin):
-    """Hold each weight as firmly as it has helped to lower the loss.
+    """SI: keep each weight in place as firmly as it has helped to lower the loss.
 
-    Synaptic intelligence (Zenke, Poole and Ganguli 2017): along the path that the optimizer takes,
-    weight i lowers the loss by ωᵢ = −Σ gᵢ Δθᵢ, the sum over iterations of gradient times step. When
-    a task has ended, which moved the weight by Δᵢ in all,
+    Synaptic intelligence (Zenke, Poole and Ganguli 2017). Along the optimizer's path, weight i
+    lowers the loss by ωᵢ = −Σ gᵢ Δθᵢ, the sum over iterations of gradient times step. At the end of
+    a task that moved the weight by Δᵢ in all, its importance is
 
         Ωᵢ = max(ωᵢ, 0) / (Δᵢ² + ξ),
 
-    the curvature of a parabola that falls by ωᵢ over Δᵢ, but for a factor 2; and the penalty is
-    (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)². See `ConsolidationPlugin` for when, and how it pulls. No sample is seen
-    for it, nor a label.
+    up to a factor 2 the curvature of a parabola that falls by ωᵢ over Δᵢ. The penalty is
+    (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)². `ConsolidationPlugin` says when Ω is computed and how the penalty acts;
+    Ω needs no samples and no labels.
 
-    gᵢ is the gradient of the loss with other plugins' terms, but without this penalty, as it is in
-    this plugin's `after_backward`: list it before a plugin that projects gradients. A step is what
-    the optimizer moves between, without this plugin's pull; Δᵢ is with it.
+    gᵢ is the gradient in this plugin's `after_backward`: of the loss with other plugins' terms, but
+    without this penalty. List it before a plugin that projects gradients. Δθᵢ is the optimizer's
+    step without this plugin's pull; Δᵢ contains the pull.
 
     Deviations from the paper:
 
     1. The penalty has a factor ½, so that λ is twice the paper's c.
-    2. Importances of tasks add up with a decay; `decay=1` is the paper's sum.
-    3. Negative ωᵢ, of weights whose path has raised the loss, count as 0: a negative importance
-       would push weights away from the anchor.
+    2. The importances of earlier tasks decay by γ; `decay=1` is the paper's sum.
+    3. A negative ωᵢ, of a weight whose path has raised the loss, counts as 0: a negative importance
+       would push the weight away from the anchor.
 
     Args:
-        lam: λ, at least 0; with 0 it changes nothing.
+        lam: λ, at least 0; with 0 the plugin changes nothing.
         decay: γ, from 0 to 1.
-        damping: ξ, above 0; 0.1 is that of the paper's experiments.
+        damping: ξ, above 0; 0.1 as in the paper's experiments.
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        every: Number of iterations from one consolidation to the next, for streams without
-            boundaries; None is by experience.
+        every: For streams without boundaries: number of iterations between consolidations; None
+            consolidates after each experience.
         normalisation: What the Ω of each task is divided by: "none"; "max", its largest entry;
             "trace", the mean of its entries.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
     """
 
     prefix: ClassVar[str] = "si"
     reads_samples: ClassVar[bool] = False
+    not_pickled: ClassVar[tuple[str, ...]] = (
+        *ConsolidationPlugin.not_pickled,
+        "_gradient",
+        "_before",
+    )
 
     @validated
     def __init__(
@@ -76,31 +81,25 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
         every: PositiveInt | None = None,
         normalisation: Normalisation = "none",
     ) -> None:
-        super().__init__(
-            lam, decay, None, update=update, every=every, normalisation=normalisation, seed=0
-        )
+        super().__init__(lam, decay, None, update, every, normalisation, seed=0)
         self.damping = damping
         self._path: Tensor | None = None
         self._start: Tensor | None = None
         self._gradient: Tensor | None = None
         self._before: Tensor | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Of the iteration that is under way.
-        return {**super().__getstate__(), "_gradient": None, "_before": None}
-
     def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the gradient, without that of the penalty."""
+        """Note the gradient without the penalty's."""
         self._gradient = self._penalty.layout.gradient()
         if self.phase is Phase.PENALTY and self._penalty.is_active:
             self._gradient.sub_(self._penalty.layout.flatten(self._penalty.gradient()))
 
     def before_update(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note where the step begins."""
+        """Note the parameters before the optimizer's step."""
         self._before = self._penalty.weights()
 
     def after_update(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Take the step into the path, and pull."""
+        """Add the step to the path, and pull."""
         assert self._path is not None
         assert self._gradient is not None
         assert self._before is not None

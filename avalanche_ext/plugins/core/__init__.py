@@ -1,1 +1,1 @@
-"""What every plugin stands on."""
+"""What all plugins share."""

@@ -13,7 +13,7 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avalanche_ext.data import Strategy
+from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.traits import Part, Phase, conflicts, traits_of
 
 Columns = tuple[Tensor, Tensor, Tensor]
@@ -25,8 +25,8 @@ Item = TypeVar("Item")
 class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
     """A plugin that reports numbers and arrays about a run.
 
-    One that is no `MethodPlugin` only looks on: it changes nothing that is trained, and goes with
-    any others.
+    Unless it is also a `MethodPlugin`, it only observes: it changes nothing that is trained and
+    can be combined with all other plugins.
     """
 
     def check(self, strategy: Strategy) -> None:
@@ -44,20 +44,20 @@ class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
                 publish(MetricValue(self, name, value, strategy.clock.train_iterations))
 
     def diagnostics(self) -> dict[str, float]:
-        """Return numbers about the current experience, by name, for whoever logs the run."""
+        """Return numbers about the current experience, by name."""
         return {}
 
     def series(self) -> dict[str, list[float]]:
-        """Return numbers of each iteration of the current experience, by name.
+        """Return one number for each iteration of the current experience, by name.
 
-        The k-th number belongs to the k-th iteration, from 0; it is nan where there is none.
+        Iterations count from 0; the number is nan where there is nothing to report.
         """
         return {}
 
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return arrays about the whole run that reports show: exhibit name → array name → array.
+        """Return arrays about the whole run for the report: exhibit name → array name → array.
 
-        Runs keep each exhibit in a file of its name. No array may have the name "hash".
+        A run keeps each exhibit in a file of that name. No array may be named "hash".
         """
         return {}
 
@@ -65,16 +65,27 @@ class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
 class MethodPlugin(ReportingPlugin):
     """A method, or a part of one, that can be combined with others in one strategy.
 
-    A subclass declares its traits (see `avalanche_ext.traits.Traits`) as class attributes. The
-    value is a constant, or `avalanche_ext.traits.by(argument, {value: trait}, otherwise=trait)`
-    where it depends on one argument of the constructor; checks of YAML files read it from the
-    source. Any number of plugins of the phases `PENALTY` and `PULL` can be combined; those of
-    `GRADIENT` act in list order. One plugin of the phase `DATA` can be in a strategy, because each
-    takes the mini-batch that it finds for what the stream has brought.
+    A plugin acts in one phase of an iteration. The phases follow each other in this order:
+
+    - `DATA`: replaces or extends the mini-batch. One such plugin at most, ours or Avalanche's,
+      can be in a strategy, because each takes the mini-batch it finds for new samples of the
+      stream.
+    - `PENALTY`: adds a term to the loss. Any number; terms add up.
+    - `GRADIENT`: edits the gradient of the whole loss, penalties included. Any number; they act
+      in the order of the strategy's list.
+    - `PULL`: moves the parameters after the optimizer's step. Any number, in the list's order.
+
+    A subclass declares its phase and its other traits, described in `avalanche_ext.traits.Traits`,
+    as class attributes: constants, or `avalanche_ext.traits.by(argument, {value: trait},
+    otherwise=trait)` where a trait depends on an argument of the constructor. Checks of YAML files
+    read them from the source code. A combination that makes no sense is refused by
+    `check_composition`.
 
     Attributes:
-        arrived: What the stream has brought in the current mini-batch, where this plugin may have
-            changed the mini-batch; None for all others.
+        arrived: The stream's part of the current mini-batch, for a plugin that may change the
+            mini-batch; None otherwise.
+        not_pickled: Names of attributes that are None in a pickle: they refer to the model, the
+            current iteration or an experience, and are set again when training goes on.
     """
 
     phase: Phase
@@ -84,6 +95,10 @@ class MethodPlugin(ReportingPlugin):
     criterion_alone: ClassVar[bool] = False
     splits_loss: ClassVar[bool] = False
     arrived: Columns | None = None
+    not_pickled: ClassVar[tuple[str, ...]] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, **dict.fromkeys(self.not_pickled)}
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
@@ -94,12 +109,63 @@ class MethodPlugin(ReportingPlugin):
         self.check(strategy)
 
 
-def check_composition(plugins: Sequence[Any], strategy: Strategy | None = None) -> None:
+class StoringPlugin(MethodPlugin):
+    """A method that stores samples of the stream in a memory.
+
+    Several plugins of a strategy may share one memory. Only one of them then writes to it: the one
+    that replays, else the first in the list.
+
+    Attributes:
+        buffer: The memory.
+    """
+
+    stores: ClassVar[bool] = True
+    buffer: ExemplarsBuffer
+    _origin = 0
+
+    def check(self, strategy: Strategy) -> None:
+        """Raise ValueError if the plugin cannot act in this strategy."""
+        super().check(strategy)
+        policy = getattr(self.buffer, "policy", None)
+        views = [p for p in _storing(strategy) if getattr(p.buffer, "policy", None) is policy]
+        if policy is not None and any(p.buffer is not self.buffer for p in views):
+            names = " and ".join(type(p).__name__ for p in views)
+            raise ValueError(
+                f"buffer={policy}: {names} would each write it; wrap it in one "
+                "avalanche_ext.buffers.PolicyBuffer and give that to all of them"
+            )
+
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Note which experience the next mini-batches come from."""
+        self._origin = origin_index(strategy.experience)
+
+    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Show the experience to the memory, if that is one of Avalanche's."""
+        if hasattr(self.buffer, "policy") and self._is_writer(strategy):
+            self.buffer.post_adapt(strategy, strategy.experience)
+
+    def _is_writer(self, strategy: Strategy) -> bool:
+        """Return whether this plugin writes what the stream brings to its memory."""
+        sharing = [p for p in _storing(strategy) if p.buffer is self.buffer]
+        replaying = [p for p in sharing if p.phase is Phase.DATA]
+        return next(iter([*replaying, *sharing]), self) is self
+
+    def _fetched(self, strategy: Strategy, slots: NDArray[Any]) -> Columns:
+        """Return copies of the samples in these slots, on the strategy's device."""
+        x, y, t = (column.to(strategy.device) for column in self.buffer.fetch(slots))
+        return x, y, t
+
+
+def _storing(strategy: Strategy) -> list[StoringPlugin]:
+    return [p for p in strategy.plugins if isinstance(p, StoringPlugin)]
+
+
+def check_composition(plugins: Sequence[object], strategy: Strategy | None = None) -> None:
     """Raise ValueError if plugins cannot act together in one strategy.
 
     Args:
         plugins: The strategy's plugins, ours and Avalanche's.
-        strategy: The strategy; None for one that does nothing by itself.
+        strategy: The strategy; None if the plugins are all that trains.
     """
     parts = [Part(type(each).__name__, traits_of(each)) for each in (strategy, *plugins)]
     for conflict in conflicts(parts):
@@ -113,9 +179,10 @@ def check_composition(plugins: Sequence[Any], strategy: Strategy | None = None) 
 
 
 def stream_rows(strategy: Strategy, plugin: MethodPlugin) -> Columns:
-    """Return what the stream has brought in the current mini-batch, as a plugin sees it.
+    """Return the samples of the current mini-batch that are new from the stream.
 
-    A replay plugin that acts before `plugin` has changed the mini-batch, and remembers it.
+    They are the mini-batch itself, unless a replay plugin listed before `plugin` has changed it:
+    that plugin remembers what arrived.
 
     Raises:
         ValueError: If mini-batches have more columns than x, y and task labels.
@@ -128,62 +195,32 @@ def stream_rows(strategy: Strategy, plugin: MethodPlugin) -> Columns:
     x, y, *rest = strategy.mbatch
     if len(rest) > 1:
         raise ValueError(
-            f"mini-batches must be [x, y] or [x, y, task label], but have {len(rest) + 2} columns: "
-            "a buffer would drop the others"
+            f"mini-batches have {len(rest) + 2} columns, but a memory stores only x, y and task "
+            "labels: drop the other columns from the dataset"
         )
     return x, y, rest[0] if rest else torch.zeros_like(y)
 
 
-def is_writer(strategy: Strategy, plugin: Any) -> bool:
-    """Return whether it is this plugin that shows its `buffer` what the stream brings.
-
-    Of several plugins that share a buffer, one alone writes it: the one that replays from it, else
-    the first.
-    """
-    sharing = [p for p in _storing(strategy) if p.buffer is plugin.buffer]
-    replaying = [p for p in sharing if p.phase is Phase.DATA]
-    return next(iter([*replaying, *sharing]), plugin) is plugin
-
-
-def check_views(strategy: Strategy, plugin: Any) -> None:
-    """Raise ValueError if another plugin has a `PolicyBuffer` of its own of the same memory."""
-    mine = _policy(plugin.buffer)
-    for other in _storing(strategy):
-        if other.buffer is not plugin.buffer and _policy(other.buffer) is mine is not None:
-            raise ValueError(
-                f"buffer={mine}: {type(other).__name__} has it too, and both would write it; give "
-                "both the same avalanche_ext.buffers.PolicyBuffer of it"
-            )
-
-
-def _storing(strategy: Strategy) -> list[Any]:
-    return [p for p in strategy.plugins if isinstance(p, MethodPlugin) and p.stores]
-
-
-def _policy(buffer: Any) -> ExemplarsBuffer | None:
-    return getattr(buffer, "policy", None)
-
-
-def diagnostics(plugins: Sequence[Any]) -> dict[str, float]:
+def diagnostics(plugins: Sequence[object]) -> dict[str, float]:
     """Return what all plugins report about the current experience, by name.
 
-    Where several plugins report the same name, the later ones get numbers: name, name-2, name-3.
+    If several plugins report the same name, the later ones get numbers: name, name-2, name-3.
     """
     return _of_all(plugins, lambda plugin: plugin.diagnostics())
 
 
-def series(plugins: Sequence[Any]) -> dict[str, list[float]]:
-    """Return what all plugins have recorded of the iterations; names as in `diagnostics`."""
+def series(plugins: Sequence[object]) -> dict[str, list[float]]:
+    """Return what all plugins recorded in each iteration; names as in `diagnostics`."""
     return _of_all(plugins, lambda plugin: plugin.series())
 
 
-def exhibits(plugins: Sequence[Any]) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return the exhibits of all plugins for the whole run; names as in `diagnostics`."""
+def exhibits(plugins: Sequence[object]) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return all plugins' exhibits of the whole run; names as in `diagnostics`."""
     return _of_all(plugins, lambda plugin: plugin.exhibits())
 
 
 def _of_all(
-    plugins: Sequence[Any], ask: Callable[[ReportingPlugin], Mapping[str, Item]]
+    plugins: Sequence[object], ask: Callable[[ReportingPlugin], Mapping[str, Item]]
 ) -> dict[str, Item]:
     items: dict[str, Item] = {}
     for plugin in plugins:

@@ -1,4 +1,4 @@
-"""Samples of a stream: whether an experience is over, draws from it, and the last rows."""
+"""Samples of a stream: the end of an experience, draws from one, and the most recent rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from avalanche_ext.plugins.core.composition import Columns
 
 
 class Endings:
-    """Tells with which experience one of the original stream ends.
+    """Finds out when an experience of the original stream has ended.
 
-    An experience that was cut from no other ends with itself. One that an online stream was cut
-    from ends with as many parts as the stream says it has, or with that which says it is the last.
+    On a plain stream each experience ends when it has been learned. On an online stream, which cuts
+    experiences into parts, one ends with its last part: the part that says so, or the last of as
+    many parts as the stream announces.
     """
 
     def __init__(self) -> None:
@@ -25,10 +26,10 @@ class Endings:
         self._n_parts = 0
 
     def ends(self, experience: Any) -> bool:
-        """Return whether the origin experience has ended; to be asked once after each experience.
+        """Return whether the original experience has ended; call it once after each experience.
 
         Args:
-            experience: What has just been learned.
+            experience: The experience, or part of one, that has just been learned.
         """
         part = experience.logging()
         if not isinstance(part, OnlineCLExperience):
@@ -44,16 +45,16 @@ class Endings:
 def draw_samples(
     experience: Any, n: int, generator: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x, y and t of `n` samples of an experience, all of them if it has fewer.
+    """Draw `n` samples x, y and t of an experience, or take all if it has fewer.
 
-    They are drawn without replacement, in the order of the data set, and are not augmented; on an
-    online stream from all of the experience that it was cut from.
+    Samples are drawn without replacement, keep the order of the data set and are not augmented. On
+    an online stream they come from the whole original experience.
 
     Args:
-        experience: Where they come from.
-        n: How many.
-        generator: From which is drawn, on the CPU.
-        device: Where they shall lie.
+        experience: The experience, or a part of one.
+        n: Number of samples.
+        generator: Generator of the draw, on the CPU.
+        device: Device of the returned tensors.
     """
     dataset = origin_experience(experience).dataset.eval()
     rows = torch.randperm(len(dataset), generator=generator)[:n].sort().values
@@ -62,10 +63,10 @@ def draw_samples(
 
 
 class RecentRows:
-    """The last rows that a stream has brought, up to a number of them.
+    """The most recent rows of a stream.
 
     Args:
-        size: How many rows are kept, at least 1.
+        size: Number of rows to keep, at least 1.
     """
 
     def __init__(self, size: int) -> None:
@@ -74,7 +75,7 @@ class RecentRows:
         self._n_rows = 0
 
     def add(self, columns: Columns) -> None:
-        """Take in x, y and t of a mini-batch, as copies, and forget what is too old."""
+        """Add copies of a mini-batch's x, y and t, and forget the oldest rows."""
         x, y, t = (column.detach().clone() for column in columns)
         self._batches.append((x, y, t))
         self._n_rows += len(y)
@@ -82,6 +83,6 @@ class RecentRows:
             self._n_rows -= len(self._batches.popleft()[1])
 
     def columns(self) -> Columns:
-        """Return x, y and t of all rows that are kept, oldest first."""
+        """Return x, y and t of all kept rows, oldest first."""
         x, y, t = (torch.cat(parts)[-self.size :] for parts in zip(*self._batches, strict=True))
         return x, y, t

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 LOGITS = "logits"
-"""The name, among those of layers, of the model's output."""
+"""The name that stands for the model's output in a list of layers."""
 
 
 class Gatherer:
-    """Gathers what enters or leaves layers while a model runs on the mini-batch, by hooks."""
+    """Gathers inputs or outputs of layers by forward hooks while a model runs."""
 
     def __init__(self) -> None:
         self._handles: list[RemovableHandle] = []
         self._gathered: dict[nn.Module, list[Tensor]] = {}
 
     def start(self, layers: Sequence[nn.Module], of: Literal["inputs", "outputs"]) -> None:
-        """Gather from now on."""
-        self.stop()  # A forward pass that failed has left its hooks.
+        """Start to gather the inputs or outputs of these layers."""
+        self.stop()  # A failed forward pass leaves its hooks behind.
         self._gathered = {}
         self._handles = [
             layer.register_forward_pre_hook(self._gather_input)
@@ -33,22 +33,22 @@ class Gatherer:
         ]
 
     def stop(self) -> None:
-        """Gather no more."""
+        """Stop gathering, and remove the hooks."""
         while self._handles:
             self._handles.pop().remove()
 
     def taken(self, task_labels: Tensor) -> list[Tensor]:
-        """Return what was gathered of each layer that has run, (B, H_l), and forget it.
+        """Return what was gathered for each layer that has run, (B, H_l), and forget it.
 
-        They come in the order in which they have run.
+        Layers are in the order in which they ran.
 
         Args:
-            task_labels: Those of the mini-batch, (B,).
+            task_labels: The mini-batch's task labels, (B,).
         """
         return [*self.taken_by_layer(task_labels).values()]
 
     def taken_by_layer(self, task_labels: Tensor) -> dict[nn.Module, Tensor]:
-        """Return the same by layer."""
+        """Return what `taken` returns, by layer."""
         gathered, self._gathered = self._gathered, {}
         return {layer: _of_batch(pieces, task_labels) for layer, pieces in gathered.items()}
 
@@ -60,10 +60,10 @@ class Gatherer:
 
 
 def named_layers(layers: Sequence[str] | None) -> Sequence[str] | None:
-    """Return the names of layers, or None for the default ones.
+    """Return `layers`, names of layers or None for the default ones.
 
     Raises:
-        ValueError: If none is named.
+        ValueError: If `layers` is empty.
     """
     if layers is not None and not layers:
         raise ValueError("layers=[] names no layer: name one, or give None for the default")
@@ -71,11 +71,11 @@ def named_layers(layers: Sequence[str] | None) -> Sequence[str] | None:
 
 
 def gathered_layers(model: nn.Module, layers: Sequence[str] | None) -> list[nn.Module]:
-    """Return the modules of which `layers` names outputs, or if it is None those with inputs.
+    """Return the named modules, or with `layers=None` the linear ones.
 
     Args:
-        model: Which has them.
-        layers: As for `RepresentationLossPlugin`.
+        model: The model that contains them.
+        layers: As for `RepresentationLossPlugin`; "logits" names no module and is skipped.
 
     Raises:
         ValueError: If the model lacks one of them.
@@ -105,10 +105,11 @@ def linear_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def _of_batch(pieces: Sequence[Tensor], task_labels: Tensor) -> Tensor:
-    """Return one (B, H) of what a layer has seen in several parts.
+    """Join what a layer saw in several calls to one (B, H).
 
-    Those are the samples of one task after another, for the heads of a multi-head model, or the
-    whole batch each time, for a layer that runs more than once: they are put side by side.
+    The heads of a multi-head model see the samples of one task after another; these are put back in
+    the batch's order. A layer that runs more than once sees the whole batch each time; these pieces
+    are put side by side.
     """
     if len(pieces) == 1:
         return pieces[0]

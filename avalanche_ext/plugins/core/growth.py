@@ -1,4 +1,4 @@
-"""Where what is kept for each parameter lies once a model has grown."""
+"""Moving values kept for each parameter to their new places when a model has grown."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from avalanche_ext.functional.model.gradients import FlatLayout
 
 
 def leading_part(old: torch.Size, new: torch.Size) -> tuple[slice, ...] | None:
-    """Return which part of a parameter was there before it grew; None if it is another one.
+    """Return the part of a grown parameter that was there before; None if it has not just grown.
 
-    Models grow at the end of each dimension, as classifiers do by rows for new classes.
+    Models grow at the end of each dimension; a classifier gets rows for new classes, for example.
     """
     if len(old) != len(new) or any(n < m for m, n in zip(old, new, strict=True)):
         return None
@@ -21,14 +21,14 @@ def leading_part(old: torch.Size, new: torch.Size) -> tuple[slice, ...] | None:
 
 
 def places_of(old: Mapping[str, torch.Size], layout: FlatLayout) -> Tensor:
-    """Return where each coordinate of an earlier layout lies in a new one.
+    """Return the index in a new layout of each coordinate of an earlier one.
 
     Args:
-        old: The shapes of the earlier parameters, with P coordinates, by name and in their order.
+        old: Shapes of the earlier parameters by name, in their order, with P coordinates in all.
         layout: The new layout.
 
     Returns:
-        Places, (P,), int64; -1 for coordinates that are gone.
+        Indices, (P,), int64; -1 for coordinates that are gone.
     """
     total = sum(layout.numels)
     indices = torch.arange(total, device=layout.parameters[0].device)
@@ -44,7 +44,7 @@ def places_of(old: Mapping[str, torch.Size], layout: FlatLayout) -> Tensor:
 
 
 def carried(values: Tensor, places: Tensor, initial: Tensor) -> Tensor:
-    """Return values, (P,), at their new places, and those of `initial`, (P',), at all others."""
+    """Return `initial`, (P',), with `values`, (P,), at their new places."""
     stay = places >= 0
     grown = initial.clone()
     grown[places[stay]] = values[stay]

@@ -1,4 +1,4 @@
-"""How plugins call a strategy's model, and what its heads do to labels and logits."""
+"""Calling a strategy's model, and labels and logits of models with several or growing heads."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MASKING = (IncrementalClassifier, MultiHeadClassifier)
 
 
 def model_inputs(strategy: Strategy, x: Tensor, t: Tensor) -> list[Tensor]:
-    """Return what the strategy's model is called with: task labels only if it has heads."""
+    """Return the arguments of the strategy's model: [x, t] for a multi-head model, else [x]."""
     return [x, t] if is_multi_task_module(strategy.model) else [x]
 
 
 def learning_rates(strategy: Strategy, lr: float | None) -> dict[Tensor, float]:
-    """Return the learning rate of each parameter: `lr`, or the optimizer's present one if None."""
+    """Return the learning rate of each parameter: `lr`, or the optimizer's current rate if None."""
     return {
         parameter: float(group["lr"]) if lr is None else lr
         for group in strategy.optimizer.param_groups
@@ -28,21 +28,21 @@ def learning_rates(strategy: Strategy, lr: float | None) -> dict[Tensor, float]:
 
 
 def class_labels(strategy: Strategy, y: Tensor, t: Tensor) -> Tensor:
-    """Return labels, (B,), that differ between heads, although each head counts from 0.
+    """Return labels, (B,), that tell the classes of different heads apart.
 
-    For a model with one head they are the labels of the data: equal labels are one class, whatever
-    the task.
+    Each head of a multi-head model counts its classes from 0. For a model with one head they are
+    the labels of the data: equal labels are one class, whatever the task.
     """
     if not is_multi_task_module(strategy.model):
         return y
-    # A pairing function needs no number of classes, which may grow.
+    # Cantor's pairing function: unlike t · C + y, it needs no number C of classes, which may grow.
     return (y + t) * (y + t + 1) // 2 + t
 
 
 def mask_values(model: nn.Module) -> set[float]:
-    """Return what the model's heads put out for units that are not in use.
+    """Return the numbers that the model's heads output for unused units.
 
-    Avalanche's heads that grow, or of which there is one a task, put out a large negative number.
+    Avalanche's growing and multi-head classifiers output a large negative number for them.
     """
     return {m.mask_value for m in model.modules() if isinstance(m, _MASKING) and m.masking}
 

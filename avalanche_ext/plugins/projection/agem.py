@@ -11,10 +11,10 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, Slots, uniform
-from avalanche_ext.data import Batch, Strategy, criterion_of
+from avalanche_ext.data import Strategy, criterion_of
 from avalanche_ext.functional.model.gradients import FlatLayout, loss_gradients
 from avalanche_ext.functional.projection.projection import project_gradient
-from avalanche_ext.plugins.core.composition import Columns, check_views
+from avalanche_ext.plugins.core.composition import Columns
 from avalanche_ext.plugins.replay.memory import MemoryPlugin, named_buffer
 from avalanche_ext.traits import Phase, by
 from avalanche_ext.validation import validated
@@ -24,65 +24,67 @@ Replay = Literal["never", "first_task", "always"]
 
 
 class AGEMPlugin(MemoryPlugin):
-    """Project each gradient so that it does not increase the loss on a draw from the memory.
+    """A-GEM: project each gradient so that a step does not increase the loss on stored samples.
 
-    A-GEM (Chaudhry, Ranzato, Rohrbach and Elhoseiny 2019, "Efficient lifelong learning with A-GEM",
-    equation 11): with r the gradient of the criterion, its mean over a random batch of references,
-    the step is along
+    Averaged GEM (Chaudhry, Ranzato, Rohrbach and Elhoseiny 2019, "Efficient lifelong learning with
+    A-GEM", equation 11). g is the gradient of the whole loss, penalties of other plugins included;
+    r is the gradient of the criterion, a mean over a random batch of references from the memory.
+    The step is along
 
         z = argmin ½‖z − g‖²  subject to  ⟨z, r⟩ ≥ 0,  which is  g − min(0, ⟨g, r⟩ / ⟨r, r⟩) r,
 
-    as `functional.project_gradient` computes it. g is the gradient of the whole loss, penalties of
-    other plugins included. Where there is nothing to draw, the gradient is left as it is. A task is
-    an experience of the original stream, so that online streams are learned as others are.
+    computed by `functional.project_gradient`. Without references the gradient stays as it is. A
+    task is an experience of the original stream, so that online streams give the same constraints
+    as others. A sample is stored in the first epoch of its experience only.
 
-    The defaults are the paper's; other settings are those of
+    The defaults are the paper's. Other settings are those of
 
     1. GMED's code (Jin et al. 2021): `references="all"`.
     2. The DRL paper's code (Chen, Diethe and Flach 2020): `buffer="ring", replacement=True,
        replay="first_task"`, and on class-incremental streams `references="other_classes"`, on
        others `references="earlier", balance="task"`.
 
-    With `replay="never"` the stream's rows are stored after the step, as in both former; it goes
-    beside a plugin that replays, whose whole batch g is of then. Otherwise they are stored first,
-    as in the latter, and it replays itself, see `MemoryPlugin`. Either way a sample is stored in
-    the first epoch of its experience only.
+    With `replay="never"` it can stand beside a plugin that replays; g is then the gradient on the
+    replayed batch, and the stream's rows are stored after the step, as in the paper and in GMED's
+    code. With the other values it replays itself, so that no other plugin can, and the stream's
+    rows are stored first, as in the DRL paper's code; see `MemoryPlugin`.
 
     Deviations:
 
-    1. r is computed after g, not before it; batch normalisation, which is in training mode for
-       both and whose running statistics count both, sees the references in that order.
-    2. The paper's memory holds an equal share of each task; here it is a reservoir, unless a
-       `buffer` that does is given: "ring" with `balance="task"`, or a `TaskBuffer`.
-    3. GMED's code adds 1e-12 to ⟨r, r⟩. Here nothing is added, as `project_gradient` needs nothing.
+    1. r is computed after g, not before it. Batch normalisation is in training mode for both, and
+       its running statistics see the references after the batch.
+    2. The paper's memory holds an equal share of each task. Here it is a reservoir, unless `buffer`
+       is "ring" with `balance="task"`, or a `TaskBuffer`.
+    3. GMED's code adds 1e-12 to ⟨r, r⟩; `project_gradient` does not need that.
 
     Args:
         mem_size: Number of samples the memory holds; not used if `buffer` is a buffer.
         sample_size: Number of references drawn in each iteration.
-        buffer: "reservoir", "ring", or a buffer, ours or Avalanche's; of one of Avalanche's, see
-            `PolicyBuffer`, for what a task is. Of several plugins of a strategy that share one,
-            one alone writes it: the one that replays from it, else the first.
+        buffer: "reservoir", "ring", or a buffer, ours or Avalanche's. With one of Avalanche's, a
+            task is a task label, see `PolicyBuffer`. If plugins share a memory, one of them writes
+            it: the one that replays, else the first in the list.
         balance: What a "ring" is balanced over, "class" or "task".
-        references: They are drawn from "all" samples, the current task's included; from those of
-            "earlier" tasks; or from those of "other_classes" than the arriving rows have, once
-            there is an earlier task.
-        replacement: Whether they are drawn with replacement; if not, all are taken if there are
-            fewer.
-        replay: The step is on the stream's rows, and "never" on replayed ones; or it is "always",
-            or in the "first_task", on `batch_size` rows drawn from all that is held, uniformly
-            and with replacement. In the latter case there are no references in the first task.
+        references: Where references are drawn from: "all" samples, the current task's included;
+            those of "earlier" tasks; or, once there is an earlier task, those of "other_classes"
+            than the arriving rows have.
+        replacement: Whether references are drawn with replacement. If not, and there are fewer than
+            `sample_size`, all are taken.
+        replay: When to take the step on `batch_size` rows that are drawn from the whole memory,
+            uniformly and with replacement, instead of on the stream's rows: "never", "always", or
+            only in the "first_task", which then has no references.
         batch_size: Number of rows replayed in an iteration, if there is replay.
-        seed: Seed of the references that are drawn, and of the buffer that is made here, from whose
-            generator replayed rows come.
+        seed: Seed of the draws of references, and of the memory that is created for a name, which
+            draws the replayed rows.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: When training starts, if a memory of Avalanche's has two views.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: When training starts, if plugins wrap one of Avalanche's buffers separately.
         FloatingPointError: While training, if a gradient to be projected is not finite.
     """
 
     phase = by("replay", {"never": Phase.GRADIENT}, otherwise=Phase.DATA)
     beyond_criterion: ClassVar[bool] = True
+    not_pickled: ClassVar[tuple[str, ...]] = ("_layout", "_references")
 
     @validated
     def __init__(
@@ -106,37 +108,26 @@ class AGEMPlugin(MemoryPlugin):
         self.replay = replay
         self._rng = np.random.default_rng([4, seed])
         self._layout: FlatLayout | None = None
-        self._drawn: Batch | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # One belongs to the model, the other to an iteration.
-        return {**self.__dict__, "_layout": None, "_drawn": None}
-
-    def check(self, strategy: Strategy) -> None:
-        """Raise ValueError if the plugin cannot act in this strategy."""
-        super().check(strategy)
-        check_views(strategy, self)
+        self._references: Columns | None = None
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the experience, and where the model's parameters lie, as it is adapted to it."""
+        """Note the experience, and the parameters of the model, now adapted to it."""
         super().before_training_exp(strategy, **kwargs)
         self._layout = FlatLayout(strategy.model.named_parameters())
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Store and replay, if that is asked for, and draw the references."""
+        """Replay and store, as `replay` says, and draw the references."""
         super().before_training_iteration(strategy, **kwargs)
         assert self.arrived is not None
         slots = self._reference_slots(self.arrived)
-        self._drawn = None
-        if len(slots):
-            self._drawn = [column.to(strategy.device) for column in self.buffer.fetch(slots)]
+        self._references = self._fetched(strategy, slots) if len(slots) else None
 
     def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Project the gradient."""
-        if self._drawn is None:
+        if self._references is None:
             return
         assert self._layout is not None
-        x, y, t = self._drawn
+        x, y, t = self._references
 
         def loss() -> Tensor:
             value: Tensor = criterion_of(strategy)(avalanche_forward(strategy.model, x, t), y)

@@ -23,34 +23,36 @@ from avalanche_ext.validation import validated
 
 
 class BalancedReplayPlugin(MemoryPlugin):
-    """BER of the DRL paper (Chen, Diethe and Flach 2020, Algorithms 1–3).
+    """Balanced experience replay (BER) of the DRL paper (Chen, Diethe and Flach 2020).
 
-    Arriving samples are stored in a ring buffer balanced over classes, then one step is taken on a
-    batch drawn from the buffer alone and balanced over classes. On domain-incremental streams,
-    whose tasks have the same classes, both are balanced over tasks instead. The published setting
-    loads one sample at a time (`train_mb_size=1`).
+    In every iteration the arriving samples are stored in a ring buffer balanced over classes; then
+    one step is taken on a batch drawn from the buffer alone and balanced over classes (Algorithms
+    1–3). On domain-incremental streams, whose tasks have the same classes, balance both over tasks
+    (`balance="task"`). The paper loads one sample at a time (`train_mb_size=1`). Beside it,
+    `DRLPlugin`, `MultiSimilarityPlugin` and `RMarginPlugin` find the pairs that they need.
 
     Args:
         mem_size: Number of samples the ring buffer holds, at least one per class or task; not
             used if `buffer` is given.
         batch_size: Number of samples to train on in each iteration.
-        buffer: A buffer to use instead of the ring, ours or Avalanche's.
-        balance: "class", or "task", where a task is the experience a sample came from.
-        positive_pairs: Whether batches shall hold pairs of one group even if there are more
-            groups than half the batch.
-        first_task: In the first task, batches are drawn "uniform" from the whole buffer, as in
-            the official code, or "balanced" like later ones.
-        eviction: Which sample of the largest group leaves the ring: the "oldest", as the paper has
-            it, a "random" one, or the one "farthest" from or "nearest" to the group's mean, of
-            which a later version of the official code takes the distance.
+        buffer: A memory to use instead of the ring, ours or Avalanche's.
+        balance: "class", or "task"; a task is the experience a sample came from.
+        positive_pairs: Whether batches contain pairs of one group even if there are more groups
+            than half the batch.
+        first_task: How to draw in the first task: "uniform" from the whole buffer, as in the
+            official code, or "balanced" as in later tasks.
+        eviction: Which sample of the largest group leaves the ring: the "oldest", as in the paper,
+            a "random" one, or the one "farthest" from or "nearest" to the group's mean; a later
+            version of the official code uses that distance.
         seed: Seed of the ring buffer.
 
-    Deviations from the paper:
-        1. Which arriving classes a small batch must contain is read from the arriving rows, so
-           that more than one sample may arrive at a time.
+    Deviation from the paper:
+
+    1. The classes that a small batch must contain are those of the arriving rows, so that more than
+       one sample may arrive at a time.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
     """
 
     @validated

@@ -14,48 +14,52 @@ from pydantic import Field, PositiveInt
 from avalanche_ext.buffers import GreedyBuffer, Slots
 from avalanche_ext.data import Strategy, criterion_of, origin_index
 from avalanche_ext.functional.representation.similarity import GradientSimilarity, Group
-from avalanche_ext.plugins.core.composition import Columns, MethodPlugin, stream_rows
+from avalanche_ext.plugins.core.composition import Columns, StoringPlugin, stream_rows
 from avalanche_ext.plugins.core.model import model_inputs
 from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
 
-class GSSPlugin(MethodPlugin):
-    """Replay from a memory of samples whose gradients are unlike those of one another.
+class GSSPlugin(StoringPlugin):
+    """GSS-greedy: replay from a memory whose samples have dissimilar gradients.
 
-    GSS-greedy (Aljundi, Lin, Goujaud and Bengio 2019, Algorithm 2) with the rehearsal of its
-    official code. Each mini-batch is trained on `n_iterations` times, each time in a step on the
-    batch and one on samples from the memory, which is shuffled for each batch and gone through in
-    parts of `batch_size`. Then, in the first epoch of its experience, the batch is shown to the
-    memory: with the gradients on up to `n_references` parts of the memory, shuffled again, a sample
-    has as its score the largest cosine of its gradient with any of them, the first samples 0.1.
-    While there is room, all are stored. Once there is none, nothing changes unless the largest
-    cosine of the gradient on the whole batch is below `threshold`; then each sample may replace
-    one that is held, see `GreedyBuffer`. No boundary is read, nor a task label but by models with
-    heads.
+    Gradient-based sample selection (Aljundi, Lin, Goujaud and Bengio 2019, Algorithm 2), with the
+    rehearsal of its official code. It reads no task boundary, and task labels only for models with
+    heads. It cannot be combined with other replay or with `BGDPlugin`.
 
-    The strategy's iteration is the first step on the batch; the others follow it, by the
-    strategy's model in training mode, its optimizer, whose state they share, and its criterion
-    alone. Other plugins act in the strategy's step only: penalties, projections and what moves the
-    parameters after a step are left out of the others, and whoever follows the parameters' path
-    sees one step of 2 · `n_iterations`. Gradients are put back afterwards as the strategy's step
-    has left them, and its clock counts iterations, not steps.
+    **Training.** Each mini-batch is trained on `n_iterations` times, each time in one step on the
+    batch and one on samples from the memory. For each batch the memory is shuffled and gone through
+    in parts of `batch_size`. The strategy's own iteration is the first step on the batch. The other
+    steps follow it, with the strategy's model in training mode, its optimizer and the optimizer's
+    state, and the criterion alone: penalties, projections and pulls of other plugins act in the
+    strategy's step only. A plugin that follows the parameters' path sees the 2 · `n_iterations`
+    steps as one. Afterwards gradients are again those of the strategy's step; its clock counts
+    iterations, not steps.
+
+    **Storing.** In the first epoch of its experience each batch is then shown to the memory. The
+    score of a sample is the largest cosine of its gradient with the gradients on up to
+    `n_references` parts of the memory, which is shuffled again; the very first samples score 0.1.
+    While there is room, all samples are stored. A full memory changes only if the largest cosine of
+    the whole batch's gradient is below `threshold`; then each sample may replace a stored one, see
+    `GreedyBuffer`.
 
     Deviations from the official code:
 
-    1. A batch of which a part finds no room fills the memory and is left out otherwise; there the
-       memory grows beyond its size.
-    2. A cosine with a gradient of length zero is 0; there it is no number.
-    3. Slots with the least score are candidates once there are no others; there it fails.
+    1. If only a part of a batch finds room, that part is stored; the code lets the memory grow
+       beyond its size.
+    2. A cosine with a gradient of length zero is 0; the code returns nan.
+    3. Slots with the lowest score become candidates for replacement once there are no others; the
+       code fails.
 
     Args:
         mem_size: Number of samples the memory holds.
         batch_size: Number of samples in each part of the memory, for steps and for references.
-        n_iterations: How often each mini-batch is trained on; the paper has 3 on MNIST, its
-            comparison in the DRL paper 10.
-        n_references: Largest number of parts that samples are compared with.
-        threshold: Below which largest cosine, from -1 to 1, a batch may change a full memory.
-        seed: Seed of the memory's generator, from which all is drawn.
+        n_iterations: How often each mini-batch is trained on: 3 in the paper on MNIST, 10 in the
+            DRL paper's comparison.
+        n_references: Largest number of parts of the memory to compare samples with.
+        threshold: A batch changes a full memory only if its largest cosine is below this, from -1
+            to 1.
+        seed: Seed of the memory's generator, which makes all draws.
 
     Attributes:
         buffer: The memory, a `GreedyBuffer`.
@@ -65,7 +69,7 @@ class GSSPlugin(MethodPlugin):
     """
 
     phase = Phase.DATA
-    stores: ClassVar[bool] = True
+    not_pickled: ClassVar[tuple[str, ...]] = ("_similarity",)
     beyond_criterion: ClassVar[bool] = True
 
     @validated
@@ -80,34 +84,29 @@ class GSSPlugin(MethodPlugin):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.buffer = GreedyBuffer(mem_size, seed)
+        self.buffer: GreedyBuffer = GreedyBuffer(mem_size, seed)
         self.batch_size = batch_size
         self.n_iterations = n_iterations
         self.n_references = n_references
         self.threshold = threshold
-        self._origin = 0
         self._n_replaced = 0
         self._similarity: GradientSimilarity | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # It belongs to the model, and is made anew with the next experience.
-        return {**self.__dict__, "_similarity": None}
-
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which experience the next mini-batches come from, and the model."""
-        origin = origin_index(strategy.experience)
-        if origin != self._origin:
-            self._origin, self._n_replaced = origin, 0
+        if origin_index(strategy.experience) != self._origin:
+            self._n_replaced = 0
+        super().before_training_exp(strategy, **kwargs)
         used = strategy.model, criterion_of(strategy)
         if self._similarity is None or not self._similarity.is_of(*used):
             self._similarity = GradientSimilarity(*used)
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note what the stream has brought."""
+        """Note what the stream brought."""
         self.arrived = stream_rows(strategy, self)
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Take the other steps, and show the memory the batch."""
+        """Take the other steps, then show the memory the batch."""
         assert self.arrived is not None
         with _gradients_kept(strategy.optimizer):
             parts = self._parts()
@@ -120,7 +119,7 @@ class GSSPlugin(MethodPlugin):
             self._store(strategy, self.arrived)
 
     def diagnostics(self) -> dict[str, float]:
-        """Return how many samples were replaced in the current experience, and the mean score."""
+        """Return the number of samples replaced in this experience, and the mean score."""
         if not len(self.buffer):
             return {}
         score = float(self.buffer.scores.mean())
@@ -147,13 +146,9 @@ class GSSPlugin(MethodPlugin):
             self._n_replaced += int(np.count_nonzero(slots >= 0))
 
     def _parts(self) -> list[Slots]:
-        """Return the slots of the memory, shuffled, in parts."""
+        """Return the slots of the memory in shuffled parts of `batch_size`."""
         slots = self.buffer.rng.permutation(len(self.buffer))
         return [slots[i : i + self.batch_size] for i in range(0, len(slots), self.batch_size)]
-
-    def _fetched(self, strategy: Strategy, slots: Slots) -> Columns:
-        x, y, t = (column.to(strategy.device) for column in self.buffer.fetch(slots))
-        return x, y, t
 
 
 def _group(strategy: Strategy, columns: Columns) -> Group:
@@ -170,8 +165,8 @@ def _step(strategy: Strategy, columns: Columns) -> None:
 
 
 @contextmanager
-def _gradients_kept(optimizer: Any) -> Iterator[None]:
-    """Put the gradients of an optimizer's parameters back afterwards."""
+def _gradients_kept(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Clear the gradients of an optimizer's parameters, and put them back afterwards."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters]
     for p in parameters:

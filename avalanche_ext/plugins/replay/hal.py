@@ -27,34 +27,35 @@ from avalanche_ext.validation import validated
 
 
 class HALPlugin(OnlineReplayPlugin):
-    """Experience replay that also holds the model to anchors, points it would forget.
+    """HAL: experience replay that also keeps the model's outputs on anchors, points easy to forget.
 
-    Hindsight anchor learning (Chaudhry et al. 2021). With θ̃ = θ − η ∇_θ CE(θ), the step on the
-    stream's rows and those drawn from the memory, the loss is
+    Hindsight anchor learning (Chaudhry et al. 2021). Let θ̃ = θ − η ∇_θ CE(θ) be a step on the
+    stream's rows and the rows drawn from the memory. The loss is
 
         CE(θ) + λ mean over anchors e of ‖f(e; θ) − f(e; θ̃)‖²,
 
-    differentiated through θ̃. When a task has ended, at θ, one anchor is learned for each of its
-    classes: with θ_M, where some steps on the memory lead from θ, it starts at a running mean of
-    the class's images and is moved by Adam to lower
+    differentiated through θ̃. When a task has ended, at θ, one anchor e is learned for each of its
+    classes. It starts at a running mean of the class's images, and Adam moves it to lower
 
         CE(e; θ) − CE(e; θ_M) + γ (1 − cos(φ(e; θ), φ̂)),
 
-    where φ is what enters the last linear or multi-head layer, and φ̂ its running mean over the
-    class's samples while the task was trained.
+    where θ_M lies some steps of SGD on the memory away from θ, φ is the input of the last linear or
+    multi-head layer, and φ̂ is the running mean of φ over the class's samples during the task. CE
+    is the strategy's criterion.
 
-    HAL reads task identities: a task is an experience of the original stream, so that online
-    streams have the same anchors as others. Its anchors are learned when the first experience of
-    another task begins, before the model is adapted to that; the last task's never are. A task
-    that comes again has its anchors learned again.
+    HAL needs tasks: a task is an experience of the original stream, so that online streams get the
+    same anchors as others. Anchors are learned when the first experience of another task begins,
+    before the model is adapted to it; the last task gets none. A task that returns gets new ones.
 
-    The official code was not at hand, and the defaults come from a summary of the method that does
-    not tell the paper's numbers from the code's. Where it leaves a choice, or the paper another:
+    The official code was not available, and the defaults come from a summary of the method that
+    does not say which numbers are the paper's and which the code's. Choices where the summary is
+    silent or the paper differs:
 
-    1. The memory is a reservoir, drawn from in the first task too, as in GMED's comparison
-       (Jin et al. 2021), and the hindsight steps draw from all of it, the ended task included.
-    2. Running means take in the mean of a class in each mini-batch, and start at the first of them.
-    3. Anchors run in evaluation mode, at the running statistics of batch normalisation.
+    1. The memory is a reservoir and is replayed from in the first task too, as in GMED's comparison
+       (Jin et al. 2021); hindsight steps draw from all of it, the ended task included.
+    2. A running mean starts at a class's mean in its first mini-batch, and takes in its mean in
+       each later one.
+    3. Anchors run in evaluation mode, with the running statistics of batch normalisation.
     4. θ̃ is a step of plain SGD on the criterion alone, without momentum or other plugins' losses.
 
     Args:
@@ -62,23 +63,23 @@ class HALPlugin(OnlineReplayPlugin):
         batch_size: Number of samples drawn in each iteration and each hindsight step.
         lam: Weight λ of the anchors, at least 0; with 0 this is `OnlineReplayPlugin`.
         buffer: "reservoir", "ring" (balanced over classes), or a buffer, ours or Avalanche's.
-        loss: "union" is the criterion over all rows; "sum" adds the mean over the stream's rows
-            and the mean over the drawn rows; "separate" does, too, in a forward pass of its own for
-            the latter.
-        lr: η of θ̃ and of the hindsight steps; None is each parameter's current rate in the
-            optimizer.
+        loss: "union" is the criterion over all rows; "sum" is the criterion over the stream's rows
+            plus that over the drawn rows; "separate" is the same sum, with a forward pass for the
+            drawn rows alone.
+        lr: η, the step size of θ̃ and of the hindsight steps; None takes the optimizer's current
+            rate for each parameter.
         hindsight_steps: Number of steps of SGD from θ to θ_M.
         anchor_steps: Number of steps of Adam on the anchors.
-        anchor_lr: Its learning rate.
+        anchor_lr: Adam's learning rate.
         embedding_weight: γ, at least 0.
-        decay: How much of a running mean stays when a mini-batch comes, between 0 and 1.
-        seed: Seed of the buffer that is made here.
+        decay: Share of a running mean that stays when a mini-batch comes in, from 0 to 1.
+        seed: Seed of the memory that is created for a name.
 
     Attributes:
         anchors: x, y and t of the anchors of all tasks that have ended; None before.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model has no linear or multi-head layer.
     """
 
@@ -121,12 +122,12 @@ class HALPlugin(OnlineReplayPlugin):
         super().check(strategy)
         if not linear_layers(strategy.model):
             raise ValueError(
-                "HALPlugin takes what enters the last linear or multi-head layer, but there is "
-                f"none inside the model {type(strategy.model).__name__}"
+                "HALPlugin needs the input of the last linear or multi-head layer, but the model "
+                f"{type(strategy.model).__name__} contains no such layer"
             )
 
     def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Learn the anchors of a task that has ended, while the model is as it has left it."""
+        """Learn the anchors of a task that has ended, before the model is adapted to the next."""
         if origin_index(strategy.experience) == self._origin:
             return
         if self._images:
@@ -136,11 +137,11 @@ class HALPlugin(OnlineReplayPlugin):
         self._images, self._embeddings, self._anchoring = {}, {}, []
 
     def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Gather embeddings."""
+        """Start to gather embeddings."""
         self._gatherer.start(linear_layers(strategy.model)[-1:] if self.lam else [], "inputs")
 
     def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Take the stream's rows into the running means of their classes."""
+        """Update the running means of the classes with the stream's rows."""
         self._gatherer.stop()
         for embeddings in self._gatherer.taken(strategy.mb_task_id):
             assert self.arrived is not None
@@ -151,7 +152,7 @@ class HALPlugin(OnlineReplayPlugin):
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Add the loss on the anchors."""
-        # The step ahead is on the criterion alone, not on what other plugins have added to it.
+        # The step to θ̃ is on the criterion alone, without what other plugins added to the loss.
         so_far, strategy.loss = strategy.loss, torch.zeros_like(strategy.loss)
         super().before_backward(strategy)
         missing, strategy.loss = strategy.loss, so_far + strategy.loss
@@ -175,7 +176,7 @@ class HALPlugin(OnlineReplayPlugin):
         return numbers
 
     def _learned(self, strategy: Strategy) -> Columns:
-        # A multi-head layer runs one task after another, in ascending order.
+        # A multi-head layer outputs one task after another, in ascending order.
         keys = sorted(self._images)
         t, y = torch.tensor(keys, device=strategy.device).T
         start = torch.stack([self._images[key] for key in keys])
@@ -200,5 +201,5 @@ class HALPlugin(OnlineReplayPlugin):
 
     def _draws(self, strategy: Strategy) -> Iterator[tuple[list[Tensor], Tensor]]:
         for _ in range(self.hindsight_steps):
-            x, y, t = (c.to(strategy.device) for c in self.buffer.sample(self.batch_size))
+            x, y, t = self._fetched(strategy, self.buffer.sample_slots(self.batch_size))
             yield model_inputs(strategy, x, t), y

@@ -1,4 +1,4 @@
-"""What replay plugins share that look one step of SGD ahead."""
+"""Base class of replay plugins that look one step of SGD ahead."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from avalanche_ext.plugins.replay.memory import MemoryPlugin, ReplayLoss
 
 
 class LookAheadReplayPlugin(MemoryPlugin):
-    """Replay, choosing or changing what is replayed by where a step on the stream would lead.
+    """Replay that depends on how the coming step on the stream would change the model.
 
-    The step is one of plain SGD, whatever the strategy's optimizer is. Its gradient is not taken
-    over into the strategy's own step: that is of a loss to which other plugins may add, and of one
-    forward pass, whose output and loss they see.
+    The look-ahead is a step of plain SGD on the criterion of the stream's rows, whatever the
+    strategy's optimizer. The strategy's own step computes its gradient afresh, because other
+    plugins may have added to its loss. The look-ahead leaves the model, the optimizer and the
+    random generators as they were.
 
     Args:
         buffer: The memory.
-        batch_size: Number of samples replayed in each iteration.
+        batch_size: Number of samples to replay in each iteration.
         loss: "sum", "separate" or "union"; see `MemoryPlugin`.
-        lr: Step size of the look-ahead; None is the optimizer's learning rate of the moment.
+        lr: Step size of the look-ahead; None takes the optimizer's current learning rate.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class LookAheadReplayPlugin(MemoryPlugin):
         self.lr = lr
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Extend the mini-batch, leaving the random layers of the model as they were."""
+        """Extend the mini-batch; dropout in the look-ahead uses up no random numbers."""
         with generators_kept(strategy.device):
             super().before_training_iteration(strategy, **kwargs)
 
@@ -49,9 +50,9 @@ class LookAheadReplayPlugin(MemoryPlugin):
     def _most_interfered(
         self, strategy: Strategy, outputs: NowAndAhead, n_candidates: int
     ) -> Slots:
-        """Draw candidates; return those whose loss the step increases most, `batch_size` at most.
+        """Draw candidates and return the `batch_size` whose loss the step increases most.
 
-        It is maximally interfered retrieval (Aljundi et al. 2019).
+        Maximally interfered retrieval (Aljundi et al. 2019). Fewer candidates are all returned.
         """
         candidates = self.buffer.sample_slots(n_candidates)
         x, y, t = self._fetched(strategy, candidates)
@@ -63,13 +64,9 @@ class LookAheadReplayPlugin(MemoryPlugin):
         chosen: Slots = candidates[increase.topk(n).indices.cpu().numpy()]
         return chosen
 
-    def _fetched(self, strategy: Strategy, slots: Slots) -> Columns:
-        x, y, t = (column.to(strategy.device) for column in self.buffer.fetch(slots))
-        return x, y, t
-
 
 def check_candidates(n_candidates: int, batch_size: int) -> None:
-    """Raise ValueError if there are fewer candidates than samples to be chosen."""
+    """Raise ValueError if there are fewer candidates than samples to choose."""
     if n_candidates < batch_size:
         raise ValueError(
             f"n_candidates={n_candidates}: must be at least batch_size, which is {batch_size}"

@@ -1,9 +1,10 @@
-"""What plugins that replay from a memory in every iteration share."""
+"""Base class of plugins that replay from a memory in every iteration."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,78 +21,77 @@ from avalanche_ext.buffers import (
     Slots,
     as_slot_buffer,
 )
-from avalanche_ext.data import Batch, Strategy, criterion_of, origin_index
-from avalanche_ext.plugins.core.composition import Columns, MethodPlugin, is_writer, stream_rows
+from avalanche_ext.data import Batch, Strategy, criterion_of
+from avalanche_ext.plugins.core.composition import Columns, StoringPlugin, stream_rows
 from avalanche_ext.traits import Phase, by
 
 StreamUse = Literal["joined", "stored"]
 ReplayLoss = Literal["union", "sum", "separate"]
 
 
-class MemoryPlugin(MethodPlugin):
-    """Draw from a buffer in every iteration, and let the buffer see what the stream brings.
+class MemoryPlugin(StoringPlugin):
+    """Train on samples drawn from a memory in every iteration, and store the stream's samples.
 
-    With `stream="joined"` the mini-batch becomes the stream's rows followed by the drawn ones,
-    and the stream's rows are shown to the buffer after the step. With `stream="stored"` they are
-    shown to the buffer first, and the mini-batch is made of drawn rows alone. While the buffer is
-    empty, and where nothing is drawn, the mini-batch is trained on as it is. The buffer sees each
-    sample once, in the first epoch of its experience.
+    A new replay method is a subclass that says in `_draw` which slots to replay.
 
-    With `loss="union"` the criterion is that of all rows; with "sum" it is the sum of those of the
-    stream's rows and of the drawn ones. With "separate" it is that sum, too, and the drawn rows run
-    through the model by themselves, so that batch normalisation does not mix them with the
-    stream's, which then are all that other plugins see; its running statistics count both.
-
-    One of Avalanche's storage policies sees samples only when their experience has ended; with it
-    the stream's rows are always joined, or they would never be trained on.
+    Args:
+        buffer: The memory. It is shown each sample once, in the first epoch of its experience. A
+            `PolicyBuffer`, which wraps one of Avalanche's, is shown a whole experience when that
+            has ended.
+        batch_size: Number of samples to replay in each iteration, for subclasses to use.
+        stream: "joined": the mini-batch is the stream's rows followed by the drawn ones, and the
+            stream's rows are stored after the step. "stored": the stream's rows are stored first,
+            and the mini-batch is made of drawn rows alone; with a `PolicyBuffer`, rows are joined
+            all the same, because they would never be trained on otherwise. Where nothing is drawn,
+            the mini-batch stays as it is.
+        loss: "union" is the criterion over all rows. "sum" is the criterion over the stream's rows
+            plus that over the drawn rows. "separate" is the same sum, with a forward pass for the
+            drawn rows alone: batch normalisation then does not mix them with the stream's rows in
+            a batch, though its running statistics count both, and other plugins see the stream's
+            rows only.
 
     Attributes:
         buffer: The memory.
         arrived: x, y and t of the current mini-batch as the stream brought it.
-        n_stream: Number of rows at the head of the current mini-batch that the stream brought.
-        slots: Slots of the rows that are replayed, (B,), which follow them unless they run apart.
+        n_stream: Number of the stream's rows in the current mini-batch; they come first.
+        slots: Slots of the replayed rows, (B,). In the mini-batch these rows follow the stream's,
+            except with `loss="separate"`.
     """
 
     phase = Phase.DATA
-    stores: ClassVar[bool] = True
     splits_loss = by("loss", {"sum": True, "separate": True}, otherwise=False)
 
     def __init__(
         self, buffer: SlotBuffer, batch_size: int, stream: StreamUse, loss: ReplayLoss = "union"
     ) -> None:
         super().__init__()
-        self.buffer = buffer
+        self.buffer: SlotBuffer = buffer
         self.batch_size = batch_size
         self.stream = stream
         self.loss = loss
         self.n_stream = 0
         self.slots: Slots = np.empty(0, dtype=np.int64)
-        self._origin = 0
         self._is_to_store = False
         self._apart: list[Tensor] = []
 
     def _is_first_task(self) -> bool:
-        """Tell whether the memory holds samples of no other task than the current one."""
+        """Return whether the memory holds samples of the current task only."""
         return self.buffer.groups("task").keys() <= {self._origin}
 
     @abstractmethod
     def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
-        """Return the slots to replay with what has arrived from the stream, perhaps none."""
+        """Return the slots to replay beside the samples that arrived; may be empty."""
 
     def _replay(self, strategy: Strategy, arrived: Columns) -> tuple[Slots, Batch]:
-        """Return the slots to replay, and copies of the samples to train on."""
+        """Return the slots to replay, and copies of the samples in them to train on."""
         slots = self._draw(strategy, arrived)
         return slots, self.buffer.fetch(slots)
-
-    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note which experience the next mini-batches come from."""
-        self._origin = origin_index(strategy.experience)
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Extend or replace the mini-batch."""
         x, y, t = self.arrived = stream_rows(strategy, self)
         joined = self.stream == "joined" or isinstance(self.buffer, PolicyBuffer)
-        is_new = strategy.clock.train_exp_epochs == 0 and is_writer(strategy, self)
+        is_new = strategy.clock.train_exp_epochs == 0 and self._is_writer(strategy)
         self._is_to_store = is_new and joined
         if is_new and not joined:
             self.buffer.add(x, y, t, self._origin)
@@ -115,7 +115,7 @@ class MemoryPlugin(MethodPlugin):
         strategy.mbatch = drawn[: len(strategy.mbatch)]
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Turn the criterion of all rows into the sum of two, if that is asked for."""
+        """With `loss` "sum" or "separate", turn the loss into the sum of two criteria."""
         if self._apart:
             x, y, t = self._apart
             strategy.loss += criterion_of(strategy)(avalanche_forward(strategy.model, x, t), y)
@@ -132,15 +132,10 @@ class MemoryPlugin(MethodPlugin):
         strategy.loss += on_stream + on_drawn - strategy.criterion()
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Show the buffer the stream's rows, if it has not seen them yet."""
+        """Store the stream's rows, unless they were stored before the step."""
         if self.arrived is not None and self._is_to_store:
             self.buffer.add(*self.arrived, self._origin)
             self._is_to_store = False
-
-    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Let one of Avalanche's storage policies see the experience."""
-        if isinstance(self.buffer, PolicyBuffer) and is_writer(strategy, self):
-            self.buffer.post_adapt(strategy, strategy.experience)
 
 
 def named_buffer(
@@ -149,7 +144,7 @@ def named_buffer(
     seed: int,
     balance: GroupBy = "class",
 ) -> SlotBuffer:
-    """Return the buffer that a plugin's argument `buffer` means, a new one where it is a name."""
+    """Return the memory that a plugin's argument `buffer` stands for: new, if it is a name."""
     if buffer == "reservoir":
         return ReservoirBuffer(mem_size, seed)
     if buffer == "ring":
@@ -157,7 +152,10 @@ def named_buffer(
     return as_slot_buffer(buffer, seed)
 
 
-def _is_plain_mean(criterion: Any) -> bool:
-    """Tell whether the mean over two halves is that of their means."""
-    of_torch = isinstance(criterion, nn.CrossEntropyLoss)
-    return of_torch and criterion.reduction == "mean" and criterion.weight is None
+def _is_plain_mean(criterion: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Return whether the criterion over all rows is the mean of those over its two halves."""
+    return (
+        isinstance(criterion, nn.CrossEntropyLoss)
+        and criterion.reduction == "mean"
+        and criterion.weight is None
+    )

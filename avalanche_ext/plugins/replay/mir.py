@@ -17,32 +17,33 @@ from avalanche_ext.validation import validated
 
 
 class MIRPlugin(LookAheadReplayPlugin):
-    """MIR (Aljundi et al. 2019): replay what the coming step on the stream interferes with most.
+    """MIR (Aljundi et al. 2019): replay the samples whose loss the coming step increases most.
 
-    Of candidates drawn from the memory those are replayed whose loss a step of SGD on the stream's
-    rows would increase most. No boundary is read, nor a task label but by models with heads; unlike
-    Avalanche's MIR it replays in every iteration but the very first, whatever the experiences are.
+    In every iteration candidates are drawn from the memory; those are replayed whose loss a step of
+    SGD on the stream's rows would increase most. It reads no task boundary, and task labels only
+    for models with heads. Unlike Avalanche's MIR it replays in every iteration but the very first,
+    whatever the experiences.
 
     Deviations from the official code, shared with GMED's (Jin, Du and Ren 2021):
 
-    1. Samples of the current task may be replayed, so that there is replay in the first task, too.
-    2. The loss after the step is compared with the loss before it, not with the least loss a sample
-       has had.
+    1. Samples of the current task may be replayed, so that there is replay in the first task too.
+    2. The loss after the step is compared with the loss before it, not with the lowest loss that
+       the sample has ever had.
 
     Args:
         mem_size: Number of samples the memory holds; not used if `buffer` is a buffer.
         batch_size: Number of samples replayed in each iteration.
-        n_candidates: Number of samples they are chosen from, at least `batch_size`.
-        lr: Step size of the look-ahead; None is the optimizer's learning rate of the moment.
-        loss: "sum" adds the means over the stream's rows and over the replayed ones, which the
-            paper's numbers need; "separate" does, too, in a forward pass of its own for the latter;
-            "union" is the mean over all.
+        n_candidates: Number of samples to choose from, at least `batch_size`.
+        lr: Step size of the look-ahead; None takes the optimizer's current learning rate.
+        loss: "sum" is the criterion over the stream's rows plus that over the replayed ones, which
+            reproduces the paper's numbers; "separate" is the same sum, with a forward pass for the
+            replayed rows alone; "union" is the criterion over all rows.
         buffer: "reservoir", "ring" (balanced over classes), or a buffer, ours or Avalanche's.
-        seed: Seed of the buffer that is made here.
+        seed: Seed of the memory that is created for a name.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: If there are fewer candidates than samples to be replayed.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If `n_candidates` is less than `batch_size`.
     """
 
     @validated

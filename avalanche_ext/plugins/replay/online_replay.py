@@ -1,4 +1,4 @@
-"""Experience replay (ER) that draws anew in every iteration."""
+"""Experience replay (ER) with a new draw in every iteration."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from avalanche_ext.validation import validated
 
 
 class OnlineReplayPlugin(MemoryPlugin):
-    """Experience replay: each mini-batch is trained on together with a draw from a memory.
+    """Experience replay (ER): train on each mini-batch together with samples from a memory.
 
-    The defaults are ER as Chaudhry et al. (2019, "On tiny episodic memories") describe it, the
-    setting of GMED's ER is `loss="sum"` (Jin et al. 2021), the setting of the DRL paper's ER
-    is `buffer="ring", draw="half", stream="stored", batch_size=20`.
+    The defaults are ER as in Chaudhry et al. (2019, "On tiny episodic memories"). GMED's ER (Jin et
+    al. 2021) is `loss="sum"`; the DRL paper's ER is `buffer="ring", draw="half", stream="stored",
+    batch_size=20`.
 
     Args:
         mem_size: Number of samples the memory holds; not used if `buffer` is a buffer.
         batch_size: Number of samples drawn in each iteration.
         buffer: "reservoir", "ring", or a buffer, ours or Avalanche's.
-        draw: "uniform" draws from all that is held, without replacement, the current task
-            included, and takes all if there are fewer; "half" draws with replacement, half of it
-            from the current task and half from earlier ones.
+        draw: "uniform" draws from the whole memory, the current task included, without replacement,
+            and takes all samples if there are fewer. "half" draws half from the current task and
+            half from earlier ones, with replacement.
         stream: "joined" trains on the stream's rows and the drawn ones, and stores after the
             step; "stored" stores first and trains on drawn rows alone.
-        loss: "union" is the criterion over all rows; "sum" adds the mean over the stream's rows
-            and the mean over the drawn rows, for criteria that are means over the batch; "separate"
-            does, too, in a forward pass of its own for the drawn rows, which is another thing for
-            models with batch normalisation.
+        loss: "union" is the criterion over all rows. "sum" is the criterion over the stream's rows
+            plus that over the drawn rows. "separate" is the same sum, with a forward pass for the
+            drawn rows alone, which differs for models with batch normalisation.
         balance: What a "ring" is balanced over, "class" or "task".
-        seed: Seed of the buffer that is made here.
+        seed: Seed of the memory that is created for a name.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: If `loss` is not "union" although the stream's rows are stored first.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If `stream` is "stored" and `loss` is not "union".
     """
 
     @validated
@@ -57,7 +56,8 @@ class OnlineReplayPlugin(MemoryPlugin):
     ) -> None:
         if stream == "stored" and loss != "union":
             raise ValueError(
-                f"loss={loss!r}: with stream='stored' there are drawn rows alone; give 'union'"
+                f"loss={loss!r} needs the stream's rows, but stream='stored' trains on drawn rows "
+                "alone; give loss='union'"
             )
         memory = named_buffer(buffer, mem_size, seed, balance)
         super().__init__(memory, batch_size, stream, loss)

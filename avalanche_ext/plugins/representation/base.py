@@ -1,4 +1,4 @@
-"""Gather a model's representations of the mini-batch, and add a loss on them."""
+"""Base class of losses on the model's representations of the mini-batch."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ DefaultLayers = Literal["hidden and logits", "last hidden"]
 
 
 class RepresentationLossPlugin(MethodPlugin):
-    """Add `lam` times a loss on hidden representations of the whole mini-batch.
+    """Add λ times a loss on the model's representations of the whole mini-batch, replay included.
 
-    Forward hooks gather the representations. They live only while the strategy computes the
-    model's output of a training mini-batch, so that other plugins may run the model.
-
-    A loss may have parameters of its own, which the strategy's optimizer trains with the model's:
-    see `join_optimizer`.
+    A new loss is a subclass with a `representation_loss`. Forward hooks gather the representations,
+    and only while the strategy computes the output of a training mini-batch, so that other plugins
+    may run the model. If the loss has parameters, the strategy's optimizer trains them with the
+    model's, see `join_optimizer`.
 
     Args:
         lam: Weight λ of the loss, at least 0; with 0 nothing is gathered.
         layers: Names of modules, as in `model.named_modules()`, whose outputs are used, and
-            "logits" for the model's output; at least one. None is the DRL paper's choice. Hidden
-            layers are then what enters each linear or multi-head layer, unless it does not depend
-            on trained parameters, as the data themselves: on an MLP every hidden layer after its
-            activation, on a ResNet the pooled features. The class says which of them are used.
-        lr: Learning rate of the loss's own parameters; None is the optimizer's.
+            "logits" for the model's output; at least one. None is the DRL paper's choice: the
+            input of each linear or multi-head layer, except inputs that do not depend on trained
+            parameters, such as the data. On an MLP these are all hidden layers after their
+            activations, on a ResNet the pooled features. `default_layers` says which of them, and
+            whether the logits, are used.
+        lr: Learning rate of the loss's own parameters; None takes the optimizer's.
 
     Raises:
-        ValueError: If `layers` is empty; when training starts, if the model lacks one of them, or
-            if the optimizer cannot have a further learning rate.
+        ValueError: If `layers` is empty; when training starts, if the model lacks one of the
+            layers, or if `lr` is given and the optimizer's rates follow a schedule.
     """
 
     phase = Phase.PENALTY
     default_layers: ClassVar[DefaultLayers] = "hidden and logits"
-    """What is used without `layers`: all hidden layers and the logits, or of those that have run
-    the last hidden one alone."""
+    """The layers used with `layers=None`: all hidden ones and the logits, or only the last hidden
+    one that has run."""
+    not_pickled: ClassVar[tuple[str, ...]] = ("_hooked",)
 
     def __init__(
         self, lam: float, layers: Sequence[str] | None = None, lr: float | None = None
@@ -54,23 +55,19 @@ class RepresentationLossPlugin(MethodPlugin):
         self.lam = lam
         self.layers = named_layers(layers)
         self.lr = lr
-        self._hooked: list[nn.Module] = []
+        self._hooked: list[nn.Module] | None = None
         self._mask_values: set[float] = set()
         self._gatherer = Gatherer()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # They belong to the model, and are found anew with the next experience.
-        return {**self.__dict__, "_hooked": []}
 
     @abstractmethod
     def representation_loss(self, representations: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Return the scalar loss of representations, each (B, H_l), with labels (B,).
 
-        Of multi-head models labels are those of `class_labels`.
+        For multi-head models the labels come from `class_labels`.
         """
 
     def loss_parameters(self) -> Iterable[nn.Parameter]:
-        """Return the parameters of the loss that are trained; there are none unless it says so."""
+        """Return the trained parameters of the loss; by default there are none."""
         return ()
 
     def check(self, strategy: Strategy) -> None:
@@ -79,7 +76,7 @@ class RepresentationLossPlugin(MethodPlugin):
         gathered_layers(strategy.model, self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Find the layers in the model, as it is adapted to the experience."""
+        """Look up the layers of the model, now adapted to the experience."""
         self._hooked = gathered_layers(strategy.model, self.layers)
         self._mask_values = mask_values(strategy.model)
         if self.lam:
@@ -87,8 +84,8 @@ class RepresentationLossPlugin(MethodPlugin):
 
     def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Attach the hooks."""
-        hooked = self._hooked if self.lam else []
-        self._gatherer.start(hooked, "inputs" if self.layers is None else "outputs")
+        hooked = self._hooked if self.lam else None
+        self._gatherer.start(hooked or [], "inputs" if self.layers is None else "outputs")
 
     def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Detach the hooks."""
@@ -112,8 +109,8 @@ class RepresentationLossPlugin(MethodPlugin):
             return [*hidden, logits]
         if not hidden:
             raise ValueError(
-                "layers=None is the last hidden layer, but nothing that enters a linear layer of "
-                f"this model is trained: name a module, or {LOGITS!r}"
+                "layers=None takes the last hidden layer, but this model has none whose output is "
+                f"trained and enters a linear layer: name a module, or {LOGITS!r}"
             )
         return hidden[-1:]
 
@@ -131,25 +128,24 @@ def summed(losses: Iterable[Tensor]) -> Tensor:
 def join_optimizer(
     strategy: Strategy, parameters: Iterable[nn.Parameter], lr: float | None
 ) -> None:
-    """Have the strategy's optimizer train these parameters, from now on and each but once.
+    """Add a loss's parameters to the strategy's optimizer, unless it already has them.
 
-    It is to be called at the start of each experience, when the strategy has made the optimizer fit
-    the model. Avalanche leaves in the optimizer what is not the model's, along with its state, when
-    the model grows; it is put back where a strategy makes its optimizer anew, or is told to remove
-    what is not the model's.
+    Call it at the start of each experience, after the strategy has adapted the optimizer to the
+    model. When the model grows, Avalanche leaves parameters that are not the model's, and their
+    state, in the optimizer; they must be added again only if a strategy creates a new optimizer or
+    is set to remove them.
 
-    They join the optimizer's first group, so that they have its settings and learning rate of the
-    moment, and that a schedule goes on to find the groups it knows. With a learning rate of their
-    own, which no schedule changes, they make a group, with the optimizer's other defaults.
+    With `lr=None` the parameters join the optimizer's first group: they have its settings and its
+    current learning rate, and a schedule still finds the groups it knows. With their own learning
+    rate, which no schedule changes, they form a group with the optimizer's other defaults.
 
     Args:
-        strategy: Avalanche's; parameters are moved to its device.
-        parameters: Those of the loss.
-        lr: Their own learning rate; None is the optimizer's.
+        strategy: Avalanche's strategy; the parameters are moved to its device.
+        parameters: The loss's parameters.
+        lr: Their own learning rate; None takes the optimizer's.
 
     Raises:
-        ValueError: If they shall have a learning rate of their own, and the optimizer's follow a
-            schedule.
+        ValueError: If `lr` is given and the optimizer's rates follow a schedule.
     """
     groups = strategy.optimizer.param_groups
     known = {id(p) for group in groups for p in group["params"]}
@@ -162,8 +158,8 @@ def join_optimizer(
         groups[0]["params"].extend(joining)
     elif "initial_lr" in groups[0]:
         raise ValueError(
-            f"lr={lr}: the optimizer's learning rates follow a schedule, which takes in no further "
-            "group of parameters; give None, which is the optimizer's own"
+            f"lr={lr}: the optimizer's learning rates follow a schedule, which cannot handle a new "
+            "group of parameters; give lr=None to use the optimizer's rate"
         )
     else:
         strategy.optimizer.add_param_group({"params": joining, "lr": lr})

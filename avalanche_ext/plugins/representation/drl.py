@@ -14,23 +14,26 @@ from avalanche_ext.validation import validated
 
 
 class DRLPlugin(RepresentationLossPlugin):
-    """Add λ times the discriminative representation loss to the criterion, in the first task too.
+    """DRL: add λ times the discriminative representation loss to the criterion.
 
-    The method of the paper (Chen, Diethe and Flach 2020) is this plugin beside
-    `BalancedReplayPlugin`, whose batches hold pairs of one class and of different classes.
+    The loss, `functional.discriminative_representation_loss`, makes the representations of samples
+    less similar to each other: those of different classes and, with weight α, those of one class.
+    The paper's method (Chen, Diethe and Flach 2020) is this plugin together with
+    `BalancedReplayPlugin`, whose batches contain pairs of both kinds. It acts from the first task
+    on.
 
     Args:
-        alpha: Weight α of pairs of one class; the paper takes 2 on MNIST and 0.1 on CIFAR.
-        lam: Weight λ of the loss: 1e-2 on Permuted MNIST, 5e-4 on Split MNIST, 2e-4 and 2e-5 on
-            Split CIFAR-10 and CIFAR-100.
+        alpha: Weight α of pairs of one class; 2 on MNIST and 0.1 on CIFAR in the paper.
+        lam: Weight λ of the loss; in the paper 1e-2 on Permuted MNIST, 5e-4 on Split MNIST, 2e-4
+            and 2e-5 on Split CIFAR-10 and CIFAR-100.
         layers: Modules whose outputs are used, and "logits"; None is the paper's choice: every
             hidden layer of an MLP after its activation, the pooled features of a ResNet, and
             the logits.
         normalisation: "batch" averages over all B² pairs, which reproduces the paper's numbers;
-            "pairs" over the pairs of each kind.
+            "pairs" averages over the pairs of each kind.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers.
     """
 

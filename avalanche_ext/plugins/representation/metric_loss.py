@@ -1,4 +1,4 @@
-"""Losses of metric learning from elsewhere as auxiliary losses on representations."""
+"""Any metric-learning loss as an auxiliary loss on representations."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class MetricLossPlugin(RepresentationLossPlugin):
-    """Add λ times a loss of metric learning to the criterion, as those of pytorch-metric-learning.
+    """Add λ times a metric-learning loss, such as one of pytorch-metric-learning, to the criterion.
 
-    What the loss has in parameters of its own, such as proxies, is trained by the strategy's
-    optimizer. What it draws with torch does not touch the global generators.
+    The strategy's optimizer trains the parameters of the loss, such as proxies. The random numbers
+    that the loss draws with torch come from the plugin's own seed, not from the global generators.
 
-    On a multi-head model labels tell classes of different tasks apart, and are no longer 0, 1, ...:
-    losses with a fixed number of classes, such as proxies, need a single head.
+    On a multi-head model, labels differ between the classes of different tasks and are not 0, 1,
+    ...; losses with a fixed number of classes, such as proxies, need a model with a single head.
 
     Args:
-        loss: Called with embeddings (B, H) and labels (B,), returns a scalar; or the name of a
-            class in `pytorch_metric_learning.losses`.
-        lam: Weight λ of the loss.
-        args: What the class is called with; for proxies the sizes of `num_classes` and
-            `embedding_size`. None is nothing.
-        layers: Modules whose outputs are embeddings, and "logits", over which the loss is summed;
-            None is the last hidden layer alone, on a ResNet the pooled features.
-        lr: Learning rate of the loss's own parameters; None is the optimizer's.
-        seed: Seed of the parameters, if the class is named, and of what the loss draws.
+        loss: A function or object that returns a scalar for embeddings (B, H) and labels (B,); or
+            the name of a class in `pytorch_metric_learning.losses`.
+        lam: Weight λ of the loss, at least 0.
+        args: Arguments of the named class; proxies need `num_classes` and `embedding_size`. None is
+            no arguments.
+        layers: Modules whose outputs are embeddings, and "logits"; the loss is summed over them.
+            None takes the last hidden layer alone, on a ResNet the pooled features.
+        lr: Learning rate of the loss's own parameters; None takes the optimizer's.
+        seed: Seed of the loss's draws, and of its parameters if the class is named.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
         ValueError: If there is no such class, or `args` do not fit it; when training starts, as
-            for `RepresentationLossPlugin`; in the first iteration, if what the loss returns is no
+            for `RepresentationLossPlugin`; in the first iteration, if the loss does not return a
             scalar.
         ImportError: If a class is named, and pytorch-metric-learning is not installed.
     """
@@ -72,7 +72,8 @@ class MetricLossPlugin(RepresentationLossPlugin):
                 self.loss = _made(loss, args or {})
         elif args:
             raise ValueError(
-                f"args={args}: are for a class that is named, but loss is a {type(loss).__name__}"
+                f"args={args}: can only be given with the name of a class, but loss is a "
+                f"{type(loss).__name__}"
             )
         else:
             self.loss = loss
@@ -82,7 +83,7 @@ class MetricLossPlugin(RepresentationLossPlugin):
         return self.loss.parameters() if isinstance(self.loss, nn.Module) else ()
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Find the layers in the model, and move the loss to where it is."""
+        """Look up the layers of the model, and move the loss to the strategy's device."""
         if isinstance(self.loss, nn.Module):
             self.loss.to(strategy.device)
         super().before_training_exp(strategy, **kwargs)
@@ -98,13 +99,12 @@ class MetricLossPlugin(RepresentationLossPlugin):
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
         name = self.loss.__name__ if isinstance(self.loss, type) else type(self.loss).__name__
         raise ValueError(
-            f"loss={name}: returns {found}, but must be a function or an object that returns a "
-            "scalar of embeddings and labels"
+            f"loss={name}: returned {found}, but must return a scalar for embeddings and labels"
         )
 
     @contextmanager
     def _drawing(self, device: torch.device) -> Iterator[None]:
-        """Have torch draw what the plugin's seed says."""
+        """Make torch draw from the plugin's seed, and restore its generators afterwards."""
         seed = int(torch.randint(2**63 - 1, (), generator=self._generator))
         with generators_kept(device):
             torch.default_generator.manual_seed(seed)
@@ -115,12 +115,12 @@ class MetricLossPlugin(RepresentationLossPlugin):
 
 
 def _made(name: str, args: dict[str, Any]) -> Loss:
-    """Return a loss of pytorch-metric-learning, by the name of its class."""
+    """Create a loss of pytorch-metric-learning from the name of its class."""
     try:
         from pytorch_metric_learning import losses
     except ImportError as error:
         raise ImportError(
-            f"loss={name!r} is looked up in pytorch-metric-learning, which is not installed: "
+            f"loss={name!r} is a class of pytorch-metric-learning, which is not installed: "
             "pip install pytorch-metric-learning"
         ) from error
     base = losses.BaseMetricLossFunction
@@ -138,5 +138,5 @@ def _made(name: str, args: dict[str, Any]) -> Loss:
     try:
         loss: Loss = found[name](**args)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"args={args}: do not fit {name}: {error}") from error
+        raise ValueError(f"args={args} do not fit {name}: {error}") from error
     return loss

@@ -17,30 +17,34 @@ Sharpness = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class MultiSimilarityPlugin(RepresentationLossPlugin):
-    """Add λ times the multi-similarity loss of each layer to the criterion, in the first task too.
+    """Add λ times the multi-similarity loss of each layer to the criterion.
 
-    The loss (Wang and others 2019, "Multi-similarity loss with general pair weighting for deep
-    metric learning") as the DRL paper (Chen, Diethe and Flach 2020) compares itself with it, beside
-    `BalancedReplayPlugin`. See `functional.multi_similarity_loss`. Deviations from Wang and others:
+    The loss of Wang et al. (2019, "Multi-similarity loss with general pair weighting for deep
+    metric learning"), in the setting in which the DRL paper (Chen, Diethe and Flach 2020) compares
+    with it: together with `BalancedReplayPlugin`, from the first task on. See
+    `functional.multi_similarity_loss`.
+
+    Deviations from Wang et al.:
 
     1. No pairs are mined: all pairs of the mini-batch count, as in the DRL paper.
-    2. It is a loss on every hidden layer and on the logits, each normalised by itself, beside the
-       criterion; theirs is the only loss, on one embedding.
-    3. `form="rows"`, the default, reproduces the DRL paper's numbers; `form="matrix"` is its code,
-       `form="pairs"` the formula of Wang and others.
+    2. The loss applies to every hidden layer and to the logits, each normalised separately, and is
+       added to the criterion. Theirs is the only loss, on one embedding.
+    3. `form="rows"`, the default, reproduces the DRL paper's numbers. `form="matrix"` is its code,
+       `form="pairs"` the formula of Wang et al.
 
     Args:
-        lam: Weight λ of the loss; the DRL paper takes 5 on Permuted MNIST, 1 on Split MNIST and
+        lam: Weight λ of the loss; in the DRL paper 5 on Permuted MNIST, 1 on Split MNIST and
             Fashion-MNIST, 2 and 0.1 on Split CIFAR-10 and CIFAR-100.
-        alpha: How sharply the least similar pairs of one class stand out.
-        beta: Likewise the most similar pairs of different classes.
-        base: The similarity that parts the two.
-        form: "rows", "matrix" or "pairs": what enters the sums over pairs, and how many there are.
+        alpha: α, above 0: the larger it is, the more the least similar pairs of one class dominate.
+        beta: β, above 0: the larger it is, the more the most similar pairs of different classes
+            dominate.
+        base: The similarity that separates the two kinds of pairs.
+        form: "rows", "matrix" or "pairs"; see `functional.multi_similarity_loss`.
         layers: Modules whose outputs are used, and "logits"; None is every hidden layer of an MLP
             after its activation, the pooled features of a ResNet, and the logits.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers.
     """
 

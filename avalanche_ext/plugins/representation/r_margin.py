@@ -21,43 +21,45 @@ from avalanche_ext.validation import validated
 
 
 class RMarginPlugin(RepresentationLossPlugin):
-    """Add λ times the margin loss with switched pairs to the criterion, in the first task too.
+    """R-margin: add λ times the margin loss with randomly switched pairs to the criterion.
 
-    R-margin (Roth and others 2020, "Revisiting training strategies and generalization performance
-    in deep metric learning") as the DRL paper (Chen, Diethe and Flach 2020) compares itself with
-    it, beside `BalancedReplayPlugin`. See `functional.margin_loss`. What follows the code of the
-    latter, and not Roth and others:
+    The loss of Roth et al. (2020, "Revisiting training strategies and generalization performance in
+    deep metric learning"), in the setting in which the DRL paper (Chen, Diethe and Flach 2020)
+    compares with it: together with `BalancedReplayPlugin`, from the first task on. See
+    `functional.margin_loss`.
+
+    Deviations from Roth et al., as in the DRL paper's code:
 
     1. Distances are squared, and the loss is a sum over all pairs of the mini-batch, not over
        sampled ones.
-    2. There is no hinge, unless `hinge` is given. Without it the trained boundary β has no
-       influence on the model, whatever becomes of it.
-    3. One mask of switched pairs serves all mini-batches of a size, by position; `redraw` draws
-       one in each iteration.
-    4. Switched pairs are left out, rather than pushed apart as with `switch="repel"`.
+    2. There is no hinge unless `hinge` is set. Without it the trained boundary β has no influence
+       on the model.
+    3. Mini-batches of the same size share one mask of switched pairs, by position; `redraw` draws a
+       mask in each iteration.
+    4. Switched pairs are left out; `switch="repel"` pushes them apart, as Roth et al. do.
 
     Args:
-        lam: Weight λ of the loss: 2e-5 on Permuted MNIST, 1e-3 on Split MNIST and Fashion-MNIST,
-            1e-4 and 2e-4 on Split CIFAR-10 and CIFAR-100, for mini-batches of 20 (MNIST) and 10
-            (CIFAR): the loss grows with the square of their size.
-        boundary: β at first.
+        lam: Weight λ of the loss; in the DRL paper 2e-5 on Permuted MNIST, 1e-3 on Split MNIST and
+            Fashion-MNIST, 1e-4 and 2e-4 on Split CIFAR-10 and CIFAR-100, for mini-batches of 20
+            (MNIST) and 10 (CIFAR). The loss grows with the square of their size.
+        boundary: Initial value of β.
         margin: γ.
         p_switch: Probability that an ordered pair is switched.
         switch: "omit" or "repel", see `functional.margin_loss`.
-        redraw: Whether pairs are drawn in each iteration.
-        hinge: Whether each pair adds no less than 0.
-        layers: Modules whose outputs are used, and "logits", over which the loss is summed; None
-            is the last hidden layer alone, on a ResNet the pooled features.
-        lr: Learning rate of β; None is the optimizer's.
+        redraw: Whether to draw the switched pairs in each iteration.
+        hinge: Whether each pair contributes at least 0.
+        layers: Modules whose outputs are used, and "logits"; the loss is summed over them. None
+            takes the last hidden layer alone, on a ResNet the pooled features.
+        lr: Learning rate of β; None takes the optimizer's.
         seed: Seed of the masks.
 
     Attributes:
         boundary: β, a scalar parameter.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers, or has no hidden
-            layer although `layers` is None; or if β shall have a learning rate of its own beside a
+            layer although `layers` is None; or if `lr` is given and the optimizer's rates follow a
             schedule.
     """
 

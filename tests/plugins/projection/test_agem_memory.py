@@ -238,7 +238,7 @@ class TestSharedMemories:
 
     def test_two_views_of_avalanches_memory_are_refused(self):
         policy = ReservoirSamplingBuffer(30)
-        with pytest.raises(ValueError, match=r"MGEMPlugin has it too.*same .*PolicyBuffer"):
+        with pytest.raises(ValueError, match=r"AGEMPlugin and MGEMPlugin .*one .*PolicyBuffer"):
             watched(AGEMPlugin(buffer=policy), MGEMPlugin(buffer=policy))
 
     @pytest.mark.parametrize("replay", ["first_task", "always"])

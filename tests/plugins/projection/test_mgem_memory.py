@@ -148,7 +148,7 @@ class TestCompositions:
     def test_two_views_of_avalanches_memory_are_refused(self):
         policy = ReservoirSamplingBuffer(30)
         strategy = make_naive(OnlineReplayPlugin(buffer=policy), MGEMPlugin(buffer=policy))
-        with pytest.raises(ValueError, match=r"OnlineReplayPlugin has it too.*same .*Policy"):
+        with pytest.raises(ValueError, match=r"OnlineReplayPlugin and MGEMPlugin .*one .*Policy"):
             train(strategy, digits("permuted", **SMALL))
 
     @pytest.mark.parametrize(

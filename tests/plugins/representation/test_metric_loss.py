@@ -133,9 +133,9 @@ def test_wrong_arguments_are_named(arguments):
 @pytest.mark.parametrize(
     ("loss", "found"),
     [
-        (lambda h, y: (h, y), "loss=function: returns \\("),
-        (lambda h, y: {"loss": h.sum()}, "loss=function: returns {'loss'"),
-        (ContrastiveLoss, "loss=ContrastiveLoss: returns ContrastiveLoss"),
+        (lambda h, y: (h, y), "loss=function: returned \\("),
+        (lambda h, y: {"loss": h.sum()}, "loss=function: returned {'loss'"),
+        (ContrastiveLoss, "loss=ContrastiveLoss: returned ContrastiveLoss"),
     ],
 )
 def test_what_returns_no_tensor_is_refused(loss, found):
