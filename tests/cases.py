@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 
 from avalanche_ext.benchmarks import permuted_digits, split_digits
 from avalanche_ext.data import InMemoryLoaders
-from avalanche_ext.metrics.silence import NoEvaluation
+from avalanche_ext.metrics.recorder import NoEvaluation
 from avalanche_ext.models import MLP
 
 DATA_ROOT = Path(os.environ.get("AVALANCHE_EXT_DATA") or "data-root-not-given")

@@ -29,12 +29,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Reports read the matrix without the seconds that importing Avalanche takes.
-    if name == "TransferMatrix":
-        from avalanche_ext.metrics.recorder import TransferMatrix
+    if name in ("NoEvaluation", "TransferMatrix"):
+        from avalanche_ext.metrics import recorder
 
-        return TransferMatrix
-    if name == "NoEvaluation":
-        from avalanche_ext.metrics.silence import NoEvaluation
-
-        return NoEvaluation
+        return getattr(recorder, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

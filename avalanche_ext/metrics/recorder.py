@@ -1,4 +1,4 @@
-"""The plugin that fills the transfer matrix."""
+"""The plugin that fills the transfer matrix, and an evaluator that does nothing beside it."""
 
 from __future__ import annotations
 
@@ -122,3 +122,17 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         torch.set_rng_state(cpu)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
+
+
+class NoEvaluation(SupervisedPlugin):  # type: ignore[misc]
+    """An evaluator that does nothing, for strategies whose numbers a `TransferMatrix` takes.
+
+    Avalanche's EvaluationPlugin copies the experience at each callback, even with no metrics; in
+    online learning with small models this shows (experiments/benchmarks/online.py).
+    """
+
+    supports_distributed = True
+
+    def get_last_metrics(self) -> dict[str, Any]:
+        """Return an empty dictionary, which `train` and `eval` then return."""
+        return {}

@@ -19,8 +19,7 @@ from avalanche_ext.benchmarks.build import iid_stream
 from avalanche_ext.config import Cell, Component
 from avalanche_ext.config.catalogue import ANALYSES
 from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory
-from avalanche_ext.metrics.recorder import TransferMatrix
-from avalanche_ext.metrics.silence import NoEvaluation
+from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
 from avalanche_ext.plugins import check_composition
 from avalanche_ext.runner.guard import LossGuard
 

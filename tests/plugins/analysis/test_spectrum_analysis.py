@@ -62,7 +62,7 @@ def dense_fisher(model, x, t=None):
                 ]
             )
             gradient = gradient.double()
-            fisher = fisher + float(log_p[c].exp()) * torch.outer(gradient, gradient)
+            fisher = fisher + float(log_p[c].detach().exp()) * torch.outer(gradient, gradient)
     return fisher / len(x)
 
 
