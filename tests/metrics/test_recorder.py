@@ -1,9 +1,12 @@
 """The transfer matrix, filled by real strategies."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 from avalanche.benchmarks import split_online_stream
+from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
@@ -164,3 +167,26 @@ def test_evaluating_does_not_change_what_is_trained():
         return weights(strategy)
 
     assert torch.equal(final(evaluate=False), final(evaluate=True))
+
+
+def draw() -> tuple[float, float, float]:
+    """A number of each global generator."""
+    return random.random(), float(np.random.random()), float(torch.rand(1))
+
+
+class Drawing(SupervisedPlugin):
+    """Draws from all global generators while a stream is evaluated."""
+
+    def after_eval_iteration(self, strategy, **kwargs):
+        draw()
+
+
+def test_what_others_draw_while_evaluating_is_undone():
+    strategy, drawn = make_naive(TransferMatrix(), Drawing()), []
+    for evaluate in (False, True):
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(0)
+        if evaluate:
+            strategy.eval(digits().test_stream)
+        drawn.append(draw())
+    assert drawn[0] == drawn[1]
