@@ -126,15 +126,6 @@ def test_reservoir_holds_every_sample_equally_likely(n_seen, size, batch_size):
     assert counts.sum() == n_runs * size
 
 
-def test_reservoir_of_one_slot_keeps_its_first_sample_as_often_as_its_second():
-    kept = []
-    for seed in range(200):
-        buffer = ReservoirBuffer(1, seed)
-        fill(buffer, [0, 0], 1)
-        kept += held(buffer)
-    assert 60 < kept.count(kept[0]) < 140
-
-
 def test_reservoir_of_one_slot_and_a_batch_larger_than_it():
     buffer = ReservoirBuffer(1)
     buffer.add(*numbered([0] * 20))

@@ -171,7 +171,7 @@ def test_evaluating_does_not_change_what_is_trained():
 
 def draw() -> tuple[float, float, float]:
     """A number of each global generator."""
-    return random.random(), float(np.random.random()), float(torch.rand(1))
+    return random.random(), float(np.random.random()), float(torch.rand(1))  # noqa: NPY002
 
 
 class Drawing(SupervisedPlugin):
@@ -184,7 +184,7 @@ class Drawing(SupervisedPlugin):
 def test_what_others_draw_while_evaluating_is_undone():
     strategy, drawn = make_naive(TransferMatrix(), Drawing()), []
     for evaluate in (False, True):
-        for seed in (random.seed, np.random.seed, torch.manual_seed):
+        for seed in (random.seed, np.random.seed, torch.manual_seed):  # noqa: NPY002
             seed(0)
         if evaluate:
             strategy.eval(digits().test_stream)
