@@ -69,6 +69,10 @@ class TestPool:
         first = drawn("train", Sizes(8, None, "first", pool=12))
         assert first == [pool[:8] for pool in pools]
 
+    def test_all_of_the_pool_can_be_used(self) -> None:
+        pools = drawn("train", Sizes(None, None, "first", pool=12))
+        assert drawn("train", Sizes(12, None, "seed", pool=12)) == pools
+
     def test_tasks_of_the_same_images_have_the_same_pool(self) -> None:
         benchmark = permuted_digits(n_experiences=3, pool_size=30)
         labels = [experience.dataset.y.tolist() for experience in benchmark.train_stream]
