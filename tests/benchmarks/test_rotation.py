@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -68,7 +67,8 @@ class TestRotated:
             assert torch.equal(task.train_x, task.test_x)
             mass = task.train_x[0, 0] / task.train_x.sum()
             grid = torch.arange(101.0) - 50
-            found.append(np.rad2deg(np.arctan2(-(mass.sum(1) @ grid), mass.sum(0) @ grid)).item())
+            angle = torch.atan2(-(mass.sum(1) @ grid), mass.sum(0) @ grid)
+            found.append(torch.rad2deg(angle).item())
         return found
 
     def test_canonical_angles_are_equal_steps(self) -> None:

@@ -216,7 +216,8 @@ def accuracy(strategy: Any, stream: Any) -> float:
 @needs_mnist
 class TestRealMNIST:
     @pytest.fixture(scope="class")
-    def mnist(self) -> CLScenario:
+    @staticmethod
+    def mnist() -> CLScenario:
         """Avalanche's own Split MNIST, every 60th sample of three experiences."""
         whole = SplitMNIST(5, fixed_class_order=[*range(10)], dataset_root=DATA_ROOT)
         streams = {
@@ -226,7 +227,8 @@ class TestRealMNIST:
         return with_task_labels(with_classes_timeline(benchmark_from_datasets(**streams)))
 
     @pytest.fixture(scope="class")
-    def mnist_held(self, mnist: CLScenario) -> CLScenario:
+    @staticmethod
+    def mnist_held(mnist: CLScenario) -> CLScenario:
         return in_memory(mnist)
 
     @pytest.mark.parametrize("name", STRATEGIES)
