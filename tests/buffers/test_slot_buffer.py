@@ -7,7 +7,14 @@ import pytest
 import torch
 from avalanche.training.storage_policy import ReservoirSamplingBuffer
 
-from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, as_slot_buffer, balanced, uniform
+from avalanche_ext.buffers import (
+    ReservoirBuffer,
+    RingBuffer,
+    TaskBuffer,
+    as_slot_buffer,
+    balanced,
+    uniform,
+)
 from tests.buffers.cases import BUFFERS, fill, held, numbered
 
 GROUPS = [0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 1, 2, 0, 1]
@@ -244,6 +251,14 @@ def test_a_shrinking_ring_stays_balanced_and_recent():
     buffer = RingBuffer(6)
     fill(buffer, [0, 0, 0, 1, 1, 1])
     buffer.resize(None, 4)
+    assert held(buffer) == [1, 2, 4, 5]
+
+
+def test_a_shrinking_task_buffer_keeps_the_last_of_each_task():
+    buffer = TaskBuffer(3)
+    fill(buffer, [0, 0, 0, 1, 1, 1])
+    buffer.resize(None, 5)
+    assert (buffer.size_per_task, buffer.max_size) == (2, 4)
     assert held(buffer) == [1, 2, 4, 5]
 
 
