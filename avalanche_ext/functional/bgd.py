@@ -16,21 +16,22 @@ def bayesian_step(
 ) -> tuple[Tensor, Tensor]:
     """Update a diagonal Gaussian over the weights θ by one mini-batch.
 
-    Zeno, Golan, Hoffer and Soudry (2018) take the Gaussian q = N(μ, σ²) that was found before, q′,
-    as the prior of the next mini-batch with loss L, a negative log-likelihood:
+    Zeno, Golan, Hoffer and Soudry (2018) take the Gaussian found so far, q′ = N(μ′, σ′²), as the
+    prior of the next mini-batch, whose loss L is a negative log-likelihood, and solve
 
         argmin_q E_q[log q(θ) − log q′(θ) + L(θ)].
 
-    With θ = μ + σε, ε from N(0, 1) and g = ∇L(θ), its stationary point has (μ − μ′) / σ′² = −E[g]
-    and σ / σ′² − 1 / σ = −E[gε]. With expectations at q′, and a factor η that is 1 in theory,
+    over q = N(μ, σ²). With θ = μ + σε, ε from N(0, 1) and g = ∇L(θ), its stationary point has
+    (μ − μ′) / σ′² = −E[g] and σ / σ′² − 1 / σ = −E[gε]. With the expectations taken at q′, and a
+    factor η that is 1 in theory,
 
         μ = μ′ − η σ′² E[g],    σ = σ′ (√(1 + a²) − a),    a = σ′ E[gε] / 2.
 
     Args:
         mean: μ′, (P,).
-        std: σ′, (P,), at least 0; where it is 0, neither changes.
-        draws: Pairs of g and ε, each (P,), at least one. L, and so g, is a sum over samples: with a
-            mean, the prior would weigh as much as a whole mini-batch.
+        std: σ′, (P,), at least 0; where it is 0, μ and σ stay as they are.
+        draws: Pairs of g and ε, each (P,), at least one. L, and so g, is a sum over samples: if it
+            were a mean, the prior would weigh as much as a whole mini-batch.
         lr: η.
 
     Returns:
@@ -43,7 +44,7 @@ def bayesian_step(
         products.addcmul_(gradient, noise)
         n_draws += 1
     a = std * products / (2 * n_draws)
-    # For a > 0 the difference of the root and a would lose its digits; this is the same number.
+    # For a > 0 the difference of the root and a would lose digits; this is the same number.
     grown = torch.hypot(a, torch.ones_like(a)) + a.abs()
     factor = torch.where(a > 0, 1 / grown, grown)
     return mean - lr / n_draws * std**2 * gradients, std * factor
@@ -60,10 +61,10 @@ def gradient_at(
     """Return the gradient of the loss, summed over samples, at other weights than the model's.
 
     Args:
-        weights: Where, (P,).
-        layout: Which of the model's parameters these are.
-        model: Stays as it is, its buffers too; it runs in the mode it is in.
-        criterion: Returns the mean over samples of outputs and labels.
+        weights: The weights, (P,).
+        layout: The model's parameters that they stand for.
+        model: Runs in the mode it is in, and does not change, nor do its buffers.
+        criterion: Returns the mean loss over samples, given outputs and labels.
         inputs: The model's inputs: samples (B, ...), and whatever else it takes.
         y: Labels, (B,).
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avalanche_ext.functional.model.gradients import FlatLayout
 
-# Strengths above this hold as firmly, and their products do not overflow.
+# A greater strength holds no more firmly, and its products could overflow.
 _HARD = 1e30
 
 
@@ -18,11 +18,11 @@ _HARD = 1e30
 class Curvature:
     """A positive semi-definite matrix F = diag(D) + Vᵀ diag(Λ) V over P parameters.
 
-    It stands for what a penalty (1/2) δᵀ F δ holds in place: the diagonal alone (k = 0) is that of
-    online EWC, MAS and SI, the directions those of the Fisher's spectrum.
+    It says how firmly a penalty (1/2) δᵀ F δ holds each direction. Online EWC, MAS and SI have the
+    diagonal alone (k = 0); the Fisher's spectrum adds the directions V.
 
     Attributes:
-        diagonal: D, (P,), at least 0; None is zero, and stays so when truncated.
+        diagonal: D, (P,), at least 0; None stands for zero, and stays None when merged.
         eigenvalues: Λ, (k,), descending, above 0.
         eigenvectors: V, (k, P), with orthonormal rows.
     """
@@ -40,12 +40,12 @@ class Curvature:
     def of_spectrum(
         cls, eigenvalues: Tensor, eigenvectors: Tensor, diagonal: Tensor | None = None
     ) -> Curvature:
-        """Return the top eigenpairs of a matrix, and what they leave of its diagonal.
+        """Return the top eigenpairs of a matrix, and the part of its diagonal that they miss.
 
         Args:
             eigenvalues: (k,).
             eigenvectors: (k, P).
-            diagonal: That of the whole matrix, (P,); None for the eigenpairs alone.
+            diagonal: The diagonal of the whole matrix, (P,); None for the eigenpairs alone.
         """
         if diagonal is not None:
             diagonal = (diagonal - _diagonal_of(eigenvalues, eigenvectors)).clamp_(min=0)
@@ -64,7 +64,7 @@ class Curvature:
 
     @cached_property
     def overlaps(self) -> Tensor:
-        """V Vᵀ, (k, k), in double precision: the identity but for rounding, or lost parameters."""
+        """V Vᵀ, (k, k), in double precision: the identity, up to rounding and lost parameters."""
         return (self.eigenvectors @ self.eigenvectors.T).double()
 
     @property
@@ -75,7 +75,7 @@ class Curvature:
 
     @property
     def largest(self) -> float:
-        """A lower bound of the largest eigenvalue of F, and that itself where either part is 0."""
+        """A lower bound of the largest eigenvalue of F; exact if the diagonal or k is zero."""
         parts = [part for part in (self.diagonal, self.eigenvalues) if part is not None]
         return max((float(part.max()) for part in parts if len(part)), default=0.0)
 
@@ -88,9 +88,9 @@ class Curvature:
         """Return F over other parameters, with zeros for those that are new.
 
         Args:
-            places: Where each of the P parameters lies now, (P,); -1 for those that are gone. Of
-                an eigenvector that loses parameters, what is left is no longer orthonormal to
-                the others; products stay those of the remaining part of F.
+            places: Where each of the P parameters lies now, (P,); -1 for parameters that are gone.
+                An eigenvector that loses parameters is no longer orthonormal to the others, but
+                products are still those of the remaining part of F.
             size: How many parameters there are now.
         """
         stay = places >= 0
@@ -105,16 +105,16 @@ class Curvature:
         return replace(self, diagonal=diagonal, eigenvectors=moved(self.eigenvectors))
 
     def merged(self, new: Curvature, decay: float, rank: int) -> Curvature:
-        """Return γ F + F′ with the top eigenpairs of its spectral part, so that memory stays k·P.
+        """Return γ F + F′ with only the top eigenpairs of its spectral part, to keep memory at k·P.
 
         With A = [√(γΛ) V; √Λ′ V′], (k + k′, P), the spectral part is AᵀA. The small matrix
-        AAᵀ = W S Wᵀ has its eigenvalues S, and its eigenvectors lift to S^(-1/2) Wᵀ A. Where
-        there is a diagonal, it takes the diagonal of what is cut off, so that the trace is kept.
+        AAᵀ = W S Wᵀ has the same eigenvalues S, and its eigenvectors lift to S^(-1/2) Wᵀ A. The
+        diagonal, if there is one, takes over the diagonal of what is cut off, to keep the trace.
 
         Args:
             new: F′, over the same parameters.
             decay: γ, from 0 to 1: how much of F is kept.
-            rank: The most eigenpairs that are kept.
+            rank: How many eigenpairs are kept at most.
         """
         diagonals = [
             part.diagonal if factor == 1 else factor * part.diagonal
@@ -144,10 +144,11 @@ class ProximalStep:
 
         argmin_θ (1/2) (θ − θ₀)ᵀ diag(η)⁻¹ (θ − θ₀) + (λ/2) (θ − θ*)ᵀ F (θ − θ*),
 
-    so that the difference to the anchor, δ = θ − θ*, becomes (I + λ diag(η) F)⁻¹ δ. A step along
-    the penalty's gradient, δ − ηλFδ, is its first order, and explodes when ηλ times the largest
-    eigenvalue of F exceeds 2; this one shrinks δ at any λ, and for λ → ∞ removes the part that F
-    sees. With F = diag(D) + Vᵀ diag(Λ) V, Woodbury's identity makes it two thin products:
+    so that the difference to the anchor, δ = θ − θ*, becomes (I + λ diag(η) F)⁻¹ δ. To first order
+    that is a step along the penalty's gradient, δ − ηλFδ, which explodes when ηλ times the largest
+    eigenvalue of F exceeds 2. The proximal step shrinks δ at any λ, and for λ → ∞ removes the part
+    of δ that F sees. With F = diag(D) + Vᵀ diag(Λ) V, Woodbury's identity makes it two thin
+    products:
 
         z = (I + λ diag(η) D)⁻¹ δ,    δ ← z − R Vᵀ (Λ⁻¹ + V R Vᵀ)⁻¹ V z,
 
@@ -158,7 +159,7 @@ class ProximalStep:
         anchor: θ*, (P,).
         curvature: F.
         strength: λ, at least 0.
-        rates: η, at least 0, one number or (P,); parameters of rate 0 stay where they are.
+        rates: η, at least 0, one number or (P,); parameters with rate 0 stay where they are.
     """
 
     def __init__(
@@ -210,7 +211,7 @@ def _inverse(curvature: Curvature, response: Tensor) -> Tensor:
 
 
 def _top_of_squares(factors: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return the top eigenpairs of AᵀA, (k,) and (k, P), without those that are rounding."""
+    """Return the top eigenpairs of AᵀA, (k,) and (k, P), without mere rounding."""
     gram = (factors @ factors.T).double()
     ascending, vectors = torch.linalg.eigh(gram)
     rounding = len(gram) * torch.finfo(factors.dtype).eps * ascending[-1].clamp(min=0)

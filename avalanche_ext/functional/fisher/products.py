@@ -15,24 +15,24 @@ from avalanche_ext.functional.per_sample.proof import proved_rules
 _MEMORY = 2**26
 """Bytes that a pass may keep."""
 
-# The graph that is differentiated twice keeps about so much more than that of a plain pass.
+# A graph that is differentiated twice keeps about so many times as much as that of a plain pass.
 _OF_TWO_PASSES = 4
 
 
 class FisherProducts:
-    """From vectors v to F v = (1/N) Σ_n J_nᵀ (Σ_r s_rn s_rnᵀ) J_n v, without forming F.
+    """Products F v = (1/N) Σ_n J_nᵀ (Σ_r s_rn s_rnᵀ) J_n v with vectors v, without forming F.
 
-    J_n v is had by differentiating J_nᵀ u, which is linear in u, with respect to u: PyTorch knows
-    more operations twice differentiated than in forward mode, one graph serves several vectors,
-    and on small models it is faster.
+    J_n v is the derivative with respect to u of J_nᵀ u, which is linear in u. PyTorch can
+    differentiate more operations twice than in forward mode, one graph serves several vectors, and
+    on small models this is faster.
 
     Args:
-        model: f, run in eval mode over all samples at each call; left as it is.
-        layout: The parameters, of which v has the order.
+        model: f, run in eval mode over all samples at each call; it does not change.
+        layout: The parameters, in the order of v.
         x: Samples, (N, ...).
-        rows: Returns s; see `fisher.fisher_rows`.
+        rows: Returns s; see `diagonal.fisher_rows`.
         t: Task labels, (N,), of multi-head models.
-        chunk_size: How many samples are in one pass; None: as many as 64 MiB have room for.
+        chunk_size: How many samples are in one pass; None: as many as fit into 64 MiB.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The largest eigenpairs of Fisher information matrices, and what they say of a model."""
+"""The largest eigenpairs of Fisher information matrices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avalanche_ext.functional.per_sample.sums import Rows, layerwise_gradients, 
 SpectrumMethod = Literal["auto", "kernel", "lanczos"]
 
 MOST_KERNEL_ROWS = 4096
-"""Rows of the kernel, M, above which "auto" does without it: 64 MiB in single precision."""
+"""The most rows M for which "auto" forms the kernel, which then takes 64 MiB in float32."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class FisherSpectrum:
     """The largest eigenpairs of a Fisher information matrix F, (P, P).
 
     Attributes:
-        eigenvalues: λ, (k,), descending and positive; fewer than were asked for where the rank of F
-            is lower.
-        eigenvectors: v, (k, P), orthonormal rows in the order of `FlatLayout`; of each, the entry
+        eigenvalues: λ, (k,), descending and positive; fewer than asked for if the rank of F is
+            lower.
+        eigenvectors: v, (k, P), orthonormal rows in the order of `FlatLayout`; in each, the entry
             of largest size is positive.
         trace: tr F, the sum of all P eigenvalues.
     """
@@ -53,31 +53,31 @@ def fisher_spectrum(
 ) -> FisherSpectrum:
     """Solve max tr(V F Vᵀ) subject to V Vᵀ = I, over V (rank, P), without forming F.
 
-    F = (1/N) Σ_n Σ_r g_rn g_rnᵀ with g_rn = J_nᵀ s_rn is the mean over samples, so that it depends
-    neither on N nor on any batch size. Its M = R · N gradients (R = C outputs for the true Fisher,
-    1 for the others) are the rows of G, F = GᵀG / N, and K = G Gᵀ / N, (M, M), has the same
-    eigenvalues but for zeros: K u = λ u gives v = Gᵀu / √(Nλ), of length 1 since
-    ‖Gᵀu‖² = N uᵀK u = Nλ (Dangel, Tatzel, Hennig 2022, "ViViT: Curvature access through the
-    generalized Gauss-Newton's low-rank structure", arXiv:2106.02624). K is a sum over layers, for a
-    linear one (E Eᵀ) ∘ (A Aᵀ + 1), and Gᵀu is had layer by layer, so that G is never held either.
+    F = (1/N) Σ_n Σ_r g_rn g_rnᵀ with g_rn = J_nᵀ s_rn is a mean over samples, so it depends neither
+    on N nor on a batch size. Its M = R · N gradients (R = C outputs for the true Fisher, 1 for the
+    others) are the rows of G. Then F = GᵀG / N, and K = G Gᵀ / N, (M, M), has the same eigenvalues
+    except zeros: K u = λ u gives v = Gᵀu / √(Nλ), of length 1 since ‖Gᵀu‖² = N uᵀK u = Nλ (Dangel,
+    Tatzel, Hennig 2022, "ViViT: Curvature access through the generalized Gauss-Newton's low-rank
+    structure", arXiv:2106.02624). K is a sum over layers, for a linear one (E Eᵀ) ∘ (A Aᵀ + 1), and
+    Gᵀu is computed layer by layer, so that G is never held either.
 
     Args:
-        model: Run in eval mode, and left as it is.
+        model: Runs in eval mode, and does not change.
         x: Samples, (N, ...).
         y: Labels, (N,), for "empirical"; else they may be None.
         rank: Number of eigenpairs, ≥ 0; 0 gives the trace alone.
-        kind: See `fisher.fisher_rows`.
+        kind: See `diagonal.fisher_rows`.
         t: Task labels, (N,), of multi-head models.
-        seed: Of the labels that "sampled" draws.
-        method: "kernel" as above, which needs rules for all layers, and holds what each sees of all
-            samples, the M gradients at what it puts out, and K (much for convolutions, above all
-            with R = C); "lanczos" holds up to 2 · rank + 32
-            vectors of size P and takes some 3 · rank + 50 products F v, each of the cost of a pass
-            over all samples; "auto" is the kernel where there are rules and M is at most 4,096 (K
-            has 64 MiB in single precision), and else Lanczos.
+        seed: Seed of the labels that "sampled" draws.
+        method: "kernel" works as above. It needs rules for all layers, and holds what each layer
+            sees of all samples, the M gradients at its outputs, and K (much for convolutions, above
+            all with R = C). "lanczos" holds up to 2 · rank + 32 vectors of size P and takes about
+            3 · rank + 50 products F v, each as expensive as a pass over all samples. "auto" takes
+            the kernel if there are rules and M is at most 4,096 (K then has 64 MiB in single
+            precision), and else Lanczos.
 
     Raises:
-        ValueError: If an argument is not as above, or "kernel" is asked for and layers lack rules.
+        ValueError: If an argument is out of range, or `method` is "kernel" and layers lack rules.
         FloatingPointError: If F has entries that are not finite.
     """
     if rank < 0:
@@ -112,15 +112,10 @@ def fisher_eigenvalues(
 ) -> Tensor | None:
     """Return all eigenvalues that can differ from zero, (min(M, P),), descending, by the kernel.
 
-    Arguments are those of `fisher_spectrum`; time grows with M³ and memory with M².
+    Arguments and errors are as for `fisher_spectrum`. Time grows with M³ and memory with M².
 
     Returns:
-        None where `fisher_spectrum` by itself would do without the kernel: M > 4,096, or layers
-        lack rules.
-
-    Raises:
-        ValueError: If an argument is not as there.
-        FloatingPointError: If the eigenvalues are not finite.
+        None if `method="auto"` would not take the kernel: if M > 4,096, or layers lack rules.
     """
     layout, rows = FlatLayout(model.named_parameters()), fisher_rows(kind, y, seed=seed)
     if not _wants_kernel("auto", model, x, rows, t):
@@ -135,15 +130,15 @@ def fisher_eigenvalues(
 
 
 _NO_RULES = (
-    "the kernel needs rules for all layers that have trained parameters, and as many outputs for "
-    'each task, which this model has not; method="lanczos" of fisher_spectrum needs neither'
+    "the kernel needs rules for all layers with trained parameters and equally many outputs for "
+    'each task, which this model lacks; method="lanczos" needs neither'
 )
 
 
 def _wants_kernel(
     method: SpectrumMethod, model: nn.Module, x: Tensor, rows: Rows, t: Tensor | None
 ) -> bool:
-    """Tell whether M, taking R of the first sample for that of all, is small enough."""
+    """Return whether M is small enough, assuming that all samples have the first one's R."""
     if method != "auto" or not len(x):
         return method != "lanczos"
     first = [part[:1] for part in (x, t) if part is not None]
@@ -165,7 +160,7 @@ def _none(layout: FlatLayout, trace: float) -> FisherSpectrum:
 
 
 def _signed(values: Tensor, vectors: Tensor, trace: float) -> FisherSpectrum:
-    """Return these pairs with the largest entry of each vector made positive, in place."""
+    """Return these eigenpairs; in place, make the entry of largest size of each vector positive."""
     for vector in vectors:
         vector *= torch.where(vector.max() < -vector.min(), -1, 1)
     return FisherSpectrum(values, vectors, trace)

@@ -1,4 +1,4 @@
-"""Hindsight anchors: points that a model would forget, and a loss that holds it to them."""
+"""Hindsight anchors (HAL): points that a model would forget, and a loss that holds on to them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def anchoring_loss(
 ) -> Tensor:
     """Return how far the coming step on `loss` would move the model's outputs on the anchors.
 
-    The mean over anchors e of ‖f(e; θ) − f(e; θ̃)‖², summed over outputs, where
-    θ̃ = θ − η ∇_θ L(θ) is the step of SGD on the loss L. It is differentiable in θ, also through
-    θ̃, which takes second derivatives of L. Anchors are run in evaluation mode.
+    It is the mean over anchors e of ‖f(e; θ) − f(e; θ̃)‖², where θ̃ = θ − η ∇_θ L(θ) is the result of
+    a step of SGD on the loss L. It is differentiable in θ, also through θ̃, which takes second
+    derivatives of L. The anchors run in eval mode.
 
     Args:
         model: f, returns outputs (E, C).
         anchors: The model's inputs: anchors (E, ...), and whatever else it takes.
-        loss: L, a scalar of outputs of the model, whose graph is kept.
+        loss: L, a scalar made of outputs of the model; its graph is kept.
         rates: η of each parameter.
 
     Returns:
@@ -53,16 +53,16 @@ def hindsight_parameters(
     rates: Rates,
     criterion: Criterion = cross_entropy,
 ) -> dict[str, Tensor]:
-    """Return the parameters θ_M that steps of SGD lead to, one on each batch, without taking them.
+    """Return the parameters θ_M after a step of SGD on each batch, without changing the model.
 
     Args:
-        model: Where the steps start, run in evaluation mode; it is left as it is.
-        batches: Of each, the model's inputs, samples (B, ...) first, and labels (B,).
+        model: The steps start at its parameters; it runs in eval mode.
+        batches: Pairs of the model's inputs, samples (B, ...) first, and labels (B,).
         rates: η of each parameter.
-        criterion: Returns a scalar of outputs and labels.
+        criterion: Returns a scalar, given outputs and labels.
 
     Returns:
-        All parameters by their names, detached.
+        All parameters by name, detached.
     """
     named = dict(model.named_parameters())
     eta = {name: rate_of(p, rates) for name, p in named.items() if p.requires_grad}
@@ -90,25 +90,26 @@ def learn_anchors(
     embedding_weight: float,
     criterion: Criterion = cross_entropy,
 ) -> Tensor:
-    """Return points that the model at θ knows best compared with what it would be in hindsight.
+    """Return the points that the model at θ would forget most by the steps to θ_M.
 
-    Each anchor e of label y minimises, by Adam,
+    Each anchor e with label y minimises, by Adam,
 
         ℓ(f(e; θ), y) − ℓ(f(e; θ_M), y) + γ (1 − cos(φ(e; θ), φ̂)).
 
-    Anchors do not depend on each other: their objectives are summed, and Adam is coordinate-wise.
+    Anchors do not depend on each other: their objectives are summed, and Adam works by coordinate.
 
     Args:
-        model: f at θ, run in evaluation mode; it is left as it is.
-        head: The module of the model whose inputs are the embedding φ, each as a vector (H,).
-        hindsight: θ_M, parameters by their names.
-        start: The model's inputs: where anchors start, (E, ...), and whatever else it takes.
+        model: f at θ, run in eval mode; it does not change.
+        head: The module of the model whose inputs are the embeddings φ, each as a vector (H,).
+        hindsight: θ_M, parameters by name.
+        start: The model's inputs: the starting points of the anchors, (E, ...), and whatever else
+            it takes.
         y: Labels of the anchors, (E,).
         embeddings: φ̂, (E, H), rows in the order in which anchors enter `head`.
         n_steps: Number of steps of Adam.
         lr: Its learning rate.
         embedding_weight: γ, at least 0.
-        criterion: ℓ of each anchor is taken from it; see `losses_by_sample`.
+        criterion: Gives ℓ of each anchor; see `losses_by_sample`.
 
     Returns:
         Anchors, (E, ...), detached.
@@ -131,10 +132,11 @@ def learn_anchors(
 
 
 def update_means(means: dict[Key, Tensor], keys: Sequence[Key], rows: Tensor, decay: float) -> None:
-    """Take a batch into running means, one for each key: m ← decay · m + (1 − decay) · batch mean.
+    """Update running means, one for each key: m ← decay · m + (1 − decay) · batch mean.
 
     Args:
-        means: Running means by key, each (...), changed in place; a new key's is its batch mean.
+        means: Running means by key, each (...), changed in place; a new key starts at its batch
+            mean.
         keys: The key of each row, B of them.
         rows: (B, ...).
         decay: Between 0 and 1.

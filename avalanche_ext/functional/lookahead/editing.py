@@ -1,4 +1,4 @@
-"""Gradient-based memory editing: move stored examples to where they are forgotten more easily."""
+"""Gradient-based memory editing (GMED): move stored examples so that they are forgotten more."""
 
 from __future__ import annotations
 
@@ -37,34 +37,37 @@ def edit_examples(
 
     where ℓ is the criterion's mean over the batch, so that an example moves by α / B times the
     gradient of its own loss. θ′ does not depend on x, so there are no second derivatives. The
-    model, its buffers, its `grad`s and torch's generators are left as they were.
+    model, its buffers, its `grad`s and torch's generators stay as they were.
 
     Deviations from the official code:
 
-    1. The sign of β is the paper's; the code adds β ∇ₓ ℓ(x; θ).
+    1. The sign of β is the paper's; the official code adds β ∇ₓ ℓ(x; θ).
 
     Args:
-        model: Called with samples, returns outputs (B, C), in the mode it is in.
+        model: Called with samples, returns outputs (B, C); it runs in the mode it is in.
         x: Examples to edit, (B, ...).
         y: Their labels, (B,).
         stream_x: Samples of the stream, (N, ...).
         stream_y: Their labels, (N,).
         lr: η, the step size of the look-ahead.
         stride: α, one number, or one for each example, (B,).
-        reg_strength: β, at least 0; what keeps the loss of the edited examples low.
+        reg_strength: β, at least 0; keeps the loss of the edited examples low.
         n_steps: Number of edits one after another, at least 1, with the same θ′.
-        bounds: Least and greatest value of an input, to which examples are clamped in every step.
-        criterion: Scalar of outputs and labels, a mean over the batch.
+        bounds: Least and greatest value of an input; examples are clamped to them in every step.
+        criterion: Returns the mean loss over a batch, given outputs and labels.
 
     Returns:
         Edited examples, (B, ...), detached.
 
     Raises:
-        ValueError: If `stride` has another shape, `lr` or `reg_strength` is below 0, `n_steps`
+        ValueError: If `stride` has another shape, `lr` or `reg_strength` is below 0, `n_steps` is
             below 1, or `bounds` are not ascending.
     """
     if isinstance(stride, Tensor) and stride.shape != y.shape:
-        raise ValueError(f"stride of shape {tuple(stride.shape)}: must be a number, or (B,)")
+        raise ValueError(
+            f"stride has shape {tuple(stride.shape)}: give one number, or one for each of the "
+            f"{len(y)} examples"
+        )
     if not lr >= 0:
         raise ValueError(f"lr={lr}: must be at least 0")
     if n_steps < 1:
@@ -101,10 +104,10 @@ def edited_examples(
     """Edit examples as `edit_examples` does, given the outputs at θ and at θ′.
 
     Args:
-        outputs: Returns a model's outputs at θ and at θ′.
+        outputs: Returns a model's outputs at θ and at θ′; see `step_ahead`.
         inputs: The model's inputs, the examples first.
         y: Labels of the examples, (B,).
-        criterion: As in `edit_examples`, and so are the others.
+        criterion: As in `edit_examples`, as are all arguments below.
         stride: α.
         reg_strength: β.
         n_steps: Number of edits.
@@ -130,10 +133,10 @@ def randomly_moved(
 
     Args:
         x: Examples, (B, ...).
-        slots: Where each is stored, B numbers of at least 0. A slot has the same direction at all
-            times, drawn uniformly from [−1, 1] in each coordinate and scaled to length 1.
+        slots: Where each is stored, B numbers of at least 0. A slot keeps its direction, which is
+            drawn uniformly from [−1, 1] in each coordinate and scaled to length 1.
         stride: α, one number, or one for each example, (B,).
-        seed: What the directions depend on, beside the slot.
+        seed: Directions depend on this seed and the slot.
         bounds: As for `edit_examples`.
     """
     directions = torch.stack([_direction(x[0], seed, slot) for slot in slots])
@@ -141,7 +144,7 @@ def randomly_moved(
 
 
 def _direction(example: Tensor, seed: int, slot: int) -> Tensor:
-    # A generator for each slot needs no room for directions, whatever the size of the memory.
+    # A generator for each slot saves storing the directions of a whole memory.
     drawn = np.random.default_rng([2, seed, slot]).uniform(-1, 1, tuple(example.shape))
     direction = torch.from_numpy(drawn / np.linalg.norm(drawn))
     return direction.to(example)

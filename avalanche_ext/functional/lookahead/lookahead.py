@@ -24,13 +24,13 @@ NowAndAhead = Callable[..., tuple[Tensor, Tensor]]
 def step_ahead(
     model: nn.Module, criterion: Criterion, inputs: Sequence[Tensor], y: Tensor, lr: Rates
 ) -> NowAndAhead:
-    """Return the model's outputs at θ and at θ′ = θ − η ∇ L, where a step of SGD would lead it.
+    """Return a function that gives a model's outputs at θ and after a step, at θ′ = θ − η ∇L.
 
-    The model, its buffers and any optimizer stay as they are; the model runs in the mode it is in.
+    The model runs in the mode it is in. Neither it nor its buffers nor any optimizer changes.
 
     Args:
         model: Called with inputs, returns outputs (B, C).
-        criterion: L, a scalar of outputs and labels.
+        criterion: L, returns a scalar, given outputs and labels.
         inputs: The model's inputs in that step: samples (N, ...), and whatever else it takes.
         y: Labels, (N,).
         lr: η.
@@ -42,7 +42,7 @@ def step_ahead(
     ahead = stepped({name: p.detach() for name, p in trained.items()}, gradients, rates)
 
     def both(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-        # Layers such as dropout draw the same in both passes, or the step would drown in noise.
+        # Both passes draw the same dropout masks; otherwise noise would hide the step's effect.
         with generators_kept(inputs[0].device):
             now = outputs_at({}, model, inputs)
         return now, outputs_at(ahead, model, inputs)
@@ -59,7 +59,7 @@ def interference(
         outputs: Returns the model's outputs at θ and at θ′; see `step_ahead`.
         inputs: The model's inputs.
         y: Labels, (B,).
-        criterion: ℓ of each sample is taken from it; see `losses_by_sample`.
+        criterion: Gives ℓ of each sample; see `losses_by_sample`.
 
     Returns:
         ℓ(x; θ′) − ℓ(x; θ) of each sample, (B,).

@@ -1,4 +1,4 @@
-"""Gradients as vectors: their layout, and those of several groups of samples."""
+"""Gradients as vectors: where each parameter lies, and the gradients of several losses."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ Partition = NamedPartition | int | list[str]
 
 
 class FlatLayout:
-    """The trainable parameters of a model as one vector, in which blocks are consecutive.
+    """The trainable parameters of a model as one vector, divided into consecutive blocks.
 
     Args:
-        parameters: Names and parameters, as `model.named_parameters()` gives them; those that need
-            no gradient are left out.
-        partition: The blocks: "none" is one block; "layer" one for each module that owns
-            parameters; "tensor" one for each parameter; a number that many of equal size, up to
-            one coordinate; a list of patterns, as for file names, one for the parameters that a
-            pattern is the first to match, and one for those that none matches. Blocks are in the
-            order of their first parameters.
+        parameters: Names and parameters, as `model.named_parameters()` gives them; parameters that
+            need no gradient are left out.
+        partition: The blocks. "none": one block. "layer": one for each module that owns
+            parameters. "tensor": one for each parameter. A number: so many blocks, whose sizes
+            differ by at most one coordinate. A list of patterns, as for file names: one block for
+            each pattern, with the parameters that it is the first to match, and one for all
+            others. Blocks are in the order of their first parameters.
 
     Attributes:
         names: Names in the order of the vector, n of them.
-        parameters: The parameters, likewise.
+        parameters: The parameters, in the same order.
+        numels: Their numbers of coordinates.
         blocks: Sizes of the blocks, with the sum P.
 
     Raises:
-        ValueError: If there is no parameter, a pattern matches none, or there are more blocks than
+        ValueError: If there is no parameter, a pattern gets none, or there are more blocks than
             coordinates.
     """
 
@@ -60,12 +61,12 @@ class FlatLayout:
             self.blocks = [*sizes.values()]
 
     def is_of(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> bool:
-        """Tell whether these are the parameters it was made for."""
+        """Return whether these are the parameters it was made for."""
         trained = {id(p) for _, p in parameters if p.requires_grad}
         return trained == {id(p) for p in self.parameters}
 
     def flatten(self, gradients: Sequence[Tensor | None], out: Tensor | None = None) -> Tensor:
-        """Return gradients, one for each parameter, as a vector, (P,); None counts as zeros."""
+        """Return gradients, one for each parameter, as a vector, (P,); None stands for zeros."""
         pieces = [
             p.new_zeros(p.numel()) if g is None else g.reshape(-1)
             for g, p in zip(gradients, self.parameters, strict=True)
@@ -73,7 +74,7 @@ class FlatLayout:
         return torch.cat(pieces, out=out)
 
     def pieces(self, vector: Tensor) -> list[Tensor]:
-        """Return a vector, (P,), as views of its parts in the shapes of the parameters."""
+        """Split a vector, (P,), into views in the shapes of the parameters."""
         parts = torch.split(vector, self.numels)
         return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
 
@@ -84,8 +85,8 @@ class FlatLayout:
     def write_gradient(self, vector: Tensor) -> None:
         """Write a vector, (P,), to the parameters' `grad`.
 
-        A parameter without gradient stays so where the vector is zero, since optimizers step
-        otherwise on zeros than on nothing.
+        A parameter without a gradient gets none where the vector is zero, since optimizers treat
+        a gradient of zero differently from no gradient.
         """
         for p, piece in zip(self.parameters, self.pieces(vector), strict=True):
             if p.grad is not None:
@@ -95,11 +96,11 @@ class FlatLayout:
 
 
 def loss_gradients(losses: Sequence[Callable[[], Tensor]], layout: FlatLayout) -> Tensor:
-    """Return the gradient of each loss, (T, P), one backward pass after another.
+    """Return the gradient of each loss, (T, P), by one backward pass after another.
 
     Args:
-        losses: T functions that compute a scalar loss of the layout's parameters.
-        layout: Which parameters.
+        losses: T functions that compute a scalar loss.
+        layout: The parameters that gradients are taken for.
     """
     parameters = layout.parameters
     gradients = parameters[0].new_empty(len(losses), sum(layout.numels))
@@ -115,10 +116,10 @@ def batched_loss_gradients(
 
     Args:
         model: Called with samples alone; see `is_samplewise`.
-        criterion: Returns a scalar of outputs and labels.
+        criterion: Returns a scalar, given outputs and labels.
         x: Samples, (T, n, ...).
         y: Labels, (T, n).
-        layout: Which of the model's parameters.
+        layout: The parameters that gradients are taken for.
     """
     trained = {name: p.detach() for name, p in zip(layout.names, layout.parameters, strict=True)}
 

@@ -1,4 +1,4 @@
-"""Running a model with other parameters than its own, and leaving no trace of it."""
+"""Running a model without leaving a trace, also with other parameters than its own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _NormBase
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-"""A loss of outputs (B, C) and labels (B,), a scalar."""
+"""Given outputs (B, C) and labels (B,), returns a scalar loss."""
 
 Rates = float | Mapping[Tensor, float]
-"""Learning rates η: one, or one for each parameter; those without one stay where they are."""
+"""Learning rates η: one for all, or one for each parameter; a parameter without one stays put."""
 
 
 def outputs_at(
@@ -25,8 +25,8 @@ def outputs_at(
     """Return the model's outputs with some parameters replaced, computed on copies of its buffers.
 
     Args:
-        parameters: Those to be replaced, by their names.
-        model: Left as it is; it runs in the mode it is in.
+        parameters: The new parameters, by name.
+        model: Runs in the mode it is in, and does not change.
         inputs: What it is called with.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -39,8 +39,8 @@ def losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tensor
     """Return the loss of each sample, (B,), by a criterion for batches.
 
     Args:
-        criterion: With an attribute `reduction`, as torch's losses have, it is called once without
-            its reduction; any other, but the function `cross_entropy`, is called for each sample.
+        criterion: torch's `cross_entropy`, and criteria with an attribute `reduction`, as torch's
+            losses have it, are called once, without reduction; others once for each sample.
         outputs: (B, C).
         y: Labels, (B,).
     """
@@ -62,7 +62,7 @@ def losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tensor
 def stepped(
     parameters: Mapping[str, Tensor], gradients: Sequence[Tensor | None], rates: Sequence[float]
 ) -> dict[str, Tensor]:
-    """Return θ − η g of those parameters that have a gradient, by their names; differentiable."""
+    """Return θ − η g of each parameter that has a gradient, by name; differentiable."""
     triples = zip(parameters.items(), gradients, rates, strict=True)
     return {
         name: torch.sub(p, gradient, alpha=rate)
@@ -78,16 +78,16 @@ def rate_of(parameter: Tensor, rates: Rates) -> float:
 
 @contextmanager
 def generators_kept(device: torch.device) -> Iterator[None]:
-    """Put torch's global generators back afterwards, from which layers such as dropout draw."""
+    """Put torch's global generators, which layers such as dropout draw from, back afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Have every module of a model in eval mode inside, and put back the mode of each afterwards.
+    """Put every module of a model into eval mode, and back into its own mode afterwards.
 
-    The flags are set as such, since a module's own `train` may do more than that.
+    It sets the flags themselves, since a module's own `train` may do more.
     """
     modes = [(module, module.training) for module in model.modules()]
     for module, _ in modes:
@@ -101,7 +101,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Have a model in eval mode and gradients enabled inside; put modes and generators back."""
+    """Run a model in eval mode with gradients enabled; put modes and generators back afterwards.
+
+    Args:
+        model: The model.
+        x: A tensor on the model's device.
+    """
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
@@ -113,9 +118,9 @@ def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
 
 
 def is_samplewise(model: nn.Module) -> bool:
-    """Tell whether a sample's output is independent of what else is in the batch.
+    """Return whether a sample's output is independent of the rest of the batch.
 
-    It is told by the modules: normalisation layers that keep statistics of batches mean no. What a
-    `forward` does by itself to mix samples is not seen.
+    Only modules are looked at: normalisation layers that keep statistics of batches mean no. A
+    `forward` that mixes samples by itself goes unnoticed.
     """
     return not any(isinstance(module, _NormBase) for module in model.modules())

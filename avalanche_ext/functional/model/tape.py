@@ -1,4 +1,4 @@
-"""What layers see while a model runs, and gradients that follow from it."""
+"""What layers see while a model runs, and the gradients of linear layers as two factors."""
 
 from __future__ import annotations
 

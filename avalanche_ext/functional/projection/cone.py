@@ -10,22 +10,22 @@ from torch import Tensor
 
 from avalanche_ext.functional.projection.dual import DualSolver, Floats, solve_dual
 
-# What a constraint may be violated by, relative to the lengths of projection and reference: above
-# what rounding leaves of an inner product.
+# By how much a constraint may be violated, relative to the lengths of projection and reference:
+# a little more than the rounding of an inner product.
 _SLACK = {torch.float32: 2e-7, torch.float64: 1e-12}
-# A cosine below the first, or a projection shorter than the second relative to what it is summed
-# from, is not taken as it is; in double precision, less than the third is rounding alone.
+# A projection is done again if a cosine lies below the first, or if it is shorter than the second
+# relative to what it is summed from; in double precision, less than the third is rounding alone.
 _WORST_COSINE, _SHORT, _NOTHING = -5e-7, 1e-3, 1e-12
 
 
 class Cone:
-    """The projection of one gradient g, (P,), onto what references G, (T, P), allow.
+    """The projection of one gradient g, (P,), onto the cone that references G, (T, P), allow.
 
-    With v = γ + w, the dual variables are z = g₀ + Gᵀw, w ≥ 0, where g₀ = g + γ Σ_k g_k. Most w
-    are 0, so only the members of a working set are solved for: those that g₀ violates, then those
-    that the z found violates, until it violates none and is the solution for all constraints.
-    Everything of size P stays in torch; the dual of the working set, in double precision, goes to
-    NumPy.
+    With the dual variables v = γ + w, w ≥ 0, the projection is z = g₀ + Gᵀw, where
+    g₀ = g + γ Σ_k g_k. Most w are 0, so only a working set is solved for: first the constraints
+    that g₀ violates, then also those that the z so found violates, and so on. Once z violates none,
+    it is the solution for all constraints. Everything of size P stays in torch; the dual of the
+    working set goes to NumPy in double precision.
 
     Args:
         gradient: g, (P,).
@@ -33,7 +33,7 @@ class Cone:
         memory_strength: γ, at least 0.
 
     Attributes:
-        projected: z, (P,), as far as it is known.
+        projected: z, (P,), the solution for the working set so far.
 
     Raises:
         FloatingPointError: If g or G are not finite.
@@ -79,7 +79,7 @@ class Cone:
         self.projected = projected.to(self.start.dtype)
 
     def without_rounding(self, vector: Tensor) -> Tensor:
-        """Return what `projected` was refined to, (P,), or zeros where it is rounding alone."""
+        """Return a refined projection, (P,), or zeros where it is rounding alone."""
         is_nothing = torch.linalg.vector_norm(vector) <= _NOTHING * self._summed_length()
         return torch.zeros_like(vector) if is_nothing else vector
 
@@ -92,7 +92,7 @@ class Cone:
 
     @property
     def is_rough(self) -> bool:
-        """Whether too much was cancelled to meet the constraints."""
+        """Whether so much was cancelled that the constraints are not met."""
         if not len(self.members):
             return False
         return is_rough(self.projected, self._summed_length(), self.references, self.lengths)
@@ -107,11 +107,11 @@ class Cone:
 
 
 def is_rough(projected: Tensor, summed: Tensor, references: Tensor, lengths: Tensor) -> bool:
-    """Tell whether a projection is to be done again in double precision.
+    """Return whether a projection must be done again in double precision.
 
     Args:
         projected: z, (P,).
-        summed: The length of what z is summed from, a scalar.
+        summed: The summed lengths of the vectors that make up z, a scalar.
         references: G, (T, P).
         lengths: Their lengths, (T,).
     """
@@ -121,7 +121,7 @@ def is_rough(projected: Tensor, summed: Tensor, references: Tensor, lengths: Ten
 
 
 def settle(cones: Sequence[Cone], solver: DualSolver) -> None:
-    """Project onto each of the cones; their dual problems are solved as one batch."""
+    """Project onto each cone; the dual problems of all cones are solved as one batch."""
     unsettled = [cone for cone in cones if cone.grow()]
     while unsettled:
         largest = max(len(cone.members) for cone in unsettled)
@@ -137,7 +137,7 @@ def settle(cones: Sequence[Cone], solver: DualSolver) -> None:
 
 
 def not_finite() -> FloatingPointError:
-    """Return the error of a projection that infinite numbers or NaN make impossible."""
+    """Return the error for gradients that are infinite or NaN."""
     return FloatingPointError(
         "a gradient or reference gradient is infinite, NaN or too large to be squared: training "
         "has diverged; a smaller learning rate or memory_strength usually helps"

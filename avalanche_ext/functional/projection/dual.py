@@ -18,9 +18,10 @@ DualSolver = Literal["exact", "quadprog", "pivoting"]
 # Of n constraints, quadprog takes O(n³) plain steps and block pivoting a few vectorised ones.
 _QUADPROG_UP_TO = 64
 # Problems are normalised to constraints of unit length and products of at most 1. Rounding leaves
-# some 1e-16 of Σ w in a product; below the first a sign is rounding, above the second a solution is
-# none. The ridge lies well above rounding, or singular directions would be noise, and well below
-# the smallest eigenvalues that matter, or it would take many refinements to remove.
+# some 1e-16 of Σ w in a product: a sign below the first is rounding, and a solution that misses by
+# more than the second is wrong. The ridge lies well above rounding, or singular directions would be
+# noise, and well below the smallest eigenvalues that matter, or removing it would take many
+# refinements.
 _TOLERANCE, _ACCEPTED, _RIDGE = 1e-15, 1e-12, 1e-12
 _MOST_REFINEMENTS, _PATIENCE = 20, 4
 
@@ -28,8 +29,8 @@ _MOST_REFINEMENTS, _PATIENCE = 20, 4
 def solve_dual(gram: Floats, linear: Floats, solver: DualSolver = "exact") -> Floats:
     """Minimise ½ wᵀKw + qᵀw subject to w ≥ 0, for a batch of problems.
 
-    Problems are normalised, so that neither the scale of K and q nor that of single constraints
-    matters.
+    The problems are normalised, so that the scales of K, of q and of single constraints do not
+    matter.
 
     Args:
         gram: K, (B, n, n), symmetric and positive semi-definite. A constraint of length zero has
@@ -39,7 +40,7 @@ def solve_dual(gram: Floats, linear: Floats, solver: DualSolver = "exact") -> Fl
             at once (block principal pivoting); "exact", whichever is faster for the size.
 
     Returns:
-        w, (B, n). Where a solver fails, another has found it, and a warning says so once.
+        w, (B, n). Where quadprog fails, block pivoting takes over, and a warning says so once.
     """
     if (linear >= 0).all():
         return np.zeros_like(linear)
@@ -60,10 +61,10 @@ def solve_dual(gram: Floats, linear: Floats, solver: DualSolver = "exact") -> Fl
 def block_pivoting(K: Floats, q: Floats) -> Floats:
     """Solve a batch of problems with K, (B, n, n), of unit diagonal and q, (B, n).
 
-    Block principal pivoting (Portugal, Júdice and Vicente 1994): guess which w are free, solve for
-    them, and exchange all that are wrong. A ridge makes K definite; a few steps of the
-    proximal-point method take its trace out of the solution (Rockafellar 1976). Problems in which
-    exchanging stops helping, most of them singular, are left to non-negative least squares.
+    Block principal pivoting (Portugal, Júdice and Vicente 1994) guesses which w are free, solves
+    for them, and exchanges all that are wrong. A ridge makes K definite; a few steps of the
+    proximal-point method remove its effect from the solution (Rockafellar 1976). Problems in which
+    exchanging stops helping, most of them singular, go to non-negative least squares.
     """
     n = q.shape[1]
     w, slack = np.zeros_like(q), q.copy()
@@ -109,14 +110,14 @@ def _solved_for(free: Flags, K: Floats, q: Floats) -> Floats:
 
 
 def _by_quadprog(K: Floats, q: Floats) -> Floats:
-    """Solve each problem by quadprog, and those that it rejects or misses by block pivoting."""
+    """Solve each problem by quadprog, or by block pivoting where quadprog fails."""
     n = q.shape[1]
     identity, zeros = np.eye(n), np.zeros(n)
     w = np.full_like(q, np.nan)
     for problem, (matrix, vector) in enumerate(zip(K, q, strict=True)):
         with suppress(ValueError):
             w[problem] = quadprog.solve_qp(matrix, -vector, identity, zeros)[0]
-    # Of w and the slack one is zero, which of the two is what rounding has left.
+    # Either w or the slack is zero, up to rounding: the smaller one.
     w[w < _slack(K, q, w)] = 0.0
     missed = np.flatnonzero(~_is_solution(K, q, w))
     if len(missed):
@@ -137,13 +138,13 @@ def _least_squares(K: Floats, q: Floats) -> Floats:
 
 
 def _slack(K: Floats, q: Floats, w: Floats) -> Floats:
-    """Return K w + q, (B, n): what is left of each constraint."""
+    """Return the slack of each constraint, K w + q, (B, n)."""
     slack: Floats = np.matmul(K, w[..., None])[..., 0] + q
     return slack
 
 
 def _is_solution(K: Floats, q: Floats, w: Floats) -> Flags:
-    """Tell which w meet the optimality conditions, (B,): min(w, K w + q) = 0."""
+    """Return which w meet the optimality conditions, min(w, K w + q) = 0, (B,)."""
     residual = np.minimum(w, _slack(K, q, w))
     allowed = _ACCEPTED * (1 + np.abs(w).sum(axis=1, keepdims=True))
     return np.asarray((np.abs(residual) <= allowed).all(axis=1))
@@ -152,8 +153,8 @@ def _is_solution(K: Floats, q: Floats, w: Floats) -> Flags:
 @cache
 def _say_once() -> None:
     warnings.warn(
-        "quadprog rejected the dual problem of a projection; block pivoting solved it instead "
-        "(this is said once)",
+        "quadprog failed on the dual problem of a projection, so block pivoting solved it instead "
+        "(this warning appears once)",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -1,4 +1,4 @@
-"""GEM's projection of a gradient onto the cone that no past task's loss increases in."""
+"""GEM's projection of a gradient onto the cone in which no past task's loss increases."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SOLVERS = get_args(Solver)
 
 @dataclass(frozen=True)
 class Projection:
-    """A projected gradient, and what became of its constraints.
+    """A projected gradient, and the state of its constraints.
 
     Attributes:
         gradient: z, (P,).
         violated: Whether ⟨g, g_k⟩ < 0, by block and reference, (B, T).
-        active: Whether the dual variable v_k lies above its bound, (B, T).
+        active: Whether the dual variable v_k lies above its bound, by block and reference, (B, T).
     """
 
     gradient: Tensor
@@ -47,25 +47,26 @@ def project_gradient(
         z = argmin ½‖z − g‖²  subject to  ⟨z, g_k⟩ ≥ 0 for all k
 
     in the dual, v = argmin ½ vᵀGGᵀv + (Gg)ᵀv subject to v ≥ γ, with z = g + Gᵀv. A gradient that
-    violates no constraint is left as it is; of one that does, every dual variable is at least γ.
-    Modular GEM (Liu et al. 2024) does this for each block of parameters by itself, or replaces GGᵀ
-    by its diagonal, which is exact for orthogonal references: v_k = max(γ, −⟨g, g_k⟩ / ‖g_k‖²).
+    violates no constraint stays as it is; once one is violated, every dual variable is at least γ.
+    Modular GEM (Liu et al. 2024) does this for each block of parameters separately, or replaces
+    GGᵀ by its diagonal, which is exact for orthogonal references:
+    v_k = max(γ, −⟨g, g_k⟩ / ‖g_k‖²).
 
     Deviations from GEM's official code:
 
-    1. No ridge of 1e-3 is added to GGᵀ, which broke the constraints of small gradients. The worst
-       cosine between z and a reference is at least −1e-6 at any scale, and z is 0 where nothing
-       else is left.
+    1. No ridge of 1e-3 is added to GGᵀ, as it breaks the constraints of small gradients. The
+       worst cosine between z and a reference is at least −1e-6 at any scale, and z is 0 where only
+       rounding is left.
 
     Args:
         gradient: g, (P,), float32 or float64.
-        references: G, (T, P), one reference gradient a row, of g's dtype and device. Rows may be
-            zero, equal, or linearly dependent.
+        references: G, (T, P), one reference gradient in each row, of g's dtype and device. Rows may
+            be zero, equal, or linearly dependent.
         memory_strength: γ, at least 0.
-        solver: "exact", which is A-GEM's formula for one constraint, "quadprog" for few and block
-            "pivoting" for many; or "diagonal" for mGEM's approximation.
-        blocks: Sizes of consecutive blocks of coordinates that are projected by themselves, with
-            the sum P; None for one block.
+        solver: "exact": A-GEM's formula for one constraint, "quadprog" for a few, and block
+            "pivoting" for many; or one of the two; or "diagonal", mGEM's approximation.
+        blocks: Sizes, with the sum P, of consecutive blocks of coordinates that are projected
+            separately; None for one block.
 
     Returns:
         z, (P,); `gradient` itself where it violates nothing.
@@ -92,14 +93,14 @@ def project(
     *,
     blocks: Sequence[int] | None = None,
 ) -> Projection:
-    """Do as `project_gradient`, and tell which constraints were violated and became active."""
+    """Project as `project_gradient` does, and return which constraints were violated or active."""
     sizes = [gradient.numel()] if blocks is None else [*blocks]
     _check(gradient, references, memory_strength, solver, sizes)
     pieces = [
         *zip(torch.split(gradient, sizes), torch.split(references, sizes, dim=1), strict=True)
     ]
     products = torch.stack([G @ g for g, G in pieces])
-    violated = ~(products >= 0)  # NaN, too, must not pass for a gradient that violates nothing
+    violated = ~(products >= 0)  # NaN must not pass as a gradient that violates nothing.
     active = torch.zeros_like(violated)
     touched = violated.any(dim=1).nonzero().flatten().tolist()
     if not touched:
@@ -127,10 +128,10 @@ def _move_to_bound(
     blocks: Sequence[int],
     memory_strength: float,
 ) -> list[int]:
-    """Set the blocks that v = γ solves, and return the others.
+    """Project the blocks that v = γ solves, and return the others.
 
-    With γ > 0 that is most of them. At v = γ the gradient of the dual is Gz, so that z is the
-    solution if it violates nothing; no Gram matrix is needed to see it.
+    With γ > 0 it solves most blocks. At v = γ the gradient of the dual is Gz, so z is the solution
+    if it violates nothing, and no Gram matrix is needed.
     """
     starts = [pieces[b][0] + memory_strength * pieces[b][1].sum(dim=0) for b in blocks]
     slack = torch.stack([pieces[b][1] @ z for b, z in zip(blocks, starts, strict=True)])
@@ -161,7 +162,7 @@ def _exact(
 ) -> tuple[list[Tensor], Tensor]:
     """Return the projection of each block, and its dual variables, (B, T)."""
     if solver == "exact" and products.shape[1] == 1:
-        # One reference is orthogonal to all others there are.
+        # With a single reference the diagonal is exact.
         moved, duals = _diagonal(pieces, products, memory_strength)
         if not any(map(_is_rough, pieces, moved, duals)):
             return moved, duals
@@ -172,7 +173,7 @@ def _exact(
         g, G = pieces[i]
         cones[i] = Cone(g.double(), G.double(), memory_strength)
     settle([cones[i] for i in rough], solver)
-    # What is left of a gradient that was nearly cancelled is mostly rounding: once more.
+    # The rest of a gradient that was nearly cancelled is mostly rounding, so project once more.
     again = [Cone(cones[i].projected, cones[i].references, 0.0) for i in rough]
     settle(again, solver)
     projected = [cone.projected for cone in cones]
@@ -183,7 +184,7 @@ def _exact(
 
 
 def _is_rough(piece: tuple[Tensor, Tensor], projected: Tensor, duals: Tensor) -> bool:
-    """Tell whether rounding shows, or there is anything infinite or NaN."""
+    """Return whether rounding shows, or anything is infinite or NaN."""
     gradient, references = piece
     lengths = torch.linalg.vector_norm(references, dim=1)
     summed = torch.linalg.vector_norm(gradient) + duals @ lengths

@@ -1,7 +1,7 @@
-"""How alike the gradients of pairs of samples are, and how alike their representations.
+"""How similar the gradients and the representations of pairs of samples are.
 
-Two samples conflict where a step on one of them increases the loss of the other, which to first
-order is where the inner product of their gradients is negative.
+Two samples conflict if a step on one of them increases the loss of the other. To first order
+that is so if the inner product of their gradients is negative.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from avalanche_ext.functional.per_sample.backward import looped_gradients
 from avalanche_ext.functional.per_sample.sums import Rows, layerwise_gradients
 
 _ROUNDING = 1e-6
-"""What cosines that are equal may differ by in single precision."""
+"""How much equal cosines may differ in single precision."""
 
 
 @dataclass(frozen=True)
 class PairCosines:
-    """Pairs of samples of one kind, those of one class (positive) or of two (negative).
+    """Pairs of samples of one kind: of the same class (positive) or of two classes (negative).
 
     Attributes:
         gradients: cos(g_i, g_j), (n,), in [−1, 1].
-        representations: cos(h_i, h_j), (n,), likewise.
+        representations: cos(h_i, h_j), (n,), in [−1, 1].
     """
 
     gradients: Tensor
     representations: Tensor
 
     def numbers(self) -> dict[str, float]:
-        """Return what can be said in a number, by name; nan where it cannot be said.
+        """Return summary numbers by name; nan where one is undefined.
 
-        `gradient_mean` and `gradient_std` (over n) tell of the gradients' cosines, `conflicting`
-        what share of them is below 0, and `conflict_mean` the mean of these alone;
-        `representation_mean` tells of those of the representations, and `correlation` is Pearson's
-        of the two.
+        `gradient_mean` and `gradient_std` (divided by n) are of the gradients' cosines,
+        `conflicting` is the share of these cosines below 0, and `conflict_mean` their mean.
+        `representation_mean` is the mean of the representations' cosines, and `correlation` is
+        Pearson's correlation of the two kinds of cosines.
         """
         g, h = self.gradients.double(), self.representations.double()
         return {
@@ -57,14 +57,14 @@ class PairCosines:
 def pairs_by_kind(
     gradients: Tensor, representations: Tensor, labels: Tensor
 ) -> dict[str, PairCosines]:
-    """Return the pairs i < j of N samples, "negative" and "positive" ones.
+    """Return the pairs i < j of N samples by kind, "negative" and "positive".
 
-    Pairs of which one sample has a gradient or a representation of length zero, or one that is not
-    finite, have no cosine and are left out: they neither conflict nor are they orthogonal.
+    A pair is left out if the gradient or representation of a sample has length zero or is not
+    finite: without a cosine, the samples are neither in conflict nor orthogonal.
 
     Args:
-        gradients: Their cosines, (N, N), nan where there is none; as `gradient_cosines` has them.
-        representations: Their cosines, likewise; as `cosines` has them.
+        gradients: Cosines of the gradients, (N, N), nan where undefined; see `gradient_cosines`.
+        representations: Cosines of the representations, (N, N), nan where undefined; see `cosines`.
         labels: Classes, (N,).
     """
     n = len(gradients)
@@ -76,7 +76,7 @@ def pairs_by_kind(
 
 
 def cosines(vectors: Tensor) -> Tensor:
-    """Return the cosines of all pairs of N vectors, (N, H) → (N, N); nan for those of length 0."""
+    """Return the cosines of all pairs of rows, (N, H) → (N, N); nan for rows of length 0."""
     # In units of the largest entry, squares neither overflow nor vanish.
     scaled = vectors.double() / vectors.double().abs().amax(1, keepdim=True)
     return _normalised(scaled @ scaled.T)
@@ -86,14 +86,14 @@ def cosines(vectors: Tensor) -> Tensor:
 def gradient_cosines(model: nn.Module, x: Tensor, y: Tensor, *, t: Tensor | None = None) -> Tensor:
     """Return the cosines of the gradients of the cross-entropy of all pairs of samples, (N, N).
 
-    The gradients are those of all trained parameters, in eval mode. Their inner products are sums
-    over layers, for a linear one (e_i · e_j)(a_i · a_j + 1) with a what it sees and e the gradients
-    at what it puts out, so that no gradient is formed; but with parameters that have no such rule
-    all N of them are held, (N, P).
+    The gradients are taken for all trained parameters, in eval mode. Their inner products are sums
+    over layers, for a linear one (e_i · e_j)(a_i · a_j + 1) with its inputs a and the gradients e
+    at its outputs, so no gradient is formed. If some parameter has no such rule, all N gradients
+    are held, (N, P).
 
     Args:
-        model: Returns logits (n, C) of samples, and of their task labels where there are any; left
-            as it was.
+        model: Returns logits (n, C), given samples, and their task labels if there are any; it
+            stays as it was.
         x: Samples, (N, ...).
         y: Labels, (N,).
         t: Task labels, (N,), of multi-head models.
@@ -116,10 +116,10 @@ def gradient_cosines(model: nn.Module, x: Tensor, y: Tensor, *, t: Tensor | None
 
 
 def _directions(y: Tensor) -> Rows:
-    """Return the rows e_y − p at length 1, since well fitted samples have very short ones.
+    """Return the rows e_y − p, scaled to length 1, since those of well fitted samples are tiny.
 
-    The length of what is propagated back changes no cosine. The entry of y is minus the sum of the
-    others, because 1 − p_y is no more than rounding where they are small.
+    The length of what is propagated back changes no cosine. The entry of y is computed as minus
+    the sum of the others, because 1 − p_y is mere rounding where they are small.
     """
     residuals = fisher_rows("empirical", y)
 

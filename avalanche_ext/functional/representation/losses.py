@@ -1,4 +1,4 @@
-"""Losses on representations."""
+"""Losses on representations: DRL, multi-similarity and margin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Form = Literal["rows", "matrix", "pairs"]
 Switch = Literal["omit", "repel"]
 
 _NO_LENGTH = 1e-6
-"""Vectors that are no longer than this have no direction."""
+"""A vector no longer than this has no direction."""
 
 
 def discriminative_representation_loss(
@@ -27,17 +27,15 @@ def discriminative_representation_loss(
     """Discriminative representation loss (DRL; Chen, Diethe and Flach 2020).
 
     L = L_between + α L_within, where L_between sums ⟨h_i, h_j⟩ over the pairs i ≠ j of different
-    labels, and L_within over those of equal labels. Inner products are of unnormalised
-    representations; several layers enter as one concatenated vector, since their inner products
-    add up.
+    labels, and L_within over the pairs of equal labels. Representations are not normalised.
+    Several layers enter as one concatenated vector, since their inner products add up.
 
     Args:
         representations: h, (B, H).
         labels: Class labels, (B,).
         alpha: Weight α of the pairs of one class, at least 0.
-        normalisation: "batch" divides both sums by B², all pairs counted, as the official code
-            does and as the published numbers need; "pairs" divides each sum by its number of
-            pairs, as the paper's text has it.
+        normalisation: "batch" divides both sums by B², as the official code does and the published
+            numbers need; "pairs" divides each sum by its number of pairs, as the paper's text says.
 
     Returns:
         A scalar, 0 where there are no pairs.
@@ -75,23 +73,23 @@ def multi_similarity_loss(
         L = 1/B Σ_i { 1/α log[1 + Σ_{k∈P_i} exp(−α (s_ik − λ))]
                     + 1/β log[1 + Σ_{k∈N_i} exp(β (s_ik − λ))] }.
 
-    That is a mean over the B rows, of sums over the pairs of each. A vector no longer than
-    1e-6 has the similarity 0 to all others, and a gradient of 0.
+    This is a mean over the B rows of sums over the pairs of each row. A vector no longer than 1e-6
+    has the similarity 0 to all others, and a gradient of 0.
 
     Args:
         representations: h, (B, H); or of several layers, each (B, H_l), over which the loss is
             summed.
         labels: Class labels, (B,).
         alpha: α, how sharply the least similar pairs of one class stand out, above 0.
-        beta: β, likewise the most similar pairs of different classes, above 0.
-        base: λ, the similarity that parts the two.
-        form: "pairs" is the above. In "rows" each sum is over all B entries of its row, those that
-            are no pair of the kind, the diagonal among them, with s = 0: a pair's weight falls with
-            B, and the loss is not 0 where there are no pairs of a kind. On Split MNIST it
-            alone reproduces the number of Chen, Diethe and Flach (2020); on Permuted MNIST it and
-            "matrix" cannot be told apart. "matrix" is as their code now is: two logarithms for the
-            whole batch, not two for each row, each of a sum over all B² entries, of which those
-            that are no pair have s = 0; still divided by B.
+        beta: β, how sharply the most similar pairs of different classes stand out, above 0.
+        base: λ, the similarity that separates the two.
+        form: "pairs" is the formula above. "rows" sums over all B entries of each row, with s = 0
+            for the diagonal and all entries that are no pair of the kind: a pair's weight falls
+            with B, and the loss is not 0 if there are no pairs of a kind. "matrix" is what the code
+            of Chen, Diethe and Flach (2020) does now: two logarithms for the whole batch instead of
+            two for each row, each of a sum over all B² entries, with s = 0 for those that are no
+            pair, still divided by B. On Split MNIST only "rows" reproduces their number; on
+            Permuted MNIST the results of "rows" and "matrix" do not differ.
 
     Returns:
         A scalar, 0 for a single row.
@@ -112,9 +110,9 @@ def multi_similarity_loss(
 def _soft_maximum(
     similarities: Tensor, pairs: Tensor, scale: float, base: float, form: Form
 ) -> Tensor:
-    """Return log[1 + Σ exp(c (s − λ))], summed over layers, and over rows but in form "matrix".
+    """Return log[1 + Σ exp(c (s − λ))], summed over layers, and over rows except in form "matrix".
 
-    The diagonal holds no pairs, which leaves room in it for the 1.
+    The diagonal has no pairs, so it can hold the 1.
     """
     shift = -scale * base
     weights = pairs.to(similarities.dtype).mul_(scale)
@@ -122,7 +120,7 @@ def _soft_maximum(
     if form == "pairs":
         offsets.masked_fill_(~pairs, -inf).fill_diagonal_(0)
     else:
-        # Each diagonal entry stands for exp(shift), s being 0, and for the 1, or its share of it.
+        # Each diagonal entry holds exp(shift), as s is 0, and the 1 or its share of it.
         share = -log(len(pairs)) if form == "matrix" else 0.0
         offsets.fill_diagonal_(max(shift, share) + log1p(exp(-abs(shift - share))))
     dims = (-2, -1) if form == "matrix" else (-1,)
@@ -144,12 +142,12 @@ def margin_loss(
 
         L = ½ Σ_{i≠j} [1⁺_ij (d_ij − β) − 1⁻_ij (d_ij − β) + γ],
 
-    where 1⁺ marks the pairs of one class and 1⁻ those of different classes, as the code of Chen,
-    Diethe and Flach (2020) has it. That is a sum, not a mean: it grows with B². A vector no longer
-    than 1e-6 is taken for orthogonal to all others, d = 2, and has a gradient of 0.
+    where 1⁺ marks the pairs of one class and 1⁻ the pairs of different classes, as in the code of
+    Chen, Diethe and Flach (2020). This is a sum, not a mean: it grows with B². A vector no longer
+    than 1e-6 counts as orthogonal to all others, d = 2, and has a gradient of 0.
 
-    Without the hinge β enters by the numbers of pairs alone, −½ β (n⁺ − n⁻): its gradient does not
-    depend on the representations, nor theirs on β.
+    Without the hinge, β enters only through the numbers of pairs, −½ β (n⁺ − n⁻): its gradient does
+    not depend on the representations, nor does their gradient on β.
 
     Args:
         representations: h, (B, H).
@@ -157,12 +155,12 @@ def margin_loss(
         boundary: β, a scalar.
         margin: γ, at least 0.
         switched: (B, B), true where a pair is switched; None switches none.
-        hinge: Whether each pair adds no less than 0, as it does in the paper.
-        switch: What becomes of switched pairs. "omit": they add γ alone. To that the code of Chen
-            and others comes down, which counts those of one class in both 1⁺ and 1⁻, and those of
-            different classes in neither. "repel": those of one class are taken for pairs of
-            different classes, and those of different classes are left as they are, the paper's
-            ρ-regularisation.
+        hinge: Whether each pair adds at least 0, as in the paper.
+        switch: What happens to switched pairs. "omit": they add only γ. The code of Chen, Diethe
+            and Flach amounts to this, as it counts switched pairs of one class in both 1⁺ and 1⁻,
+            and switched pairs of different classes in neither. "repel": switched pairs of one class
+            are treated as pairs of different classes, and pairs of different classes stay as they
+            are, the paper's ρ-regularisation.
 
     Returns:
         A scalar, 0 for a single row.
@@ -176,14 +174,14 @@ def margin_loss(
     similarities = _cosines(representations)
     if hinge:
         losses = (signs * (2 - 2 * similarities - boundary) + margin).relu()
-        return losses.sum() / 2 - n * margin / 2  # The diagonal has added γ.
+        return losses.sum() / 2 - n * margin / 2  # The diagonal added γ once for each row.
     excess = (1 - boundary / 2) * signs.sum()
     return excess - (signs * similarities).sum() + n * (n - 1) * margin / 2
 
 
 def _cosines(representations: Tensor) -> Tensor:
-    """Return the cosine similarities of all rows, (B, B); those of a row of length 0 are 0."""
+    """Return the cosine similarities of all rows, (B, B); a row of length 0 has 0 with all."""
     lengths = torch.linalg.vector_norm(representations, dim=1, keepdim=True)
-    # Divided by infinity, such rows are 0, and so are their gradients.
+    # Short rows are divided by infinity, so they and their gradients are 0.
     directions = representations / F.threshold(lengths, _NO_LENGTH, inf)
     return directions @ directions.T

@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 class Directions(NamedTuple):
-    """What the singular values of a matrix of representations tell.
+    """The ρ-spectrum of representations, with and without the directions that none uses.
 
     Attributes:
         rho: The ρ-spectrum over all directions.
-        alive_rho: The same over those alone whose singular value lies above the floor.
-        n_alive: How many these are, the numerical rank.
+        alive_rho: The ρ-spectrum over the directions whose singular value lies above the floor.
+        n_alive: Their number, the numerical rank.
         n: D, the number of all directions.
     """
 
@@ -29,25 +29,26 @@ def rho_spectrum(representations: Tensor) -> float:
     """Return the ρ-spectrum of Roth et al. (2020), KL(uniform ‖ normalised singular values).
 
     ρ = Σ_i (1/D) log((1/D) / s_i), s_i = σ_i / Σ_j σ_j, over the D = min(N, H) singular values σ
-    of the representations, which are not centred. It is 0 where all directions are used alike, and
-    the larger the fewer they are. (arXiv:2002.08473.)
+    of the representations, which are not centred. It is 0 if all directions are used equally, and
+    grows as fewer are used. (arXiv:2002.08473.)
 
-    A direction that no sample uses, as that of a unit which is 0 for all, would make it infinite.
-    Published code takes the spectrum in single precision, where rounding decides how small such a
-    σ is. Here σ_i is at least ε σ_1, ε the machine precision of the data's type (1.2e-7 for
-    float32), about what rounding of the data would make of it. That choice weighs: each direction
-    at the floor adds at least (1/D) log(1 / (D ε)), and ten times the floor takes 2.3 n/D off ρ,
-    n the number of them. `rho_directions` tells how many are not, and what ρ is over these alone.
+    A direction that no sample uses, such as that of a unit that is always 0, would make ρ infinite.
+    Published code computes the spectrum in single precision, where rounding decides how small such
+    a σ is. Here σ_i is at least ε σ_1, where ε is the machine precision of the data's type (1.2e-7
+    for float32), about the size that rounding of the data gives it. This choice matters: each
+    direction at the floor adds at least (1/D) log(1 / (D ε)), and a floor ten times as high lowers
+    ρ by 2.3 n/D, where n is their number. `rho_directions` returns how many directions lie above
+    the floor, and ρ over these alone.
 
     Args:
         representations: (N, H) of floating point, N and H at least 1.
 
     Returns:
-        ρ ≥ 0, computed in float64. 0 for a single sample or unit; nan for representations that are
-        all 0, and where any is not finite.
+        ρ ≥ 0, computed in float64. It is 0 for a single sample or unit, and nan if all
+        representations are 0 or any is not finite.
 
     Raises:
-        ValueError: If they have another shape or type.
+        ValueError: If the representations have another shape or type.
     """
     return rho_directions(representations).rho
 
@@ -60,7 +61,7 @@ def rho_directions(representations: Tensor) -> Directions:
         representations: As for `rho_spectrum`.
 
     Raises:
-        ValueError: If they have another shape or type.
+        ValueError: If the representations have another shape or type.
     """
     if representations.ndim != 2 or not representations.numel():
         raise ValueError(
@@ -77,7 +78,7 @@ def rho_directions(representations: Tensor) -> Directions:
     largest_entry = representations.double().abs().max()
     if largest_entry == 0:
         return Directions(math.nan, math.nan, 0, n)
-    # The values' scale does not matter; without it, extreme ones would leave float64's range.
+    # The scale does not matter, and division keeps extreme values within float64's range.
     values = torch.linalg.svdvals(representations.double() / largest_entry)
     floor = torch.finfo(representations.dtype).eps * values[0]
     alive = values[values > floor]
@@ -85,7 +86,7 @@ def rho_directions(representations: Tensor) -> Directions:
 
 
 def _divergence(values: Tensor) -> float:
-    """KL(uniform ‖ values / their sum) of positive values, (D,)."""
+    """Return KL(uniform ‖ values / their sum) of positive values, (D,)."""
     shares = values / values.sum()
-    # Rounding alone could take it below 0.
+    # Rounding could make it negative.
     return max(-float((len(shares) * shares).log().mean()), 0.0)

@@ -1,4 +1,4 @@
-"""How alike gradients are: the largest cosine of each with some reference gradients."""
+"""How similar gradients are: the largest cosine of each with some reference gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from avalanche_ext.functional.model.running import Criterion, is_samplewise, lef
 from avalanche_ext.functional.model.tape import LinearGradients, LinearTape
 
 Group = tuple[Sequence[Tensor], Tensor]
-"""Samples, as what a model is called with, each with n rows, and their labels, (n,)."""
+"""The inputs of a model, each with n rows, and their labels, (n,)."""
 
 # Relative to the gradient's length, well above what rounding makes of a sum of products.
 _SAME = 1e-5
@@ -40,16 +40,16 @@ def max_cosine(gradients: Tensor, references: Tensor) -> Tensor:
 class GradientSimilarity:
     """Compares the gradients of a criterion on groups of samples with those on other groups.
 
-    The model runs in eval mode, and is left as it was, with its gradients and buffers; nor do the
-    global generators change. Where the model is made of linear layers and called with samples
-    alone, all groups run in one pass, and inner products of their gradients follow from what the
-    layers saw, Σ (E Eᵀ) ∘ (X Xᵀ + 1), see `LinearGradients`; a `forward` that mixes the samples
-    of a batch by itself would mix those of different groups. Any other model has a forward and a
+    The model runs in eval mode. It stays as it was, with its gradients and buffers, and so do the
+    global generators. If the model is made of linear layers and called with samples alone, all
+    groups run in one pass, and the inner products of their gradients follow from what the layers
+    saw, Σ (E Eᵀ) ∘ (X Xᵀ + 1); see `LinearGradients`. A `forward` that mixes the samples of a batch
+    by itself would then mix samples of different groups. Any other model runs a forward and a
     backward pass for each group.
 
     Args:
-        model: Gradients are those of its trained parameters.
-        criterion: Returns a scalar of outputs and labels.
+        model: Gradients are taken for its trained parameters.
+        criterion: Returns a scalar, given outputs and labels.
     """
 
     def __init__(self, model: nn.Module, criterion: Criterion) -> None:
@@ -60,12 +60,12 @@ class GradientSimilarity:
         self._is_factored: bool | None = None
 
     def is_of(self, model: nn.Module, criterion: Criterion) -> bool:
-        """Tell whether it was made for this criterion and the model with its present parameters."""
+        """Return whether it was made for this criterion and the model's present parameters."""
         same = self.model is model and self.criterion is criterion
         return same and self._layout.is_of(model.named_parameters())
 
     def references(self, groups: Sequence[Group]) -> References:
-        """Return the gradients on some groups, at least one, for others to be compared with."""
+        """Return the gradients on some groups, at least one, to compare others with."""
         with left_as_it_was(self.model, groups[0][1]):
             if self._is_factored is None:
                 self._is_factored = self._can_be_factored(groups)
@@ -77,7 +77,7 @@ class GradientSimilarity:
         return loss_gradients([partial(self._loss, *group) for group in groups], self._layout)
 
     def factored(self, groups: Sequence[Group]) -> FactoredGroups:
-        """Return the same as factors, from one pass."""
+        """Return the same gradients as factors, from one pass."""
         with self._tape.recording():
             total = self._total(groups)
         return FactoredGroups(self._tape.gradients_of(total), [len(y) for _, y in groups])
@@ -94,8 +94,8 @@ class GradientSimilarity:
         return torch.stack(losses).sum()
 
     def _can_be_factored(self, groups: Sequence[Group]) -> bool:
-        """Tell whether linear layers see a row of each sample and account for all gradients."""
-        # Layers that are chosen by a task label see the samples in another order.
+        """Return whether linear layers see one row of each sample and account for all gradients."""
+        # Layers that a task label chooses see the samples in another order.
         if len(groups[0][0]) > 1 or not is_samplewise(self.model):
             return False
         if not self._tape.covers(self._layout.parameters):
@@ -153,7 +153,7 @@ class References:
             if isinstance(references, FactoredGroups):
                 found = compare.factored(groups)
                 return _largest(found.products(references), found.lengths, references.lengths)
-            # One after another, since those of a whole batch may not fit into memory.
+            # One after another, since the gradients of a whole batch may not fit into memory.
             return torch.cat([max_cosine(compare.formed([g]), references) for g in groups])
 
 

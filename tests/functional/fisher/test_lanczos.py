@@ -33,6 +33,9 @@ SPECTRA = {
     "repeated more often than a block is wide": torch.cat(
         [torch.full((11,), 3.0), torch.full((13,), 2.0), torch.linspace(1, 0, SIZE - 24)]
     ).double(),
+    "repeated far above the rest": torch.cat(
+        [torch.tensor([5.0, 5, 5, 5, 4, 3, 2, 1]), torch.linspace(0.1, 0, SIZE - 8)]
+    ).double(),
     "two values": torch.cat([torch.full((9,), 2.0), torch.ones(SIZE - 9)]).double(),
     "of rank three": padded(5, 4, 3),
     "of rank one": padded(1),

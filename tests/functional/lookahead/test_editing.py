@@ -208,7 +208,7 @@ def test_dropout_is_the_same_now_and_ahead():
     ("changed", "message"),
     [
         ({"lr": -0.1}, r"lr=-0\.1: .*at least 0"),
-        ({"stride": torch.ones(2)}, r"stride of shape \(2,\): must be a number, or \(B,\)"),
+        ({"stride": torch.ones(2)}, r"stride has shape \(2,\): give one number, or one for each"),
         ({"n_steps": 0}, r"n_steps=0: .*at least 1"),
         ({"n_steps": -2}, r"n_steps=-2: .*at least 1"),
         ({"reg_strength": -0.1}, r"reg_strength=-0\.1: .*at least 0"),
