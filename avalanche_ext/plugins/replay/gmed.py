@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from annotated_types import Ge, Gt, Lt
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.training.storage_policy import ExemplarsBuffer
@@ -12,15 +14,15 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat, PositiveInt
 from torch import Tensor
 
-from avalanche_ext.buffers import PolicyBuffer, Slots
+from avalanche_ext.buffers import PolicyBuffer, SlotBuffer, Slots
 from avalanche_ext.data import Batch, Strategy, criterion_of
 from avalanche_ext.functional.lookahead.editing import Bounds, edited_examples, randomly_moved
 from avalanche_ext.functional.lookahead.lookahead import NowAndAhead
 from avalanche_ext.plugins.core.composition import Columns
 from avalanche_ext.plugins.core.model import model_inputs
-from avalanche_ext.plugins.replay.edits import EditRecord
 from avalanche_ext.plugins.replay.lookahead import LookAheadReplayPlugin, check_candidates
 from avalanche_ext.plugins.replay.memory import ReplayLoss, named_buffer
+from avalanche_ext.results.exhibits import Edits
 from avalanche_ext.validation import validated
 
 EDIT_NORM = "gmed/edit_norm"
@@ -29,48 +31,52 @@ Amount = Annotated[FiniteFloat, Ge(0)]
 Edit = Literal["gmed", "random", "hindsight"]
 Retrieval = Literal["random", "mir"]
 
+_MOST_SHOWN = 10
+_IMAGES = 4
+
 
 class GMEDPlugin(LookAheadReplayPlugin):
     """GMED (Jin, Du and Ren 2021): edit stored samples so that they are forgotten more easily.
 
-    In every iteration samples are drawn from the memory, moved to where the coming step on the
-    stream interferes with them more (see `functional.edit_examples`), and written back to their
-    slots. With `retrieval="random"` (ER+GMED) the edited samples are replayed; with "mir"
-    (MIR+GMED) those that MIR chooses are replayed unedited, and another draw is edited and written
-    back. No boundary is read, nor a task label but by models with heads.
+    In every iteration samples are drawn from the memory, moved so that the coming step on the
+    stream increases their loss more (see `functional.edit_examples`), and written back to their
+    slots. With `retrieval="random"` (ER+GMED) these samples are then replayed. With "mir"
+    (MIR+GMED) the samples that MIR chooses are replayed unedited, and another draw is edited and
+    written back. GMED reads no task boundary, and task labels only for models with heads.
 
     Deviations from the official code:
 
     1. The sign of β is the paper's; the code adds β ∇ₓ ℓ(x; θ).
-    2. The memory is a reservoir that holds every sample equally likely; see `ReservoirBuffer`.
+    2. The memory is a reservoir in which every sample is equally likely to be held; see
+       `ReservoirBuffer`.
     3. MIR and editing share one look-ahead on the stream.
 
     Args:
         mem_size: Number of samples the memory holds; not used if `buffer` is a buffer.
         batch_size: Number of samples edited, and of samples replayed, in each iteration.
-        stride: α, at least 0; 5, 0.05 and 1 on Split, Permuted and Rotated MNIST, 0.05 on CIFAR-10,
-            1 on mini-ImageNet in the paper. With 0 it is plain replay or MIR.
-        reg_strength: β, at least 0; 0.01, 0.001, 0.01, 0.001 and 0.1 there.
+        stride: α, at least 0; with 0 this is plain replay or MIR. In the paper 5, 0.05 and 1 on
+            Split, Permuted and Rotated MNIST, 0.05 on CIFAR-10, 1 on mini-ImageNet.
+        reg_strength: β, at least 0. In the paper 0.01, 0.001, 0.01, 0.001 and 0.1, respectively.
         retrieval: How replayed samples are chosen, "random" or "mir".
-        edit: "gmed"; or one of the paper's ablations: "random" moves a sample by α in a direction
-            that its slot has at all times, "hindsight" looks ahead on a draw from the memory
+        edit: "gmed", or one of the paper's ablations: "random" moves a sample by α in a fixed
+            direction that belongs to its slot; "hindsight" looks ahead on a draw from the memory
             instead of the stream.
-        n_steps: Number of edits one after another in each iteration.
-        decay: Share by which α shrinks with every edit that a sample has had, in [0, 1).
-        bounds: Least and greatest value of an input, to which edited samples are clamped.
+        n_steps: Number of successive edits in each iteration.
+        decay: Share by which α shrinks with each edit that a sample has had, in [0, 1).
+        bounds: Least and greatest value of an input; edited samples are clamped to them.
         n_candidates: Number of samples MIR chooses from, at least `batch_size`.
-        lr: Step size of the look-ahead; None is the optimizer's learning rate of the moment.
-        loss: "sum" adds the means over the stream's rows and over the replayed ones, which the
-            paper's numbers need; "separate" does, too, in a forward pass of its own for the latter;
-            "union" is the mean over all.
-        buffer: "reservoir", "ring" (balanced over classes), or a buffer of ours.
+        lr: Step size of the look-ahead; None takes the optimizer's current learning rate.
+        loss: "sum" is the criterion over the stream's rows plus that over the replayed ones, which
+            reproduces the paper's numbers; "separate" is the same sum, with a forward pass for the
+            replayed rows alone; "union" is the criterion over all rows.
+        buffer: "reservoir", "ring" (balanced over classes), or a buffer of `avalanche_ext.buffers`.
         keep_originals: Whether to keep samples as they were before their first edit, for reports.
-        seed: Seed of the buffer that is made here, and of the plugin's own draws.
+        seed: Seed of the plugin's own draws, and of the memory that is created for a name.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
-        ValueError: If there are fewer candidates than samples to be replayed, `bounds` are not
-            ascending, or `buffer` is one of Avalanche's, which would lose the edits.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If `n_candidates` is less than `batch_size`, `bounds` are not ascending, or
+            `buffer` is one of Avalanche's, which would lose the edits.
     """
 
     @validated
@@ -96,8 +102,8 @@ class GMEDPlugin(LookAheadReplayPlugin):
         memory = named_buffer(buffer, mem_size, seed)
         if isinstance(memory, PolicyBuffer):
             raise ValueError(
-                f"buffer={type(memory.policy).__name__}: one of Avalanche's buffers would forget "
-                "the edits after each experience; give one of avalanche_ext.buffers"
+                f"buffer={type(memory.policy).__name__}: one of Avalanche's buffers would lose the "
+                "edits after each experience; use one from avalanche_ext.buffers"
             )
         if retrieval == "mir":
             check_candidates(n_candidates, batch_size)
@@ -112,10 +118,10 @@ class GMEDPlugin(LookAheadReplayPlugin):
         self.n_candidates = n_candidates
         self._seed = seed
         self._rng = np.random.default_rng([1, seed])
-        self._record = EditRecord(memory, keep_originals)
+        self._record = _EditRecord(memory, keep_originals)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the experience and the model, and begin a new record."""
+        """Note the experience, and begin a new record of edits."""
         super().before_training_exp(strategy, **kwargs)
         self._record.begin(strategy.clock.train_iterations)
 
@@ -135,13 +141,13 @@ class GMEDPlugin(LookAheadReplayPlugin):
         return slots, replayed
 
     def _edit(self, strategy: Strategy, slots: Slots, outputs: NowAndAhead | None) -> None:
-        """Edit what `slots` hold, given the outputs after a step on the stream, if it was taken."""
+        """Edit the samples in `slots`; `outputs` are those of the look-ahead on the stream."""
         if self.stride == 0:
             return
         x, y, t = self._fetched(strategy, slots)
         stride = self._strides(slots, x)
         if self.edit == "random":
-            # Several steps in one direction are a longer one.
+            # Several steps in one direction are one longer step.
             stride = self.n_steps * stride
             edited = randomly_moved(x, slots.tolist(), stride, self._seed, self.bounds)
         else:
@@ -186,9 +192,76 @@ class GMEDPlugin(LookAheadReplayPlugin):
         return {EDIT_NORM: norms} if norms else {}
 
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return edited samples beside the originals, if those are kept."""
+        """Return edited samples beside their originals, with `keep_originals`."""
         edits = self._record.exhibit()
         return {edits.NAME: edits.to_arrays()} if edits else {}
+
+
+class _EditRecord:
+    """Lengths of the current experience's edits, and samples as they were before their first edit.
+
+    Args:
+        buffer: The memory.
+        keep_originals: Whether to keep the samples.
+    """
+
+    def __init__(self, buffer: SlotBuffer, keep_originals: bool) -> None:
+        self.buffer = buffer
+        self.keep_originals = keep_originals
+        # By arrival, because slots are renumbered and reused.
+        self._originals: dict[int, Tensor] = {}
+        # Tensors stay on the device until someone asks, so that no iteration waits for it.
+        self._norms: dict[int, Tensor] = {}
+        self._first = 0
+
+    def begin(self, iteration: int) -> None:
+        """Begin an experience with this iteration; drop originals that have left the memory."""
+        self._norms, self._first = {}, iteration
+        held = {*self.buffer.notes(np.arange(len(self.buffer))).arrival}
+        self._originals = {a: x for a, x in self._originals.items() if a in held}
+
+    def note(self, slots: Slots, before: Tensor, after: Tensor, iteration: int) -> None:
+        """Note the edit of samples, (B, ...), before it is written to `slots`, (B,)."""
+        self._norms[iteration] = (after - before).flatten(1).norm(dim=1).mean()
+        if self.keep_originals:
+            notes = self.buffer.notes(slots)
+            for arrival, age, x in zip(notes.arrival, notes.n_replaced, before, strict=True):
+                if age == 0:
+                    self._originals[arrival] = x.clone()
+
+    def norms(self) -> dict[int, float]:
+        """Return the mean length ‖x′ − x‖₂ of an edit by iteration, where there were edits."""
+        norms = torch.stack([*self._norms.values()]).tolist() if self._norms else []
+        return dict(zip(self._norms, norms, strict=True))
+
+    def series(self) -> list[float]:
+        """Return the mean length in each iteration of the experience; nan where none was edited."""
+        norms = self.norms()
+        last = max(norms, default=self._first - 1)
+        return [norms.get(i, math.nan) for i in range(self._first, last + 1)]
+
+    def exhibit(self) -> Edits | None:
+        """Return the most often edited image of each of up to ten classes; None without any."""
+        slots = np.arange(len(self.buffer))
+        notes = self.buffer.notes(slots)
+        n_edits = np.array(notes.n_replaced, dtype=np.int64)
+        is_known = np.array([arrival in self._originals for arrival in notes.arrival], dtype=bool)
+        shown = is_known & (n_edits > 0)
+        if not shown.any():
+            return None
+        x, y, _ = (column.cpu().numpy() for column in self.buffer.fetch(slots))
+        if x.ndim != _IMAGES:
+            return None
+        by_class = [slots[shown & (y == label)] for label in np.unique(y[shown])]
+        chosen = np.array([held[n_edits[held].argmax()] for held in by_class[:_MOST_SHOWN]])
+        originals = [self._originals[notes.arrival[slot]] for slot in chosen.tolist()]
+        return Edits(
+            slot=chosen,
+            label=y[chosen],
+            n_edits=n_edits[chosen],
+            original=torch.stack(originals).cpu().numpy(),
+            edited=x[chosen],
+        )
 
 
 def _bounds(bounds: list[float] | None) -> Bounds | None:

@@ -244,9 +244,9 @@ class TestSharedMemories:
     @pytest.mark.parametrize("replay", ["first_task", "always"])
     def test_two_that_replay_are_refused(self, replay):
         plugin = AGEMPlugin(replay=replay)
-        with pytest.raises(ValueError, match="cannot be combined with .AGEMPlugin"):
+        with pytest.raises(ValueError, match=r"cannot be combined with .AGEMPlugin"):
             watched(plugin, OnlineReplayPlugin())
 
     def test_avalanches_replay_is_refused(self):
-        with pytest.raises(ValueError, match=".ReplayPlugin. cannot be combined with .AGEMPlugin"):
+        with pytest.raises(ValueError, match=r"ReplayPlugin. cannot be combined with .AGEMPlugin"):
             watched(AGEMPlugin(), ReplayPlugin())

@@ -199,6 +199,15 @@ def test_originals_are_those_of_the_sample_that_is_there():
     assert GMEDPlugin(20, 7).exhibits() == {}
 
 
+def test_originals_of_samples_that_have_left_the_memory_are_not_kept():
+    plugin = GMEDPlugin(10, 7, stride=0.1, buffer="ring", keep_originals=True)
+    strategy, sizes = make_naive(plugin), []
+    for experience in digits(n_experiences=10, train_size=100).train_stream:
+        strategy.train(experience, eval_streams=[])
+        sizes.append(len(pickle.dumps(plugin)))
+    assert max(sizes[2:]) < 1.5 * sizes[1], "memory stays as it is, however long the run"
+
+
 def test_it_can_be_pickled_between_experiences():
     benchmark = digits(train_size=60)
 

@@ -97,6 +97,14 @@ def test_a_full_memory_changes_only_if_a_batch_is_unlike_all_parts_of_it(make):
     assert always.diagnostics()["gss/score"] == pytest.approx(always.buffer.scores.mean())
 
 
+def test_a_batch_whose_largest_cosine_equals_the_threshold_changes_nothing():
+    """Gradients of zero have the cosine 0, which is the default threshold."""
+    plugin, stream = GSSPlugin(25), digits(train_size=60).train_stream
+    in_order(strategy_of(plugin, criterion=Nothing()), stream)
+    assert torch.equal(plugin.buffer.buffer.x, stream[0].dataset.x[:25])
+    assert plugin.diagnostics()["gss/replaced"] == 0
+
+
 class Kept(SupervisedPlugin):
     """Notes what the strategy's step leaves, and compares it when the plugin before it has acted.
 
@@ -165,7 +173,7 @@ def test_a_second_memory_beside_it_is_refused(make):
 
 
 def test_bgd_beside_it_is_refused():
-    with pytest.raises(ValueError, match=".GSSPlugin. cannot be combined with .BGDPlugin"):
+    with pytest.raises(ValueError, match=r"GSSPlugin. cannot be combined with .BGDPlugin"):
         train(strategy_of(GSSPlugin(20), BGDPlugin()), digits(train_size=20))
 
 

@@ -174,7 +174,7 @@ def test_no_global_random_numbers_are_drawn():
 
 
 def test_it_replays_as_other_replay_plugins_and_goes_with_none():
-    with pytest.raises(ValueError, match="cannot be combined with .HALPlugin"):
+    with pytest.raises(ValueError, match=r"cannot be combined with .HALPlugin"):
         train(make_naive(HALPlugin(), OnlineReplayPlugin()), digits())
 
 
