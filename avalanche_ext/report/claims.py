@@ -1,4 +1,4 @@
-"""The claims of an experiment, that one method is better than another, and their tests."""
+"""Claims that one method is better than another: their tests, and the report's table."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from avalanche_ext.results.record import Claim, ResultsError
 
 @dataclass(frozen=True)
 class ClaimTest:
-    """A claim's two methods, compared in its metric over the seeds that define it for both.
+    """A claim's two methods, compared in the claim's metric over the seeds that define it for both.
 
     Attributes:
         claim: The claim.
         difference: Mean and standard deviation of the paired differences, positive where the claim
             holds; None without pairs.
-        t_test: One-sided p-value of the paired t-test, as papers report it that expect one method
+        t_test: One-sided p-value of the paired t-test, reported by papers that expect one method
             to be better (Jin et al., 2021); None where it is undefined.
     """
 
@@ -36,13 +36,13 @@ class ClaimTest:
 
 
 def claim_test(claim: Claim, higher: Sequence[float], lower: Sequence[float]) -> ClaimTest:
-    """Test whether paired values are higher in their mean.
+    """Test whether paired values of one method have the higher mean.
 
-    Where all differences are 0, nothing supports the claim, and p is 1. Where they are one and the
-    same other number, they have no variance to compare it with, and there is no p.
+    Where all differences are 0, nothing supports the claim, and p is 1. Where all are the same
+    other number, there is no variance to compare it with, and no p.
 
     Args:
-        claim: What is claimed.
+        claim: The claim.
         higher: The values of the method that is claimed to be better, one per seed, (n,).
         lower: The other method's for the same seeds, (n,).
 
@@ -57,7 +57,7 @@ def claim_tests(results: ExperimentResults) -> list[ClaimTest]:
     """Test every claim, in the order of the configuration.
 
     Raises:
-        ResultsError: If a claim names a method or a metric there is none of.
+        ResultsError: If a claim names an unknown method or metric.
     """
     methods = {method.name: method for method in results.methods}
     for claim in results.claims:
@@ -76,7 +76,7 @@ def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
     """Yield the lines of the report's table of claims, if there are any.
 
     Raises:
-        ResultsError: If a claim names a method or a metric there is none of.
+        ResultsError: If a claim names an unknown method or metric.
     """
     if not results.claims:
         return

@@ -44,19 +44,19 @@ _BARS = 40
 """Intervals of the distributions."""
 
 _BINS = 20
-"""Intervals of the representations' cosines in which the gradients' are averaged."""
+"""Intervals of the representations' cosines in which the gradients' cosines are averaged."""
 
 _FEWEST = 30
-"""Pairs in an interval that has a mean."""
+"""The fewest pairs in an interval that has a mean."""
 
 _FAINTEST = 1e-5
-"""Share of the pairs in a cell that has the palest colour."""
+"""The share of the pairs in a cell that has the palest colour."""
 
 _MEAN_COLOUR = COLOURS[1]
 
 
 def diversities_text(diversities: Diversities) -> str:
-    """The report's section on the diversity of gradients; empty where there is none."""
+    """The report's section on the diversity of gradients; "" where there is none."""
     if not diversities.methods:
         return ""
     lines = [
@@ -89,11 +89,11 @@ def _rows(diversities: Diversities) -> Iterator[list[str]]:
 
 
 def diversities_figure(diversities: Diversities, results: ExperimentResults) -> Figure | None:
-    """Cosines of gradients against those of representations, a column a method; all runs together.
+    """Cosines of gradients against those of representations, a column a method, all runs together.
 
-    Above, the density of negative pairs and that of positive pairs, with the mean of the gradients'
-    cosines along those of the representations; below, how the gradients' cosines are distributed,
-    one line a method.
+    Above, the densities of negative pairs and of positive pairs, with the mean cosine of gradients
+    along the cosine of representations. Below, the distributions of the gradients' cosines, one
+    line a method.
 
     Args:
         diversities: The experiment's pairs.
@@ -192,7 +192,7 @@ def _draw_distributions(
 
 
 def _means_along(x: Floats, y: Floats, ends: tuple[float, float]) -> tuple[Floats, Floats]:
-    """The mean of y in intervals of x, and their centres; nan where there are too few."""
+    """The centres of intervals of x and the means of y in them; nan where there are too few."""
     edges = np.linspace(*ends, _BINS + 1)
     n, _ = np.histogram(x, edges)
     sums, _ = np.histogram(x, edges, weights=y)
@@ -205,7 +205,7 @@ def _ranges(
 ) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
     """By kind, the ranges of all methods' cosines, of representations and of gradients.
 
-    That of the representations is of both kinds.
+    The range of representations is the same for both kinds.
     """
     pairs = {
         kind: np.concatenate([_pooled_pairs(runs, kind) for runs in methods.values()], axis=1)
@@ -216,7 +216,7 @@ def _ranges(
 
 
 def _range(values: Floats) -> tuple[float, float]:
-    """From the least to the greatest, 0 included, with a margin."""
+    """The least and the greatest value, 0 included, with a margin."""
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.05))
     margin = 0.03 * (high - low)
     return low - margin, high + margin

@@ -22,10 +22,9 @@ _COLOURED = 3
 def edits_figure(edits: Exhibits[Edits]) -> Figure | None:
     """Remembered examples before and after editing, as in Figure 5 of Jin, Du and Ren (2021).
 
-    A block for each run has three rows: originals, edited and their differences (means over the
-    channels), the latter in a colour scale of the block's own with 0 in its middle. Columns are the
-    file's first ten slots; their titles give the length of the change, since one scale hides small
-    ones.
+    Each run has a block of three rows: originals, edited, and differences (means over channels).
+    Differences have a colour scale for each block, with 0 in its middle. Columns are the file's
+    first ten slots. Their titles give the length of the change, since the scale hides small ones.
 
     Args:
         edits: The experiment's edits, of one run a method.

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any common colour blindness; yellow is left out, being
-# too pale on white. Markers tell lines apart without colour; seven of one and eight of the other
-# repeat a pair only after 56 methods.
+# Okabe and Ito's colours, which differ for the colour-blind too; yellow is too pale on white.
+# Markers differ without colour. With seven colours and eight markers, a pair repeats only after 56
+# methods.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP*X"
 
@@ -30,11 +30,11 @@ MOST_BANDS = 8
 
 
 def accuracy_figure(results: ExperimentResults) -> Figure:
-    """Mean accuracy over the experiences seen so far, while they arrive: one line a method.
+    """Mean accuracy on the experiences seen so far, after each experience: one line a method.
 
-    Bands show ± the sample standard deviation over seeds, where there are at least two, and few
-    enough methods for their lines to be seen. A method trained iid has its final ACC alone, as a
-    short dashed line at the right end.
+    Bands show ± the sample standard deviation over seeds, where there are at least two seeds and at
+    most MOST_BANDS methods. A method trained iid has only its final ACC, as a short dashed line at
+    the right end.
 
     Args:
         results: Results with at least one finished run.
@@ -67,8 +67,8 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
 def learning_figure(results: ExperimentResults) -> Figure | None:
     """Accuracy on each experience when it has just been learned, R[j,j]: one line a method.
 
-    It tells how much a method still learns after many experiences. Bands as in `accuracy_figure`;
-    methods trained iid are left out.
+    It shows how much a method still learns after many experiences. Bands are those of
+    `accuracy_figure`; methods trained iid are left out.
 
     Args:
         results: Results of the experiment.
@@ -133,7 +133,7 @@ def _empty() -> tuple[Figure, Axes]:
 
 
 def _has_bands(curves: dict[str, Floats]) -> bool:
-    """Whether there are few enough lines that bands leave them to be seen."""
+    """Return whether there are so few lines that bands do not hide them."""
     return len(curves) <= MOST_BANDS
 
 
@@ -145,8 +145,8 @@ def _finish(
     Args:
         figure: The figure.
         axes: Its axes, with a line labelled with each method's name.
-        results: What is drawn.
-        curves: By method, what its line is a mean of, (n, T).
+        results: The experiment.
+        curves: The values of each method's runs, (n, T), whose mean its line is.
     """
     length = next(iter(curves.values())).shape[1]
     axes.set_title(heading(results, "std" if _has_bands(curves) else None))
@@ -154,7 +154,7 @@ def _finish(
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
     axes.set_ylim(0.0, 1.02)
     tidy(axes)
-    # The legend lists the lines in the order in which they end, top to bottom.
+    # The legend lists the lines from top to bottom as they end.
     names = sorted(curves, key=lambda name: curves[name][:, -1].mean(), reverse=True)
     lines = {line.get_label(): line for line in axes.get_lines()}
     figure.legend([lines[name] for name in names], names, loc="outside right upper", frameon=False)
@@ -182,7 +182,7 @@ def draw_with_band(
     Args:
         axes: The matplotlib axes to draw on.
         x: Where the points lie, (k,).
-        estimates: What lies there, (k,).
+        estimates: The points' values, (k,).
         index: The method's place in the configuration.
         label: The line's name in the legend.
         style: Further properties of the line.
@@ -208,11 +208,11 @@ def draw_line(
 
 
 def heading(results: ExperimentResults, spread: str | None) -> str:
-    """The experiment's name, and what is drawn of its repetitions where there are any.
+    """The title of a figure: the experiment's name, and what is drawn of several seeds.
 
     Args:
-        results: What is drawn.
-        spread: What bands or bars are of; None where there are none.
+        results: The experiment.
+        spread: What bands or bars show; None where there are none.
     """
     if not any(len(method.cells) > 1 for method in results.methods):
         return results.name

@@ -1,4 +1,4 @@
-"""Small print beside points, where there is room for it."""
+"""Labels beside points, where there is room for them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _DISTANCES = (5.0, 9.0)
 """Points between a marker's centre and the text."""
 
 _MOST_CROSSINGS = 1
-"""Lines that may cross a text."""
+"""How many lines may cross a text."""
 
 _CLEARANCE = 2.0
-"""Pixels that a line had better keep from a text."""
+"""Pixels that a line should keep from a text."""
 
 _SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 """The sides of a point: above, below, right, left, and the corners between them."""
@@ -32,20 +32,20 @@ _SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 def place_labels(
     figure: Figure, axes: Axes, labels: Sequence[tuple[tuple[float, float], str, str]]
 ) -> list[Annotation]:
-    """Write each text beside its point: clear of markers and texts, across as few lines as can be.
+    """Write each text beside its point, clear of markers and other texts, across few lines.
 
-    A text that could not be read wherever it stood is left out: over a marker or another text, or
+    A text that would be unreadable in every place is left out: over a marker or another text, or
     crossed by more than one line.
 
     Args:
-        figure: The matplotlib figure, with all that it shows.
-        axes: Those of its axes to write on.
-        labels: Per text its point in data coordinates, the text and its colour.
+        figure: The matplotlib figure, otherwise complete.
+        axes: The axes of the figure to write on.
+        labels: For each text its point in data coordinates, the text and its colour.
 
     Returns:
-        What was written.
+        The texts that were written.
     """
-    figure.draw_without_rendering()  # Only the layout says where on the page things are.
+    figure.draw_without_rendering()  # Only after the layout have things a place on the page.
     taken, lines = _markers(axes, pixels_per_point=figure.dpi / 72), _lines(axes)
     written = []
     for point, text, colour in labels:
@@ -123,7 +123,7 @@ def _contains(outer: Bbox, inner: Bbox) -> bool:
 
 
 def _crossings(box: Bbox, lines: Sequence[Path]) -> tuple[int, int]:
-    """How many lines cross the box, and how many cross it or come close."""
+    """Count the lines that cross the box, and those that cross it or come close."""
     crossing, near = (
         sum(line.intersects_bbox(each, filled=False) for line in lines)
         for each in (box, box.padded(_CLEARANCE))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from avalanche_ext.report.statistics import Estimate
 
 NONE = "–"
-"""What stands for a number that is undefined."""
+"""The sign for an undefined number."""
 
 
 def plus_minus(value: Estimate | None, decimals: int = 3, signed: bool = False) -> str:
@@ -20,20 +20,20 @@ def plus_minus(value: Estimate | None, decimals: int = 3, signed: bool = False) 
 
 
 def number(value: float, decimals: int = 3, signed: bool = False) -> str:
-    """The rounded number; with `signed` also a plus sign, but never a sign of a negative zero."""
-    rounded = round(value, decimals) + 0.0  # -0.0 + 0.0 is 0.0: no "-0.000"
+    """A rounded number, with a plus sign if `signed`, and never "-0.000"."""
+    rounded = round(value, decimals) + 0.0  # -0.0 + 0.0 is 0.0.
     return f"{rounded:{'+' if signed else ''}.{decimals}f}"
 
 
 def p_value(value: float | None) -> str:
-    """Three decimals, or the bound below which they say nothing."""
+    """A p-value to three decimals, "<0.001" below that, or NONE."""
     if value is None:
         return NONE
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def aligned(rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:
-    """A line for each row, in columns two spaces apart."""
+    """A table as lines, one a row, in columns two spaces apart."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -43,7 +43,7 @@ def aligned(rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:
 
 
 def count(n: int, noun: str) -> str:
-    """The number with its noun, in the plural where it needs one."""
+    """A number with its noun, which takes an s in the plural."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 

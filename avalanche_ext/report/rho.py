@@ -33,16 +33,16 @@ FEWEST_FOR_CORRELATION = 3
 """Two points always lie on a line."""
 
 _NOTE = (
-    "ρ: KL(uniform ‖ normalised singular values) of hidden representations (Roth et al., 2020), a "
-    "singular value of less than the machine precision of the data times the largest taken for "
-    "that; in use: the directions above it, and ρ over these alone; into a layer: ρ of what enters "
-    "it, or leaves it where layers were named."
+    "ρ: KL(uniform ‖ normalised singular values) of hidden representations (Roth et al., 2020); "
+    "singular values below the machine precision of the data times the largest are raised to that. "
+    "in use: the directions above that bound, and ρ over these alone; into a layer: ρ of its "
+    "inputs, or of its outputs where layers were named."
 )
 _CORRELATED_NOTE = (
-    "Over the runs of all methods but those trained iid, at their end. p-values take runs for "
-    "independent, though those of a method are alike."
+    "Over the final models of all runs, except of methods trained iid. p-values treat runs as "
+    "independent, although runs of one method are alike."
 )
-_SWEPT_NOTE = "Of a swept method the runs of its best setting count."
+_SWEPT_NOTE = "Of a swept method, only the runs of its best setting count."
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ def read_rho(results: ExperimentResults) -> RhoRuns:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How two numbers go together over n runs, each coefficient with its two-sided p-value.
+    """The correlation of two numbers over n runs, each coefficient with its two-sided p-value.
 
     Attributes:
-        pearson: Of the numbers; None where it is undefined.
-        spearman: Of their ranks.
-        n: How many runs define both.
+        pearson: Pearson's coefficient; None where it is undefined.
+        spearman: Spearman's, which is Pearson's of the ranks; None where it is undefined.
+        n: How many runs define both numbers.
     """
 
     pearson: tuple[float, float] | None
@@ -137,12 +137,11 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Correlation:
     """Correlate paired numbers.
 
     Args:
-        x: The one number of each run, (n,).
-        y: The other, (n,).
+        x: One number of each run, (n,).
+        y: The other number, (n,).
 
     Returns:
-        Coefficients, which are None for fewer than three pairs and where either number is the same
-        in all of them.
+        The coefficients; None for fewer than three pairs, and where either number is constant.
     """
     first, second = (np.round(np.array(values), DECIMALS) for values in (x, y))
     n = len(first)
@@ -161,7 +160,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Correlation:
 def _points(rho: RhoRuns, metric: str) -> dict[str, list[tuple[RhoRun, float]]]:
     """Return the runs that define ρ and a metric, by method, each with the metric's value.
 
-    Methods trained iid are left out: they learn no experience after another.
+    Methods trained iid are left out, since they do not learn one experience at a time.
     """
     found = {
         name: [
@@ -177,7 +176,7 @@ def _points(rho: RhoRuns, metric: str) -> dict[str, list[tuple[RhoRun, float]]]:
 
 
 def correlation_with(rho: RhoRuns, metric: str, *, alive_only: bool = False) -> Correlation:
-    """Correlate ρ, or ρ over the directions in use, with a metric over all runs."""
+    """Correlate ρ, or ρ over the directions in use alone, with a metric over all runs."""
     pairs = [pair for found in _points(rho, metric).values() for pair in found]
     return correlation(
         [run.alive_rho if alive_only else run.rho for run, _ in pairs],
@@ -186,7 +185,7 @@ def correlation_with(rho: RhoRuns, metric: str, *, alive_only: bool = False) -> 
 
 
 def rho_text(rho: RhoRuns) -> str:
-    """The report's section on ρ: a table of methods and one of correlations; empty without ρ."""
+    """The report's section on ρ: a table of methods and one of correlations; "" without ρ."""
     if not rho.methods:
         return ""
     note = " ".join([_CORRELATED_NOTE, *[_SWEPT_NOTE] * bool(rho.results.sweeps)])
@@ -229,7 +228,7 @@ def _mean(values: Sequence[float], decimals: int = 3) -> str:
 
 
 def _in_use(runs: Sequence[RhoRun]) -> str:
-    """How many directions are in use on average, of how many."""
+    """The mean number of directions in use, and the number of all."""
     if not runs:
         return NONE
     last = [(int(run.spectra.n_alive[-1]), int(run.spectra.n_directions[-1])) for run in runs]
@@ -258,7 +257,7 @@ def _coefficient(pair: tuple[float, float] | None) -> str:
 
 
 def rho_figure(rho: RhoRuns) -> Figure | None:
-    """A panel a metric, with a point for each run that defines it, a colour a method.
+    """A panel for each metric, with a point for each run that defines it and a colour a method.
 
     Args:
         rho: The experiment's ρ-spectra.

@@ -45,7 +45,7 @@ _NOTES = {
 
 
 def spectra_text(spectra: Spectra) -> str:
-    """The report's section on spectra: two tables; empty where there is none."""
+    """The report's section on spectra: two tables; "" where there are none."""
     if not spectra.methods:
         return ""
     shares = {
@@ -66,7 +66,7 @@ def spectra_text(spectra: Spectra) -> str:
 
 
 def _is_known(spectra: Spectra, number: str) -> bool:
-    """Whether any row of the tables has it."""
+    """Return whether any row of the tables has the number."""
     return any(
         _number(runs, index, number) is not None
         for runs in spectra.methods.values()
@@ -75,7 +75,7 @@ def _is_known(spectra: Spectra, number: str) -> bool:
 
 
 def _eigenvalue_rows(spectra: Spectra, shares: Mapping[str, str]) -> Iterator[list[str]]:
-    """The rows of the first table; `shares` has the columns of the numbers that are shares."""
+    """The rows of the first table; `shares` has the headings of the numbers that are shares."""
     yield ["method", "after", "k", "λ₁", "λ_k", *shares.values(), "eff. rank"]
     for name, runs in spectra.methods.items():
         for place, index in _PLACES.items():
@@ -111,7 +111,7 @@ def _number(runs: Mapping[int, FisherSpectra], index: int, name: str) -> Estimat
 
 
 def _most_mass(runs: Mapping[int, FisherSpectra], index: int) -> str:
-    """The layers with the largest mean mass over seeds, of those that all runs have."""
+    """The layers with the largest mean mass over seeds, among those that all runs have."""
     shares: dict[str, list[Floats]] = {}
     for run in runs.values():
         for layer, share in zip(_layer_names(run), _layer_shares(run, index), strict=True):
@@ -142,7 +142,7 @@ def _layer_shares(run: FisherSpectra, index: int) -> Floats:
 
 
 def _significant(value: Estimate | None) -> str:
-    """Mean with three significant digits, standard deviation to the same decimals, or NONE.
+    """A mean to three significant digits, its standard deviation to the same decimals, or NONE.
 
     >>> _significant(Estimate(18.34, 10.4, 3)), _significant(Estimate(1.2e-7, 3e-9, 3))
     ('18.3 ± 10.4', '(1.20 ± 0.03)e-07')
@@ -163,11 +163,12 @@ def _known(row: Floats) -> list[float]:
 
 
 def spectra_figure(spectra: Spectra) -> Figure | None:
-    """The spectra of each method's first run that has any: a row of three panels a method.
+    """The spectra of each method's first run that has any, in a row of three panels a method.
 
-    The largest eigenvalues by their index, a line an experience; the share of the trace in the
-    first of them, of all that are known, with a dotted line at 5 % of the samples' directions; and
-    the mass of each layer after the last experience, of those layers that have most.
+    Left, the largest eigenvalues by their index, a line an experience. In the middle, the share of
+    the trace in the largest eigenvalues, of all that are known, with a dotted line at 5 % of the
+    samples' directions. Right, the mass of each layer after the last experience, for the layers
+    with most.
 
     Args:
         spectra: The experiment's spectra.

@@ -29,8 +29,7 @@ TESTED = ("ACC", "BWT")
 FEWEST_FOR_WILCOXON = 6
 """With fewer pairs Wilcoxon's two-sided test cannot reach p < 0.05 (5 pairs: 2 / 2^5 = 0.0625)."""
 
-# Equal differences that differ by rounding would give a t-test a variance, and Wilcoxon's ranks an
-# order, that are not there.
+# Rounding would give equal differences a variance in the t-test, and an order in Wilcoxon's.
 DECIMALS = 12
 """Accuracies are ratios of counts: beyond these decimals they differ by rounding only."""
 
@@ -51,7 +50,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A method's values of one metric against the baseline's, over the seeds both finished.
+    """A method's values of one metric against the baseline's, over the seeds that both finished.
 
     Attributes:
         difference: Mean and standard deviation of the paired differences; None without pairs.
@@ -66,7 +65,7 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class MethodStatistics:
-    """What the tables say of one method; an estimate is None where no run defines the number.
+    """The numbers of one method for the tables; an estimate is None where no run defines it.
 
     Attributes:
         name: The method's name.
@@ -93,8 +92,8 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 def paired_test(ours: Sequence[float], baseline: Sequence[float]) -> PairedTest:
     """Test whether paired values differ in their mean (t-test) or location (Wilcoxon).
 
-    Where all differences are 0, p is 1. Where they are one and the same other number, they have no
-    variance to compare it with, and there is no p.
+    Where all differences are 0, p is 1. Where all are the same other number, there is no variance
+    to compare it with, and no p.
 
     Args:
         ours: A method's values, one per seed, (n,).
@@ -112,7 +111,7 @@ def paired_test(ours: Sequence[float], baseline: Sequence[float]) -> PairedTest:
 
 
 def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> Floats:
-    """Ours minus theirs, (n,), without what differs by rounding only.
+    """Ours minus theirs, (n,), rounded to DECIMALS.
 
     Raises:
         ValueError: If the two differ in length.
@@ -130,11 +129,11 @@ def t_test(
 
     Args:
         differences: `paired_differences`, (n,).
-        alternative: The mean's side: "greater" makes p small only where the mean is positive.
+        alternative: "greater" makes p small only where the mean is positive.
 
     Returns:
-        The p-value; 1 where all differences are 0; None for fewer than two, and where they are one
-        and the same other number.
+        The p-value; 1 where all differences are 0; None for fewer than two, and where all are the
+        same other number.
     """
     if len(differences) < 2:
         return None
@@ -179,7 +178,7 @@ def run_metrics(results: ExperimentResults) -> dict[str, dict[int, dict[str, flo
 
     Intransigence is measured against the best of the methods compared (Chen et al., 2020): per
     experience, the largest of their mean accuracies just after learning it. Methods trained iid
-    learn no experience by itself, and have none.
+    do not learn one experience at a time, and have none.
     """
     learned = [
         np.diagonal(method.matrices.mean(axis=0))

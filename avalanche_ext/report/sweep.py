@@ -27,7 +27,7 @@ def sweep_figure(results: ExperimentResults, statistics: Sequence[MethodStatisti
     dashed lines.
 
     Args:
-        results: What the experiment's folder holds, with a finished run of a swept method.
+        results: The experiment, with a finished run of a swept method.
         statistics: `method_statistics` of the same results.
 
     Returns:
@@ -53,7 +53,7 @@ def sweep_figure(results: ExperimentResults, statistics: Sequence[MethodStatisti
         axes.set_ylabel("average accuracy (ACC)")
     figure.suptitle(heading(results, "std"))
     lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
-    # As in the other pictures, the best stand at the top.
+    # As in the other pictures, the best are at the top.
     names = sorted(lines, key=lambda name: max(lines[name].get_ydata()), reverse=True)
     figure.legend([lines[name] for name in names], names, loc="outside right upper", frameon=False)
     return figure
@@ -68,7 +68,7 @@ def _draw_panel(
         if name in swept:
             values = swept[name].values
             drawn = [setting for setting in values if setting in accuracies]
-            # A parameter's values may lie in another order in another method's sweep.
+            # Another method's sweep may have the parameter's values in another order.
             drawn.sort(key=lambda setting: ticks.index(value_text(values[setting])))
             x = [ticks.index(value_text(values[setting])) for setting in drawn]
             if drawn:
@@ -82,7 +82,7 @@ def _draw_panel(
 
 
 def value_text(value: Any) -> str:
-    """A swept value as short text: equal values have the same.
+    """A swept value as short text, the same for equal values.
 
     >>> value_text(0.10), value_text(1), value_text(1.0), value_text(True)
     ('0.1', '1', '1', 'true')
@@ -93,7 +93,7 @@ def value_text(value: Any) -> str:
 
 
 def _in_order(values: Iterable[Any]) -> list[str]:
-    """The values' texts, each once: numbers ascending, anything else as it comes."""
+    """The values' texts, each once, with numbers ascending and anything else in its order."""
     values = [*values]
     if all(isinstance(value, int | float) for value in values):
         values.sort()

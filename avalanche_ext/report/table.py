@@ -26,24 +26,24 @@ _NOTES = (
     "against the best of these methods. ACC, FWT, BWT: higher is better; the others: lower.",
 )
 
-_IID = "Methods trained iid, on all experiences in random order, have accuracies in the end alone."
+_IID = "Methods trained iid, on all experiences in random order, have only the final accuracies."
 _OVER_INSTANCES = (
     "instance_accuracy: over all test samples, however many an experience has (Jin et al., 2021)."
 )
 
 
 def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> str:
-    """Lay out the whole report as text: summary, tests, published numbers, what is not there.
+    """The whole report as text: summary, tests, published numbers, failed and missing runs.
 
     Args:
-        results: What the experiment's folder holds.
+        results: The experiment.
         statistics: `method_statistics` of the same results.
 
     Returns:
         Lines of at most some 110 characters, with a line end after the last.
 
     Raises:
-        ResultsError: If `published` or a claim names a metric or a method there is none of.
+        ResultsError: If `published` or a claim names an unknown metric or method.
     """
     sections = [
         [_heading(results)],
@@ -147,7 +147,7 @@ def _comparison(
 def _domination(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> Iterator[list[str]]:
-    """A table for each parameter of which at least two methods are swept."""
+    """A table for each parameter that at least two methods are swept over."""
     for parameter, swept in settings_points(results, tradeoff_points(statistics)).items():
         if len(swept) < 2:
             continue
@@ -160,8 +160,8 @@ def _domination(
             }
             rows.append([name, *(counts.get(other, NONE) for other in swept)])
         yield [
-            "The column's settings that a setting of the row's dominates (learning accuracy and "
-            "BWT: none worse, one better)",
+            "How many of the column's settings some setting of the row dominates (learning "
+            "accuracy and BWT: neither worse, one better)",
             *aligned(rows),
         ]
 

@@ -1,4 +1,4 @@
-"""Learning against forgetting: which methods no other betters on both, and who betters whom."""
+"""Learning against forgetting: the Pareto front, domination, and the picture."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _HOLLOW = "white"
 
 @dataclass(frozen=True)
 class Point:
-    """A method's learning accuracy and BWT over its runs; of both, higher is better."""
+    """A method's learning accuracy and BWT over its runs; higher is better for both."""
 
     learning_accuracy: Estimate
     bwt: Estimate
 
     @property
     def means(self) -> tuple[float, float]:
-        """Both means, without the decimals that are rounding only."""
+        """Both means, rounded to DECIMALS."""
         return round(self.learning_accuracy.mean, DECIMALS), round(self.bwt.mean, DECIMALS)
 
     def dominates(self, other: Point) -> bool:
-        """Whether this is at least as good on both means, and better on one."""
+        """Return whether this is at least as good in both means, and better in one."""
         pairs = [*zip(self.means, other.means, strict=True)]
         return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def tradeoff_points(statistics: Iterable[MethodStatistics]) -> dict[str, Point]:
-    """Every method's point by its name; those without runs, or with one experience, have none."""
+    """Every method's point by its name, except without runs or with one experience only."""
     both = {
         each.name: (each.metrics["learning_accuracy"], each.metrics["BWT"]) for each in statistics
     }
@@ -48,7 +48,7 @@ def tradeoff_points(statistics: Iterable[MethodStatistics]) -> dict[str, Point]:
 
 
 def swept_parameters(results: ExperimentResults) -> dict[str, str]:
-    """The parameter whose value a method is a setting of, by the method's name."""
+    """The swept parameter of each setting, by the setting's name."""
     return {
         setting: sweep.parameter for sweep in results.sweeps.values() for setting in sweep.values
     }
@@ -57,7 +57,8 @@ def swept_parameters(results: ExperimentResults) -> dict[str, str]:
 def pareto_front(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[str]:
     """The names of the points that no other dominates; of equal points, all or none.
 
-    Settings are not compared with those of another parameter, of which there may be more.
+    Settings of different parameters are not compared, since there may be more of one than of the
+    other.
 
     Args:
         points: The points by their methods' names.
@@ -78,7 +79,7 @@ def pareto_front(points: Mapping[str, Point], parameters: Mapping[str, str]) -> 
 def settings_points(
     results: ExperimentResults, points: Mapping[str, Point]
 ) -> dict[str, dict[str, list[Point]]]:
-    """By parameter the points of each swept method's settings, of the methods that have any."""
+    """The points of each swept method's settings, by parameter and method, where there are any."""
     by_parameter: dict[str, dict[str, list[Point]]] = {}
     for name, sweep in results.sweeps.items():
         found = [points[setting] for setting in sweep.values if setting in points]
@@ -91,7 +92,7 @@ def beyond(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[st
     """The names of far outliers, which would crowd all other points of a picture into a corner.
 
     They lie more than three interquartile ranges outside the quartiles (Tukey 1977) in learning
-    accuracy or BWT, and not on `pareto_front`, of which the arguments are.
+    accuracy or BWT, and not on the Pareto front. The arguments are those of `pareto_front`.
     """
     means = np.array([point.means for point in points.values()])
     lower, upper = np.quantile(means, [0.25, 0.75], axis=0)
@@ -104,7 +105,7 @@ def beyond(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[st
 
 
 def n_dominated(ours: Sequence[Point], theirs: Sequence[Point]) -> int:
-    """How many of their points some point of ours dominates."""
+    """Count the points of theirs that some point of ours dominates."""
     return sum(any(point.dominates(other) for point in ours) for other in theirs)
 
 
@@ -113,13 +114,13 @@ def tradeoff_figure(
 ) -> Figure | None:
     """BWT against learning accuracy: a curve through the settings of each swept method.
 
-    Points are means over seeds with bars of ± the standard error, filled where no other point is at
-    least as good on both and better on one, and carry their value where there is room; settings are
-    compared with those of the same parameter alone. Methods that are not swept are single points.
-    Far outliers are named below the frame instead of drawn in it.
+    Points are means over seeds, with bars of ± the standard error. Those on the Pareto front are
+    filled, where settings are compared with those of the same parameter only. Points of settings
+    carry their value where there is room. Methods that are not swept are single points. Far
+    outliers are named below the frame instead of drawn in it.
 
     Args:
-        results: What the experiment's folder holds.
+        results: The experiment.
         statistics: `method_statistics` of the same results.
 
     Returns:
@@ -201,7 +202,7 @@ def _draw_curve(axes: Axes, points: Sequence[Point], filled: Sequence[bool], ind
 
 
 def _frame(axes: Axes, points: Sequence[Point]) -> None:
-    """Show these points with their bars, and some space around them."""
+    """Set the limits to show these points with their bars, and some space around them."""
     for estimates, set_limits in (
         ([point.learning_accuracy for point in points], axes.set_xlim),
         ([point.bwt for point in points], axes.set_ylim),

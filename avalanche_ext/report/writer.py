@@ -1,4 +1,4 @@
-"""Writing an experiment's report into its folder."""
+"""The report of an experiment, written into its folder."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ PICTURES = (ACCURACY, LEARNING, MATRICES, TRADEOFF, SWEEP, EDITS, SPECTRUM, RHO,
 def write_report(directory: Path) -> str:
     """Read an experiment's results and write its report beside them.
 
-    Writes report.txt (the tables), summary.csv (the same numbers at full precision), accuracy.png,
-    learning.png and matrices.png, with the best setting of each swept method, and where there are
-    swept methods tradeoff.png and sweep.png, where a method has kept what it edited edits.png, and
-    where one was analysed spectrum.png, rho.png and gradient_diversity.png. Pictures of an earlier
-    report for which there is nothing to draw any more are removed. An exhibit that cannot be used
-    is left out and named at the end of report.txt.
+    Writes report.txt (the tables), summary.csv (the same numbers at full precision), and
+    accuracy.png, learning.png and matrices.png with the best setting of each swept method. Where
+    methods are swept, it writes tradeoff.png and sweep.png; where runs have kept exhibits,
+    edits.png, spectrum.png, rho.png and gradient_diversity.png. An earlier report's pictures that
+    have nothing to show any more are removed. An exhibit that cannot be used is left out and named
+    at the end of report.txt.
 
     Args:
         directory: The experiment's folder, `<out>/<experiment>`.
@@ -94,7 +94,7 @@ def write_report(directory: Path) -> str:
 def _accuracy_figures(
     results: ExperimentResults, shown: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> dict[str, Figure | None]:
-    """The figures that need finished runs alone; `shown` has the best settings of `results`."""
+    """The figures of accuracies; `shown` is `results` with the best settings."""
     if not results.finished:
         return {}
     figures: dict[str, Figure | None] = {
@@ -109,7 +109,7 @@ def _accuracy_figures(
 
 
 def _write_figures(figures: Mapping[str, Figure | None], directory: Path) -> list[str]:
-    """Write the figures that there are, remove the pictures of others, and return the names."""
+    """Write the figures, remove the pictures of those that are None, return the names written."""
     written = []
     for name in PICTURES:
         figure = figures.get(name)
