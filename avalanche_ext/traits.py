@@ -1,8 +1,8 @@
-"""Traits of plugins and strategies, and which of them can act together.
+"""Traits of plugins and strategies, and which combinations of them are refused.
 
-Plugins of this package declare their traits as class attributes, as `MethodPlugin` explains. Those
-of Avalanche's plugins and strategies stand in `AVALANCHE`. Both the check of a YAML, which reads
-source files, and a running strategy judge from them by `conflicts`.
+Plugins of this package declare their traits as class attributes, see `MethodPlugin`. The traits of
+Avalanche's plugins and strategies are in the table `AVALANCHE`. Checks of YAML files, which read
+the source code, and running strategies both use `conflicts`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar, cast
+
+Trait = TypeVar("Trait")
 
 
 class Phase(Enum):
-    """The point of an iteration at which a plugin acts. Phases follow each other in this order."""
+    """The point of an iteration at which a plugin acts; phases follow each other in this order."""
 
     DATA = "changes the mini-batch"
     PENALTY = "adds a term to the loss"
@@ -31,21 +33,21 @@ class By:
         self.otherwise = otherwise
 
     def of(self, value: Any) -> Any:
-        """Return the trait where the argument has this value."""
+        """Return the trait for this value of the argument."""
         return self.values.get(value, self.otherwise)
 
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else self.of(getattr(instance, self.argument))
 
 
-def by(argument: str, values: Mapping[Any, Any], otherwise: Any) -> Any:
+def by(argument: str, values: Mapping[Any, Trait], otherwise: Trait) -> Trait:
     """Declare a trait that depends on one argument of the constructor.
 
-    An instance must keep the argument as an attribute of the same name.
+    The plugin must keep the argument as an attribute of the same name.
 
     Args:
         argument: Name of the argument.
-        values: The trait by the argument's value.
+        values: The trait for some values of the argument.
         otherwise: The trait for all other values.
 
     >>> class Pulling:
@@ -54,23 +56,23 @@ def by(argument: str, values: Mapping[Any, Any], otherwise: Any) -> Any:
     >>> Pulling().phase is Phase.PULL
     True
     """
-    return By(argument, values, otherwise)
+    return cast("Trait", By(argument, values, otherwise))
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What decides whether a plugin or strategy can act beside another one.
+    """Traits of a plugin or strategy that decide what it can be combined with.
 
     Attributes:
         phase: When it acts; None if it changes nothing that is trained. A plugin of the phase
             `DATA` replays stored samples.
-        stores: Whether it keeps samples of mini-batches as samples of the current task.
-        knows_stream: Whether it tells the stream's rows from rows that plugins of this package
-            replay.
-        beyond_criterion: Whether, besides acting in its phase, it adds to the loss, edits the
-            gradient or takes steps of its own.
-        criterion_alone: Whether it works only with the plain criterion of all rows.
-        splits_loss: Whether the loss is another function than the criterion of all rows.
+        stores: Whether it stores samples of mini-batches as samples of the current task.
+        knows_stream: Whether it can tell new rows of the stream from rows replayed by plugins of
+            this package.
+        beyond_criterion: Whether it also adds to the loss, edits the gradient or takes steps of its
+            own, besides acting in its phase.
+        criterion_alone: Whether it works only if the loss is the criterion over all rows.
+        splits_loss: Whether it makes the loss a sum of criteria over parts of the rows.
     """
 
     phase: Phase | None = None
@@ -87,7 +89,7 @@ class Traits:
 
     @property
     def changes_the_step(self) -> bool:
-        """Whether it changes more of a training step than its mini-batch."""
+        """Whether it changes more of a training step than the mini-batch."""
         return self.beyond_criterion or self.phase not in (None, Phase.DATA)
 
 
@@ -140,13 +142,13 @@ AVALANCHE: dict[str, Traits] = {
     "SynapticIntelligence": _PENALTY,
     "SynapticIntelligencePlugin": _PENALTY,
 }
-"""Traits of Avalanche's plugins and strategies by class name; those not here change no step."""
+"""Traits of Avalanche's plugins and strategies by class name; all others change no step."""
 
 _THEIRS = "avalanche."
 
 
-def traits_of(part: Any) -> Traits:
-    """Return the traits of a plugin or strategy: those it declares, or Avalanche's."""
+def traits_of(part: object) -> Traits:
+    """Return the traits that a plugin or strategy declares, or those in Avalanche's table."""
     declared = {name: getattr(part, name) for name in NAMES if hasattr(part, name)}
     if declared:
         return Traits(**declared)
@@ -156,7 +158,7 @@ def traits_of(part: Any) -> Traits:
 
 @dataclass(frozen=True)
 class Part:
-    """A strategy or plugin of a method: the name that its user knows, and its traits."""
+    """A strategy or plugin of a method: its name for the user, and its traits."""
 
     name: str
     traits: Traits
@@ -164,12 +166,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Why one part of a method cannot act beside another.
+    """Why a part of a method cannot be combined with another.
 
     Attributes:
-        index: Which of the parts is refused.
-        argument: The argument of it that is in the way; None if the whole part is.
-        message: The reason; about an argument, it continues "…, but".
+        index: Index of the refused part.
+        argument: The argument of that part to change; None if the part must go.
+        message: The reason. About an argument, it completes a sentence that ends in "but".
     """
 
     index: int
@@ -178,7 +180,7 @@ class Conflict:
 
 
 def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
-    """Yield what keeps the parts of a method, a strategy and its plugins, from acting together."""
+    """Yield why parts of a method, a strategy and its plugins, cannot be combined; none if fine."""
     lone = next((part for part in parts if part.traits.criterion_alone), None)
     for index, part in enumerate(parts):
         earlier = (other for other in parts[:index] if _mix_up(part.traits, other.traits))
@@ -209,7 +211,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
 
 
 def _mix_up(first: Traits, second: Traits) -> bool:
-    """Return whether one stores what the other replays, as if the stream had brought it."""
+    """Return whether one would store what the other replays as new samples of the stream."""
     if first.knows_stream and second.knows_stream:
         return first.replays and second.replays
     return (first.replays and second.stores) or (second.replays and first.stores)

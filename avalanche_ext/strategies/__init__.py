@@ -1,4 +1,4 @@
-"""Methods as strategies in Avalanche's style: its template with plugins of this package."""
+"""Methods as strategies in Avalanche's style: its template with this package's plugins."""
 
 from avalanche_ext.strategies.consolidation import FisherSpectrumEWC, OnlineEWC
 from avalanche_ext.strategies.mgem import MGEM

@@ -1,4 +1,4 @@
-"""What the strategies of this package share: each is Avalanche's template with some plugins."""
+"""Base class of this package's strategies: Avalanche's template with some plugins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from avalanche_ext.plugins import MethodPlugin, check_composition
 
 
 class StrategyArguments(TypedDict, total=False):
-    """The arguments of Avalanche's `SupervisedTemplate`, which all strategies take."""
+    """Arguments of Avalanche's `SupervisedTemplate`; all strategies take them."""
 
     model: Required[nn.Module]
     optimizer: Required[torch.optim.Optimizer]
@@ -32,15 +32,16 @@ class StrategyArguments(TypedDict, total=False):
 
 
 class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
-    """A strategy that is made of plugins of this package.
+    """A strategy made of this package's plugins.
 
-    It takes their arguments and those of Avalanche's template, all by keyword. What an argument of
-    a plugin means, and its default, stand with the plugin. `inspect.signature` and `help` show all
-    of them with their defaults; the `TypedDict` of a subclass shows their types to editors.
+    It takes the plugins' arguments and those of Avalanche's template, all by keyword. The plugins
+    document their arguments and define the defaults. `inspect.signature` and `help` show all
+    arguments with their defaults; the `TypedDict` of a subclass gives editors their types.
 
     Attributes:
-        bundled: The plugins, in the order in which they act, after the user's `plugins`.
-        renamed: Arguments of plugins that have another name in a strategy, as Avalanche's have.
+        bundled: Classes of the plugins, in the order in which they act, after the user's `plugins`.
+        renamed: Arguments of plugins that have another name in a strategy, that of Avalanche's
+            strategies.
     """
 
     bundled: ClassVar[tuple[type[MethodPlugin], ...]]
@@ -59,18 +60,18 @@ class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
             if name not in own and parameter.kind is not Parameter.VAR_KEYWORD
         ]
         first = Parameter("self", Parameter.POSITIONAL_ONLY)
-        # Avalanche refuses keywords that it finds in no `__init__` of a class or its bases.
+        # Avalanche refuses a keyword that no `__init__` of the class or its bases names.
         init: Any = cls.__init__
         init.__signature__ = Signature([first, *own.values(), *template])
 
     def bundle(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the plugins; return the arguments of Avalanche's template, `plugins` among them.
+        """Create the plugins, and return the arguments of Avalanche's template with them in it.
 
         Args:
-            arguments: Those of the plugins, by their names in a strategy, and of the template.
+            arguments: Arguments of the plugins, by their names in a strategy, and of the template.
 
         Raises:
-            ValueError: If an argument is out of range, or the plugins cannot act together.
+            ValueError: If an argument is out of range, or the plugins cannot be combined.
         """
         others = {**arguments}
         made = []
@@ -85,6 +86,6 @@ class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
 
     @classmethod
     def _parameters(cls, plugin: type[MethodPlugin]) -> dict[str, Parameter]:
-        """Return the parameters of a plugin's constructor by their names in a strategy."""
+        """Return the parameters of a plugin's constructor, by their names in a strategy."""
         parameters = signature(plugin).parameters
         return {cls.renamed.get(name, name): each for name, each in parameters.items()}

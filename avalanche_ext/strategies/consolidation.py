@@ -1,4 +1,4 @@
-"""Strategies that hold parameters in place: online EWC and Fisher-spectrum EWC."""
+"""Strategies that keep parameters in place: online EWC and Fisher-spectrum EWC."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OnlineEWCArguments(StrategyArguments, total=False):
 
 
 class OnlineEWC(PluginStrategy):
-    """EWC with one running diagonal Fisher: `OnlineEWCPlugin` as a strategy."""
+    """Online EWC, one running diagonal Fisher for all tasks: `OnlineEWCPlugin` as a strategy."""
 
     bundled = (OnlineEWCPlugin,)
 

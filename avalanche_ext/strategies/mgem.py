@@ -1,4 +1,4 @@
-"""GEM and modular GEM as a strategy."""
+"""GEM and modular GEM (mGEM) as a strategy."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class MGEMArguments(StrategyArguments, total=False):
 
 
 class MGEM(PluginStrategy):
-    """Gradient episodic memory (GEM), and modular GEM: `MGEMPlugin` as a strategy.
+    """Gradient episodic memory (GEM) and modular GEM: `MGEMPlugin` as a strategy.
 
-    The `plugins` that it is given act before the projection.
+    The user's `plugins` act before the projection.
     """
 
     bundled = (MGEMPlugin,)
