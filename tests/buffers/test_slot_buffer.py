@@ -15,6 +15,7 @@ from avalanche_ext.buffers import (
     balanced,
     uniform,
 )
+from avalanche_ext.data import InMemoryDataset
 from tests.buffers.cases import BUFFERS, fill, held, numbered
 
 GROUPS = [0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 1, 2, 0, 1]
@@ -279,6 +280,13 @@ def test_the_setter_takes_what_it_is_given(make):
     fill(target, [2, 2])
     target.buffer = source.buffer
     assert held(target) == held(source)
+
+
+def test_a_view_holds_all_samples_even_of_a_policy_that_exceeds_its_size():
+    policy = ReservoirSamplingBuffer(2)
+    policy.buffer = InMemoryDataset(*numbered([0, 1, 1]))
+    view = as_slot_buffer(policy)
+    assert (held(view), view.max_size) == ([0, 1, 2], 3)
 
 
 def test_a_view_of_avalanches_buffer_has_no_state_to_tell():
