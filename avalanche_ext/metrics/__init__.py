@@ -1,4 +1,4 @@
-"""The transfer matrix R, what is computed from it, and the plugin that fills it."""
+"""The transfer matrix R, the metrics computed from it, and the plugin that fills it."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Reports read the matrix without the seconds that importing Avalanche takes.
+    # Not imported above, so that reports do not wait for Avalanche.
     if name in ("NoEvaluation", "TransferMatrix"):
         from avalanche_ext.metrics import recorder
 

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 MOST_WRITTEN_OUT = 10
-"""Matrices of more experiences than this are drawn without the number in each cell."""
+"""The most experiences of a matrix that is drawn with the number in each cell."""
 
-# Viridis is dark below about this value, where black text could no longer be read.
+# Below about this value, viridis is too dark for black text.
 _LIGHT_FROM = 0.55
 
 
 def draw_matrix(axes: Axes, R: ArrayLike) -> AxesImage:
     """Draw R as a heatmap, one row per experience trained on, one column per test experience.
 
-    Colours run from 0 to 1 in every picture, so that pictures can be compared, and stay apart in
-    print and for colour-blind readers; matrices up to 10 x 10 carry their numbers.
+    Colours run from 0 to 1 in every picture, so that pictures can be compared, and differ in print
+    and for colour-blind readers. Matrices up to 10 x 10 show their numbers.
 
     Args:
         axes: The matplotlib axes to draw on.

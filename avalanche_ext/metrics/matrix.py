@@ -1,4 +1,4 @@
-"""The transfer matrix R and the numbers papers draw from it.
+"""The transfer matrix R and the metrics that papers compute from it.
 
 R[i, j] is the accuracy on test experience j after training on experience i, in [0, 1]; indices
 start at 0 here and at 1 in the papers. R may be unfinished: t rows, one for each experience
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 
 def average_accuracy(R: ArrayLike) -> float:
-    """ACC, the mean accuracy now over the experiences seen so far.
+    """ACC, the mean accuracy now on the experiences seen so far.
 
     (1/t) sum_{j < t} R[t-1, j]; Lopez-Paz and Ranzato (2017), equation 2.
 
@@ -46,7 +46,7 @@ def average_accuracy(R: ArrayLike) -> float:
 
 
 def instance_accuracy(R: ArrayLike, sizes: ArrayLike) -> float:
-    """Accuracy now over all test samples of the experiences seen so far, as Jin et al. (2021) have.
+    """Accuracy now over all test samples of the experiences seen so far; Jin et al. (2021).
 
     sum_{j < t} sizes[j] R[t-1, j] / sum_{j < t} sizes[j]: ACC where all test sets are of one size.
 
@@ -168,14 +168,14 @@ def learning_accuracy(R: ArrayLike) -> float:
 def summary(
     R: ArrayLike, untrained: ArrayLike | None, test_sizes: ArrayLike | None = None
 ) -> dict[str, float | None]:
-    """Every number that needs one run only, by the names used in result files.
+    """All metrics that need one run only, by the names used in result files.
 
     Args:
         R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
-        untrained: Accuracies of the untrained model on every test experience, in [0, 1], (T,);
-            None where they were not measured, which leaves FWT undefined.
-        test_sizes: Numbers of samples of every test experience, greater than 0, (T,); None where
-            they are not known, which leaves instance_accuracy undefined.
+        untrained: Accuracies of the untrained model on every test experience, in [0, 1], (T,).
+            None, if they were not measured, leaves FWT undefined.
+        test_sizes: Numbers of samples of every test experience, greater than 0, (T,). None, if
+            they are not known, leaves instance_accuracy undefined.
 
     Returns:
         ACC, instance_accuracy, BWT, FWT, forgetting and learning_accuracy; None where undefined.

@@ -20,18 +20,18 @@ UNTRAINED = -1
 class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
     """Record R from every evaluation of a stream: R[i, j] is the accuracy on experience j after i.
 
-    Rows are keyed by the experience of the original stream that was trained on last, so that they
-    are right on online streams, whose experiences are mini-batches; of several evaluations in the
-    same experience the last one stays. An evaluation before any training gives the untrained
-    model's row, which forward transfer needs.
+    A row belongs to the experience of the original stream that was trained on last, so that rows
+    are right on online streams, whose experiences are mini-batches. Of several evaluations in one
+    experience, the last one counts. An evaluation before any training gives the untrained model's
+    row, which forward transfer needs.
 
-    The global random generators of Python, NumPy and torch are put back after an evaluation to
-    where they were before it, so that evaluating does not change what is trained. (A multi-head
-    model is the exception: Avalanche makes the heads of unseen tasks when it evaluates them.)
-    List the plugin first, and give each strategy its own.
+    After an evaluation, the global random generators of Python, NumPy and torch are put back to
+    their state before it, so that evaluating does not change training. (A multi-head model is the
+    exception: Avalanche makes the heads of unseen tasks when it evaluates them.) List the plugin
+    first, and give each strategy its own.
 
     Args:
-        stream: Name of the evaluated stream that is recorded; evaluations of others are ignored.
+        stream: Name of the evaluated stream that is recorded; other streams are ignored.
     """
 
     supports_distributed = False

@@ -1,4 +1,4 @@
-"""Where a run's numbers go while it runs: JSON lines on disk, wandb."""
+"""Logging a run's numbers while it runs, as JSON lines on disk and to wandb."""
 
 from avalanche_ext.tracking.json_lines import JsonLinesSink
 from avalanche_ext.tracking.sinks import Run, Sink, Sinks

@@ -14,7 +14,7 @@ from avalanche_ext.tracking.sinks import Run
 
 
 class JsonLinesSink:
-    """Appends each event to events.jsonl in the run's folder.
+    """Append each event to events.jsonl in the run's folder.
 
     Every line is one JSON object with `time` (seconds since the epoch) and `event`: "start",
     "experience", "series", "finish" or "failure". A line is on disk when the call returns, so a
@@ -26,7 +26,7 @@ class JsonLinesSink:
         self._path: Path | None = None
 
     def start(self, run: Run) -> None:
-        """Empty the file, creating the folder if need be, and write the "start" line."""
+        """Empty the file, create the folder if needed, and write the "start" line."""
         run.directory.mkdir(parents=True, exist_ok=True)
         self._path = run.directory / EVENTS
         self._path.write_text("", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The protocol that every destination of a run's numbers follows."""
+"""What every destination of a run's numbers, a sink, can do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Run:
-    """What a sink may know of the run whose numbers it receives.
+    """The run whose numbers a sink receives.
 
     Attributes:
         experiment: Name of the experiment.
@@ -32,11 +32,11 @@ class Run:
 class Sink(Protocol):
     """Receives the numbers of one run, in order: `start`, `experience`s, `finish` or `fail`.
 
-    Between the `experience`s come `series`, where methods record any.
+    Between the `experience`s come `series`, where plugins record any.
     """
 
     def start(self, run: Run) -> None:
-        """Begin a run, forgetting what an earlier attempt in the same folder left."""
+        """Begin a run and forget what an earlier attempt has left in the same folder."""
 
     def experience(
         self, index: int, accuracies: Sequence[float], metrics: Mapping[str, float | None]
@@ -46,11 +46,11 @@ class Sink(Protocol):
         Args:
             index: The experience just trained on, from 0; -1 for the untrained model.
             accuracies: Accuracy on each test experience, T numbers in [0, 1].
-            metrics: Named numbers of the moment (ACC, BWT, ...); None where undefined.
+            metrics: Numbers by name (ACC, BWT, ...); None where one is undefined.
         """
 
     def series(self, index: int, start: int, series: Mapping[str, Sequence[float]]) -> None:
-        """Record what a method has noted in each iteration of one experience.
+        """Record the numbers that plugins have noted in each iteration of one experience.
 
         Args:
             index: The experience just trained on, from 0.
@@ -59,10 +59,14 @@ class Sink(Protocol):
         """
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """End a run that succeeded, with the mapping its result.json holds."""
+        """End a run that succeeded.
+
+        Args:
+            result: The content of its result.json.
+        """
 
     def fail(self, error: str) -> None:
-        """End a run that failed, with the error in one line."""
+        """End a run that failed; `error` is one line."""
 
 
 class Sinks:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 STEP = "experience"
 SERIES_STEP = "iteration"
 
-# A run reports some dozen numbers and its configuration is resolved in full, so wandb's own
-# collection (console, machine, git, pip's packages, system load) would only cost time. The limits
-# bound what a network that is gone may cost; the data stays on disk.
+# A run reports a dozen numbers and its whole configuration, so what wandb collects itself (console,
+# machine, git, packages, system load) would only cost time. The limits bound the time that a lost
+# network costs; the data stay on disk.
 _SETTINGS = {
     "console": "off",
     "disable_code": True,
@@ -42,13 +42,13 @@ _SETTINGS = {
 
 
 class WandbSink:
-    """Logs each run to wandb, grouped by experiment and method; never the reason a run fails.
+    """Log each run to wandb, grouped by experiment and method; an error in wandb fails no run.
 
-    Accuracies (`accuracy/experience_<j>`) and metrics lie on their own step axis, `experience`:
-    -1 for the untrained model, then the index of the experience just trained on. Series
-    (`series/<name>`) lie on the axis `iteration`, counted from 0 over the whole run. At the end the
-    final metrics and seconds stand in the run's summary, and R is logged as a table and a heatmap.
-    Whatever goes wrong in wandb costs one warning; the run then goes on without it.
+    Accuracies (`accuracy/experience_<j>`) and metrics have their own step axis, `experience`: -1
+    for the untrained model, then the index of the experience just trained on. Series
+    (`series/<name>`) have the axis `iteration`, counted from 0 over the whole run. At the end, the
+    final metrics and seconds are in the run's summary, and R is logged as a table and a heatmap. If
+    anything goes wrong in wandb, there is one warning, and the run goes on without it.
 
     Args:
         mode: "offline" (files under the run's folder, for `wandb sync`), "online", or "disabled"
@@ -67,12 +67,12 @@ class WandbSink:
         self.project = project
         self.entity = entity
         self.offline_directory: Path | None = None
-        """Where an offline run's files lie, for `wandb sync`; None until it has started."""
+        """The folder of an offline run, for `wandb sync`; None until it has started."""
         self._run: wandb.Run | None = None
         self._series: set[str] = set()
 
     def start(self, run: Run) -> None:
-        """Start the wandb run, its files in a folder `wandb` under the run's own."""
+        """Start the wandb run, whose files are in the folder `wandb` of the run's folder."""
         self.offline_directory = None
         self._series = set()
         if self.mode == "disabled":
@@ -92,7 +92,7 @@ class WandbSink:
                 config=dict(run.config),
                 # Several runs of one process must not finish or continue each other.
                 reinit="create_new",
-                # Settings that begin with x_ come and go between wandb's versions.
+                # Settings that begin with x_ differ between versions of wandb.
                 settings=wandb.Settings(**{k: v for k, v in _SETTINGS.items() if k in known}),
             )
             self._run.define_metric(STEP)
@@ -119,7 +119,7 @@ class WandbSink:
         if self._run is None:
             return
         with self._surviving():
-            # Each by its full name, because the pattern "*" fits them as well.
+            # Each by its full name, because the pattern "*" matches them too.
             names = [f"series/{name}" for name in series]
             for name in names:
                 if name not in self._series:

@@ -30,30 +30,31 @@ from avalanche_ext.results.exhibits import GradientDiversity, names_in, table
 from avalanche_ext.validation import validated
 
 MOST_PAIRS = 10_000
-"""Pairs of each kind that are kept for a report, 80 kB in single precision."""
+"""The most pairs of each kind that are kept for a report, 80 kB in single precision."""
 
 
 class GradientDiversityPlugin(ReportingPlugin):
-    """Compare gradients and representations of pairs of samples; nothing is changed.
+    """Compare gradients and representations of pairs of samples, without changing training.
 
     Chen, Diethe, Flach (2020, "Discriminative Representation Loss", arXiv:2006.11234) relate the
-    two: gradients of samples of different classes (negative pairs) conflict the more, the more
-    alike their representations are, which their loss makes less alike. After each experience this
-    has the cosine similarities of the gradients of the cross-entropy, of all trained parameters,
-    and of the representations, of all pairs among `n_samples` of each experience seen so far.
+    two: gradients of samples of different classes (negative pairs) conflict more, the more alike
+    their representations are, and their loss makes representations less alike. After each
+    experience, this plugin measures the cosine similarities of gradients (of the cross-entropy, by
+    all trained parameters) and of representations, for all pairs among `n_samples` of each
+    experience seen so far.
 
-    Samples are drawn without replacement from an experience's training set when it has been
-    learned, and kept, so that later models are looked at on the same ones, in evaluation mode and
-    without augmentation. On an online stream this is done when all parts of an experience of the
-    original stream have been learned, on samples of all of it.
+    Samples are drawn without replacement from the training set of an experience that has been
+    learned. They are kept, so that later models are compared on the same samples, in evaluation
+    mode and without augmentation. On an online stream, the plugin waits until all parts of an
+    experience of the original stream have been learned, and draws from all of them.
 
-    The time it takes counts as training; it grows with the square of the number of samples.
+    The time it takes counts as training, and grows with the square of the number of samples.
 
     Args:
-        n_samples: Of each experience, all of them if it has fewer.
+        n_samples: Number of samples of each experience, all if it has fewer.
         layers: Modules whose outputs are the representations, and "logits"; they are concatenated.
-            None is what `DRLPlugin` takes: what enters each linear layer and depends on trained
-            parameters (on an MLP every hidden layer after its activation), and the logits.
+            None takes the layers of `DRLPlugin`: the input of each linear layer if it depends on
+            trained parameters (on an MLP every hidden layer after its activation), and the logits.
         seed: Seed of the draws.
 
     Raises:
@@ -75,7 +76,7 @@ class GradientDiversityPlugin(ReportingPlugin):
         self.n_samples = n_samples
         self.layers = named_layers(layers)
         self.pairs: dict[str, PairCosines] = {}
-        """By kind, those after the last experience that has been learned."""
+        """The pairs after the last experience that has been learned, by kind."""
         self._numbers: list[tuple[int, dict[str, float]]] = []
         self._is_new = False
         self._endings = Endings()
@@ -87,7 +88,7 @@ class GradientDiversityPlugin(ReportingPlugin):
         gathered_layers(strategy.model, self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note that nothing is known yet of what comes."""
+        """Forget that the last experience's numbers are new, and check the layers."""
         self._is_new = False
         self.check(strategy)
 
@@ -152,20 +153,20 @@ def _kept(pairs: PairCosines) -> NDArray[np.float32]:
 
 
 def _hidden_representations(
-    strategy: Strategy, x: Tensor, t: Tensor, layers: Sequence[str] | None = None
+    strategy: Strategy, x: Tensor, t: Tensor, layers: Sequence[str] | None
 ) -> list[Tensor]:
-    """Return what the model makes of samples, in evaluation mode; it is left as it was.
+    """Representations of samples by the model in evaluation mode, which is left as it was.
 
     Args:
-        strategy: Whose model runs, on mini-batches of its evaluation's size.
-        x: Samples, (N, ...), where the model is.
+        strategy: The strategy. Its model runs on mini-batches of `eval_mb_size`.
+        x: Samples, (N, ...), on the model's device.
         t: Task labels, (N,).
-        layers: Modules whose outputs are used, and "logits"; None is as for
-            `RepresentationLossPlugin` what enters each linear layer and depends on trained
+        layers: Modules whose outputs are used, and "logits"; None takes, as in
+            `RepresentationLossPlugin`, the input of each linear layer if it depends on trained
             parameters, and the logits.
 
     Returns:
-        Of each layer (N, H_l), without a graph; the logits are the last.
+        The representations of each layer, (N, H_l), without a graph; the logits are the last.
 
     Raises:
         ValueError: If the model lacks one of the layers.

@@ -38,10 +38,10 @@ class Rho:
     """The ρ-spectrum after an experience.
 
     Attributes:
-        experience: Which experience, counted from 0.
-        n_samples: How many samples were represented.
-        whole: Of the representations of all layers side by side.
-        layers: Of those of each layer alone, by its name.
+        experience: The experience, counted from 0.
+        n_samples: The number of samples.
+        whole: The spectrum of the representations of all layers side by side.
+        layers: The spectra of each layer's representations alone, by its name.
     """
 
     experience: int
@@ -51,26 +51,26 @@ class Rho:
 
 
 class RhoSpectrumPlugin(ReportingPlugin):
-    """Measure the ρ-spectrum of hidden representations after each experience; nothing is changed.
+    """Measure the ρ-spectrum of hidden representations after each experience.
 
-    The representations are those of the first `n_samples` samples of each task seen so far, as the
-    evaluation of a stream represents them, which is to be evaluated after each experience; where
-    that takes several calls, the spectrum is there after the last of them. Representations of all
-    layers are put side by side, as the DRL paper does (Chen, Diethe and Flach 2020, Table 4), and
-    each layer has a ρ of its own besides. ρ is that of `functional.rho_spectrum`, whose docstring
-    says what units that are always 0 do to it; there is a number without them, too.
+    Training is not changed. The representations are those of the first `n_samples` samples of each
+    task seen so far, taken while a stream is evaluated, which must happen after each experience. If
+    the evaluation takes several calls, the spectrum is there after the last of them.
+    Representations of all layers are put side by side, as in the DRL paper (Chen, Diethe and Flach
+    2020, Table 4), and each layer also has its own ρ. ρ is that of `functional.rho_spectrum`, whose
+    docstring says what units that are always 0 do to it; another number leaves them out.
 
     Tasks are experiences of the original stream. The time it takes counts as evaluation. Give each
-    strategy its own.
+    strategy its own plugin.
 
     Args:
         n_samples: Number of samples of each task, all if it has fewer.
         layers: Names of modules, as in `model.named_modules()`, whose outputs are used, and
-            "logits" for the model's output. None is the paper's choice: what enters each linear or
-            multi-head layer, unless it does not depend on parameters, as the data themselves: on
-            an MLP every hidden layer after its activation, on a ResNet the pooled features. Each is
-            then called by the name of the layer that it enters.
-        stream: Name of the evaluated stream; evaluations of others are ignored.
+            "logits" for the model's output. None is the paper's choice: the input of each linear or
+            multi-head layer, if it depends on parameters. On an MLP, this is every hidden layer
+            after its activation, on a ResNet the pooled features. Each has the name of the layer
+            that it enters.
+        stream: Name of the evaluated stream; evaluations of other streams are ignored.
 
     Raises:
         pydantic.ValidationError: If an argument is not of the given type or range.
@@ -93,7 +93,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self.layers = named_layers(layers)
         self.stream = stream
         self.spectra: dict[int, Rho] = {}
-        """What was measured last, by the experience that was trained on."""
+        """The last spectrum after each experience that was trained on."""
         self._seen: list[int] = []
         self._is_new = False
         self._gathered: dict[int, list[Gathered]] = {}
@@ -109,7 +109,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         gathered_layers(strategy.model, self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note which task is seen, and that nothing is known yet of what comes."""
+        """Note which task is seen, and forget that the last spectrum is new."""
         experience = origin_index(strategy.experience)
         self._seen = [*(each for each in self._seen if each != experience), experience]
         self._is_new = False
@@ -121,7 +121,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self._gathered_at = strategy.clock.train_iterations
 
     def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Find out whether samples of this experience count."""
+        """Find out whether this experience's samples count."""
         experience = strategy.experience.logging()
         task = int(experience.current_experience)
         counts = experience.origin_stream.name == self.stream and task in self._seen
@@ -164,12 +164,12 @@ class RhoSpectrumPlugin(ReportingPlugin):
         pieces = [piece for each in self._seen for piece in self._gathered.get(each, [])]
         if not self._seen or not all(self._gathered.get(each) for each in self._seen):
             return
-        # A layer that runs for some tasks alone represents no other's samples.
+        # A layer that runs for some tasks only has no representations of the others.
         names = [name for name in pieces[0] if all(name in piece for piece in pieces)]
         if names:
             layers = {name: torch.cat([piece[name].cpu() for piece in pieces]) for name in names}
             experience = self._seen[-1]
-            self.spectra.pop(experience, None)  # What is measured last stands last.
+            self.spectra.pop(experience, None)  # The newest stands last.
             self.spectra[experience] = _measured(experience, layers)
             self._is_new = True
             self.publish(strategy)
@@ -178,7 +178,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         """Leave publishing to the evaluation that measures."""
 
     def diagnostics(self) -> dict[str, float]:
-        """Return ρ of the current experience, where it is defined, of all layers and of each."""
+        """Return ρ after the current experience, of all layers and of each, where it is defined."""
         if not self._is_new:
             return {}
         spectrum = self.spectra[self._seen[-1]]

@@ -32,11 +32,11 @@ from avalanche_ext.plugins.core.experiences import Endings, draw_samples
 from avalanche_ext.results.exhibits import FisherSpectra, names_in, padded, table
 from avalanche_ext.validation import validated
 
-_TOLD = (1, 2, 5, 10, 20, 50)
-"""The places of the eigenvalues that are told among the numbers."""
+_LOGGED = (1, 2, 5, 10, 20, 50)
+"""The places of the eigenvalues that are logged."""
 
 _ONE_IN = 20
-"""Shares are told of the largest eigenvalue of so many, 5 %."""
+"""Shares are those of the largest eigenvalue in 20, the largest 5 %."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Spectrum:
     """The spectrum of the Fisher of a model that has learned an experience.
 
     Attributes:
-        experience: Which experience, counted from 0.
-        eigenvalues: The largest, (k,), descending.
-        all_eigenvalues: As many as the Fisher of these samples has in the space that their
-            gradients span, (M,), descending; None where they are not known.
-        trace: Of the Fisher.
-        sizes: By layer, the number of its trained parameters, with the sum P.
-        mass: By layer, Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k over the largest.
-        unweighted_mass: By layer, Σ_k ‖P_ℓ v_k‖² / k.
+        experience: The experience, counted from 0.
+        eigenvalues: The largest eigenvalues, (k,), descending.
+        all_eigenvalues: All eigenvalues in the space that the samples' gradients span, (M,),
+            descending; None where they are not known.
+        trace: The trace of the Fisher.
+        sizes: The number of trained parameters of each layer, with the sum P.
+        mass: Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k of each layer over the largest eigenvalues.
+        unweighted_mass: Σ_k ‖P_ℓ v_k‖² / k of each layer.
     """
 
     experience: int
@@ -63,12 +63,12 @@ class Spectrum:
     unweighted_mass: dict[str, float]
 
     def numbers(self) -> dict[str, float]:
-        """Return what can be said in a number, by name; nan where it cannot be said."""
+        """Return the spectrum's numbers by name; nan where one is undefined."""
         largest, known = self.eigenvalues, self.all_eigenvalues
         decay = geometric_decay(largest)
         n_samples = 0 if known is None else math.ceil(len(known) / _ONE_IN)
         n_parameters = math.ceil(sum(self.sizes.values()) / _ONE_IN)
-        # The share of as many eigenvalues as the samples can have says nothing of the model.
+        # With as many eigenvalues as the samples can have, the share says nothing of the model.
         beyond = known if known is not None and n_parameters < len(known) else None
         return {
             "trace": self.trace,
@@ -83,10 +83,10 @@ class Spectrum:
     def diagnostics(self) -> dict[str, float]:
         """Return the numbers, some of the eigenvalues and the mass of each layer, by name."""
         n = len(self.eigenvalues)
-        told = {f"lambda_{i}": float(self.eigenvalues[i - 1]) for i in _TOLD if i <= n}
+        largest = {f"lambda_{i}": float(self.eigenvalues[i - 1]) for i in _LOGGED if i <= n}
         mass = {f"mass/{layer}": share for layer, share in self.mass.items()}
         unweighted = {f"unweighted_mass/{name}": x for name, x in self.unweighted_mass.items()}
-        numbers = {**told, **self.numbers(), **mass, **unweighted}
+        numbers = {**largest, **self.numbers(), **mass, **unweighted}
         return {f"spectrum/{name}": x for name, x in numbers.items() if math.isfinite(x)}
 
     def _share(self, eigenvalues: Tensor | None, n: int) -> float:
@@ -96,25 +96,25 @@ class Spectrum:
 
 
 class SpectrumAnalysisPlugin(ReportingPlugin):
-    """Look at the spectrum of the model's Fisher after each experience; nothing is changed.
+    """Measure the spectrum of the model's Fisher after each experience, without changing training.
 
     The Fisher is that of the model's softmax, in evaluation mode and without augmentation, on
     samples drawn without replacement from the training set of the experience that has just been
-    learned, whatever else was replayed. On an online stream this is done when all parts of an
-    experience of the original stream have been learned, on samples of all of it.
+    learned, whatever else was replayed. On an online stream, the plugin waits until all parts of an
+    experience of the original stream have been learned, and draws from all of them.
 
-    Eigenvalues beyond those of so many samples are not seen: the Fisher has at most as many as
-    there are samples (with the true one, times classes), and shares and ranks are those of this
-    estimate. A model whose parameters are no longer finite has none.
+    The Fisher of a number of samples has at most that many eigenvalues (with `kind="true"`, times
+    the number of classes); shares and ranks are those of this estimate. A model whose parameters
+    are no longer finite has no spectrum.
 
     The time it takes counts as training.
 
     Args:
-        rank: How many of the largest eigenvalues are kept with what their eigenvectors tell; the
-            Fisher may have fewer.
-        n_samples: Number of samples, all of an experience's if it has fewer.
-        kind: Whether labels are drawn from the model's own predictions ("sampled"), all of them
-            weighted by their probability ("true"), or the data's ("empirical").
+        rank: How many of the largest eigenvalues are kept, with the masses of their eigenvectors;
+            the Fisher may have fewer.
+        n_samples: Number of samples, all of the experience's if it has fewer.
+        kind: Which labels count: "sampled", drawn from the model's own predictions; "true", all,
+            weighted by their probability; or "empirical", the data's.
         seed: Seed of the draws.
 
     Raises:
@@ -142,7 +142,7 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         self._generator = torch.Generator().manual_seed(seed)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note that nothing is known yet of what comes."""
+        """Forget that the last experience's spectrum is new."""
         self._is_new = False
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
