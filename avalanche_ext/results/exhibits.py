@@ -1,4 +1,4 @@
-"""The arrays that runs keep for reports: what each file NAME.npz holds, and checks on reading."""
+"""The arrays that runs keep for reports: the content of each file NAME.npz, checked on reading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIR_KINDS = ("negative", "positive")
 """Pairs of samples of different classes, and pairs of one class."""
 
 _KINDS = {"f": "floats", "i": "integers", "U": "texts"}
-"""numpy's letters for kinds of numbers, in words."""
+"""numpy's letters for kinds of types, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +168,13 @@ class FisherSpectra(_Numbered):
         numbers: The numbers, (T, n); nan where one is undefined.
         trace: The trace of the Fisher, (T,).
         eigenvalues: The largest eigenvalues, descending, (T, k), nan after the last of each row.
-        all_eigenvalues: All that the samples' gradients span, (T, M), as `eigenvalues`; (T, 0)
-            where they are not known.
+        all_eigenvalues: All eigenvalues in the space that the samples' gradients span, (T, M),
+            padded in the same way; (T, 0) where they are not known.
         layer: Names of layers, (L,); "" for parameters that the model itself holds.
-        mass: Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k of each layer ℓ over the largest, (T, L); 0 where the
-            layer was not there.
-        unweighted_mass: Σ_k ‖P_ℓ v_k‖² / k, (T, L); 0 likewise.
-        size: The number of trained parameters of each layer, (T, L); 0 likewise.
+        mass: Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k of each layer ℓ over the largest eigenvalues, (T, L);
+            0 in these three where the layer was not there.
+        unweighted_mass: Σ_k ‖P_ℓ v_k‖² / k of each layer, (T, L).
+        size: The number of trained parameters of each layer, (T, L).
     """
 
     NAME = "spectrum"
@@ -215,7 +215,7 @@ class GradientDiversity(_Numbered):
         numbers: The numbers, (T, n); nan where one is undefined.
         negative: Cosines of gradients and of representations in [-1, 1] of pairs of different
             classes after the last experience, (2, m).
-        positive: The same of pairs of one class, (2, m').
+        positive: The same for pairs of one class, (2, m').
     """
 
     NAME = "gradient_diversity"
@@ -264,7 +264,7 @@ def padded(rows: Iterable[Floats]) -> Floats:
 
 
 def names_in(rows: Iterable[Mapping[str, float]]) -> list[str]:
-    """Return the names of all rows, each once."""
+    """Return the names in all rows, each once, in their order."""
     return [*dict.fromkeys(name for row in rows for name in row)]
 
 

@@ -108,10 +108,10 @@ class Exhibits(Generic[E]):
 def read_results(folder: Path) -> ExperimentResults:
     """Read an experiment's folder, `<out>/<experiment>`.
 
-    Only methods and seeds named in experiment.yaml are read. A run counts as failed where a
-    failure.json lies, also beside a result.json, or where its result cannot be read. It counts as
-    missing where there is neither, or where experiment.yaml names another hash for it than its
-    file: a result of an earlier configuration never enters a table.
+    Only methods and seeds named in experiment.yaml are read. A run counts as failed if it has a
+    failure.json, even beside a result.json, or if its result cannot be read. It counts as missing
+    if it has neither, or if its file has another hash than experiment.yaml: a result of an earlier
+    configuration never enters a table.
 
     Args:
         folder: The folder, with experiment.yaml in it.

@@ -124,14 +124,14 @@ class CellFiles:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        """The entries by which result and failure files say whose they are."""
+        """The entries of result and failure files that say which run they belong to."""
         return {key: self.config[key] for key in ("experiment", "method", "seed", "hash")}
 
     def _clear(self) -> None:
-        """Set aside the result that is there, if any, and remove what a failed attempt left."""
+        """Set the present result aside, if there is one, and remove a failed attempt's files."""
         other = _hash_in(self.folder / RESULT)
         if other is not None:
-            # The result last: exhibits without one are those of an attempt that has failed.
+            # The result last: exhibits without a result belong to an attempt that has failed.
             for path in (*exhibits_in(self.folder), self.folder / RESULT):
                 os.replace(path, set_aside(path, other))
         (self.folder / FAILURE).unlink(missing_ok=True)

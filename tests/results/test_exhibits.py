@@ -10,9 +10,25 @@ import numpy as np
 import pytest
 
 from avalanche_ext.report import write_report
-from avalanche_ext.results.exhibits import Edits
+from avalanche_ext.results.exhibits import (
+    Edits,
+    Exhibit,
+    FisherSpectra,
+    RhoSpectra,
+    names_in,
+    padded,
+    table,
+)
 from avalanche_ext.results.experiment import Exhibits, read_exhibits, read_results
-from tests.results.trees import HASH, two_by_two, write_edits, write_experiment, write_result
+from tests.results.trees import (
+    HASH,
+    RHO,
+    SPECTRUM,
+    two_by_two,
+    write_edits,
+    write_experiment,
+    write_result,
+)
 
 RNG = np.random.default_rng(0)
 ARRAYS: dict[str, Any] = {
@@ -140,3 +156,38 @@ def test_a_file_that_is_gone_is_named_if_the_result_names_it(directory: Path) ->
     write_result(directory, "gmed", 0, two_by_two(0.5), exhibits=["edits"])
     assert is_left_out(directory)
     assert f"\n  {WHERE}: FileNotFoundError: the run has written it" in write_report(directory)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arrays"),
+    [
+        (Edits, {name: ARRAYS[name] for name in ARRAYS if name != "hash"}),
+        (FisherSpectra, SPECTRUM),
+        (RhoSpectra, RHO),
+    ],
+)
+def test_an_exhibit_is_its_arrays(kind: type[Exhibit], arrays: dict[str, Any]) -> None:
+    written = kind.from_arrays({**arrays, "more": np.zeros(1)}).to_arrays()
+    assert {*written} == {*arrays}
+    assert all(written[name] is arrays[name] for name in arrays)
+
+
+def test_a_wrong_array_is_named_with_what_it_must_be() -> None:
+    message = r"layer_rho has shape \(1, 2\).*but must have shape \(2, 2\) and hold floats"
+    with pytest.raises(ValueError, match=message):
+        RhoSpectra.from_arrays({**RHO, "layer_rho": RHO["layer_rho"][:1]})
+
+
+def test_vectors_become_rows_that_end_with_nan() -> None:
+    rows = padded([np.array([1.0, 2.0]), np.empty(0), np.array([3.0])])
+    np.testing.assert_array_equal(rows, [[1, 2], [np.nan, np.nan], [3, np.nan]])
+    assert padded([np.empty(0)] * 2).shape == (2, 0)
+
+
+def test_a_table_has_a_column_for_each_name_of_any_row() -> None:
+    rows = [{"b": 1.0}, {"a": 2.0, "b": 3.0}]
+    names = names_in(rows)
+    assert names == ["b", "a"]
+    np.testing.assert_array_equal(table(rows, names), [[1, np.nan], [3, 2]])
+    np.testing.assert_array_equal(table(rows, names, absent=0.0), [[1, 0], [3, 2]])
+    assert table([{}, {}], []).shape == (2, 0)

@@ -1,0 +1,171 @@
+"""A cell's files: their names and contents, and what becomes of another configuration's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from avalanche_ext.results.cell import CellResult, read_cell, read_events, result_record
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.record import ResultsError
+from avalanche_ext.results.store import CellFiles, write_experiment
+
+OLD, NEW = "0123456789abcdef", "fedcba9876543210"
+RESULT = result_record(
+    is_iid=False,
+    R=np.array([[0.9, 0.25], [0.5, 0.75]]),
+    untrained=np.array([0.125, 0.25]),
+    test_sizes=np.array([10, 30]),
+    seconds={"setup": 0.5, "training": 2.0, "evaluation": 1.0, "total": 3.5},
+    versions={"python": "3"},
+)
+
+
+def files(out: Path, run_hash: str = OLD) -> CellFiles:
+    config: dict[str, Any] = {"experiment": "exp", "method": "er", "seed": 3, "hash": run_hash}
+    return CellFiles(out, {**config, "more": [1, "ä"]})
+
+
+def names(one: CellFiles) -> set[str]:
+    return {path.name for path in one.folder.iterdir()}
+
+
+def finish(one: CellFiles) -> None:
+    one.begin()
+    one.write_exhibit("edits", {"label": np.array([1, 2])})
+    one.write_result(RESULT)
+
+
+def test_a_finished_cell_has_its_files_and_can_be_read(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    assert not one.is_done()
+    assert one.begin() == one.folder == tmp_path / "exp" / "er" / "seed-3"
+    assert one.has_begun()
+    assert yaml.safe_load((one.folder / "config.yaml").read_text("utf-8")) == one.config
+    finish(one)
+    assert names(one) == {"config.yaml", "edits.npz", "result.json"}
+    assert one.is_done()
+    assert not one.has_failed()
+    content = json.loads((one.folder / "result.json").read_text("utf-8"))
+    assert (content["format"], content["hash"], content["exhibits"]) == (1, OLD, ["edits"])
+    assert {key: content[key] for key in RESULT} == RESULT
+    with np.load(one.folder / "edits.npz") as file:
+        assert (str(file["hash"]), file["label"].tolist()) == (OLD, [1, 2])
+    read = read_cell(one.folder, OLD)
+    assert isinstance(read, CellResult)
+    assert read.R.tolist() == RESULT["R"]
+    assert read.metrics == RESULT["metrics"]
+    assert (read.hash, read.exhibits, read.is_iid) == (OLD, ["edits"], False)
+
+
+def test_only_the_last_row_of_an_iid_run_has_metrics(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    one.begin()
+    one.write_result({**RESULT, "iid": True})
+    read = read_cell(one.folder, OLD)
+    assert isinstance(read, CellResult)
+    assert {name for name, x in read.metrics.items() if x is not None} == {
+        "ACC",
+        "instance_accuracy",
+    }
+
+
+def test_a_failure_is_of_its_configuration_and_goes_with_the_attempt(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    one.write_failure("out of memory", "Traceback")
+    assert one.has_failed()
+    assert not files(tmp_path, NEW).has_failed()
+    assert read_cell(one.folder, OLD) == "out of memory"
+    assert read_cell(one.folder, NEW) is None
+    one.forget_attempt()
+    assert names(one) == set()
+    one.forget_attempt()
+
+
+def test_another_configuration_is_set_aside_whole_and_brought_back(tmp_path: Path) -> None:
+    old, new = files(tmp_path), files(tmp_path, NEW)
+    finish(old)
+    (old.folder / "wandb").mkdir()
+    new.begin()
+    assert names(new) == {"config.yaml", f"edits-{OLD}.npz", f"result-{OLD}.json"}
+    new.write_failure("out of memory")
+    new.write_exhibit("spectrum", {})
+    old.bring_back()
+    assert names(old) == {"config.yaml", "edits.npz", "result.json"}
+    assert old.is_done()
+    assert yaml.safe_load((old.folder / "config.yaml").read_text("utf-8"))["hash"] == OLD
+
+
+def test_nothing_that_was_not_set_aside_is_brought_back(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    one.begin()
+    one.bring_back()
+    assert names(one) == {"config.yaml"}
+    (one.folder / f"result-{OLD}.json").write_text(json.dumps({"hash": NEW}), "utf-8")
+    one.bring_back()
+    assert not one.is_done()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"hash": "other"}'])
+def test_a_broken_or_foreign_result_is_none(tmp_path: Path, text: str) -> None:
+    one = files(tmp_path)
+    one.begin()
+    (one.folder / "result.json").write_text(text, "utf-8")
+    assert not one.is_done()
+
+
+@pytest.mark.parametrize("text", ["a: [", "[]", "hash: other"])
+def test_a_broken_or_foreign_configuration_has_not_begun(tmp_path: Path, text: str) -> None:
+    one = files(tmp_path)
+    assert not one.has_begun()
+    one.begin()
+    (one.folder / "config.yaml").write_text(text, "utf-8")
+    assert not one.has_begun()
+
+
+def test_a_number_that_is_not_finite_leaves_the_old_file(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    finish(one)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        one.write_result({**RESULT, "seconds": {"total": float("nan")}})
+    assert one.is_done()
+    assert read_cell(one.folder, OLD)
+
+
+def test_events_are_read_while_they_are_written(tmp_path: Path) -> None:
+    assert read_events(tmp_path, 0.0) == []
+    lines = [json.dumps({"time": time, "event": "experience"}) for time in (1.0, 2.0, 3.0)]
+    (tmp_path / "events.jsonl").write_text("\n".join([*lines, '{"time": 4.0, "ev']), "utf-8")
+    assert [event["time"] for event in read_events(tmp_path, 2.0)] == [2.0, 3.0]
+
+
+def test_an_experiment_is_read_as_it_was_written(tmp_path: Path) -> None:
+    finish(files(tmp_path))
+    record: dict[str, Any] = {
+        "name": "exp",
+        "baseline": "er",
+        "claims": [{"higher": "er", "lower": "never", "metric": "BWT"}],
+        "methods": ["er", "never"],
+        "sweeps": {"s": {"parameter": "lr", "values": {"er": 0.5}}},
+        "seeds": [3],
+        "hashes": {"er": {3: OLD}, "never": {3: OLD}},
+        "published": None,
+    }
+    write_experiment(tmp_path / "exp", record)
+    results = read_results(tmp_path / "exp")
+    assert (results.folder, results.name, results.baseline) == (tmp_path / "exp", "exp", "er")
+    assert [[*method.cells] for method in results.methods] == [[3], []]
+    assert results.claims[0].metric == "BWT"
+    assert results.sweeps["s"].values == {"er": 0.5}
+    record["hashes"]["er"][3] = NEW
+    write_experiment(tmp_path / "exp", record)
+    assert read_results(tmp_path / "exp").methods[0].missing == [3]
+    del record["claims"][0]["lower"]
+    write_experiment(tmp_path / "exp", record)
+    with pytest.raises(ResultsError, match=r"experiment\.yaml: no entry 'lower'"):
+        read_results(tmp_path / "exp")
