@@ -125,6 +125,7 @@ class MemoryPlugin(StoringPlugin):
             return
         outputs, labels, criterion = strategy.mb_output, strategy.mb_y, criterion_of(strategy)
         if n_stream == n_drawn and _is_plain_mean(criterion):
+            # The means over two equal halves add up to twice the mean over all rows.
             strategy.loss += strategy.criterion()
             return
         on_stream = criterion(outputs[:n_stream], labels[:n_stream])

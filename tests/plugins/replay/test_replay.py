@@ -151,10 +151,12 @@ def test_online_streams_and_plain_ones_fill_the_buffer_alike():
 
 def test_two_memories_in_one_strategy_are_refused():
     strategy = make_naive(OnlineReplayPlugin(), BalancedReplayPlugin())
-    with pytest.raises(ValueError, match="OnlineReplayPlugin and BalancedReplayPlugin cannot be"):
+    with pytest.raises(
+        ValueError, match=r"BalancedReplayPlugin. cannot .* with .OnlineReplayPlugin"
+    ):
         train(strategy, digits())
     for theirs in (ReplayPlugin(), GSS_greedyPlugin(mem_size=20), GDumbPlugin(), MIRPlugin(20)):
-        with pytest.raises(ValueError, match=f"and {type(theirs).__name__} cannot be"):
+        with pytest.raises(ValueError, match=f"'{type(theirs).__name__}' cannot be combined"):
             train(make_naive(BalancedReplayPlugin(), theirs), digits())
 
 
@@ -168,7 +170,7 @@ def test_two_memories_in_one_strategy_are_refused():
         (
             OnlineReplayPlugin,
             {"stream": "stored", "loss": "sum"},
-            "loss='sum': with stream='stored'",
+            "loss='sum' needs the stream's rows, but stream='stored'",
         ),
         (BalancedReplayPlugin, {"mem_size": 2.5}, "mem_size"),
         (BalancedReplayPlugin, {"balance": "domain"}, "balance"),
