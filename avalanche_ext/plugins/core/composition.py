@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, count
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_results import MetricValue
@@ -150,7 +151,7 @@ class StoringPlugin(MethodPlugin):
         replaying = [p for p in sharing if p.phase is Phase.DATA]
         return next(iter([*replaying, *sharing]), self) is self
 
-    def _fetched(self, strategy: Strategy, slots: NDArray[Any]) -> Columns:
+    def _fetched(self, strategy: Strategy, slots: NDArray[np.int64]) -> Columns:
         """Return copies of the samples in these slots, on the strategy's device."""
         x, y, t = (column.to(strategy.device) for column in self.buffer.fetch(slots))
         return x, y, t

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from avalanche.models import MultiTaskModule
@@ -55,7 +55,7 @@ class Gatherer:
     def _gather_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._gathered.setdefault(module, []).append(inputs[0].flatten(1))
 
-    def _gather_output(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _gather_output(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         self._gathered.setdefault(module, []).append(output.flatten(1))
 
 

@@ -28,8 +28,8 @@ class BalancedReplayPlugin(MemoryPlugin):
     In every iteration the arriving samples are stored in a ring buffer balanced over classes; then
     one step is taken on a batch drawn from the buffer alone and balanced over classes (Algorithms
     1–3). On domain-incremental streams, whose tasks have the same classes, balance both over tasks
-    (`balance="task"`). The paper loads one sample at a time (`train_mb_size=1`). Beside it,
-    `DRLPlugin`, `MultiSimilarityPlugin` and `RMarginPlugin` find the pairs that they need.
+    (`balance="task"`). The paper loads one sample at a time (`train_mb_size=1`). Batches contain
+    the pairs that `DRLPlugin`, `MultiSimilarityPlugin` and `RMarginPlugin` need.
 
     Args:
         mem_size: Number of samples the ring buffer holds, at least one per class or task; not

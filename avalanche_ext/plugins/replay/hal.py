@@ -27,7 +27,7 @@ from avalanche_ext.validation import validated
 
 
 class HALPlugin(OnlineReplayPlugin):
-    """HAL: experience replay that also keeps the model's outputs on anchors, points easy to forget.
+    """HAL: experience replay that also keeps outputs unchanged at anchors, points easy to forget.
 
     Hindsight anchor learning (Chaudhry et al. 2021). Let θ̃ = θ − η ∇_θ CE(θ) be a step on the
     stream's rows and the rows drawn from the memory. The loss is
@@ -39,7 +39,7 @@ class HALPlugin(OnlineReplayPlugin):
 
         CE(e; θ) − CE(e; θ_M) + γ (1 − cos(φ(e; θ), φ̂)),
 
-    where θ_M lies some steps of SGD on the memory away from θ, φ is the input of the last linear or
+    where θ_M is θ after some steps of SGD on the memory, φ is the input of the last linear or
     multi-head layer, and φ̂ is the running mean of φ over the class's samples during the task. CE
     is the strategy's criterion.
 

@@ -93,7 +93,7 @@ class MetricLossPlugin(RepresentationLossPlugin):
         with self._drawing(labels.device):
             return summed(self._scalar(self.loss(rows, labels)) for rows in representations)
 
-    def _scalar(self, value: Any) -> Tensor:
+    def _scalar(self, value: object) -> Tensor:
         if isinstance(value, Tensor) and value.ndim == 0:
             return value
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
