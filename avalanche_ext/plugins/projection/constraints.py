@@ -1,26 +1,37 @@
-"""Which samples of a memory stand for which constraint of a gradient projection."""
+"""The constraints of a gradient projection: their samples, and the reference gradients on these."""
 
 from __future__ import annotations
 
+from functools import partial
 from operator import is_
 from typing import Any
 
 import numpy as np
 import torch
+from avalanche.models import avalanche_forward
+from avalanche.models.utils import is_multi_task_module
+from torch import Tensor, nn
 
 from avalanche_ext.buffers import GroupBy, SlotBuffer
+from avalanche_ext.data import Strategy, criterion_of
+from avalanche_ext.functional.model.gradients import (
+    FlatLayout,
+    batched_loss_gradients,
+    loss_gradients,
+)
+from avalanche_ext.functional.model.running import is_samplewise
 from avalanche_ext.plugins.core.composition import Columns
 
 Groups = dict[int, tuple[object, list[Columns]]]
-"""By class or task, its version and the samples of its constraints."""
+"""For each class or task: its version in the buffer, and the samples of each of its constraints."""
 
 
 class Constraints:
     """The constraints that a memory of earlier tasks sets, and their samples.
 
-    Of each class or task that the memory holds, the samples that do not come from the current task
-    make one constraint, or several, to which they are dealt out in turn, oldest first. Samples are
-    fetched again only when those of their class or task have changed.
+    Each class or task in the memory makes one constraint, or several, of its samples that do not
+    come from the current task. Several constraints get the samples in turn, the oldest first.
+    Samples are fetched again only when those of their class or task have changed.
 
     Args:
         buffer: The memory.
@@ -91,3 +102,24 @@ class Constraints:
 
 def _same(first: list[object], second: list[object]) -> bool:
     return len(first) == len(second) and all(map(is_, first, second))
+
+
+def references_of(strategy: Strategy, layout: FlatLayout, groups: list[Columns]) -> Tensor:
+    """Return the gradients of the criterion on groups of samples, (T, P)."""
+    model, criterion = strategy.model, criterion_of(strategy)
+    are_alike = len({len(y) for _, y, _ in groups}) == 1
+    if strategy.device.type == "cuda" and are_alike and _is_batchable(model, criterion):
+        x, y = (torch.stack([group[i] for group in groups]) for i in range(2))
+        return batched_loss_gradients(model, criterion, x, y, layout)
+
+    def loss(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        value: Tensor = criterion(avalanche_forward(model, x, t), y)
+        return value
+
+    return loss_gradients([partial(loss, *group) for group in groups], layout)
+
+
+def _is_batchable(model: nn.Module, criterion: Any) -> bool:
+    """Return whether torch.func can run several constraints at once."""
+    is_known = isinstance(criterion, nn.CrossEntropyLoss)
+    return is_known and is_samplewise(model) and not is_multi_task_module(model)

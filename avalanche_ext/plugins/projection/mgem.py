@@ -5,62 +5,63 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import torch
 from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, SlotBuffer, TaskBuffer, as_slot_buffer
 from avalanche_ext.data import Strategy
 from avalanche_ext.functional.model.gradients import FlatLayout, NamedPartition
-from avalanche_ext.functional.projection.projection import Solver, project
+from avalanche_ext.functional.projection.projection import Projection, Solver, project
 from avalanche_ext.plugins.core.composition import StoringPlugin, stream_rows
-from avalanche_ext.plugins.projection.constraints import Constraints
-from avalanche_ext.plugins.projection.references import references_of
-from avalanche_ext.plugins.projection.violations import ViolationStatistics
+from avalanche_ext.plugins.projection.constraints import Constraints, references_of
 from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
 
 class MGEMPlugin(StoringPlugin):
-    """Project each gradient so that it increases the loss on no earlier task's memory.
+    """Project each gradient so that its step raises the loss on no earlier task's memory.
 
-    With the defaults this is GEM (Lopez-Paz and Ranzato 2017). Modular GEM (Liu et al. 2024) makes
-    the constraints finer: p-mGEM projects each block of parameters by itself (`partition`), d-mGEM
-    splits each task's memory into groups with a reference gradient each (`n_groups`), and both may
-    be combined or solved approximately (`solver`). See `functional.project_gradient`.
+    With the defaults this is GEM (Lopez-Paz and Ranzato 2017). Modular GEM (Liu et al. 2024) has
+    finer constraints: p-mGEM projects each block of parameters by itself (`partition`), and d-mGEM
+    splits each task's memory into groups with a reference gradient each (`n_groups`). Both can be
+    combined, and solved approximately (`solver`). See `functional.project_gradient`.
 
-    What is projected is the gradient of the whole loss, penalties of other plugins included;
-    reference gradients are those of the criterion alone, its mean over a constraint's samples, in
-    training mode. A task is an experience of the original stream, so that online streams have the
-    same constraints as others.
+    GEM projects the gradient of the whole loss, which includes the penalties of other plugins, but
+    not pulls. A reference gradient is that of the criterion alone: its mean over a constraint's
+    samples, in training mode. A task is an experience of the original stream, so an online stream
+    has the same constraints as a plain one. Beside a replay plugin the memory takes only what the
+    stream has brought.
 
     Deviations from GEM's official code:
 
     1. A sample enters the memory in the first epoch of its experience only.
-    2. Reference gradients are computed after the batch's, not before; batch normalisation sees the
-       memory's statistics in that order.
+    2. Reference gradients are computed after the gradient of the batch, not before it, so batch
+       normalisation sees the batch first and the memory second.
 
     Args:
-        size_per_task: Samples held of each task, its last ones; not used if `buffer` is given.
-        memory_strength: γ, at least 0: the lower bound of the dual variables, once a constraint is
-            violated. A list has one for each experience, the last one for all that follow. In
-            d-mGEM each group has γ, so that γ / `n_groups` pushes as hard as γ does in GEM.
+        size_per_task: Number of samples held of each task, its last ones; not used if `buffer` is
+            given.
+        memory_strength: γ, at least 0: the least value of the dual variables once a constraint is
+            violated. A list has one value for each experience; the last one holds for all that
+            follow. In d-mGEM each group has γ, so γ / `n_groups` pushes as hard as γ in GEM.
         partition: The blocks of parameters: "none", "layer", "tensor", a number of equal blocks, or
-            patterns of parameter names, one block each.
-        n_groups: Groups that each task's memory is split into, as far as it has samples.
-        solver: "exact", by quadprog or block pivoting, whichever is faster; one of the two; or
-            "diagonal", the approximation.
-        buffer: A memory to use instead, ours or Avalanche's. Of several plugins of a strategy that
-            share one, one alone writes it: the one that replays from it, else the first. To share
-            one of Avalanche's, give all of them the same `PolicyBuffer` of it; there a task is a
-            task label.
+            patterns of parameter names, one block for each.
+        n_groups: Number of groups that each task's memory is split into; fewer if it has fewer
+            samples.
+        solver: "exact" takes the faster of "quadprog" and "pivoting" (block pivoting), which can
+            also be named; "diagonal" is mGEM's approximation.
+        buffer: A memory to use instead, ours or Avalanche's. If several plugins share one, only one
+            of them writes it: the one that replays from it, else the first. To share a buffer of
+            Avalanche's, give all of them the same `PolicyBuffer` of it; a task is then a task
+            label.
         group_by: Whether there is a constraint for each "task" or each "class".
         statistics: Whether to record `statistics`.
 
     Attributes:
         buffer: The memory.
-        statistics: For each experience by its index, if asked for, the share of iterations that
-            were `projected`, shares of constraints `violated` and `active`, and the mean `angle`
-            of the projection in degrees; see `ViolationStatistics`.
+        statistics: `ViolationStatistics` of each experience by its index, if they are recorded.
 
     Raises:
         pydantic.ValidationError: If an argument is not of the given type or range.
@@ -111,7 +112,7 @@ class MGEMPlugin(StoringPlugin):
         FlatLayout(strategy.model.named_parameters(), self.partition)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the experience, and where the model's parameters lie, as it is adapted to it."""
+        """Note the experience, and the parameters of the model, which has been adapted to it."""
         super().before_training_exp(strategy, **kwargs)
         named = [*strategy.model.named_parameters()]
         if self._layout is None or not self._layout.is_of(named):
@@ -144,3 +145,42 @@ class MGEMPlugin(StoringPlugin):
         counts = self.statistics.get(self._origin)
         numbers = counts.numbers() if counts else {}
         return {f"mgem/{name}": value for name, value in numbers.items()}
+
+
+class ViolationStatistics:
+    """Averages over the iterations of one experience in which there were constraints."""
+
+    def __init__(self) -> None:
+        self._n_iterations = 0
+        self._n_projected = 0
+        self._violated = 0.0
+        self._active = 0.0
+        self._angle = 0.0
+
+    def count(self, gradient: Tensor, projection: Projection) -> None:
+        """Take in one iteration: the gradient before, (P,), and its projection."""
+        self._n_iterations += 1
+        self._violated += float(projection.violated.double().mean())
+        if projection.gradient is gradient:
+            return
+        self._n_projected += 1
+        touched = projection.violated.any(dim=1)
+        self._active += float(projection.active[touched].double().mean())
+        self._angle += float(_degrees(gradient, projection.gradient))
+
+    def numbers(self) -> dict[str, float]:
+        """Return the averages by name; what needs a projection is missing if there was none.
+
+        `projected` is the share of iterations in which the gradient was projected, `violated` the
+        share of constraints it violated, `active` the share of dual variables above their bound in
+        the blocks that were projected, and `angle` that between the gradient before and after, in
+        degrees, the last two over projected iterations.
+        """
+        n, m = self._n_iterations, self._n_projected
+        numbers = {"projected": m / n, "violated": self._violated / n} if n else {}
+        return numbers | ({"active": self._active / m, "angle": self._angle / m} if m else {})
+
+
+def _degrees(a: Tensor, b: Tensor) -> Tensor:
+    cosine = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=0)
+    return torch.rad2deg(torch.arccos(cosine.clamp(-1.0, 1.0)))

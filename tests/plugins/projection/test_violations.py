@@ -12,7 +12,7 @@ from torch import nn
 
 from avalanche_ext.functional.projection.projection import Projection, project
 from avalanche_ext.plugins import MGEMPlugin, diagnostics
-from avalanche_ext.plugins.projection.violations import ViolationStatistics
+from avalanche_ext.plugins.projection.mgem import ViolationStatistics
 from tests.cases import digits, make_naive, plain_dataset, train, weights
 
 # The last sample of an experience is what is remembered of it.
