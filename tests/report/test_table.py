@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from avalanche_ext.report.layout import p_value
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import csv_table, text_table
 from avalanche_ext.results.experiment import read_results
@@ -128,6 +129,14 @@ def test_small_p_is_a_bound(tmp_path: Path) -> None:
         baseline="ber",
     )
     assert cells_of(text_of(tmp_path), "method  pairs")["drl"][-1] == "<0.001"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(None, "–"), (0.0, "<0.001"), (0.00099, "<0.001"), (0.001, "0.001"), (0.0049, "0.005")],
+)
+def test_only_p_below_what_three_decimals_show_is_a_bound(p: float | None, text: str) -> None:
+    assert p_value(p) == text
 
 
 def test_tiny_negative_numbers_have_no_sign(tmp_path: Path) -> None:
