@@ -184,7 +184,7 @@ class Drawing(SupervisedPlugin):
 def test_what_others_draw_while_evaluating_is_undone():
     strategy, drawn = make_naive(TransferMatrix(), Drawing()), []
     for evaluate in (False, True):
-        for seed in (random.seed, np.random.seed, torch.manual_seed):  # noqa: NPY002
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(0)
         if evaluate:
             strategy.eval(digits().test_stream)
