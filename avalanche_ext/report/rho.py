@@ -34,7 +34,7 @@ FEWEST_FOR_CORRELATION = 3
 
 _NOTE = (
     "ρ: KL(uniform ‖ normalised singular values) of hidden representations (Roth et al., 2020); "
-    "singular values below the machine precision of the data times the largest are raised to that. "
+    "singular values below the machine precision of the data times the largest are raised to that; "
     "in use: the directions above that bound, and ρ over these alone; into a layer: ρ of its "
     "inputs, or of its outputs where layers were named."
 )

@@ -160,8 +160,8 @@ def _domination(
             }
             rows.append([name, *(counts.get(other, NONE) for other in swept)])
         yield [
-            "How many of the column's settings some setting of the row dominates (learning "
-            "accuracy and BWT: neither worse, one better)",
+            "Column's settings dominated by some setting of the row (learning accuracy and BWT: "
+            "neither worse, one better)",
             *aligned(rows),
         ]
 

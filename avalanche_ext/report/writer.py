@@ -75,16 +75,16 @@ def write_report(directory: Path) -> str:
         + diversities_text(diversities)
         + _unreadable_text(unreadable)
     )
-    figures = {
-        **_accuracy_figures(results, shown, statistics),
-        EDITS: edits_figure(edits),
-        SPECTRUM: spectra_figure(spectra),
-        RHO: rho_figure(rho),
-        DIVERSITY: diversities_figure(diversities, shown),
-    }
     try:
         (directory / TEXT).write_text(text, encoding="utf-8")
         (directory / CSV).write_text(csv_table(results, statistics), encoding="utf-8")
+        figures = {
+            **_accuracy_figures(results, shown, statistics),
+            EDITS: edits_figure(edits),
+            SPECTRUM: spectra_figure(spectra),
+            RHO: rho_figure(rho),
+            DIVERSITY: diversities_figure(diversities, shown),
+        }
         written = [TEXT, CSV, *_write_figures(figures, directory)]
     except OSError as error:
         raise ResultsError(f"{directory}: cannot write the report: {error}") from error

@@ -18,10 +18,10 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class CellBars:
-    """One bar for each running cell, of the experiences it has learned.
+    """A bar for each running cell, which counts the experiences that it has learned.
 
     Workers may be on other machines and share nothing with this process but the result folder,
-    so that is where their progress is read.
+    so their progress is read there.
 
     Args:
         cells: The cells that are going to be run.

@@ -185,7 +185,7 @@ def test_domination_counts_the_settings_that_another_method_betters(tmp_path: Pa
     }
     write_points(tmp_path, points, SWEEPS)
     text = text_of(tmp_path)
-    start = text.index("How many of the column's settings")
+    start = text.index("Column's settings dominated")
     assert text[start:].splitlines()[1:4] == [
         "lam    good    worse",
         "good   –       1 of 3",
@@ -206,7 +206,7 @@ def test_domination_is_among_the_sweeps_of_one_parameter(tmp_path: Path) -> None
         "e": ("n_steps", {"e-1": 1}),
     }
     write_points(tmp_path, points, sweeps)
-    tables = text_of(tmp_path).split("How many of the column's settings")[1:]
+    tables = text_of(tmp_path).split("Column's settings dominated")[1:]
     assert [table.splitlines()[1:4] for table in tables] == [
         ["lam  a       b", "a    –       1 of 2", "b    0 of 1  –"],
         ["lr  c       d", "c   –       0 of 1", "d   0 of 1  –"],
