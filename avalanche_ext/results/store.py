@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,9 +23,6 @@ from avalanche_ext.results.files import (
     WANDB,
     cell_folder,
     exhibit_file,
-    exhibits_in,
-    exhibits_set_aside,
-    set_aside,
 )
 
 
@@ -78,14 +76,15 @@ class CellFiles:
 
     def bring_back(self) -> None:
         """Take a result of this configuration that was set aside, with its exhibits, into use."""
-        aside = set_aside(self.folder / RESULT, self._hash)
+        aside = _set_aside(self.folder / RESULT, self._hash)
         if not self.is_done() and _hash_in(aside) == self._hash:
             self._clear()
             os.replace(aside, self.folder / RESULT)
             _write_yaml(self.folder / CONFIG, self.config)
         # After the result, and also if it is there: an earlier call may have ended in between.
-        for place, exhibit in exhibits_set_aside(self.folder, self._hash).items():
-            os.replace(exhibit, place)
+        for exhibit in [*self.folder.glob(f"*-{self._hash}.npz")]:
+            name = exhibit.stem.removesuffix(f"-{self._hash}")
+            os.replace(exhibit, exhibit_file(self.folder, name))
 
     def forget_attempt(self) -> None:
         """Remove the traces of an attempt without a result."""
@@ -100,7 +99,7 @@ class CellFiles:
         Args:
             result: What `cell.result_record` returns.
         """
-        exhibits = sorted(path.stem for path in exhibits_in(self.folder))
+        exhibits = sorted(path.stem for path in self._exhibits())
         content = {"format": RESULT_FORMAT, **self._identity, "exhibits": exhibits, **result}
         _write_json(self.folder / RESULT, content)
 
@@ -127,15 +126,20 @@ class CellFiles:
         """The entries of result and failure files that say which run they belong to."""
         return {key: self.config[key] for key in ("experiment", "method", "seed", "hash")}
 
+    def _exhibits(self) -> list[Path]:
+        """The files of exhibits that are not set aside."""
+        found = self.folder.glob("*.npz")
+        return [path for path in found if not re.search("-[0-9a-f]{16}$", path.stem)]
+
     def _clear(self) -> None:
         """Set the present result aside, if there is one, and remove a failed attempt's files."""
         other = _hash_in(self.folder / RESULT)
         if other is not None:
             # The result last: exhibits without a result belong to an attempt that has failed.
-            for path in (*exhibits_in(self.folder), self.folder / RESULT):
-                os.replace(path, set_aside(path, other))
+            for path in (*self._exhibits(), self.folder / RESULT):
+                os.replace(path, _set_aside(path, other))
         (self.folder / FAILURE).unlink(missing_ok=True)
-        for exhibit in exhibits_in(self.folder):
+        for exhibit in self._exhibits():
             exhibit.unlink()
 
 
@@ -154,6 +158,11 @@ def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
     with _replacing(path) as partial:
         partial.write_text(text, "utf-8")
+
+
+def _set_aside(path: Path, cell_hash: str) -> Path:
+    """Return where a file of another configuration is kept, NAME-HASH beside its usual place."""
+    return path.with_name(f"{path.stem}-{cell_hash}{path.suffix}")
 
 
 def _hash_in(path: Path) -> str | None:
