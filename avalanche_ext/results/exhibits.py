@@ -43,10 +43,10 @@ class Exhibit:
             ValueError: If arrays have wrong shapes or types, or do not go together.
         """
         exhibit = cls(**{field.name: arrays[field.name] for field in fields(cls)})
-        exhibit.check()
+        exhibit._check()
         return exhibit
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise ValueError if arrays have wrong shapes or types, or do not go together."""
         raise NotImplementedError
 
@@ -85,8 +85,7 @@ class Edits(Exhibit):
     original: Floats
     edited: Floats
 
-    def check(self) -> None:
-        """Raise ValueError if arrays have wrong shapes or types, or do not go together."""
+    def _check(self) -> None:
         if self.original.ndim != 4 or self.original.shape != self.edited.shape:
             raise ValueError(
                 f"original has shape {self.original.shape} and edited {self.edited.shape}, but "
@@ -125,8 +124,7 @@ class RhoSpectra(Exhibit):
     layer: Texts
     layer_rho: Floats
 
-    def check(self) -> None:
-        """Raise ValueError if arrays have wrong shapes or types, or do not go together."""
+    def _check(self) -> None:
         length = _checked_length(self)
         self._require("i", (length,), "n_alive", "n_directions")
         self._require("f", (length,), "rho", "alive_rho")
@@ -148,8 +146,7 @@ class _Numbered(Exhibit):
         """Return a number of an experience, the last by default; nan where it is undefined."""
         return float(self.numbers[index, self.name.tolist().index(name)])
 
-    def check(self) -> None:
-        """Raise ValueError if arrays have wrong shapes or types, or numbers are missing."""
+    def _check(self) -> None:
         length = _checked_length(self)
         self._require("U", (None,), "name")
         self._require("f", (length, len(self.name)), "numbers")
@@ -195,9 +192,8 @@ class FisherSpectra(_Numbered):
     unweighted_mass: Floats
     size: Floats
 
-    def check(self) -> None:
-        """Raise ValueError if arrays have wrong shapes or types, or numbers are missing."""
-        super().check()
+    def _check(self) -> None:
+        super()._check()
         length = len(self.experience)
         self._require("f", (length,), "trace")
         self._require("f", (length, None), "eigenvalues", "all_eigenvalues")
@@ -237,9 +233,8 @@ class GradientDiversity(_Numbered):
     negative: Floats
     positive: Floats
 
-    def check(self) -> None:
-        """Raise ValueError if arrays have wrong shapes, types or values, or numbers are missing."""
-        super().check()
+    def _check(self) -> None:
+        super()._check()
         self._require("f", (2, None), *PAIR_KINDS)
         for kind in PAIR_KINDS:
             if not (np.abs(getattr(self, kind)) <= 1).all():
