@@ -1,5 +1,7 @@
 """Online EWC through a strategy."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -96,3 +98,21 @@ def test_the_anchor_is_where_the_task_ended():
     plugin = OnlineEWCPlugin(1.0)
     strategy = run(plugin)
     assert torch.equal(plugin.anchor, weights(strategy))
+
+
+@pytest.mark.parametrize(("firmness", "expected"), [(1.9, 0), (2.1, 1)])
+def test_steps_along_a_gradient_that_diverge_are_warned_of_once(firmness, expected):
+    """Gradient descent on a parabola of curvature c diverges if the step times c is above 2."""
+    first, second, _ = three_tasks().train_stream
+    plugin = OnlineEWCPlugin(1.0, update="gradient")
+    strategy = naive(plugin)
+    strategy.train(first, eval_streams=[], shuffle=False)
+    lr = strategy.optimizer.param_groups[0]["lr"]
+    lam = firmness / (lr * plugin.curvature.largest)
+    strategy = naive(OnlineEWCPlugin(lam, update="gradient"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        strategy.train(first, eval_streams=[], shuffle=False)
+        strategy.train(second, eval_streams=[], shuffle=False)
+    texts = [str(each.message) for each in caught]
+    assert sum("use update='proximal'" in text for text in texts) == expected

@@ -1,0 +1,66 @@
+"""A pickled plugin takes along neither the model nor the benchmark."""
+
+import io
+import pickle
+
+import pytest
+import torch
+from avalanche.benchmarks import CLExperience, split_online_stream
+from torch import nn
+
+from avalanche_ext.plugins import (
+    AGEMPlugin,
+    BalancedReplayPlugin,
+    BGDPlugin,
+    DRLPlugin,
+    FisherSpectrumEWCPlugin,
+    GMEDPlugin,
+    GSSPlugin,
+    HALPlugin,
+    MASPlugin,
+    MGEMPlugin,
+    OnlineEWCPlugin,
+    SynapticIntelligencePlugin,
+)
+from tests.cases import digits, make_naive
+
+EACH = {
+    "agem": lambda: AGEMPlugin(20, 10),
+    "mgem": lambda: MGEMPlugin(10),
+    "bgd": lambda: BGDPlugin(n_draws=2),
+    "drl": DRLPlugin,
+    "ber": lambda: BalancedReplayPlugin(20),
+    "gmed": lambda: GMEDPlugin(20),
+    "gss": lambda: GSSPlugin(20),
+    "hal": lambda: HALPlugin(20, hindsight_steps=1, anchor_steps=1),
+    "ewc": lambda: OnlineEWCPlugin(n_samples=10),
+    "spectrum": lambda: FisherSpectrumEWCPlugin(rank=2, n_samples=10),
+    "mas": lambda: MASPlugin(n_samples=10),
+    "si": SynapticIntelligencePlugin,
+}
+
+
+class Recording(pickle.Pickler):
+    """Pickles, and keeps what it meets of a model, and all experiences."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(io.BytesIO())
+        self.of_model = {id(each) for each in (*model.modules(), *model.parameters())}
+        self.met: list[str] = []
+
+    def persistent_id(self, obj: object) -> None:
+        if id(obj) in self.of_model or isinstance(obj, CLExperience):
+            self.met.append(type(obj).__name__)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_pickle_holds_neither_the_model_nor_an_experience(name):
+    torch.manual_seed(0)
+    plugin = EACH[name]()
+    strategy = make_naive(plugin)
+    *parts, _ = split_online_stream(digits(train_size=30).train_stream[:2], 10)
+    for part in parts:
+        strategy.train(part, eval_streams=[])
+    pickler = Recording(strategy.model)
+    pickler.dump(plugin)
+    assert pickler.met == []
