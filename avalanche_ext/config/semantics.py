@@ -187,7 +187,7 @@ def check_analyses(
                 "keep one of them",
             )
         elif plugin.name in [other.name for other in plugins[:index] if other]:
-            yield Problem(where, f"'{plugin.name}' stands here twice: keep one of them")
+            yield Problem(where, f"'{plugin.name}' is listed twice: keep one of them")
         yield from check_analysis(plugin, at(where, plugin.name))
 
 

@@ -159,7 +159,7 @@ def test_what_is_no_analysis_is_refused(section: Any, start: str, tmp_path: Path
 def test_an_analysis_that_a_method_lists_twice_is_refused(tmp_path: Path) -> None:
     methods = {"m": {"plugins": ["rho_spectrum", {"rho_spectrum": {"n_samples": 5}}]}}
     assert problems_of(experiment_with(methods=methods), tmp_path) == [
-        "methods.m.plugins[1]: 'rho_spectrum' stands here twice: keep one of them"
+        "methods.m.plugins[1]: 'rho_spectrum' is listed twice: keep one of them"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Gradient-based memory editing (GMED): move stored examples so that they are forgotten more."""
+"""Gradient-based memory editing (GMED): move stored examples so that they are forgotten sooner."""
 
 from __future__ import annotations
 
