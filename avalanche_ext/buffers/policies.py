@@ -17,7 +17,7 @@ Eviction = Literal["oldest", "random", "farthest", "nearest"]
 
 
 class ReservoirBuffer(SlotBuffer):
-    """Reservoir sampling (Vitter 1985, Algorithm R): each sample seen is held with equal probability.
+    """Reservoir sampling (Vitter 1985, Algorithm R): holds each sample with the same probability.
 
     The n-th sample, counted from 0, takes slot j, drawn uniformly from 0 .. n, and is left out if
     there is no slot j. Deviation: GMED's code (Jin et al. 2021) draws j from 0 .. n - 1, which
