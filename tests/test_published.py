@@ -58,7 +58,8 @@ def in_published_std(table, method):
         "er",
         "ber",
         pytest.param(
-            "drl", marks=pytest.mark.xfail(reason="0.873: see experiments/drl/README.md", strict=True)
+            "drl",
+            marks=pytest.mark.xfail(reason="0.873: see experiments/drl/README.md", strict=True),
         ),
         "agem",
         "gss",
@@ -116,7 +117,8 @@ def gmed(tmp_path_factory):
         "mir",
         "er_gmed",
         pytest.param(
-            "mir_gmed", marks=pytest.mark.xfail(reason="0.863: see experiments/gmed/README.md", strict=True)
+            "mir_gmed",
+            marks=pytest.mark.xfail(reason="0.863: see experiments/gmed/README.md", strict=True),
         ),
         "er_random_edit",
     ],
