@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from avalanche_ext.functional import project_gradient
+from avalanche_ext.functional.projection.projection import project
 from tests.functional.projection.projection_cases import (
     EXACT_SOLVERS,
     PROBLEMS,
@@ -105,3 +106,12 @@ def test_no_references_leave_the_gradient(solver):
 def test_a_right_angle_is_no_violation(solver):
     g, G = torch.tensor([0.0, 1.0]), torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
     assert torch.equal(project_gradient(g, G, 2.0, solver), g)
+
+
+@pytest.mark.parametrize("solver", ["exact", "diagonal"])
+def test_a_dual_variable_at_its_bound_is_not_active(solver):
+    gradient = torch.tensor([-3.0, 1.0])
+    references = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    found = project(gradient, references, 0.5, solver)
+    assert found.violated.tolist() == [[True, False]]
+    assert found.active.tolist() == [[True, False]]
