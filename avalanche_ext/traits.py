@@ -34,7 +34,9 @@ class By:
 
     def of(self, value: Any) -> Any:
         """Return the trait for this value of the argument."""
-        return self.values.get(value, self.otherwise)
+        # Compared one by one, since a value may be a list.
+        matches = (trait for known, trait in self.values.items() if known == value)
+        return next(matches, self.otherwise)
 
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else self.of(getattr(instance, self.argument))
@@ -189,8 +191,8 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
             yield Conflict(
                 index,
                 None,
-                f"'{part.name}' cannot be combined with '{other.name}': each would store "
-                "what the other replays as if the stream had brought it; keep one of them",
+                f"'{part.name}' cannot be combined with '{other.name}': samples that "
+                "one of them replays would look new to the other; keep one of them",
             )
         if lone is None or part is lone:
             continue
@@ -205,7 +207,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
             yield Conflict(
                 index,
                 "loss",
-                f"must be 'union' beside '{lone.name}', which sums the criterion over all rows of "
+                f"must be 'union' beside '{lone.name}', which needs one criterion over all rows of "
                 "the mini-batch",
             )
 

@@ -76,7 +76,8 @@ class SlotNotes:
 
     Attributes:
         origin: Index of the experience it came from.
-        arrival: Number of samples that arrived before it.
+        arrival: Number of samples that arrived before it; in a `PolicyBuffer`, its place in the
+            policy's buffer.
         n_replaced: How often it was overwritten by `SlotBuffer.replace` since it was added.
     """
 

@@ -100,7 +100,8 @@ def _refusal(kind: Kind, key: str, signature: Signature, known: list[str]) -> st
         return f"'{key}' cannot be set here{f': it comes from {source}' if source else ''}"
     for parameter in signature.parameters:
         if parameter.name == key:
-            return f"'{key}' takes a Python object ({parameter.annotation}), not a YAML value"
+            advice = "leave it out, or use a script"
+            return f"'{key}' takes a Python object ({parameter.annotation}): {advice}"
     return f"unknown key '{key}'{did_you_mean(key, known) or ' (it takes none)'}"
 
 

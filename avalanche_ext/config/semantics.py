@@ -141,8 +141,8 @@ def _check_consolidation(place: _Place) -> Iterator[Problem]:
     if every is not None and "n_samples" in args and args["n_samples"] is None:
         yield Problem(
             at(place.args_path, "n_samples"),
-            f"is null, but must be given beside every, which is {every}: how many of the stream's "
-            "last rows the estimate is of",
+            f"is null, but 'every: {every}' needs a number: how many of the stream's last rows "
+            "each estimate uses",
         )
     if args.get("rank") == 0 and args.get("residual") == "none":
         yield Problem(

@@ -66,10 +66,10 @@ def instance_accuracy(R: ArrayLike, sizes: ArrayLike) -> float:
 
 
 def backward_transfer(R: ArrayLike) -> float:
-    """BWT, how accuracies have changed since each experience was learned; negative: forgotten.
+    """BWT, how accuracies have changed since each experience was learned; below 0: forgotten.
 
     (1/(t-1)) sum_{j < t-1} R[t-1, j] - R[j, j]; Lopez-Paz and Ranzato (2017), equation 3. Only
-    the last row is compared, unlike libraries that average over all rows i > j.
+    the last row counts; some libraries average over all rows i > j.
 
     Args:
         R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
@@ -106,7 +106,7 @@ def forward_transfer(R: ArrayLike, b: ArrayLike) -> float:
 
 
 def average_forgetting(R: ArrayLike) -> float:
-    """Forgetting, how far accuracies lie below the best they have been; positive: forgotten.
+    """Forgetting, how far accuracies lie below the best they have been; above 0: forgotten.
 
     (1/(t-1)) sum_{i < t-1} (max_{i <= j < t-1} R[j, i]) - R[t-1, i]; Chaudhry et al. (2018) as
     Chen et al. (2020) state it, with the maximum over the rows since experience i was learned.

@@ -18,7 +18,7 @@ UNTRAINED = -1
 
 
 class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
-    """Record R from every evaluation of a stream: R[i, j] is the accuracy on experience j after i.
+    """Record R from every evaluation of a stream: R[i, j] is the accuracy on j after training on i.
 
     A row belongs to the experience of the original stream that was trained on last, so that rows
     are right on online streams, whose experiences are mini-batches. Of several evaluations in one

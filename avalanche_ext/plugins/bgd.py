@@ -42,10 +42,10 @@ class BGDPlugin(MethodPlugin):
     until the strategy trains or evaluates again. The plugin replaces the optimizer's step: the
     optimizer finds no gradients, keeps its state, and its settings have no influence.
 
-    **Beside other plugins.** The criterion must be a mean over rows; times the number of rows it is
-    the sum that the method is about. Replay may change the mini-batch, if it leaves the loss the
-    criterion over all rows (`loss="union"`). Plugins that add to the loss, edit the gradient or
-    move the weights are refused, because they would act on the first draw alone.
+    **Beside other plugins.** The criterion must be a mean over rows: the method multiplies it by
+    the number of rows, because it needs the sum. Replay may change the mini-batch, if it leaves the
+    loss the criterion over all rows (`loss="union"`). Plugins that add to the loss, edit the
+    gradient or move the weights are refused, because they would act on the first draw alone.
 
     Args:
         n_draws: K, the number of draws of the weights for each mini-batch.

@@ -8,6 +8,7 @@ from avalanche_ext.config.catalogue import INJECTED, KINDS, OURS, Kind, entries
 from avalanche_ext.config.errors import ConfigError
 from avalanche_ext.config.listing import list_catalogue
 from avalanche_ext.config.signatures import read_signature
+from avalanche_ext.config.traits import read_traits
 from avalanche_ext.plugins import MethodPlugin
 
 
@@ -68,6 +69,8 @@ def test_analyses_are_the_plugins_that_change_nothing(name: str) -> None:
     module, _, class_name = OURS["plugin"][name].target.partition(":")
     plugin = getattr(import_module(module), class_name)
     assert OURS["plugin"][name].analyses == (not issubclass(plugin, MethodPlugin))
+    (traits,) = read_traits(OURS["plugin"][name].target, {})
+    assert OURS["plugin"][name].analyses == (traits.phase is None)
 
 
 def test_the_list_has_every_name_with_arguments_defaults_and_paper() -> None:

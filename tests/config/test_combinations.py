@@ -44,15 +44,14 @@ ARGS: dict[str, dict[str, Any]] = {
 }
 """What a part needs, beyond what it has by default."""
 
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("agem", {"replay": "always"}),
-    ("agem", {"replay": "first_task"}),
-    ("gmed", {"loss": "union"}),
-    ("mir", {"loss": "separate"}),
-    ("online_replay", {"loss": "sum"}),
-    ("online_ewc", {"update": "gradient"}),
-]
-"""Plugins whose traits depend on an argument."""
+FOLDER = Path(__file__).parents[2] / "experiments" / "compatibility"
+SCRIPT = runpy.run_path(str(FOLDER / "combinations.py"))
+
+
+def choices(target: str) -> list[dict[str, Any]]:
+    """Arguments that change a part's traits, one for each set of traits but that by default."""
+    named = [choice.split(": ") for choice in [*SCRIPT["variants"](target)][1:]]
+    return [{argument: options.split(" | ")[0]} for argument, options in named]
 
 
 @cache
@@ -61,7 +60,8 @@ def parts(kind: Kind) -> list[tuple[str, Component]]:
     # AR1 downloads a model when it is built.
     names = [name for name in entries(kind) if name != "avalanche:AR1"]
     named = [(name, ARGS.get(name, {})) for name in names]
-    named += VARIANTS if kind == "plugin" else []
+    targets = {name: entry.target for name, entry in entries(kind).items()}
+    named += [(name, {**args, **more}) for name, args in named for more in choices(targets[name])]
     made = [
         (f"{name} {args}", component(kind, name, args, path="p", name_path="p")[0])
         for name, args in named
@@ -147,6 +147,5 @@ def test_some_are_refused_and_most_are_not() -> None:
 
 
 def test_the_page_of_combinations_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = Path(__file__).parents[2] / "experiments" / "compatibility"
-    runpy.run_path(str(folder / "combinations.py"), run_name="__main__")
-    assert capsys.readouterr().out == (folder / "README.md").read_text("utf-8")
+    SCRIPT["main"]()
+    assert capsys.readouterr().out == (FOLDER / "README.md").read_text("utf-8")

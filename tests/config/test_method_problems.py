@@ -114,8 +114,8 @@ def published(**section: Any) -> dict[str, Any]:
         ),
         (
             plugins({"balanced_replay": {"buffer": "ring"}}),
-            "methods.m.plugins[0].balanced_replay.buffer: "
-            "'buffer' takes a Python object (ExemplarsBuffer | None), not a YAML value",
+            "methods.m.plugins[0].balanced_replay.buffer: 'buffer' takes a Python object "
+            "(ExemplarsBuffer | None): leave it out, or use a script",
         ),
         (
             plugins({"drl": 2}),

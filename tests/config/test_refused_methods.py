@@ -23,7 +23,7 @@ NOT_BESIDE_BGD = (
     "weights, and moves the weights itself"
 )
 UNION_BESIDE_BGD = (
-    "but must be 'union' beside 'bgd', which sums the criterion over all rows of the mini-batch"
+    "but must be 'union' beside 'bgd', which needs one criterion over all rows of the mini-batch"
 )
 UNION = {"loss": "union"}
 MIR = {"n_candidates": 9, "batch_size": 10}
@@ -65,8 +65,8 @@ BESIDE_BGD += [
     for name in ("OnlineEWC", "FisherSpectrumEWC")
 ]
 NO_ROWS = (
-    "n_samples: is null, but must be given beside every, which is 5: how many of the stream's last "
-    "rows the estimate is of"
+    "n_samples: is null, but 'every: 5' needs a number: how many of the stream's last rows each "
+    "estimate uses"
 )
 NO_PENALTY = (
     "rank: is 0, but must be at least 1, or residual 'diagonal': with residual 'none' there is no "

@@ -186,8 +186,8 @@ def test_two_that_replay_are_refused_with_the_reason(
     made: dict[str, Any], path: str, second: str, first: str, tmp_path: Path
 ) -> None:
     assert problems_of(made, tmp_path) == [
-        f"methods.m.{path}: '{second}' cannot be combined with '{first}': each would store what "
-        "the other replays as if the stream had brought it; keep one of them"
+        f"methods.m.{path}: '{second}' cannot be combined with '{first}': samples that one of "
+        "them replays would look new to the other; keep one of them"
     ]
 
 

@@ -75,7 +75,7 @@ def edit_examples(
     if not reg_strength >= 0:
         raise ValueError(f"reg_strength={reg_strength}: must be at least 0")
     if bounds is not None and not bounds[0] < bounds[1]:
-        raise ValueError(f"bounds={bounds}: give the least and the greatest value of an input")
+        raise ValueError(f"bounds={bounds}: the first must be below the second")
     with generators_kept(x.device):
         outputs = step_ahead(model, criterion, [stream_x], stream_y, lr)
         return edited_examples(

@@ -31,7 +31,7 @@ Samples = Callable[[], tuple[Tensor, Tensor, Tensor | None]]
 
 
 class ConsolidationPlugin(MethodPlugin):
-    """Keep each parameter near its value, as firmly as what was learned depends on it.
+    """Keep each parameter near its value, the more firmly the more earlier tasks depend on it.
 
     The penalty is (λ/2) (θ − θ*)ᵀ F (θ − θ*). A consolidation estimates the curvature F′ of what
     was learned by `_estimate`, sets F ← γF + F′, and moves the anchor θ* to the current parameters.
@@ -44,11 +44,12 @@ class ConsolidationPlugin(MethodPlugin):
     stream, whatever the experiences; it cannot tell rows that Avalanche's own plugins replay from
     new ones.
 
-    **How.** With `update="proximal"`, `functional.proximal.ProximalStep` pulls the parameters
-    after the optimizer's step, at the optimizer's current learning rates. The pull is stable at any
-    λ; like the weight decay of AdamW, it bypasses momentum, adaptive rates and projections of the
-    gradient. With "gradient", the penalty's gradient is added to that of the loss before other
-    plugins edit it. In both cases the strategy's `loss` does not contain the penalty.
+    **How.** With `update="proximal"`, a `ProximalStep` (`functional.fisher.curvature`) pulls the
+    parameters after the optimizer's step, at the optimizer's current learning rates. The pull is
+    stable at any λ; like the weight decay of AdamW, it bypasses momentum, adaptive rates and
+    projections of the gradient. With "gradient", the penalty's gradient is added to that of the
+    loss before other plugins edit it. In both cases the strategy's `loss` does not contain the
+    penalty.
 
     A change of the learning rate requires a new proximal step. That is cheap for a diagonal F or
     for eigenpairs alone, and costs about k steps for both together.

@@ -103,6 +103,11 @@ class MethodPlugin(ReportingPlugin):
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
+        if not hasattr(self, "phase"):
+            raise ValueError(
+                f"{type(self).__name__} declares no phase, so it cannot be checked against other "
+                "plugins: give the class an attribute `phase`, such as Phase.PENALTY"
+            )
         check_composition(strategy.plugins, strategy)
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:

@@ -37,19 +37,19 @@ class BalancedReplayPlugin(MemoryPlugin):
         batch_size: Number of samples to train on in each iteration.
         buffer: A memory to use instead of the ring, ours or Avalanche's.
         balance: "class", or "task"; a task is the experience a sample came from.
-        positive_pairs: Whether batches contain pairs of one group even if there are more groups
-            than half the batch.
+        positive_pairs: Whether each group drawn appears at least twice, even if others must then be
+            left out of the batch.
         first_task: How to draw in the first task: "uniform" from the whole buffer, as in the
             official code, or "balanced" as in later tasks.
         eviction: Which sample of the largest group leaves the ring: the "oldest", as in the paper,
-            a "random" one, or the one "farthest" from or "nearest" to the group's mean; a later
-            version of the official code uses that distance.
+            a "random" one, or the one "farthest" from or "nearest" to the group's mean, a
+            distance by which a later version of the official code evicts.
         seed: Seed of the ring buffer.
 
     Deviation from the paper:
 
-    1. The classes that a small batch must contain are those of the arriving rows, so that more than
-       one sample may arrive at a time.
+    1. More than one sample may arrive at a time. A batch that is too small for every class then
+       contains the classes of all arriving rows; the paper has one arriving sample.
 
     Raises:
         pydantic.ValidationError: If an argument has a wrong type or is out of range.

@@ -268,5 +268,5 @@ def _bounds(bounds: list[float] | None) -> Bounds | None:
     if bounds is None:
         return None
     if len(bounds) != 2 or not bounds[0] < bounds[1]:
-        raise ValueError(f"bounds={bounds}: give the least and the greatest value of an input")
+        raise ValueError(f"bounds={bounds}: give two numbers, the first below the second")
     return bounds[0], bounds[1]

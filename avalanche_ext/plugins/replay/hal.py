@@ -27,7 +27,7 @@ from avalanche_ext.validation import validated
 
 
 class HALPlugin(OnlineReplayPlugin):
-    """HAL: experience replay that also keeps outputs unchanged at anchors, points easy to forget.
+    """HAL: experience replay that also keeps outputs at anchors, points that are easily forgotten.
 
     Hindsight anchor learning (Chaudhry et al. 2021). Let θ̃ = θ − η ∇_θ CE(θ) be a step on the
     stream's rows and the rows drawn from the memory. The loss is

@@ -5,6 +5,7 @@ import pytest
 from avalanche.core import SupervisedPlugin
 
 from avalanche_ext.plugins import MethodPlugin, Phase, diagnostics, exhibits, series
+from tests.cases import digits, make_naive, train
 
 
 class Telling(MethodPlugin):
@@ -58,3 +59,11 @@ def test_what_several_give_under_one_name_is_numbered_and_not_lost():
     assert diagnostics(plugins) == {"a": 1.0, "a-2": 2.0, "b": 3.0, "a-3": 4.0}
     assert series(plugins)["a-2"] == [2.0, 2.0]
     assert exhibits(plugins)["a-3"]["array"] == 4.0
+
+
+def test_a_method_without_a_phase_is_refused_before_training():
+    class Phaseless(MethodPlugin):
+        pass
+
+    with pytest.raises(ValueError, match="Phaseless declares no phase"):
+        train(make_naive(Phaseless()), digits(train_size=10))

@@ -168,7 +168,7 @@ def test_gem_may_project_the_strategys_own_step_with_the_same_memory():
 
 @pytest.mark.parametrize("make", [lambda: MIRPlugin(20), lambda: ReplayPlugin(20)])
 def test_a_second_memory_beside_it_is_refused(make):
-    with pytest.raises(ValueError, match="each would store what the other replays"):
+    with pytest.raises(ValueError, match="samples that one of them replays would look new"):
         train(strategy_of(GSSPlugin(20), make()), digits(train_size=20))
 
 
