@@ -12,6 +12,7 @@ from torch import nn
 
 from avalanche_ext.benchmarks import split_digits
 from avalanche_ext.models.catalogue import mlp
+from avalanche_ext.plugins import OnlineEWCPlugin
 from tests.cases import digits, weights
 from tests.plugins.bgd_cases import Growing
 from tests.plugins.consolidation.consolidation_cases import (
@@ -198,3 +199,48 @@ def test_it_goes_on_from_a_copy_or_a_pickle_as_if_nothing_had_been(name, stream)
         results.append(weights(strategy))
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
+
+
+class Narrowed(SupervisedPlugin):
+    """Gives the model a narrower hidden layer when the second experience begins; list it first."""
+
+    def before_training_exp(self, strategy, **kwargs):
+        if strategy.clock.train_exp_counter == 1:
+            torch.manual_seed(0)
+            layers = strategy.model
+            layers[1], layers[3] = nn.Linear(64, 4), nn.Linear(4, 10)
+            strategy.optimizer = torch.optim.SGD(layers.parameters(), lr=0.05)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_parameter_that_has_shrunk_is_a_new_one(name):
+    plugin = EACH[name](STRENGTH[name])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+    strategy = naive(Narrowed(), plugin, look := Look(plugin), model=model)
+    benchmark = three_tasks()
+    for experience in benchmark.train_stream[:2]:
+        strategy.train(experience, eval_streams=[])
+    sizes = [p.numel() for p in model.parameters()]
+    held = look.curvature.product(torch.ones(sum(sizes))).split(sizes)
+    # The last bias alone has kept its shape.
+    assert [bool(piece.any()) for piece in held] == [False, False, False, True]
+    start = look.start.split(sizes)
+    assert all(torch.equal(a, s) for a, s in zip(look.anchor.split(sizes)[:3], start, strict=False))
+
+
+class Drawing(OnlineEWCPlugin):
+    """Draws from torch's global generator while it estimates."""
+
+    def _estimate(self, strategy, samples):
+        torch.rand(7)
+        return super()._estimate(strategy, samples)
+
+
+def test_what_an_estimate_draws_changes_nothing_that_is_trained():
+    after = []
+    for plugins in ([], [Drawing(lam=0.0, n_samples=5)]):
+        strategy = naive(*plugins)
+        torch.manual_seed(0)
+        strategy.train(three_tasks().train_stream[0], eval_streams=[])
+        after.append(float(torch.rand(1)))
+    assert after[0] == after[1]
