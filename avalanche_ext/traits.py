@@ -8,7 +8,7 @@ the source code, and running strategies both use `conflicts`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any, TypeVar, cast
 
@@ -39,7 +39,14 @@ class By:
         return next(matches, self.otherwise)
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else self.of(getattr(instance, self.argument))
+        if instance is None:
+            return self
+        if not hasattr(instance, self.argument):
+            raise TypeError(
+                f"a trait of {owner.__name__} depends on the argument {self.argument!r}, but the "
+                "plugin keeps no attribute of that name"
+            )
+        return self.of(getattr(instance, self.argument))
 
 
 def by(argument: str, values: Mapping[Any, Trait], otherwise: Trait) -> Trait:
@@ -106,10 +113,13 @@ _OWN_STEP = Traits(beyond_criterion=True)
 AVALANCHE: dict[str, Traits] = {
     "AGEM": _PROJECTION,
     "AGEMPlugin": _PROJECTION,
-    "AR1": _PENALTY,
-    "BiC": _PENALTY,
-    "BiCPlugin": _PENALTY,
-    "DER": _OWN_STEP,
+    "AR1": _REPLAY_AND_MORE,
+    "BiC": _REPLAY_AND_MORE,
+    "BiCPlugin": _REPLAY_AND_MORE,
+    "CoPE": _REPLAY_AND_MORE,
+    "CoPEPlugin": _REPLAY_AND_MORE,
+    "Cumulative": _REPLAY,
+    "DER": _REPLAY_AND_MORE,
     "ER_ACE": _OWN_STEP,
     "ER_AML": _OWN_STEP,
     "EWC": _PENALTY,
@@ -124,7 +134,7 @@ AVALANCHE: dict[str, Traits] = {
     "GSS_greedyPlugin": _REPLAY,
     "GenerativeReplay": _REPLAY_AND_MORE,
     "GenerativeReplayPlugin": _REPLAY_AND_MORE,
-    "ICaRL": _OWN_STEP,
+    "ICaRL": _REPLAY_AND_MORE,
     "LFL": _PENALTY,
     "LFLPlugin": _PENALTY,
     "LaMAML": _OWN_STEP,
@@ -140,7 +150,8 @@ AVALANCHE: dict[str, Traits] = {
     "RWalkPlugin": _PENALTY,
     "Replay": _REPLAY,
     "ReplayPlugin": _REPLAY,
-    "SCR": _OWN_STEP,
+    "SCR": _REPLAY_AND_MORE,
+    "StreamingLDA": _OWN_STEP,
     "SynapticIntelligence": _PENALTY,
     "SynapticIntelligencePlugin": _PENALTY,
 }
@@ -149,13 +160,16 @@ AVALANCHE: dict[str, Traits] = {
 _THEIRS = "avalanche."
 
 
-def traits_of(part: object) -> Traits:
-    """Return the traits that a plugin or strategy declares, or those in Avalanche's table."""
-    declared = {name: getattr(part, name) for name in NAMES if hasattr(part, name)}
-    if declared:
-        return Traits(**declared)
+def traits_of(part: Any) -> Traits:
+    """Return the traits of a plugin or strategy: Avalanche's, and over these what it declares."""
     names = [base.__name__ for base in type(part).__mro__ if base.__module__.startswith(_THEIRS)]
-    return next((AVALANCHE[name] for name in names if name in AVALANCHE), Traits())
+    known = next((AVALANCHE[name] for name in names if name in AVALANCHE), Traits())
+    values = {name: getattr(part, name, None) for name in NAMES}
+    # Another library's plugin may use these names for other things.
+    declared: dict[str, Any] = {
+        name: value for name, value in values.items() if isinstance(value, Phase | bool)
+    }
+    return replace(known, **declared)
 
 
 @dataclass(frozen=True)

@@ -98,3 +98,12 @@ def test_the_same_command_again_runs_nothing_is_quiet_and_shows_the_same(finishe
     assert "0 cells run, 0 failed, 25 done before" in again.stdout
     assert report in again.stdout
     assert again.stderr == ""
+
+
+def test_the_readmes_picture_is_drawn_from_its_results(finished, tmp_path):
+    script = tmp_path / "quickstart.py"
+    script.write_text((ROOT / ".github/images/quickstart.py").read_text("utf-8"), "utf-8")
+    subprocess.run([sys.executable, script, finished[0] / "quickstart"], check=True)
+    drawn = (tmp_path / "quickstart.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    assert len(drawn) > 20_000

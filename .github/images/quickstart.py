@@ -6,13 +6,14 @@
 It writes quickstart.png beside this file.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+
+from avalanche_ext.results.experiment import read_results
 
 COLOURS = {
     "naive": "#0072b2",
@@ -25,8 +26,8 @@ COLOURS = {
 
 def accuracies(results: Path, method: str) -> np.ndarray:
     """Mean accuracy on the experiences so far: seeds × experiences."""
-    cells = [json.loads(path.read_text()) for path in results.glob(f"{method}/seed-*/result.json")]
-    return np.array([[np.mean(row[: i + 1]) for i, row in enumerate(cell["R"])] for cell in cells])
+    (runs,) = (each for each in read_results(results).methods if each.name == method)
+    return np.array([[np.mean(row[: i + 1]) for i, row in enumerate(R)] for R in runs.matrices])
 
 
 def draw(results: Path) -> plt.Figure:

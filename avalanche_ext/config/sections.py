@@ -121,7 +121,8 @@ class Section(BaseModel):
 class Training(Section):
     """How each cell trains and evaluates.
 
-    With `iid`, the samples of all experiences come in random order instead of task by task.
+    With `iid`, the samples of all experiences come in random order instead of task by task. A key
+    counts in a cell's hash only where it differs from its default: a default must never change.
     """
 
     batch_size: PositiveInteger

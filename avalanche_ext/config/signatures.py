@@ -74,7 +74,7 @@ def read_signature(target: str) -> Signature:
     module = load_module(module_name)
     found = find(module, name) if module else None
     if found is None:
-        raise LookupError(f"{module_name} is not installed, or has no {name}")
+        raise LookupError(f"{target} is not installed, or its package does not export it")
     paragraph = _documentation(found).split("\n\n")[0]
     return Signature(tuple(_parameters(found)), " ".join(paragraph.split()))
 

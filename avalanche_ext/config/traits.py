@@ -25,6 +25,9 @@ def read_traits(target: str, args: Mapping[str, Any]) -> list[Traits]:
     if found is None:
         return [Traits()]
     made_of = bundled(found) or [found]
+    renamed = class_attribute(found, "renamed")
+    for plugins, strategys in (ast.literal_eval(renamed) if renamed else {}).items():
+        args = {**args, plugins: args.get(strategys)}
     return [
         Traits(**{name: _given(value, args) for name, value in _declared(each).items()})
         for each in made_of

@@ -88,7 +88,7 @@ def write_report(directory: Path) -> str:
         written = [TEXT, CSV, *_write_figures(figures, directory)]
     except OSError as error:
         raise ResultsError(f"{directory}: cannot write the report: {error}") from error
-    return f"{text}\n{', '.join(written)} lie in {directory}\n"
+    return f"{text}\n{', '.join(written)} are in {directory}\n"
 
 
 def _accuracy_figures(

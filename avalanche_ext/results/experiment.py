@@ -164,7 +164,7 @@ def read_exhibits(results: ExperimentResults, kind: type[E]) -> Exhibits[E]:
 
 def _read_exhibit(path: Path, kind: type[E], expected_hash: str) -> E:
     if not path.is_file():
-        raise FileNotFoundError("the run has written it, but it is gone")
+        raise FileNotFoundError("the run wrote this file, but it is missing")
     with path.open("rb") as stream, np.load(stream) as file:
         arrays: Arrays = dict(file)
     if str(arrays["hash"]) != expected_hash:

@@ -99,6 +99,8 @@ def read_record(folder: Path) -> ExperimentRecord:
         )
     except KeyError as error:
         raise ResultsError(f"{path}: no entry {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ResultsError(f"{path}: malformed: {error}") from error
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class CellFiles:
         return self.folder
 
     def bring_back(self) -> None:
-        """Take a result of this configuration that was set aside, with its exhibits, into use."""
+        """Restore a result of this configuration that was set aside, with its exhibits."""
         aside = _set_aside(self.folder / RESULT, self._hash)
         if _hash_in(aside) == self._hash:
             self._clear()

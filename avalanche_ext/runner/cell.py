@@ -19,7 +19,7 @@ import torch
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
 from avalanche_ext.plugins import diagnostics, exhibits, series
-from avalanche_ext.results.cell import result_record
+from avalanche_ext.results.cell import PHASES, result_record
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.components import Built, build
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
@@ -31,7 +31,7 @@ class Stopwatch:
     """Seconds spent in each phase of a run."""
 
     def __init__(self) -> None:
-        self.seconds = {"setup": 0.0, "training": 0.0, "evaluation": 0.0}
+        self.seconds = dict.fromkeys(PHASES[:-1], 0.0)
         self._started = perf_counter()
 
     @contextmanager
@@ -42,8 +42,8 @@ class Stopwatch:
         self.seconds[name] += perf_counter() - started
 
     def total(self) -> dict[str, float]:
-        """Return the seconds of each phase, and the whole time as "total"."""
-        return {**self.seconds, "total": perf_counter() - self._started}
+        """Return the seconds of each phase, and the whole time."""
+        return {**self.seconds, PHASES[-1]: perf_counter() - self._started}
 
 
 def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None = None) -> Outcome:

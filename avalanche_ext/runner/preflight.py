@@ -36,8 +36,8 @@ def check_devices(cells: Sequence[Cell]) -> None:
         index = int(device.partition(":")[2] or 0)
         if index >= n_devices:
             raise PreflightError(
-                f"training.device: {device!r} asked for, but this machine has {n_devices} usable "
-                "CUDA devices; 'cpu' works everywhere"
+                f"training.device is {device!r}, but this machine has {n_devices} usable CUDA "
+                "devices; use 'cpu'"
             )
 
 

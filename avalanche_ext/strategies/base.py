@@ -49,6 +49,8 @@ class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "bundled" not in cls.__dict__:
+            return
         own = {
             name: parameter.replace(name=name, kind=Parameter.KEYWORD_ONLY)
             for plugin in cls.bundled

@@ -24,8 +24,8 @@ before it trains, refuse what is listed here, with the reason. Everything else c
 any number.
 
 - Two plugins that replay cannot share a strategy: each would take what the other replays for new
-  samples of the stream. For the same reason nothing of ours that stores samples can stand beside a
-  replaying plugin of Avalanche's.
+  samples of the stream. For the same reason none of our plugins that store samples can be combined
+  with a plugin or strategy of Avalanche's that replays.
 - `bgd` uses the criterion alone. It goes with replay that leaves the loss as it is
   (`loss: union`), and with nothing that adds to the loss, edits the gradient or moves the weights.
 

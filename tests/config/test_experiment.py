@@ -144,7 +144,7 @@ def test_all_hashes_of_different_cells_differ(experiment: Experiment) -> None:
         "training.device=cuda:0",
         "methods.m.plugins[0].balanced_replay.mem_size=99",
         "methods.m.plugins[1].drl.alpha=1",
-        "methods.m.strategy='avalanche:Cumulative'",
+        "methods.m.strategy='avalanche:FromScratchTraining'",
         "seeds=[1]",
     ],
 )

@@ -302,7 +302,7 @@ def test_each_run_is_a_point_in_the_colour_of_its_method(directory: Path) -> Non
 
 def test_the_picture_goes_with_the_last_spectrum(directory: Path) -> None:
     write_four(directory)
-    assert "rho.png lie in" in write_report(directory)
+    assert "rho.png are in" in write_report(directory)
     assert (directory / "rho.png").is_file()
     for path in directory.rglob("rho_spectrum.npz"):
         path.unlink()

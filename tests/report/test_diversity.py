@@ -214,7 +214,7 @@ def test_the_report_has_the_table_and_the_picture_as_long_as_there_are_pairs(
     text = write_report(directory)
     stored = (directory / "report.txt").read_text(encoding="utf-8")
     assert diversities_text(diversities_of(directory)) in stored
-    assert "gradient_diversity.png lie in" in text
+    assert "gradient_diversity.png are in" in text
     assert max(map(len, stored.splitlines())) <= 116
     assert (directory / "gradient_diversity.png").is_file()
     exhibit.unlink()

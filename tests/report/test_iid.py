@@ -90,7 +90,7 @@ def test_matrices_are_those_of_the_others(directory: Path) -> None:
 def test_a_report_of_nothing_else_has_no_matrices(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["iid"], [0])
     write_result(tmp_path, "iid", 0, IID, iid=True)
-    assert "summary.csv, accuracy.png lie in" in write_report(tmp_path)
+    assert "summary.csv, accuracy.png are in" in write_report(tmp_path)
 
 
 def test_the_report_says_why_numbers_are_missing(directory: Path) -> None:

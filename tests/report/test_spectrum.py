@@ -255,7 +255,7 @@ def test_the_report_has_the_tables_and_the_picture_as_long_as_there_are_spectra(
     text = write_report(directory)
     stored = (directory / "report.txt").read_text(encoding="utf-8")
     assert spectra_text(spectra_of(directory)) in stored
-    assert "spectrum.png lie in" in text
+    assert "spectrum.png are in" in text
     assert max(map(len, stored.splitlines())) <= 116
     assert (directory / "spectrum.png").is_file()
     exhibit.unlink()
@@ -303,4 +303,4 @@ def test_a_damaged_file_is_left_out_and_the_other_runs_count(directory: Path) ->
     text = write_report(directory)
     assert "Left out: 1 file that cannot be used (remove the run's folder" in text
     assert "\n  ewc/seed-0/spectrum.npz: BadZipFile: " in text
-    assert "spectrum.png lie in" in text
+    assert "spectrum.png are in" in text

@@ -40,7 +40,7 @@ def test_report_is_returned_and_written_beside_the_results(directory: Path) -> N
     text = write_report(directory)
     stored = (directory / "report.txt").read_text(encoding="utf-8")
     assert text == (
-        f"{stored}\nreport.txt, summary.csv, {', '.join(PICTURES)} lie in {directory}\n"
+        f"{stored}\nreport.txt, summary.csv, {', '.join(PICTURES)} are in {directory}\n"
     )
     assert stored.startswith("exp: 2 methods x 2 seeds, 4 of 4 runs finished\n")
     assert (directory / "summary.csv").read_text(encoding="utf-8").startswith("method,")
@@ -75,7 +75,7 @@ def test_without_a_finished_run_no_stale_picture_stays(directory: Path) -> None:
             write_failure(directory, method, seed, "out of memory")
     text = write_report(directory)
     assert "4 runs failed" in text
-    assert f"report.txt, summary.csv lie in {directory}" in text
+    assert f"report.txt, summary.csv are in {directory}" in text
     assert not any((directory / name).exists() for name in PICTURES)
 
 
@@ -100,7 +100,7 @@ def test_sweeps_have_pictures_where_there_is_something_to_show(
 ) -> None:
     write_swept(tmp_path, finished, R)
     pictures = [*PICTURES, *more]
-    assert f"summary.csv, {', '.join(pictures)} lie in" in write_report(tmp_path)
+    assert f"summary.csv, {', '.join(pictures)} are in" in write_report(tmp_path)
     assert {path.name for path in tmp_path.glob("*.png")} == {*pictures}
 
 
@@ -117,7 +117,7 @@ def test_edited_examples_have_a_picture_as_long_as_there_are_some(directory: Pat
     black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
     exhibit = write_edits(directory, "drl", 0, [3], [7], black, white)
     pictures = [*PICTURES, "edits.png"]
-    assert f"summary.csv, {', '.join(pictures)} lie in" in write_report(directory)
+    assert f"summary.csv, {', '.join(pictures)} are in" in write_report(directory)
     assert {path.name for path in directory.glob("*.png")} == {*pictures}
     exhibit.unlink()
     assert "edits" not in write_report(directory)

@@ -137,9 +137,9 @@ def test_the_report_names_the_file_and_draws_the_others(directory: Path) -> None
     assert "Left out: 1 file that cannot be used (remove the run's folder" in text
     assert f"\n  {WHERE}: BadZipFile: " in text
     assert text.startswith((directory / "report.txt").read_text(encoding="utf-8"))
-    assert "edits.png lie in" in text
+    assert "edits.png are in" in text
     (directory / "other" / "seed-0" / "edits.npz").unlink()
-    assert "edits.png lie in" not in write_report(directory)
+    assert "edits.png are in" not in write_report(directory)
     assert not (directory / "edits.png").exists()
 
 
@@ -155,7 +155,7 @@ def test_a_file_that_is_gone_is_named_if_the_result_names_it(directory: Path) ->
     assert edits_of(directory).unreadable == {}
     write_result(directory, "gmed", 0, two_by_two(0.5), exhibits=["edits"])
     assert is_left_out(directory)
-    assert f"\n  {WHERE}: FileNotFoundError: the run has written it" in write_report(directory)
+    assert f"\n  {WHERE}: FileNotFoundError: the run wrote this file" in write_report(directory)
 
 
 @pytest.mark.parametrize(

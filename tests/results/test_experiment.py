@@ -206,6 +206,10 @@ def test_runs_of_different_lengths_are_refused(directory: Path) -> None:
         ("a: [", r"experiment\.yaml: not YAML"),
         ("just text", r"experiment\.yaml: must hold a mapping, but holds 'just text'"),
         ("name: exp\nmethods: [ber]\nbaseline: ber", r"experiment\.yaml: no entry 'seeds'"),
+        ("name: e\nmethods: [a]\nbaseline: a\nseeds: null", r"experiment\.yaml: malformed"),
+        ("name: e\nmethods: [a]\nbaseline: a\nseeds: [x]", r"experiment\.yaml: malformed"),
+        ("name: e\nmethods: [a]\nbaseline: a\nseeds: [0]\nclaims: ['a > b']", r"malformed"),
+        ("name: e\nmethods: [a]\nbaseline: a\nseeds: [0]\nsweeps: {s: 3}", r"malformed"),
     ],
 )
 def test_a_folder_that_holds_no_experiment_is_refused(

@@ -34,6 +34,6 @@ def test_a_run_that_keeps_originals_has_a_picture_of_its_edits(tmp_path: Path) -
     changes = np.abs(edits["edited"] - edits["original"]).reshape(n_shown, -1).max(axis=1)
     assert (changes > 0).all()
     assert 0 <= edits["original"].min() < edits["original"].max() <= 1
-    assert "edits.png lie in" in write_report(outcome.directory)
+    assert "edits.png are in" in write_report(outcome.directory)
     with Image.open(outcome.directory / "edits.png") as picture:
         assert len(picture.convert("RGB").getcolors(maxcolors=2**24)) > 10

@@ -46,7 +46,7 @@ def test_every_method_is_measured_and_learns_the_same(tmp_path: Path) -> None:
     (line,) = (line for line in text.splitlines() if line.startswith("ACC  "))
     assert line.split()[1] == "4"
     assert line.endswith("-0.838")
-    assert "rho.png lie in" in text
+    assert "rho.png are in" in text
 
 
 def test_iid_runs_are_measured_on_all_tasks_seen(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_analysis_gives_every_method_spectra_and_the_same_results(
         assert last["spectrum/effective_rank"] == numbers["effective_rank"]
         assert last["spectrum/lambda_1"] == spectrum["eigenvalues"][-1, 0]
     text = write_report(folder)
-    assert "spectrum.png lie in" in text
+    assert "spectrum.png are in" in text
     assert "Fisher spectrum after the first and the last experience" in text
     with Image.open(folder / "spectrum.png") as picture:
         assert len(picture.convert("RGB").getcolors(maxcolors=2**24)) > 10

@@ -204,3 +204,17 @@ def test_a_second_memory_is_refused_when_the_strategy_is_built():
 def test_avalanches_replay_is_refused_beside_mgem_when_the_strategy_is_built():
     with pytest.raises(ValueError, match="'MGEMPlugin' cannot be combined with 'ReplayPlugin'"):
         make(MGEM, plugins=[ReplayPlugin(10)])
+
+
+class Louder(DRL):
+    """A strategy of a user's own, with an argument of its own."""
+
+    def __init__(self, *, factor=2.0, lam=0.01, **arguments):
+        super().__init__(lam=factor * lam, **arguments)
+
+
+def test_a_strategy_can_be_derived_from_with_arguments_of_its_own():
+    (drl,) = (p for p in make(Louder, factor=3.0, mem_size=40).plugins if isinstance(p, DRLPlugin))
+    assert drl.lam == pytest.approx(0.03)
+    with pytest.raises(TypeError, match="fcator"):
+        make(Louder, fcator=3.0)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.functional.per_sample.sums import Rows, summed_powers
+from avalanche_ext.functional.per_sample.chunks import Rows
+from avalanche_ext.functional.per_sample.sums import summed_powers
 
 FisherKind = Literal["true", "sampled", "empirical"]
 

@@ -37,8 +37,8 @@ def largest_eigenpairs(
 
     What it buys over libraries is repeated eigenvalues. `scipy.sparse.linalg.eigsh`, reproducible
     by `v0` and `rng` since scipy 1.17, can return (5, 5, 4) as the three largest of
-    (5, 5, 5, 5, 4, 3, 2, 1, ...). For the top 20 pairs of the Fisher of an MLP 2x100 it takes
-    1.07 s, or 1.55 s with a second run that looks for missed ones; this takes 1.40 s. Its residuals
+    (5, 5, 5, 5, 4, 3, 2, 1, ...). A second run that looks for missed ones would make it about as
+    slow as this, which takes 2.4 times as long as one run (experiments/benchmarks). Its residuals
     at repeated eigenvalues reach 1e-9; these stay below 1e-13. `scipy.sparse.linalg.lobpcg` failed
     on three of fourteen spectra, and `torch.lobpcg` takes matrices only. For the top 20 pairs of a
     matrix of 4,096 rows this takes 0.3 s, and `scipy.linalg.eigh` with `subset_by_index` 6.4 s.

@@ -15,7 +15,8 @@ from avalanche_ext.functional.fisher.lanczos import largest_eigenpairs, without_
 from avalanche_ext.functional.fisher.products import FisherProducts
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.model.running import left_as_it_was
-from avalanche_ext.functional.per_sample.sums import Rows, layerwise_gradients, summed_powers
+from avalanche_ext.functional.per_sample.chunks import Rows
+from avalanche_ext.functional.per_sample.sums import layerwise_gradients, summed_powers
 
 SpectrumMethod = Literal["auto", "kernel", "lanczos"]
 

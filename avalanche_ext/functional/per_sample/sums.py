@@ -26,8 +26,6 @@ from avalanche_ext.functional.per_sample.backward import (
 from avalanche_ext.functional.per_sample.chunks import MEMORY, Chunk, Rows, chunks
 from avalanche_ext.functional.per_sample.rules import SampleGradients, gradients_of_runs
 
-__all__ = ["Rows", "layerwise_gradients", "summed_powers"]
-
 _said: set[tuple[type[nn.Module], type[nn.Module], str]] = set()
 """Types of models and layers, and names of parameters, that a warning has named already."""
 

@@ -17,7 +17,8 @@ from avalanche_ext.functional.fisher.kernel import gradient_kernel
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.model.running import left_as_it_was, outputs_at
 from avalanche_ext.functional.per_sample.backward import looped_gradients
-from avalanche_ext.functional.per_sample.sums import Rows, layerwise_gradients
+from avalanche_ext.functional.per_sample.chunks import Rows
+from avalanche_ext.functional.per_sample.sums import layerwise_gradients
 
 _ROUNDING = 1e-6
 """How much equal cosines may differ in single precision."""

@@ -69,9 +69,7 @@ def rho_directions(representations: Tensor) -> Directions:
             f"{tuple(representations.shape)}"
         )
     if not representations.is_floating_point():
-        raise ValueError(
-            f"representations must be of floating point, but are {representations.dtype}"
-        )
+        raise ValueError(f"representations must be floating-point, but are {representations.dtype}")
     n = min(representations.shape)
     if not representations.isfinite().all():
         return Directions(math.nan, math.nan, 0, n)

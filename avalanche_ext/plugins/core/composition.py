@@ -85,8 +85,9 @@ class MethodPlugin(ReportingPlugin):
     Attributes:
         arrived: The stream's part of the current mini-batch, for a plugin that may change the
             mini-batch; None otherwise.
-        not_pickled: Names of attributes that are None in a pickle: they refer to the model, the
-            current iteration or an experience, and are set again when training goes on.
+        not_pickled: Names of attributes that are None in a pickle, besides those of base classes:
+            they refer to the model, the current iteration or an experience, and are set again when
+            training goes on.
     """
 
     phase: Phase
@@ -99,7 +100,8 @@ class MethodPlugin(ReportingPlugin):
     not_pickled: ClassVar[tuple[str, ...]] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, **dict.fromkeys(self.not_pickled)}
+        names = [name for base in type(self).__mro__ for name in vars(base).get("not_pickled", ())]
+        return {**self.__dict__, **dict.fromkeys(names)}
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""

@@ -31,8 +31,8 @@ class MGEMPlugin(StoringPlugin):
     GEM projects the gradient of the whole loss, which includes the penalties of other plugins, but
     not pulls. A reference gradient is that of the criterion alone: its mean over a constraint's
     samples, in training mode. A task is an experience of the original stream, so an online stream
-    has the same constraints as a plain one. Beside a replay plugin the memory takes only what the
-    stream has brought.
+    has the same constraints as a plain one. Beside a replay plugin the memory stores only
+    samples from the stream.
 
     Deviations from GEM's official code:
 
@@ -64,7 +64,7 @@ class MGEMPlugin(StoringPlugin):
         statistics: `ViolationStatistics` of each experience by its index, if they are recorded.
 
     Raises:
-        pydantic.ValidationError: If an argument is not of the given type or range.
+        pydantic.ValidationError: If an argument has a wrong type or is out of range.
         ValueError: If `memory_strength` or `partition` is empty; when training starts, if
             `partition` does not fit the model, or a memory of Avalanche's has two views.
         FloatingPointError: While training, if a gradient to be projected is not finite.

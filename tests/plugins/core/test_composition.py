@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import BiCPlugin, CoPEPlugin, ReplayPlugin
 
-from avalanche_ext.plugins import MethodPlugin, Phase, diagnostics, exhibits, series
+from avalanche_ext.plugins import (
+    MethodPlugin,
+    MGEMPlugin,
+    Phase,
+    check_composition,
+    diagnostics,
+    exhibits,
+    series,
+)
+from avalanche_ext.traits import by
 from tests.cases import digits, make_naive, train
 
 
@@ -67,3 +77,39 @@ def test_a_method_without_a_phase_is_refused_before_training():
 
     with pytest.raises(ValueError, match="Phaseless declares no phase"):
         train(make_naive(Phaseless()), digits(train_size=10))
+
+
+class Conditional(MethodPlugin):
+    phase = by("mode", {"gentle": Phase.PENALTY}, otherwise=Phase.GRADIENT)
+
+    def __init__(self, mode, keeps=True):
+        super().__init__()
+        if keeps:
+            self.mode = mode
+
+
+def test_a_trait_may_depend_on_an_argument():
+    assert Conditional("gentle").phase is Phase.PENALTY
+    assert Conditional(["a", "list"]).phase is Phase.GRADIENT
+
+
+def test_a_trait_of_an_argument_that_is_not_kept_is_an_error():
+    with pytest.raises(TypeError, match="Conditional depends on the argument 'mode'"):
+        train(make_naive(Conditional("gentle", keeps=False)), digits(train_size=10))
+
+
+class Renaming(ReplayPlugin):
+    """Avalanche's plugin, with an attribute that happens to have the name of a trait."""
+
+    phase = "warm-up"
+
+
+def test_attributes_of_others_that_are_named_like_traits_are_none():
+    with pytest.raises(ValueError, match="'MGEMPlugin' cannot be combined with 'Renaming'"):
+        check_composition([Renaming(10), MGEMPlugin()])
+
+
+@pytest.mark.parametrize("theirs", [CoPEPlugin, BiCPlugin])
+def test_plugins_of_avalanches_that_mix_in_old_samples_are_refused(theirs):
+    with pytest.raises(ValueError, match="would look new to the other"):
+        check_composition([theirs.__new__(theirs), MGEMPlugin()])

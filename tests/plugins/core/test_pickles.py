@@ -24,6 +24,14 @@ from avalanche_ext.plugins import (
 )
 from tests.cases import digits, make_naive
 
+
+class Annotated(AGEMPlugin):
+    """Adds a name to those that its base class leaves out of pickles."""
+
+    not_pickled = ("note",)
+    note = None
+
+
 EACH = {
     "agem": lambda: AGEMPlugin(20, 10),
     "mgem": lambda: MGEMPlugin(10),
@@ -37,6 +45,7 @@ EACH = {
     "spectrum": lambda: FisherSpectrumEWCPlugin(rank=2, n_samples=10),
     "mas": lambda: MASPlugin(n_samples=10),
     "si": SynapticIntelligencePlugin,
+    "one of a user's own": lambda: Annotated(20, 10),
 }
 
 
