@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +18,20 @@ from avalanche_ext.data import Batch, InMemoryDataset, Strategy, fetch_all, orig
 NOT_STORED = -1
 
 
+class HeldClass(NamedTuple):
+    """What a buffer holds of one class; later changes to the buffer do not affect it."""
+
+    buffer: InMemoryDataset
+
+
 class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
     """A memory of slots for one sample each; subclasses decide which slot a sample takes.
 
-    It is an Avalanche storage policy (`buffer`, `update`, `post_adapt`, `resize`, `max_size`) that
-    can also be written and read sample by sample (`add`, `sample`, `fetch`, `replace`). It draws
-    from its own generator. It keeps samples as they were when they were added, so random
-    augmentation is frozen; Avalanche's buffers keep references to their source instead.
+    It is an Avalanche storage policy (`buffer`, `buffer_groups`, `buffer_datasets`, `update`,
+    `update_from_dataset`, `post_adapt`, `resize`, `max_size`) that can also be written and read
+    sample by sample (`add`, `sample`, `fetch`, `replace`). It draws from its own generator. It
+    keeps samples as they were when they were added, so random augmentation is frozen; Avalanche's
+    buffers keep references to their source instead.
 
     A subclass implements `_place` and `_keep`.
 
@@ -35,6 +42,10 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
     Raises:
         ValueError: If `max_size` is below 1.
     """
+
+    depends_on_order: ClassVar[bool] = True
+    """Whether the order of arrival influences which samples are held. If so, the buffer permutes
+    whole datasets before it stores them, because most of Avalanche's are sorted by class."""
 
     def __init__(self, max_size: int, seed: int = 0) -> None:
         super().__init__(positive("max_size", max_size))
@@ -179,14 +190,56 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
             x, y, t = fetch_all(dataset)
             self.add(x, y, t)
 
+    @property
+    def buffer_groups(self) -> dict[int, HeldClass]:
+        """The samples held of each class, in ascending order of classes.
+
+        The groups are classes even in a buffer that is balanced over tasks, because Avalanche's
+        MIR, ER_AML and SCR take the groups of any storage policy for classes. ER_AML never ends if
+        the buffer holds fewer samples of a class than `train_mb_size`, as with Avalanche's own.
+        """
+        held = self.buffer
+        return {
+            label: HeldClass(held.subset((held.y == label).nonzero().flatten()))
+            for label in sorted({*held.y.tolist()})
+        }
+
+    @property
+    def buffer_datasets(self) -> list[InMemoryDataset]:
+        """The samples held of each class, as a list of datasets."""
+        return [group.buffer for group in self.buffer_groups.values()]
+
     def update(self, strategy: Strategy, **kwargs: Any) -> None:
         """Add the strategy's current experience, as Avalanche's `ReplayPlugin` expects."""
         self.post_adapt(strategy, strategy.experience)
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
-        """Add all samples of the experience `exp`, in the order of its dataset."""
-        x, y, t = fetch_all(exp.dataset)
-        self.add(x, y, t, origin_index(exp))
+        """Add all samples of the experience `exp`, in random order if `depends_on_order`."""
+        self._add_all(exp.dataset, origin_index(exp))
+
+    def update_from_dataset(self, new_data: Any, strategy: Strategy | None = None) -> None:
+        """Add all samples of a dataset, in random order if `depends_on_order`.
+
+        Args:
+            new_data: A dataset of `(x_i, y_i)` or `(x_i, y_i, t_i)`.
+            strategy: Its current experience is where the samples came from. If None, they count
+                as an experience after all those that the buffer holds samples of.
+        """
+        if strategy is not None:
+            origin = origin_index(strategy.experience)
+        else:
+            origin = 1 + max(self._notes.origin[: len(self)], default=-1)
+        self._add_all(new_data, origin)
+
+    def _add_all(self, dataset: Any, origin: int) -> None:
+        if not len(dataset):
+            return
+        columns = fetch_all(dataset)
+        if self.depends_on_order:
+            order = torch.from_numpy(self.rng.permutation(len(dataset)))
+            columns = [c.index_select(0, order.to(c.device)) for c in columns]
+        x, y, t = columns
+        self.add(x, y, t, origin)
 
     def resize(self, strategy: Strategy, new_size: int) -> None:
         """Change the number of slots; the policy decides which samples stay when it shrinks."""

@@ -163,7 +163,7 @@ class GreedyBuffer(SlotBuffer):
         slots[self.rng.random(len(slots)) >= chances] = NOT_STORED
         return [*slots.tolist(), *[NOT_STORED] * (n - len(slots))]
 
-    def post_adapt(self, agent_state: Any, exp: Any) -> None:
+    def _add_all(self, dataset: Any, origin: int) -> None:
         """Raise TypeError: Avalanche gives a storage policy no gradients."""
         raise TypeError(
             "GreedyBuffer needs the samples' gradients, which Avalanche does not give to a storage "

@@ -27,6 +27,8 @@ class ReservoirBuffer(SlotBuffer):
     held with a higher probability than earlier ones.
     """
 
+    depends_on_order = False
+
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
         size = len(self)
         n_filling = min(n, self.max_size - size)
@@ -60,7 +62,8 @@ class RingBuffer(SlotBuffer):
         max_size: Number of slots, at least one per group.
         balance: Which groups are balanced: "class", or "task" for domain-incremental streams,
             where a task is the experience a sample came from.
-        seed: Seed of the generator that `sample` and random eviction draw from.
+        seed: Seed of the generator that `sample` and random eviction draw from, and that permutes
+            what `post_adapt` and `update_from_dataset` add.
         eviction: Which stored sample of the group leaves: the "oldest", as in the paper, a
             "random" one, or the one "farthest" from or "nearest" to their mean.
 
@@ -143,12 +146,13 @@ class TaskBuffer(SlotBuffer):
     """GEM's episodic memory: the last samples of each task (Lopez-Paz and Ranzato 2017).
 
     A task is the experience a sample came from. Each new task adds slots, so `max_size` is the
-    size per task times the number of tasks seen (at least one).
+    size per task times the number of tasks seen (at least one). Whole experiences, which
+    Avalanche's plugins show, arrive in random order, so the last samples are then a random part.
 
     Args:
         size_per_task: Number of samples held of each task, at least 1.
-        seed: Seed of the generator that `sample` draws from; it has no influence on which samples
-            are stored.
+        seed: Seed of the generator that `sample` draws from, and that permutes what `post_adapt`
+            and `update_from_dataset` add; it has no influence on which samples `add` stores.
 
     Raises:
         ValueError: If `size_per_task` is below 1.

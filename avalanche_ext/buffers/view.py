@@ -40,6 +40,11 @@ class PolicyBuffer(SlotBuffer):
         self.policy.post_adapt(agent_state, exp)
         self._take_over()
 
+    def update_from_dataset(self, new_data: Any, strategy: Strategy | None = None) -> None:
+        """Show the policy a dataset, and copy all samples that it then holds."""
+        self.policy.update_from_dataset(new_data)
+        self._take_over()
+
     def resize(self, strategy: Strategy, new_size: int) -> None:
         """Resize the policy's buffer, and copy the samples that are left."""
         self.policy.resize(strategy, new_size)

@@ -12,7 +12,7 @@ from avalanche.benchmarks.utils.classification_dataset import (
 )
 from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 Transform = Callable[[Tensor], Tensor]
 Batch = list[Tensor]
@@ -219,7 +219,8 @@ def fetch_all(dataset: Any) -> Batch:
     """
     if isinstance(dataset, InMemoryDataset):
         return dataset.fetch(slice(None))
-    x, y, *more = dataset.collate_fn([dataset[i] for i in range(len(dataset))])
+    collate = getattr(dataset, "collate_fn", default_collate)
+    x, y, *more = collate([dataset[i] for i in range(len(dataset))])
     return [x, y, more[-1] if more else torch.zeros_like(y)]
 
 
