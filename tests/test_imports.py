@@ -28,7 +28,8 @@ ALLOWED = {
     "models": {"validation"},
     "metrics.recorder": {"metrics.matrix", "data"},
     "metrics": {"metrics.matrix", "metrics.recorder"},
-    "tracking": {"metrics.matrix", "metrics.heatmap", "results"},
+    "tracking.wandb_logger": {"data", "metrics.recorder", "plugins", "tracking"},
+    "tracking": {"metrics.matrix", "metrics.heatmap", "results", "tracking.wandb_logger"},
     "report": {"metrics.matrix", "metrics.heatmap", "results"},
     "runner": {
         "benchmarks", "buffers", "config", "data", "functional", "metrics", "metrics.matrix",

@@ -1,0 +1,210 @@
+"""One run in Weights & Biases, whose errors stop nothing else."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from avalanche_ext.metrics.heatmap import draw_matrix
+
+if TYPE_CHECKING:
+    import wandb
+    from matplotlib.figure import Figure
+
+Mode = Literal["offline", "online", "disabled"]
+
+EXPERIENCE = "experience"
+ITERATION = "iteration"
+
+# A run reports a dozen numbers and its whole configuration, so what wandb collects itself (console,
+# machine, git, packages, system load) would only cost time. The limits bound the time that a lost
+# network costs; the data stay on disk.
+_SETTINGS = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "disable_job_creation": True,
+    "finish_timeout": 60.0,
+    "finish_timeout_raises": True,
+    "init_timeout": 30.0,
+    "save_code": False,
+    "silent": True,
+    "symlink": False,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
+
+
+class WandbRun:
+    """A wandb run with two step axes, `experience` and `iteration`.
+
+    Every name is on the axis `experience`, except those that `log` puts on `iteration`. If anything
+    goes wrong in wandb, there is one warning, and all later calls do nothing.
+    """
+
+    def __init__(self) -> None:
+        self.offline_directory: Path | None = None
+        self._run: wandb.Run | None = None
+        self._by_iteration: set[str] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run has started, and has neither finished nor failed."""
+        return self._run is not None
+
+    def start(
+        self,
+        mode: Mode,
+        project: str,
+        entity: str | None,
+        directory: Path,
+        group: str | None,
+        name: str | None,
+        config: Mapping[str, Any],
+    ) -> None:
+        """Start the run, with its files in `directory`/wandb; "disabled" does nothing."""
+        self.offline_directory = None
+        self._by_iteration = set()
+        if mode == "disabled":
+            return
+        with self.surviving():
+            import wandb
+
+            known = wandb.Settings.model_fields
+            self._run = wandb.init(
+                mode=mode,
+                project=project,
+                entity=entity,
+                dir=str(directory),
+                group=group,
+                job_type="train",
+                name=name,
+                config=dict(config),
+                # Several runs of one process must not finish or continue each other.
+                reinit="create_new",
+                # Settings that begin with x_ differ between versions of wandb.
+                settings=wandb.Settings(**{k: v for k, v in _SETTINGS.items() if k in known}),
+            )
+            self._run.define_metric(EXPERIENCE)
+            self._run.define_metric("*", step_metric=EXPERIENCE)
+            self._run.define_metric(ITERATION)
+            if mode == "offline":
+                self.offline_directory = Path(self._run.settings.sync_dir)
+
+    def log(self, step: Mapping[str, int], values: Mapping[str, Any]) -> None:
+        """Log one row: its place on one axis or on both, by axis, and its values by name."""
+        if self._run is None:
+            return
+        with self.surviving():
+            if EXPERIENCE not in step:
+                # Each by its full name, because the pattern "*" matches them too.
+                for name in values:
+                    if name not in self._by_iteration:
+                        self._run.define_metric(name, step_metric=ITERATION)
+                        self._by_iteration.add(name)
+            self._run.log({**step, **values})
+
+    def series(self, start: int, series: Mapping[str, Sequence[float]]) -> None:
+        """Log lists as `series/<name>`, a row for each iteration from `start`; nan is left out."""
+        names = [f"series/{name}" for name in series]
+        for i, values in enumerate(zip_longest(*series.values(), fillvalue=math.nan), start):
+            row = {n: v for n, v in zip(names, values, strict=True) if not math.isnan(v)}
+            if row:
+                self.log({ITERATION: i}, row)
+
+    def matrix(self, R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> None:
+        """Log R, (t, T), as a table, below the untrained row, (T,), and as a heatmap."""
+        if self._run is None:
+            return
+        with self.surviving():
+            values = {"R": _table(R, untrained), "R_heatmap": _heatmap(R)}
+            self.log({EXPERIENCE: len(R) - 1}, values)
+
+    def finish(self, summary: Mapping[str, float | None], error: str | None = None) -> None:
+        """Put what is defined in the summary, and the error; finish, as failed if there is one."""
+        if self._run is None:
+            return
+        with self.surviving():
+            for name, value in defined(summary).items():
+                self._run.summary[name] = value
+            if error is None:
+                self._run.finish()
+            else:
+                self._run.summary["error"] = error
+                self._run.finish(exit_code=1)
+            self._run = None
+
+    @contextmanager
+    def surviving(self) -> Iterator[None]:
+        """Turn an error into one warning, and give up the run."""
+        try:
+            yield
+        except Exception as error:
+            run, self._run = self._run, None
+            if run is not None:
+                _abandon(run)
+            warnings.warn(
+                f"wandb failed ({type(error).__name__}: {error}); the run goes on without it",
+                RuntimeWarning,
+                # Past this generator, the context manager, our method and its caller's.
+                stacklevel=5,
+            )
+
+
+def at_experience(accuracies: Sequence[float]) -> dict[str, float]:
+    """Name accuracies on the test experiences, (T,), as wandb shows them."""
+    return {f"accuracy/experience_{j}": value for j, value in enumerate(accuracies)}
+
+
+def defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the metrics that are not None."""
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def picture(figure: Figure) -> wandb.Image:
+    """Return a matplotlib figure as a PNG image of wandb."""
+    import wandb
+    from PIL import Image
+
+    png = BytesIO()
+    figure.savefig(png, format="png")
+    return wandb.Image(Image.open(png))
+
+
+def _abandon(run: wandb.Run) -> None:
+    try:
+        run.finish(exit_code=1)
+    except Exception:
+        # The service process behind the run is gone: let the next run start a fresh one.
+        import wandb
+
+        with suppress(Exception):
+            wandb.teardown()
+
+
+def _table(R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> wandb.Table:
+    import wandb
+
+    columns: list[str | int] = ["after experience"]
+    columns += [f"experience {j}" for j in range(len(R[0]))]
+    rows = [[i, *row] for i, row in enumerate(R)]
+    if untrained is not None:
+        rows.insert(0, [-1, *untrained])
+    return wandb.Table(columns=columns, data=rows)
+
+
+def _heatmap(R: Sequence[Sequence[float]]) -> wandb.Image:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0, 4.2))
+    axes = figure.add_subplot()
+    figure.colorbar(draw_matrix(axes, R), ax=axes, label="accuracy")
+    return picture(figure)
