@@ -14,7 +14,7 @@ from avalanche_ext.functional.bgd import bayesian_step, gradient_at
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.plugins.core.composition import MethodPlugin
 from avalanche_ext.plugins.core.growth import leading_part
-from avalanche_ext.plugins.core.model import model_inputs
+from avalanche_ext.plugins.core.model import model_inputs, task_labels
 from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
@@ -145,7 +145,7 @@ class BGDPlugin(MethodPlugin):
         x, y = strategy.mb_x, strategy.mb_y
         yield len(y) * layout.gradient(), first.noise
         model, criterion = strategy.model, criterion_of(strategy)
-        inputs = model_inputs(strategy, x, strategy.mb_task_id)
+        inputs = model_inputs(strategy, x, task_labels(strategy))
         for _ in range(self.n_draws - 1):
             noise = self._noise(first.mean)
             weights = torch.addcmul(first.mean, first.std, noise)

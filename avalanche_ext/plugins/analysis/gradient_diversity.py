@@ -176,12 +176,12 @@ def _hidden_representations(
     batches: list[list[Tensor]] = []
     with left_as_it_was(model, x):
         for x_part, t_part in zip(torch.split(x, size), torch.split(t, size), strict=True):
-            gatherer.start(hooked, "inputs" if layers is None else "outputs")
+            gatherer.start(model, hooked, "inputs" if layers is None else "outputs")
             try:
                 logits = model(x_part, t_part) if is_multi_task_module(model) else model(x_part)
             finally:
                 gatherer.stop()
-            found = gatherer.taken(t_part)
+            found = [*gatherer.taken(logits, t_part).values()]
             if layers is None:
                 found = [rows for rows in found if rows.requires_grad]
             if layers is None or LOGITS in layers:

@@ -24,7 +24,7 @@ from avalanche_ext.plugins.core.gathering import (
     linear_layers,
     named_layers,
 )
-from avalanche_ext.plugins.core.model import mask_values, unmasked
+from avalanche_ext.plugins.core.model import mask_values, task_labels, unmasked
 from avalanche_ext.plugins.representation.base import concatenated
 from avalanche_ext.results.exhibits import RhoSpectra, names_in, table
 from avalanche_ext.validation import validated
@@ -100,8 +100,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self._gathered_at = 0
         self._task: int | None = None
         self._n_missing = 0
-        self._hooked: list[nn.Module] = []
-        self._names: dict[nn.Module, str] = {}
+        self._hooked: dict[str, nn.Module] = {}
         self._gatherer = Gatherer()
 
     def check(self, strategy: Strategy) -> None:
@@ -127,7 +126,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         counts = experience.origin_stream.name == self.stream and task in self._seen
         self._task = task if counts else None
         self._n_missing = self.n_samples if counts else 0
-        self._hooked = []
+        self._hooked = {}
         if counts:
             self._gathered[task] = []
 
@@ -136,21 +135,19 @@ class RhoSpectrumPlugin(ReportingPlugin):
         if not self._n_missing:
             return
         if not self._hooked:
-            self._names = {module: name for name, module in strategy.model.named_modules()}
             self._hooked = (
                 gathered_layers(strategy.model, self.layers)
                 if self.layers
-                else _hidden(strategy.model, strategy.mb_x[:1], strategy.mb_task_id[:1])
+                else _hidden(strategy.model, strategy.mb_x[:1], task_labels(strategy)[:1])
             )
-        self._gatherer.start(self._hooked, "outputs" if self.layers else "inputs")
+        self._gatherer.start(strategy.model, self._hooked, "outputs" if self.layers else "inputs")
 
     def after_eval_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Keep the representations, and detach the hooks."""
         if not self._n_missing or self._task is None:
             return
         self._gatherer.stop()
-        by_layer = self._gatherer.taken_by_layer(strategy.mb_task_id)
-        gathered = {self._names[layer]: rows for layer, rows in by_layer.items()}
+        gathered = self._gatherer.taken(strategy.mb_output, task_labels(strategy))
         if self.layers and LOGITS in self.layers:
             gathered[LOGITS] = unmasked(strategy.mb_output, mask_values(strategy.model))
         # Copies, so that a part does not hold on to the whole.
@@ -197,17 +194,18 @@ class RhoSpectrumPlugin(ReportingPlugin):
         return {RhoSpectra.NAME: _as_exhibit([*self.spectra.values()]).to_arrays()}
 
 
-def _hidden(model: nn.Module, x: Tensor, t: Tensor) -> list[nn.Module]:
+def _hidden(model: nn.Module, x: Tensor, t: Tensor) -> dict[str, nn.Module]:
     """Return the linear and multi-head layers whose input depends on parameters, trained or not."""
-    gatherer = Gatherer()
-    gatherer.start(linear_layers(model), "inputs")
+    layers, gatherer = linear_layers(model), Gatherer()
+    gatherer.start(model, layers, "inputs")
     parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
     try:
         with torch.enable_grad(), generators_kept(x.device):
-            outputs_at(parameters, model, (x, t) if is_multi_task_module(model) else (x,))
+            output = outputs_at(parameters, model, (x, t) if is_multi_task_module(model) else (x,))
     finally:
         gatherer.stop()
-    return [layer for layer, rows in gatherer.taken_by_layer(t).items() if rows.requires_grad]
+    entered = gatherer.taken(output, t)
+    return {name: layers[name] for name, rows in entered.items() if rows.requires_grad}
 
 
 def _measured(experience: int, layers: Gathered) -> Rho:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from avalanche.models import MultiTaskModule
@@ -14,22 +16,51 @@ LOGITS = "logits"
 """The name that stands for the model's output in a list of layers."""
 
 
+@dataclass
+class _Pass:
+    """What the layers saw while the model ran once, by name, and what the model returned."""
+
+    gathered: dict[str, list[Tensor]] = field(default_factory=dict)
+    output: object = None
+
+
 class Gatherer:
     """Gathers inputs or outputs of layers by forward hooks while a model runs."""
 
     def __init__(self) -> None:
         self._handles: list[RemovableHandle] = []
-        self._gathered: dict[nn.Module, list[Tensor]] = {}
+        self._passes: list[_Pass] = []
+        self._required: list[list[str]] = []
 
-    def start(self, layers: Sequence[nn.Module], of: Literal["inputs", "outputs"]) -> None:
-        """Start to gather the inputs or outputs of these layers."""
+    def start(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, nn.Module],
+        of: Literal["inputs", "outputs"],
+    ) -> None:
+        """Start to gather the inputs or outputs of layers.
+
+        Args:
+            model: The model, or a wrapper of it, that will be called.
+            layers: Its layers by name; see `gathered_layers`.
+            of: "outputs" of layers that the user has named, which must all run, or "inputs" of the
+                default ones, of which at least one must run.
+        """
         self.stop()  # A failed forward pass leaves its hooks behind.
-        self._gathered = {}
+        self._passes, self._required = [], []
+        if not layers:
+            return
+        self._passes = [_Pass()]  # Layers may also run outside of the model's forward.
+        self._required = [[name] for name in layers] if of == "outputs" else [[*layers]]
         self._handles = [
-            layer.register_forward_pre_hook(self._gather_input)
-            if of == "inputs"
-            else layer.register_forward_hook(self._gather_output)
-            for layer in layers
+            model.register_forward_pre_hook(self._begin_pass),
+            *(
+                layer.register_forward_pre_hook(partial(self._gather_input, name))
+                if of == "inputs"
+                else layer.register_forward_hook(partial(self._gather_output, name))
+                for name, layer in layers.items()
+            ),
+            model.register_forward_hook(self._end_pass),
         ]
 
     def stop(self) -> None:
@@ -37,26 +68,50 @@ class Gatherer:
         while self._handles:
             self._handles.pop().remove()
 
-    def taken(self, task_labels: Tensor) -> list[Tensor]:
-        """Return what was gathered for each layer that has run, (B, H_l), and forget it.
-
-        Layers are in the order in which they ran.
+    def taken(self, output: Tensor, task_labels: Tensor) -> dict[str, Tensor]:
+        """Return what was gathered in the pass that returned `output`, and forget everything.
 
         Args:
+            output: The model's output for the mini-batch. If the model ran once, this may be
+                another tensor than it returned.
             task_labels: The mini-batch's task labels, (B,).
+
+        Returns:
+            What each layer that has run saw, (B, H_l), by name, in the order in which they ran.
+
+        Raises:
+            ValueError: If the model ran several times and did not return `output` in exactly one
+                of them, if a required layer gathered nothing, or if a layer saw other rows than
+                the mini-batch's.
         """
-        return [*self.taken_by_layer(task_labels).values()]
+        passes, self._passes = self._passes, []
+        required, self._required = self._required, []
+        if not required:
+            return {}
+        gathered = _of_output(passes, output).gathered
+        for names in required:
+            if gathered.keys().isdisjoint(names):
+                raise ValueError(
+                    f"nothing was gathered from {' or '.join(map(repr, names))} when the model "
+                    "ran on the mini-batch: either forward does not call the layer, or the model "
+                    "was compiled, so that its hooks are skipped"
+                )
+        return {name: _of_batch(name, pieces, task_labels) for name, pieces in gathered.items()}
 
-    def taken_by_layer(self, task_labels: Tensor) -> dict[nn.Module, Tensor]:
-        """Return what `taken` returns, by layer."""
-        gathered, self._gathered = self._gathered, {}
-        return {layer: _of_batch(pieces, task_labels) for layer, pieces in gathered.items()}
+    def _begin_pass(self, model: nn.Module, inputs: object) -> None:
+        self._passes.append(_Pass())
 
-    def _gather_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._gathered.setdefault(module, []).append(inputs[0].flatten(1))
+    def _end_pass(self, model: nn.Module, inputs: object, output: object) -> None:
+        self._passes[-1].output = output
 
-    def _gather_output(self, module: nn.Module, inputs: object, output: Tensor) -> None:
-        self._gathered.setdefault(module, []).append(output.flatten(1))
+    def _gather_input(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._gather(name, inputs[0])
+
+    def _gather_output(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._gather(name, output)
+
+    def _gather(self, name: str, rows: Tensor) -> None:
+        self._passes[-1].gathered.setdefault(name, []).append(rows.flatten(1))
 
 
 def named_layers(layers: Sequence[str] | None) -> Sequence[str] | None:
@@ -70,8 +125,8 @@ def named_layers(layers: Sequence[str] | None) -> Sequence[str] | None:
     return layers
 
 
-def gathered_layers(model: nn.Module, layers: Sequence[str] | None) -> list[nn.Module]:
-    """Return the named modules, or with `layers=None` the linear ones.
+def gathered_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
+    """Return the named modules, or with `layers=None` the linear ones, by name.
 
     Args:
         model: The model that contains them.
@@ -90,30 +145,53 @@ def gathered_layers(model: nn.Module, layers: Sequence[str] | None) -> list[nn.M
                 f"layers={layers}: the model has no module {name!r}; "
                 f"it has {', '.join(filter(None, modules))}"
             )
-    return [modules[name] for name in names]
+    return {name: modules[name] for name in names}
 
 
-def linear_layers(model: nn.Module) -> list[nn.Module]:
-    """Return the linear layers of `model`, with a multi-head layer in place of its heads."""
-    layers: list[nn.Module] = []
-    for child in model.children():
+def linear_layers(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
+    """Return the linear layers of `model`, with a multi-head layer in place of its heads, by name.
+
+    Args:
+        model: The model, or a part of it.
+        prefix: What stands before the names of a part's layers.
+    """
+    layers: dict[str, nn.Module] = {}
+    for name, child in model.named_children():
         if isinstance(child, nn.Linear | MultiTaskModule):
-            layers.append(child)
+            layers[prefix + name] = child
         else:
-            layers += linear_layers(child)
+            layers |= linear_layers(child, f"{prefix}{name}.")
     return layers
 
 
-def _of_batch(pieces: Sequence[Tensor], task_labels: Tensor) -> Tensor:
+def _of_output(passes: Sequence[_Pass], output: object) -> _Pass:
+    """Return the pass that returned `output`, or the only one."""
+    ran = [each for each in passes if each.gathered or each.output is not None]
+    found = [each for each in ran if each.output is output] or ran or [_Pass()]
+    if len(found) > 1:
+        raise ValueError(
+            f"the model ran {len(ran)} times between before_forward and after_forward, and "
+            "strategy.mb_output is not what one of these passes returned, so the mini-batch's "
+            "representations cannot be told from the others: set strategy.mb_output to the "
+            "model's own output"
+        )
+    return found[0]
+
+
+def _of_batch(name: str, pieces: Sequence[Tensor], task_labels: Tensor) -> Tensor:
     """Join what a layer saw in several calls to one (B, H).
 
     The heads of a multi-head model see the samples of one task after another; these are put back in
     the batch's order. A layer that runs more than once sees the whole batch each time; these pieces
     are put side by side.
     """
-    if len(pieces) == 1:
-        return pieces[0]
-    if all(len(piece) == len(task_labels) for piece in pieces):
-        return torch.cat(list(pieces), dim=1)
+    sizes = [len(piece) for piece in pieces]
+    if all(size == len(task_labels) for size in sizes):
+        return torch.cat(list(pieces), dim=1) if len(pieces) > 1 else pieces[0]
+    if sum(sizes) != len(task_labels):
+        raise ValueError(
+            f"layer {name!r} saw {' + '.join(map(str, sizes))} rows of a mini-batch of "
+            f"{len(task_labels)}: name a layer that sees each sample of the mini-batch once"
+        )
     by_task = torch.argsort(task_labels, stable=True)
     return torch.cat(list(pieces))[torch.argsort(by_task)]

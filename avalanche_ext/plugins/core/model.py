@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from avalanche.models import IncrementalClassifier, MultiHeadClassifier
 from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
@@ -11,6 +12,14 @@ from torch import Tensor, nn
 from avalanche_ext.data import Strategy
 
 _MASKING = (IncrementalClassifier, MultiHeadClassifier)
+
+
+def task_labels(strategy: Strategy) -> Tensor:
+    """Return the task labels of the mini-batch, (B,): zeros if the benchmark has none."""
+    if len(strategy.mbatch) > 2:
+        return strategy.mb_task_id
+    y = strategy.mb_y
+    return torch.zeros(len(y), dtype=torch.int64, device=y.device)
 
 
 def model_inputs(strategy: Strategy, x: Tensor, t: Tensor) -> list[Tensor]:

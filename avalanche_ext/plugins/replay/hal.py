@@ -20,7 +20,7 @@ from avalanche_ext.functional.lookahead.anchors import (
 )
 from avalanche_ext.plugins.core.composition import Columns
 from avalanche_ext.plugins.core.gathering import Gatherer, linear_layers
-from avalanche_ext.plugins.core.model import learning_rates, model_inputs
+from avalanche_ext.plugins.core.model import learning_rates, model_inputs, task_labels
 from avalanche_ext.plugins.replay.memory import ReplayLoss
 from avalanche_ext.plugins.replay.online_replay import OnlineReplayPlugin
 from avalanche_ext.validation import validated
@@ -138,12 +138,14 @@ class HALPlugin(OnlineReplayPlugin):
 
     def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Start to gather embeddings."""
-        self._gatherer.start(linear_layers(strategy.model)[-1:] if self.lam else [], "inputs")
+        head = [*linear_layers(strategy.model).items()][-1:] if self.lam else []
+        self._gatherer.start(strategy.model, dict(head), "inputs")
 
     def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Update the running means of the classes with the stream's rows."""
         self._gatherer.stop()
-        for embeddings in self._gatherer.taken(strategy.mb_task_id):
+        entered = self._gatherer.taken(strategy.mb_output, task_labels(strategy))
+        for embeddings in entered.values():
             assert self.arrived is not None
             x, y, t = self.arrived
             keys = [*zip(t.tolist(), y.tolist(), strict=True)]
@@ -152,13 +154,12 @@ class HALPlugin(OnlineReplayPlugin):
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Add the loss on the anchors."""
-        # The step to θ̃ is on the criterion alone, without what other plugins added to the loss.
-        so_far, strategy.loss = strategy.loss, torch.zeros_like(strategy.loss)
-        super().before_backward(strategy)
-        missing, strategy.loss = strategy.loss, so_far + strategy.loss
+        missing = self._missing(strategy)
+        strategy.loss += missing
         if self.anchors is None:
             return
         x, _, t = self.anchors
+        # The step to θ̃ is on the criterion alone, without what other plugins added to the loss.
         inputs, criterion = model_inputs(strategy, x, t), strategy.criterion() + missing
         anchoring = anchoring_loss(
             strategy.model, inputs, criterion, learning_rates(strategy, self.lr)
@@ -182,7 +183,7 @@ class HALPlugin(OnlineReplayPlugin):
         start = torch.stack([self._images[key] for key in keys])
         x = learn_anchors(
             strategy.model,
-            linear_layers(strategy.model)[-1],
+            [*linear_layers(strategy.model).values()][-1],
             hindsight_parameters(
                 strategy.model,
                 self._draws(strategy),

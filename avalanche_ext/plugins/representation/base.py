@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from avalanche_ext.data import Strategy
 from avalanche_ext.plugins.core.composition import MethodPlugin
 from avalanche_ext.plugins.core.gathering import LOGITS, Gatherer, gathered_layers, named_layers
-from avalanche_ext.plugins.core.model import class_labels, mask_values, unmasked
+from avalanche_ext.plugins.core.model import class_labels, mask_values, task_labels, unmasked
 from avalanche_ext.traits import Phase
 
 DefaultLayers = Literal["hidden and logits", "last hidden"]
@@ -55,7 +55,7 @@ class RepresentationLossPlugin(MethodPlugin):
         self.lam = lam
         self.layers = named_layers(layers)
         self.lr = lr
-        self._hooked: list[nn.Module] | None = None
+        self._hooked: dict[str, nn.Module] | None = None
         self._mask_values: set[float] = set()
         self._gatherer = Gatherer()
 
@@ -84,8 +84,8 @@ class RepresentationLossPlugin(MethodPlugin):
 
     def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Attach the hooks."""
-        hooked = self._hooked if self.lam else None
-        self._gatherer.start(hooked or [], "inputs" if self.layers is None else "outputs")
+        hooked = self._hooked if self.lam and self._hooked else {}
+        self._gatherer.start(strategy.model, hooked, "outputs" if self.layers else "inputs")
 
     def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Detach the hooks."""
@@ -96,11 +96,12 @@ class RepresentationLossPlugin(MethodPlugin):
         if self.lam == 0:
             return
         representations = self._representations(strategy)
-        labels = class_labels(strategy, strategy.mb_y, strategy.mb_task_id)
+        labels = class_labels(strategy, strategy.mb_y, task_labels(strategy))
         strategy.loss += self.lam * self.representation_loss(representations, labels)
 
     def _representations(self, strategy: Strategy) -> list[Tensor]:
-        gathered = self._gatherer.taken(strategy.mb_task_id)
+        by_layer = self._gatherer.taken(strategy.mb_output, task_labels(strategy))
+        gathered = [*by_layer.values()]
         logits = unmasked(strategy.mb_output, self._mask_values)
         if self.layers is not None:
             return [*gathered, logits] if LOGITS in self.layers else gathered

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from avalanche.training import ER_ACE, Naive
 from torch import nn
 
 from avalanche_ext.benchmarks import split_digits
 from avalanche_ext.functional import discriminative_representation_loss
 from avalanche_ext.models.catalogue import mlp
-from avalanche_ext.plugins import DRLPlugin, OnlineReplayPlugin
-from tests.cases import Spy, digits, make_naive, train, weights
+from avalanche_ext.plugins import DRLPlugin, OnlineReplayPlugin, RhoSpectrumPlugin
+from tests.cases import Spy, digits, make_naive, quiet, small_model, train, weights
 
 
 def test_adds_lam_times_the_loss_over_hidden_layers_and_logits():
@@ -28,6 +29,82 @@ def test_adds_lam_times_the_loss_over_hidden_layers_and_logits():
     check = Check()
     train(make_naive(plugin, check, batch_size=10), digits())
     assert check.checked > 100
+
+
+@pytest.mark.parametrize("batch_size_mem", [10, 24])
+def test_of_a_strategy_that_also_runs_the_model_on_replayed_rows_only_the_streams_rows_count(
+    batch_size_mem,
+):
+    """ER_ACE runs it on both, one after the other, before `after_forward`."""
+
+    class Check(Spy):
+        def after_backward(self, strategy, **kwargs):
+            model, y = strategy.model, strategy.mb_y
+            hidden = torch.relu(model.hidden[0](strategy.mb_x.flatten(1)))
+            h = torch.cat([hidden, model.classifier(hidden)], 1)
+            if strategy.replay_loader is None:
+                expected = strategy.criterion()
+            else:
+                replayed = strategy.mb_buffer_out, strategy.mb_buffer_y
+                expected = strategy.ace_criterion(strategy.mb_output, y, *replayed)
+                self.checked += 1
+            expected = expected + 0.3 * discriminative_representation_loss(h, y, 0.5)
+            torch.testing.assert_close(strategy.loss, expected.reshape(1))
+
+    check = Check()
+    plugins = [DRLPlugin(alpha=0.5, lam=0.3), check]
+    sizes = {"train_mb_size": 10, "batch_size_mem": batch_size_mem, "mem_size": 50}
+    strategy = quiet(ER_ACE, plugins=plugins, **sizes)
+    train(strategy, digits(n_experiences=5, train_size=60))
+    assert check.checked > 20
+
+
+def test_passes_that_cannot_be_told_apart_are_refused():
+    class InHalves(Naive):
+        def forward(self):
+            return torch.cat([self.model(half) for half in self.mb_x.chunk(2)])
+
+    strategy = quiet(InHalves, plugins=[DRLPlugin()])
+    with pytest.raises(ValueError, match=r"ran 2 times.*cannot be told.*strategy\.mb_output"):
+        train(strategy, digits())
+
+
+def test_the_output_may_be_changed_after_the_only_pass():
+    class Normalised(Naive):
+        def forward(self):
+            return nn.functional.normalize(super().forward())
+
+    class Check(Spy):
+        def after_backward(self, strategy, **kwargs):
+            y, logits = strategy.mb_y, strategy.mb_output
+            hidden = torch.relu(strategy.model.hidden[0](strategy.mb_x.flatten(1)))
+            h = torch.cat([hidden, logits], 1)
+            term = strategy.loss - strategy.criterion()
+            expected = discriminative_representation_loss(h, y, 0.5)
+            torch.testing.assert_close(term, expected.reshape(1))
+            self.checked += 1
+
+    check = Check()
+    train(quiet(Normalised, plugins=[DRLPlugin(0.5, lam=1.0), check]), digits(train_size=20))
+    assert check.checked == 10
+
+
+@pytest.mark.parametrize("method", [DRLPlugin, RhoSpectrumPlugin])
+def test_a_named_layer_that_does_not_run_is_an_error(method):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+    model[1].unused = nn.Linear(8, 8)
+    benchmark, plugins = digits(), [method(layers=["1.unused"])]
+    strategy = quiet(model=model, plugins=plugins, eval_every=0)
+    with pytest.raises(ValueError, match=r"nothing was gathered from '1\.unused'"):
+        strategy.train(benchmark.train_stream[0], eval_streams=[benchmark.test_stream])
+
+
+def test_a_compiled_model_whose_hooks_are_skipped_is_refused():
+    compiled = torch.compile(small_model(), backend="eager")
+    compiled(torch.rand(10, 1, 8, 8))  # Hooks set after the first compilation never run.
+    strategy = make_naive(DRLPlugin(), model=compiled)
+    with pytest.raises(ValueError, match=r"nothing was gathered from '.*hidden.*' or .*compiled"):
+        train(strategy, digits())
 
 
 def test_an_unknown_layer_is_named_before_training():

@@ -152,9 +152,9 @@ def test_a_layer_that_runs_more_than_once_puts_all_its_runs_side_by_side():
 
     model, x = Twice(), torch.rand(4, 1, 8, 8)
     gatherer = Gatherer()
-    gatherer.start([model.again], "inputs")
-    model(x)
+    gatherer.start(model, {"again": model.again}, "inputs")
+    output = model(x)
     gatherer.stop()
-    (gathered,) = gatherer.taken(torch.zeros(4, dtype=torch.int64))
+    gathered = gatherer.taken(output, torch.zeros(4, dtype=torch.int64))["again"]
     h = model.first(x.flatten(1)).relu()
     torch.testing.assert_close(gathered, torch.cat([h, model.again(h)], dim=1))
