@@ -159,7 +159,8 @@ class ProximalStep:
         anchor: θ*, (P,).
         curvature: F.
         strength: λ, at least 0.
-        rates: η, at least 0, one number or (P,); parameters with rate 0 stay where they are.
+        rates: η, at least 0, one number or (P,); parameters with rate 0 stay where they are. For an
+            adaptive optimizer, diag(η)⁻¹ is its preconditioner.
     """
 
     def __init__(

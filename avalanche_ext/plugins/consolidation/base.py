@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from math import isfinite
@@ -17,9 +18,9 @@ from avalanche_ext.data import Strategy, origin_experience, origin_index
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.plugins.consolidation.penalty import QuadraticPenalty
+from avalanche_ext.plugins.consolidation.rates import effective_rates
 from avalanche_ext.plugins.core.composition import Columns, MethodPlugin, stream_rows
 from avalanche_ext.plugins.core.experiences import Endings, RecentRows, draw_samples
-from avalanche_ext.plugins.core.model import learning_rates
 from avalanche_ext.traits import Phase, by
 
 Amount = Annotated[FiniteFloat, Ge(0)]
@@ -45,14 +46,25 @@ class ConsolidationPlugin(MethodPlugin):
     new ones.
 
     **How.** With `update="proximal"`, a `ProximalStep` (`functional.fisher.curvature`) pulls the
-    parameters after the optimizer's step, at the optimizer's current learning rates. The pull is
-    stable at any λ; like the weight decay of AdamW, it bypasses momentum, adaptive rates and
+    parameters after the optimizer's step. The pull is stable at any λ, and bypasses momentum and
     projections of the gradient. With "gradient", the penalty's gradient is added to that of the
     loss before other plugins edit it. In both cases the strategy's `loss` does not contain the
     penalty.
 
-    A change of the learning rate requires a new proximal step. That is cheap for a diagonal F or
-    for eigenpairs alone, and costs about k steps for both together.
+    **λ and the optimizer.** The pull uses the rates η that the optimizer's last step really took
+    (`effective_rates`): the learning rate for SGD, lr / (√v̂ + ε) for each weight for Adam, AdamW
+    and their kin. So λ means the same under every optimizer and in both forms: training rests
+    where the gradient of the loss is −λF(θ − θ*). A weight whose gradients have all but vanished
+    has a very large η under Adam: a diagonal F holds it hard, since the loss does not oppose it;
+    eigenpairs, which hold sums of weights, move it to make up for others. At Adam's learning rate
+    in place of η, λ would have to be 100 to 1,000 times larger.
+
+    A change of η requires a new proximal step. That is cheap for a diagonal F, and for eigenpairs
+    alone at one rate for all weights; otherwise it costs about k steps. Therefore, with eigenpairs
+    and an adaptive optimizer, η is taken anew for every tenth pull only.
+
+    A penalty that does nothing is warned of at the next consolidation: if since the last one all
+    that it moved weights by was within their rounding.
 
     When a model grows, its new parameters are free, see `QuadraticPenalty`. A parameter that is no
     longer trained loses its F and θ* for good. If an online stream has broken off an experience,
@@ -184,6 +196,7 @@ class ConsolidationPlugin(MethodPlugin):
 
     def _consolidate(self, strategy: Strategy, experience: Any) -> None:
         self._follow(strategy)
+        self._warn_if_idle()
         with generators_kept(strategy.device):
             new = self._estimate(strategy, lambda: self._samples(strategy, experience))
         if not isfinite(new.trace):
@@ -201,6 +214,23 @@ class ConsolidationPlugin(MethodPlugin):
             "largest": merged.largest,
             "megabytes": self._penalty.n_bytes / 1e6,
         }
+
+    def _warn_if_idle(self) -> None:
+        if not self._penalty.is_active or not self._penalty.is_idle:
+            return
+        assert self.curvature is not None
+        largest = self.curvature.largest
+        reason = "its curvature is zero, so no lam helps: estimate it from more samples"
+        if largest:
+            reason = (
+                f"lam={self.lam:.3g} times the curvature's largest eigenvalue {largest:.3g} is so "
+                "small that its pull is lost in rounding: use a larger lam"
+            )
+        warnings.warn(
+            f"{type(self).__name__}: the penalty has held nothing since the last consolidation; "
+            + reason,
+            stacklevel=3,
+        )
 
     def _normalised(self, curvature: Curvature) -> Curvature:
         size = {
@@ -231,7 +261,7 @@ class ConsolidationPlugin(MethodPlugin):
         layout = self._penalty.layout
         return layout.flatten([by_name[name] for name in layout.names])
 
-    def _rates(self, strategy: Strategy) -> list[float]:
-        """Return the optimizer's learning rate of each trained parameter."""
-        rates = learning_rates(strategy, None)
+    def _rates(self, strategy: Strategy) -> list[float | Tensor]:
+        """Return the optimizer's effective rate of each trained parameter."""
+        rates = effective_rates(strategy.optimizer)
         return [rates.get(p, 0.0) for p in self._penalty.layout.parameters]

@@ -13,6 +13,10 @@ from avalanche_ext.functional.fisher.curvature import Curvature, ProximalStep
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.plugins.core.growth import carried, places_of
 
+# The inverse of a step with eigenpairs costs as much as many pulls; moments change by a few percent
+# meanwhile.
+_PULLS_AT_ONE_RATE = 10
+
 
 class QuadraticPenalty:
     """The penalty (λ/2) (θ − θ*)ᵀ F (θ − θ*) on the trained parameters of a model.
@@ -36,7 +40,11 @@ class QuadraticPenalty:
         self._shapes: dict[str, torch.Size] = {}
         self._layout: FlatLayout | None = None
         self._held: list[bool] | None = None
-        self._step: tuple[list[float], ProximalStep] | None = None
+        self._step: tuple[list[float] | None, ProximalStep] | None = None
+        self._eta: Tensor | None = None
+        self._n_pulls_at_eta = 0
+        self._n_tries = 0
+        self._acts = False
         self._largest = 0.0
         self._has_warned = False
 
@@ -72,6 +80,7 @@ class QuadraticPenalty:
         self._shapes = dict(zip(layout.names, shapes, strict=True))
         if not earlier or [*earlier.items()] == [*self._shapes.items()]:
             return None
+        self._eta = None
         places = places_of(earlier, layout)
         if self.curvature is not None and self.anchor is not None:
             self.curvature = self.curvature.placed(places, sum(layout.numels))
@@ -85,8 +94,20 @@ class QuadraticPenalty:
     def renew(self, curvature: Curvature) -> None:
         """Set F to `curvature`, and θ* to the current parameters."""
         self.curvature, self.anchor = curvature, self.weights()
-        self._held = self._step = None
+        self._held = self._step = self._eta = None
+        self._n_tries, self._acts = 0, False
         self._largest, self._has_warned = curvature.largest, False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether each pull or gradient since `renew` was lost in rounding, or F is zero.
+
+        It is lost if the weights of each parameter move by it less than their largest is rounded.
+        """
+        if self.curvature is None or self.anchor is None or self._acts or self._n_tries < 2:
+            return False
+        drift = self.weights() - self.anchor
+        return self._largest == 0 or bool(self.curvature.product(drift).any())
 
     @property
     def n_bytes(self) -> int:
@@ -117,19 +138,26 @@ class QuadraticPenalty:
         torch._foreach_mul_(pieces, self.lam)
         return [*pieces]
 
-    def add_gradient(self, rates: Sequence[float]) -> None:
+    def add_gradient(self, rates: Sequence[float | Tensor]) -> None:
         """Add the gradient to the parameters' `grad`; where it is zero, None stays None.
 
-        Warns once for each F if steps at these learning rates diverge.
+        Warns once for each F if steps at these learning rates diverge. Those of optimizers that
+        divide by the size of the gradient do not.
 
         Args:
-            rates: The learning rate of each parameter.
+            rates: The learning rate of each parameter, a number or in the parameter's shape.
         """
-        self._warn_if_unstable(max(rates))
+        self._warn_if_unstable(max((r for r in rates if isinstance(r, float)), default=0.0))
+        self._n_tries += 1
         layout = self.layout
         if self._held is None:
             self._held = self._seen()
-        for p, piece, is_held in zip(layout.parameters, self.gradient(), self._held, strict=True):
+        pieces = self.gradient()
+        self._acts = self._acts or any(
+            _shows(piece * rate, p)
+            for p, piece, rate in zip(layout.parameters, pieces, rates, strict=True)
+        )
+        for p, piece, is_held in zip(layout.parameters, pieces, self._held, strict=True):
             if not is_held:
                 continue
             if p.grad is not None:
@@ -138,24 +166,56 @@ class QuadraticPenalty:
                 # With zeros an optimizer would still step, by weight decay and momentum.
                 p.grad = piece
 
-    def pull(self, rates: Sequence[float]) -> None:
+    def pull(self, rates: Sequence[float | Tensor]) -> None:
         """Move the parameters by the proximal step.
 
         Args:
-            rates: The learning rate of each parameter.
+            rates: The learning rate of each parameter, a number or in the parameter's shape. With
+                eigenpairs, those in shapes are taken anew for every tenth call only.
         """
+        self._n_tries += 1
+        step = self._proximal_step(rates)
+        if self._acts:
+            step()
+            return
+        before = self.weights()
+        step()
+        moves = self.layout.pieces(self.weights() - before)
+        self._acts = any(map(_shows, moves, self.layout.parameters))
+
+    def _proximal_step(self, rates: Sequence[float | Tensor]) -> ProximalStep:
         assert self.curvature is not None
         assert self.anchor is not None
-        if self._step is None or self._step[0] != rates:
-            layout = self.layout
-            eta = rates[0] if len({*rates}) == 1 else self._spread(rates)
-            step = ProximalStep(layout, self.anchor, self.curvature, self.lam, eta)
-            self._step = [*rates], step
-        self._step[1]()
+        numbers = [rate for rate in rates if isinstance(rate, float)]
+        if len(numbers) < len(rates):
+            return self._adaptive_step(self.curvature, self.anchor, rates)
+        if self._step is None or self._step[0] != numbers:
+            eta = numbers[0] if len({*numbers}) == 1 else self._spread(numbers)
+            step = ProximalStep(self.layout, self.anchor, self.curvature, self.lam, eta)
+            self._step = numbers, step
+        return self._step[1]
 
-    def _spread(self, rates: Sequence[float]) -> Tensor:
+    def _adaptive_step(
+        self, curvature: Curvature, anchor: Tensor, rates: Sequence[float | Tensor]
+    ) -> ProximalStep:
+        if not len(curvature.eigenvalues):
+            return ProximalStep(self.layout, anchor, curvature, self.lam, self._spread(rates))
+        if self._eta is None or self._n_pulls_at_eta == _PULLS_AT_ONE_RATE:
+            self._eta, self._n_pulls_at_eta, self._step = self._spread(rates), 0, None
+        self._n_pulls_at_eta += 1
+        if self._step is None or self._step[0] is not None:
+            step = ProximalStep(self.layout, anchor, curvature, self.lam, self._eta)
+            self._step = None, step
+        return self._step[1]
+
+    def _spread(self, rates: Sequence[float | Tensor]) -> Tensor:
         pairs = zip(self.layout.parameters, rates, strict=True)
-        return torch.cat([p.new_full((p.numel(),), rate) for p, rate in pairs])
+        return torch.cat(
+            [
+                rate.flatten() if isinstance(rate, Tensor) else p.new_full((p.numel(),), rate)
+                for p, rate in pairs
+            ]
+        )
 
     def _seen(self) -> list[bool]:
         """Return for each parameter whether F is non-zero anywhere in it."""
@@ -176,3 +236,9 @@ class QuadraticPenalty:
             "diverge: use update='proximal', which is stable at any strength, or a smaller lam",
             stacklevel=3,
         )
+
+
+def _shows(change: Tensor, tensor: Tensor) -> bool:
+    """Return whether a change of a tensor exceeds the rounding of its largest entry."""
+    rounding = torch.finfo(tensor.dtype).eps * tensor.detach().abs().amax()
+    return bool(change.abs().amax() > rounding)

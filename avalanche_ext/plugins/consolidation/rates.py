@@ -1,0 +1,51 @@
+"""The learning rates that an optimizer really takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def effective_rates(optimizer: Optimizer) -> dict[Tensor, float | Tensor]:
+    """Return each parameter's effective rate η: what its last step multiplied the gradient by.
+
+    SGD, with momentum or without, multiplies it by the group's learning rate, a number. Optimizers
+    that divide by a running size of the gradient have a rate for each entry, in the shape of the
+    parameter:
+
+    - Adam, AdamW, NAdam: lr / (√v̂ + ε), with v̂ = v / (1 − β₂ᵗ), where amsgrad has the maximum of v;
+      RAdam counts as Adam, without its rectification;
+    - Adamax: lr / u;
+    - RMSprop: lr / (√v + ε), with v less the squared mean gradient if centered;
+    - Adagrad: lr / ((1 + (t − 1) lr_decay) (√s + ε)).
+
+    They are recognised by the names in their state, so other optimizers with such a state count as
+    well. All others, and parameters without a step so far, have the group's learning rate.
+    """
+    return {
+        p: _rate(optimizer.state.get(p, {}), group)
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+
+
+def _rate(state: dict[str, Any], group: dict[str, Any]) -> float | Tensor:
+    lr = float(group["lr"])
+    size: Tensor
+    if "exp_avg_sq" in state and "betas" in group:
+        square = state.get("max_exp_avg_sq", state["exp_avg_sq"])
+        size = (square / (1 - group["betas"][1] ** float(state["step"]))).sqrt_()
+    elif "exp_inf" in state:
+        size = state["exp_inf"]
+        return lr / size
+    elif "square_avg" in state and "acc_delta" not in state:
+        square, mean = state["square_avg"], state.get("grad_avg")
+        size = square.sqrt() if mean is None else square.addcmul(mean, mean, value=-1).sqrt_()
+    elif "sum" in state and "lr_decay" in group:
+        lr /= 1 + (float(state["step"]) - 1) * group["lr_decay"]
+        size = state["sum"].sqrt()
+    else:
+        return lr
+    return lr / size.add_(group["eps"])
