@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from avalanche.benchmarks.utils import make_avalanche_dataset
+from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
+from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.training.storage_policy import ExemplarsBuffer
+from avalanche.training.supervised.der import DER, compute_dataset_logits
 from torch import Tensor
 
-from avalanche_ext.buffers.slots import GroupBy, GroupIndex, SlotNotes, Slots, SlotStorage
+from avalanche_ext.buffers.slots import (
+    N_COLUMNS,
+    GroupBy,
+    GroupIndex,
+    SlotNotes,
+    Slots,
+    SlotStorage,
+)
 from avalanche_ext.data import Batch, InMemoryDataset, Strategy, fetch_all, origin_index
 
 NOT_STORED = -1
@@ -130,7 +142,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         """
         if not len(self):
             raise ValueError(f"{type(self).__name__} is empty: add samples before drawing from it")
-        return self._storage.gather(torch.from_numpy(slots))
+        return self._storage.gather(torch.from_numpy(slots))[:N_COLUMNS]
 
     def replace(self, slots: Slots, x: Tensor) -> None:
         """Overwrite the samples in distinct `slots`, (B,), by `x`, (B, ...); labels stay."""
@@ -179,8 +191,9 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
     def buffer(self) -> InMemoryDataset:
         """The samples held now, as a dataset that later changes to the buffer do not affect."""
         if self._snapshot is None:
-            x, y, t = [c.clone() for c in self._storage.occupied()] or _no_samples()
-            self._snapshot = InMemoryDataset(x, y, t)
+            x, y, t, *logits = [c.clone() for c in self._storage.occupied()] or _no_samples()
+            held = InMemoryDataset(x, y, t)
+            self._snapshot = _with_logits(held, *logits) if logits else held
         return self._snapshot
 
     @buffer.setter
@@ -198,11 +211,10 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         MIR, ER_AML and SCR take the groups of any storage policy for classes. ER_AML never ends if
         the buffer holds fewer samples of a class than `train_mb_size`, as with Avalanche's own.
         """
-        held = self.buffer
-        return {
-            label: HeldClass(held.subset((held.y == label).nonzero().flatten()))
-            for label in sorted({*held.y.tolist()})
-        }
+        held, rows = self.buffer, defaultdict[int, list[int]](list)
+        for row, label in enumerate(held.targets):
+            rows[label].append(row)
+        return {label: HeldClass(held.subset(rows[label])) for label in sorted(rows)}
 
     @property
     def buffer_datasets(self) -> list[InMemoryDataset]:
@@ -210,8 +222,24 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         return [group.buffer for group in self.buffer_groups.values()]
 
     def update(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Add the strategy's current experience, as Avalanche's `ReplayPlugin` expects."""
+        """Add the strategy's current experience, as Avalanche's `ReplayPlugin` expects.
+
+        If the strategy is Avalanche's DER, store the model's logits of the new samples too; the
+        samples of `buffer` then end with them. They are those of the samples as they are stored,
+        where DER's own buffer takes them without random augmentation.
+        """
+        n_before = self.n_seen
         self.post_adapt(strategy, strategy.experience)
+        if isinstance(strategy, DER):
+            new = [slot for slot in range(len(self)) if self._notes.arrival[slot] >= n_before]
+            if new:
+                x, y, t = self.fetch(np.array(new))
+                samples = InMemoryDataset(x, y, t)
+                logits = compute_dataset_logits(
+                    samples, strategy.model, strategy.train_mb_size, strategy.device
+                )
+                self._storage.write_logits(new, torch.stack(logits))
+                self._snapshot = None
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
         """Add all samples of the experience `exp`, in random order if `depends_on_order`."""
@@ -298,6 +326,12 @@ def positive(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, but is {value}")
     return value
+
+
+def _with_logits(samples: InMemoryDataset, logits: Tensor) -> Any:
+    rows = FlatData([[*logits]], discard_elements_not_in_indices=True)
+    column = TensorDataAttribute(rows, name="logits", use_in_getitem=True)
+    return make_avalanche_dataset(samples, data_attributes=[column])
 
 
 def _no_samples() -> list[Tensor]:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 Slots = npt.NDArray[np.int64]
 GroupBy = Literal["class", "task"]
+N_COLUMNS = 3
+"""Number of columns without logits: samples, labels and task labels."""
 
 
 class SlotStorage:
-    """Samples, labels and task labels as tensors with one row per slot.
+    """Samples, labels and task labels, and logits for DER, as tensors with one row per slot.
 
     Rows `0 .. size - 1` are occupied. The first sample written sets shape, dtype and device of the
     tensors. A pickled storage holds the occupied rows only.
@@ -31,13 +33,35 @@ class SlotStorage:
         self.columns: list[Tensor] = []
 
     def write(self, slots: Sequence[int], columns: Sequence[Tensor]) -> None:
-        """Write row i of every column (B, ...) to `slots[i]`; slots must be distinct."""
+        """Write row i of every column (B, ...) to `slots[i]`; slots must be distinct.
+
+        If logits are stored but not given, those of `slots` become NaN.
+        """
         if not self.columns:
             self.columns = [c.new_zeros((self.capacity, *c.shape[1:])) for c in columns]
         self.size = max(self.size, max(slots) + 1)
         indices = torch.tensor(slots, device=self.columns[0].device)
-        for stored, new in zip(self.columns, columns, strict=True):
+        for stored, new in zip(self.columns, columns, strict=False):
             stored.index_copy_(0, indices, new.detach().to(stored))
+        for logits in self.columns[len(columns) :]:
+            logits.index_fill_(0, indices, torch.nan)
+
+    def write_logits(self, slots: Sequence[int], logits: Tensor) -> None:
+        """Write row i of `logits`, (B, C), to occupied `slots[i]`.
+
+        Raises:
+            ValueError: If logits of another length are stored.
+        """
+        if len(self.columns) == N_COLUMNS:
+            self.columns.append(logits.new_full((self.capacity, logits.shape[1]), torch.nan))
+        stored = self.columns[N_COLUMNS]
+        if stored.shape[1] != logits.shape[1]:
+            raise ValueError(
+                f"the model has {logits.shape[1]} outputs, but the buffer holds logits of "
+                f"{stored.shape[1]}: give DER a model that has all its outputs from the start"
+            )
+        indices = torch.tensor(slots, device=stored.device)
+        stored.index_copy_(0, indices, logits.to(stored))
 
     def overwrite(self, slots: Slots, samples: Tensor) -> None:
         """Replace the samples, but not the labels, of distinct occupied `slots`, (B,)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from avalanche.training.storage_policy import ExemplarsBuffer
+from avalanche.training.supervised.der import DER
 from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer
@@ -34,6 +35,15 @@ class PolicyBuffer(SlotBuffer):
     def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
         """Keep nothing and return -1 for each sample: the policy sees whole experiences only."""
         return np.full(len(x), NOT_STORED, dtype=np.int64)
+
+    def update(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Show the policy the strategy's current experience; see `post_adapt`."""
+        if isinstance(strategy, DER):
+            raise TypeError(
+                "Avalanche's DER needs logits, which a PolicyBuffer does not store: "
+                "give it another buffer from avalanche_ext.buffers, or leave it its own"
+            )
+        super().update(strategy, **kwargs)
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
         """Show the policy the experience, and copy all samples that it then holds."""

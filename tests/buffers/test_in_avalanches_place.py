@@ -1,5 +1,6 @@
 """Our buffers in place of Avalanche's, inside Avalanche's plugins and strategies."""
 
+import pickle
 from collections import Counter
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 from avalanche.benchmarks import nc_benchmark
 from avalanche.core import SupervisedPlugin
 from avalanche.models import SCRModel
-from avalanche.training import ER_AML, SCR, FeatureReplay
+from avalanche.training import DER, ER_AML, SCR, FeatureReplay
 from avalanche.training.plugins import MIRPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ClassBalancedBuffer
 from sklearn.datasets import load_digits
@@ -352,6 +353,92 @@ class TestGroups:
         for experience in others:
             strategy.train(experience, eval_streams=[])
         assert [*strategy.model.eval_classifier.class_means_dict] == [*range(10)]
+
+
+def logits_of(buffer):
+    """Return the logits that are stored with each sample, by which sample it is."""
+    return {min(which([x])): logits for x, _, _, logits in buffer.buffer}
+
+
+class Logits(SupervisedPlugin):
+    """Checks the logits that DER replays, and those that a buffer stores."""
+
+    def __init__(self, buffer):
+        super().__init__()
+        self.buffer, self.stored, self.n_checked = buffer, {}, 0
+
+    def after_forward(self, strategy, **kwargs):
+        if strategy.replay_loader is not None:
+            replayed = strategy.mb_x[: strategy.batch_size_mem]
+            for x, logits in zip(replayed, strategy.batch_logits, strict=True):
+                assert torch.equal(self.stored[min(which([x]))], logits)
+            self.n_checked += 1
+
+    def after_training_exp(self, strategy, **kwargs):
+        stored, new = logits_of(self.buffer), samples(strategy.experience.dataset)
+        assert {*stored} <= {*self.stored} | new
+        for x in self.buffer.fetch(np.arange(len(self.buffer)))[0]:
+            i = min(which([x]))
+            expected = strategy.model(x[None])[0].detach() if i in new else self.stored[i]
+            assert torch.allclose(stored[i], expected, atol=1e-5)
+        self.stored = stored
+
+
+class TestDER:
+    @pytest.mark.parametrize(
+        "make", [*BALANCED.values(), lambda size: TaskBuffer(size // 3)], ids=[*BALANCED, "task"]
+    )
+    def test_samples_are_replayed_with_the_logits_that_they_were_stored_with(self, make):
+        buffer = make(90)
+        check = Logits(buffer)
+        strategy = quiet(DER, mem_size=90, alpha=0.5, plugins=[check])
+        strategy.storage_policy = buffer
+        for experience in by_class().train_stream[:3]:
+            strategy.train(experience, eval_streams=[])
+        assert check.n_checked > 20
+        assert [*buffer.buffer_groups] == [*range(6)]
+
+    def filled(self, **given):
+        buffer = RingBuffer(40)
+        strategy = quiet(DER, mem_size=40, **given)
+        strategy.storage_policy = buffer
+        strategy.train(by_class().train_stream[0], eval_streams=[])
+        return buffer, strategy
+
+    def test_logits_are_of_the_model_in_evaluation(self):
+        layers = [nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.5)]
+        buffer, strategy = self.filled(model=nn.Sequential(*layers))
+        model = strategy.model.eval()
+        for x, _, _, logits in buffer.buffer:
+            assert torch.allclose(model(x[None])[0], logits, atol=1e-5)
+
+    def test_logits_move_with_their_samples(self):
+        buffer, _ = self.filled()
+        stored, twin = logits_of(buffer), RingBuffer(1)
+        twin.load_state_dict(buffer.state_dict())
+        buffer.resize(None, 20)
+        for each, n in ((buffer, 20), (twin, 40), (pickle.loads(pickle.dumps(twin)), 40)):
+            left = logits_of(each)
+            assert len(left) == n
+            assert all(torch.equal(logits, stored[i]) for i, logits in left.items())
+
+    def test_what_is_added_without_logits_has_none(self):
+        buffer, _ = self.filled()
+        x, y, t = buffer.fetch(np.arange(3))
+        slots = buffer.add(x + 0.1, y, t)
+        without = [i for i, (*_, logits) in enumerate(buffer.buffer) if logits.isnan().all()]
+        assert without == sorted(slots.tolist())
+
+    def test_a_head_that_grows_is_refused(self):
+        buffer, strategy = self.filled()
+        strategy.model = nn.Sequential(nn.Flatten(), nn.Linear(64, 12))
+        strategy.experience = by_class().train_stream[1]
+        with pytest.raises(ValueError, match="has 12 outputs, but the buffer holds logits of 10"):
+            buffer.update(strategy)
+
+    def test_a_view_is_refused(self):
+        with pytest.raises(TypeError, match="DER needs logits, which a PolicyBuffer does not"):
+            PolicyBuffer(ClassBalancedBuffer(20)).update(quiet(DER))
 
 
 class TestFromADataset:
