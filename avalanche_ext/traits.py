@@ -82,6 +82,11 @@ class Traits:
             own, besides acting in its phase.
         criterion_alone: Whether it works only if the loss is the criterion over all rows.
         splits_loss: Whether it makes the loss a sum of criteria over parts of the rows.
+        replaces_criterion: Whether it takes the criterion over all rows out of the loss again.
+        has_own_loss: Whether a strategy's loss is not the criterion over the rows of the
+            mini-batch.
+        has_own_loop: Whether a strategy trains without the backward pass and the optimizer's step
+            around which other plugins act.
     """
 
     phase: Phase | None = None
@@ -90,6 +95,9 @@ class Traits:
     beyond_criterion: bool = False
     criterion_alone: bool = False
     splits_loss: bool = False
+    replaces_criterion: bool = False
+    has_own_loss: bool = False
+    has_own_loop: bool = False
 
     @property
     def replays(self) -> bool:
@@ -108,7 +116,8 @@ _REPLAY = Traits(Phase.DATA)
 _REPLAY_AND_MORE = Traits(Phase.DATA, beyond_criterion=True)
 _PENALTY = Traits(Phase.PENALTY)
 _PROJECTION = Traits(Phase.GRADIENT)
-_OWN_STEP = Traits(beyond_criterion=True)
+_OWN_LOSS = Traits(beyond_criterion=True, has_own_loss=True)
+_OWN_LOOP = Traits(beyond_criterion=True, has_own_loop=True)
 
 AVALANCHE: dict[str, Traits] = {
     "AGEM": _PROJECTION,
@@ -120,12 +129,12 @@ AVALANCHE: dict[str, Traits] = {
     "CoPEPlugin": _REPLAY_AND_MORE,
     "Cumulative": _REPLAY,
     "DER": _REPLAY_AND_MORE,
-    "ER_ACE": _OWN_STEP,
-    "ER_AML": _OWN_STEP,
+    "ER_ACE": _OWN_LOSS,
+    "ER_AML": _OWN_LOSS,
     "EWC": _PENALTY,
     "EWCPlugin": _PENALTY,
     "FeatureDistillationPlugin": _PENALTY,
-    "FeatureReplay": _OWN_STEP,
+    "FeatureReplay": _OWN_LOSS,
     "GDumb": _REPLAY,
     "GDumbPlugin": _REPLAY,
     "GEM": _PROJECTION,
@@ -137,13 +146,13 @@ AVALANCHE: dict[str, Traits] = {
     "ICaRL": _REPLAY_AND_MORE,
     "LFL": _PENALTY,
     "LFLPlugin": _PENALTY,
-    "LaMAML": _OWN_STEP,
-    "LearningToPrompt": _OWN_STEP,
+    "LaMAML": _OWN_LOOP,
+    "LearningToPrompt": _OWN_LOSS,
     "LwF": _PENALTY,
     "LwFPlugin": _PENALTY,
     "MAS": _PENALTY,
     "MASPlugin": _PENALTY,
-    "MER": _OWN_STEP,
+    "MER": _OWN_LOOP,
     "MIR": _REPLAY_AND_MORE,
     "MIRPlugin": _REPLAY_AND_MORE,
     "RARPlugin": _REPLAY_AND_MORE,
@@ -151,7 +160,7 @@ AVALANCHE: dict[str, Traits] = {
     "Replay": _REPLAY,
     "ReplayPlugin": _REPLAY,
     "SCR": _REPLAY_AND_MORE,
-    "StreamingLDA": _OWN_STEP,
+    "StreamingLDA": _OWN_LOOP,
     "SynapticIntelligence": _PENALTY,
     "SynapticIntelligencePlugin": _PENALTY,
 }
@@ -198,6 +207,8 @@ class Conflict:
 def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
     """Yield why parts of a method, a strategy and its plugins, cannot be combined; none if fine."""
     lone = next((part for part in parts if part.traits.criterion_alone), None)
+    own_loss = next((part for part in parts if part.traits.has_own_loss), None)
+    own_loop = next((part for part in parts if part.traits.has_own_loop), None)
     for index, part in enumerate(parts):
         earlier = (other for other in parts[:index] if _mix_up(part.traits, other.traits))
         other = next(earlier, None)
@@ -207,6 +218,27 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
                 None,
                 f"'{part.name}' cannot be combined with '{other.name}': samples that "
                 "one of them replays would look new to the other; keep one of them",
+            )
+        if own_loss and part.traits.replaces_criterion:
+            yield Conflict(
+                index,
+                "loss",
+                f"must be 'union' or 'separate' beside '{own_loss.name}', whose loss is not the "
+                "criterion over the rows of the mini-batch",
+            )
+        if own_loop and part is not own_loop and part.traits.changes_the_step:
+            yield Conflict(
+                index,
+                None,
+                f"'{part.name}' cannot be combined with '{own_loop.name}', which trains without "
+                "the backward pass and the optimizer's step that it would change",
+            )
+        elif own_loop and part.traits.splits_loss:
+            yield Conflict(
+                index,
+                "loss",
+                f"must be 'union' beside '{own_loop.name}', which trains without the backward pass "
+                "that adds the parts of the loss",
             )
         if lone is None or part is lone:
             continue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from avalanche.benchmarks import OnlineCLExperience
@@ -71,6 +73,22 @@ def criterion_of(strategy: Strategy) -> Callable[[Tensor, Tensor], Tensor]:
     """
     criterion: Callable[[Tensor, Tensor], Tensor] = strategy._criterion  # type: ignore[attr-defined]
     return criterion
+
+
+_STRATEGY_OF: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
+
+
+def note_strategy(plugin: Any, strategy: Strategy) -> None:
+    """Warn if a plugin that keeps things of a run has been in another strategy before."""
+    known = _STRATEGY_OF.get(plugin)
+    if known is not None and known() is not strategy:
+        name = type(plugin).__name__
+        warnings.warn(
+            f"this {name} has been in another strategy and still holds what it kept there: make a "
+            f"new {name} for each strategy",
+            stacklevel=2,
+        )
+    _STRATEGY_OF[plugin] = ref(strategy)
 
 
 def origin_experience(experience: Any) -> Any:

@@ -12,6 +12,7 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
 from avalanche_ext.data import Strategy, origin_index
+from avalanche_ext.data.experiences import note_strategy
 from avalanche_ext.metrics.matrix import summary
 
 UNTRAINED = -1
@@ -90,10 +91,12 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which row comes next."""
+        note_strategy(self, strategy)
         self._trained = origin_index(strategy.experience)
 
     def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Remember the state of the global random generators."""
+        note_strategy(self, strategy)
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         self._random_states = random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 

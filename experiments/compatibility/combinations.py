@@ -28,6 +28,14 @@ any number.
   with a plugin or strategy of Avalanche's that replays.
 - `bgd` uses the criterion alone. It goes with replay that leaves the loss as it is
   (`loss: union`), and with nothing that adds to the loss, edits the gradient or moves the weights.
+- `loss: sum` takes the criterion over all rows out of the loss again, so it needs a strategy whose
+  loss is that criterion. `loss: separate` and `loss: union` go with other losses too.
+- Strategies with a loop of their own train without the backward pass and the optimizer's step that
+  plugins change, so that penalties, projections and pulls would do nothing in them.
+
+A strategy or plugin that is not listed here is judged while it runs. If it trains on more samples
+than the experience holds, our plugins that store samples refuse it before the experience's first
+step; if its loss is not the criterion over the rows, `loss: sum` refuses it.
 
 Plugins act in this order within an iteration: those that change the mini-batch, those that add to
 the loss, those that edit the gradient, those that move the parameters after the optimizer's step.
@@ -81,12 +89,18 @@ def groups() -> dict[str, list[str]]:
         "our replay": [],
         "Avalanche's replay": [],
         "our other methods": [],
+        "Avalanche's own losses": [],
+        "Avalanche's own loops": [],
         "Avalanche's other methods": [],
     }
     for name, of in plugins_and_strategies():
         whose = "Avalanche's" if name.startswith(AVALANCHE) else "our"
         if any(traits.replays for traits in of):
             found[f"{whose} replay"].append(name)
+        elif any(traits.has_own_loss for traits in of):
+            found[f"{whose} own losses"].append(name)
+        elif any(traits.has_own_loop for traits in of):
+            found[f"{whose} own loops"].append(name)
         elif any(traits.changes_the_step for traits in of):
             found[f"{whose} other methods"].append(name)
     return found

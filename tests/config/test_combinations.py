@@ -17,7 +17,7 @@ from avalanche_ext.config.components import component
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.semantics import check_method
 from avalanche_ext.metrics import NoEvaluation
-from avalanche_ext.plugins import ReportingPlugin
+from avalanche_ext.plugins import ReportingPlugin, check_composition
 from avalanche_ext.runner.components import create
 from tests.cases import small_model
 
@@ -90,7 +90,7 @@ NAIVE, _ = component("strategy", "avalanche:Naive", {}, path="p", name_path="p")
 
 
 def build(strategy: Component | None, plugins: list[Component]) -> None:
-    """Build a strategy, and have its plugins check it as they do when training starts."""
+    """Build a strategy, and check it as plugins of ours do when training starts."""
     assert strategy
     model = small_model()
     built = create(
@@ -101,6 +101,7 @@ def build(strategy: Component | None, plugins: list[Component]) -> None:
         plugins=[create(plugin) for plugin in plugins],
         evaluator=NoEvaluation(),
     )
+    check_composition(built.plugins, built)
     for plugin in built.plugins:
         if isinstance(plugin, ReportingPlugin):
             plugin.check(built)
@@ -151,6 +152,31 @@ def test_strategies_with_a_plugin(strategy: tuple[str, Component]) -> None:
     for name, plugin in parts("plugin"):
         told = [*check_method(strategy[1], [plugin], "m", None)]
         assert bool(told) == is_refused(strategy[1], [plugin]), name
+
+
+@pytest.mark.parametrize("name", ["ER_ACE", "ER_AML", "FeatureReplay"])
+@pytest.mark.parametrize("plugin", ["mir", "gmed", "online_replay"])
+def test_replay_that_takes_out_the_criterion_is_refused_beside_another_loss(
+    name: str, plugin: str
+) -> None:
+    strategy = Component(f"avalanche:{name}", f"avalanche.training.supervised:{name}", {})
+    for loss in ("sum", "separate", "union"):
+        ours, _ = component("plugin", plugin, {"loss": loss}, path="p", name_path="p")
+        problems = [*check_method(strategy, [ours], "m", None)]
+        assert [p.path for p in problems] == (
+            [f"m.plugins[0].{plugin}.loss"] if loss == "sum" else []
+        )
+
+
+@pytest.mark.parametrize("name", ["MER", "LaMAML", "StreamingLDA"])
+def test_what_changes_a_step_is_refused_in_strategies_without_such_a_step(name: str) -> None:
+    strategy = Component(f"avalanche:{name}", f"avalanche.training.supervised:{name}", {})
+    for plugin, args, n in [
+        ("drl", {}, 1), ("mgem", {}, 1), ("online_ewc", {}, 1), ("mir", {}, 1),
+        ("mir", {"loss": "separate"}, 1), ("mir", {"loss": "union"}, 0), ("rho_spectrum", {}, 0),
+    ]:  # fmt: skip
+        ours, _ = component("plugin", plugin, args, path="p", name_path="p")
+        assert len([*check_method(strategy, [ours], "m", None)]) == n, plugin
 
 
 def test_some_are_refused_and_most_are_not() -> None:

@@ -7,7 +7,6 @@ from itertools import chain, count
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.training.storage_policy import ExemplarsBuffer
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avalanche_ext.data import Strategy, origin_index
+from avalanche_ext.data.experiences import note_strategy
+from avalanche_ext.plugins.core.model import task_labels
 from avalanche_ext.traits import Part, Phase, conflicts, traits_of
 
 Columns = tuple[Tensor, Tensor, Tensor]
@@ -32,6 +33,10 @@ class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
+
+    def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Warn if the plugin holds what it kept in another strategy."""
+        note_strategy(self, strategy)
 
     def after_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Publish the experience's numbers."""
@@ -96,6 +101,7 @@ class MethodPlugin(ReportingPlugin):
     beyond_criterion: ClassVar[bool] = False
     criterion_alone: ClassVar[bool] = False
     splits_loss: ClassVar[bool] = False
+    replaces_criterion: ClassVar[bool] = False
     arrived: Columns | None = None
     not_pickled: ClassVar[tuple[str, ...]] = ()
 
@@ -114,6 +120,7 @@ class MethodPlugin(ReportingPlugin):
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Refuse impossible combinations before anything is trained."""
+        super().before_training(strategy, **kwargs)
         self.check(strategy)
 
 
@@ -147,6 +154,22 @@ class StoringPlugin(MethodPlugin):
         """Note which experience the next mini-batches come from."""
         self._origin = origin_index(strategy.experience)
 
+    def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Refuse samples that the experience does not hold; all plugins have set their loaders.
+
+        Raises:
+            ValueError: If the strategy or a plugin brings more samples than the experience holds.
+        """
+        n_held = len(strategy.experience.dataset)
+        n_brought = max(len(strategy.adapted_dataset), _n_samples(strategy.dataloader))
+        if n_brought > n_held:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name} would take old samples for new ones: experience {self._origin} holds "
+                f"{n_held} samples, but the strategy trains on {n_brought}; remove {name}, or the "
+                "strategy or plugin that adds samples"
+            )
+
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Show the experience to the memory, if that is one of Avalanche's."""
         if hasattr(self.buffer, "policy") and self._is_writer(strategy):
@@ -166,6 +189,12 @@ class StoringPlugin(MethodPlugin):
 
 def _storing(strategy: Strategy) -> list[StoringPlugin]:
     return [p for p in strategy.plugins if isinstance(p, StoringPlugin)]
+
+
+def _n_samples(loader: Any) -> int:
+    """Return the number of samples that a loader draws from; 0 if it does not tell."""
+    datasets = getattr(loader, "datasets", [getattr(loader, "dataset", ())])
+    return sum(len(each) for each in datasets if hasattr(each, "__len__"))
 
 
 def check_composition(plugins: Sequence[object], strategy: Strategy | None = None) -> None:
@@ -206,7 +235,7 @@ def stream_rows(strategy: Strategy, plugin: MethodPlugin) -> Columns:
             f"mini-batches have {len(rest) + 2} columns, but a memory stores only x, y and task "
             "labels: drop the other columns from the dataset"
         )
-    return x, y, rest[0] if rest else torch.zeros_like(y)
+    return x, y, task_labels(strategy)
 
 
 def diagnostics(plugins: Sequence[object]) -> dict[str, float]:

@@ -8,8 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from avalanche.core import BaseSGDPlugin
 from avalanche.models import avalanche_forward
 from avalanche.training.storage_policy import ExemplarsBuffer
+from avalanche.training.templates.problem_type import SupervisedProblem
+from avalanche.training.templates.update_type import SGDUpdate
 from torch import Tensor, nn
 
 from avalanche_ext.buffers import (
@@ -60,6 +63,7 @@ class MemoryPlugin(StoringPlugin):
 
     phase = Phase.DATA
     splits_loss = by("loss", {"sum": True, "separate": True}, otherwise=False)
+    replaces_criterion = by("loss", {"sum": True}, otherwise=False)
 
     def __init__(
         self, buffer: SlotBuffer, batch_size: int, stream: StreamUse, loss: ReplayLoss = "union"
@@ -72,11 +76,17 @@ class MemoryPlugin(StoringPlugin):
         self.n_stream = 0
         self.slots: Slots = np.empty(0, dtype=np.int64)
         self._is_to_store = False
+        self._has_checked_loss = False
         self._apart: list[Tensor] = []
 
     def _is_first_task(self) -> bool:
         """Return whether the memory holds samples of the current task only."""
         return self.buffer.groups("task").keys() <= {self._origin}
+
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Note which experience the next mini-batches come from."""
+        super().before_training_exp(strategy, **kwargs)
+        self._has_checked_loss = False
 
     @abstractmethod
     def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
@@ -115,22 +125,60 @@ class MemoryPlugin(StoringPlugin):
         strategy.mbatch = drawn[: len(strategy.mbatch)]
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """With `loss` "sum" or "separate", turn the loss into the sum of two criteria."""
+        """With `loss` "sum" or "separate", turn the loss into the sum of two criteria.
+
+        Raises:
+            ValueError: With `loss` "sum", if the loss is not the criterion over the stream's rows
+                and the drawn ones.
+        """
+        if self.loss != "union":
+            strategy.loss += self._missing(strategy)
+
+    def _missing(self, strategy: Strategy) -> Tensor:
+        """Return what the criterion over the mini-batch lacks to be the sum of two criteria."""
+        criterion = criterion_of(strategy)
         if self._apart:
             x, y, t = self._apart
-            strategy.loss += criterion_of(strategy)(avalanche_forward(strategy.model, x, t), y)
-            return
+            return criterion(avalanche_forward(strategy.model, x, t), y)
         n_stream, n_drawn = self.n_stream, len(self.slots)
         if self.loss == "union" or n_stream == 0 or n_drawn == 0:
-            return
-        outputs, labels, criterion = strategy.mb_output, strategy.mb_y, criterion_of(strategy)
+            return torch.zeros_like(strategy.loss)
+        outputs, labels = strategy.mb_output, strategy.mb_y
+        self._check_loss(strategy)
         if n_stream == n_drawn and _is_plain_mean(criterion):
             # The means over two equal halves add up to twice the mean over all rows.
-            strategy.loss += strategy.criterion()
-            return
+            return strategy.criterion()
         on_stream = criterion(outputs[:n_stream], labels[:n_stream])
         on_drawn = criterion(outputs[n_stream:], labels[n_stream:])
-        strategy.loss += on_stream + on_drawn - strategy.criterion()
+        return on_stream + on_drawn - strategy.criterion()
+
+    def _check_loss(self, strategy: Strategy) -> None:
+        """Raise ValueError if the loss is not the criterion over the stream's rows and the drawn.
+
+        Values are compared in the first such iteration of an experience, and only in strategies
+        with a loop or criterion of their own, because the comparison waits for the device.
+        """
+        n_rows, n_drawn = len(strategy.mb_output), len(self.slots)
+        if n_rows != self.n_stream + n_drawn:
+            raise ValueError(
+                f"{type(self).__name__} has loss='sum', but the model ran on {n_rows} rows, not on "
+                f"the stream's {self.n_stream} and the {n_drawn} drawn: give loss='separate' or "
+                "'union'"
+            )
+        if self._has_checked_loss:
+            return
+        self._has_checked_loss = True
+        if _is_standard(strategy) or _adds_earlier(strategy, self):
+            return
+        expected = criterion_of(strategy)(strategy.mb_output, strategy.mb_y)
+        for loss in (strategy.loss, strategy.criterion()):
+            loss, expected = loss.detach().float(), expected.detach().float()
+            if not torch.allclose(loss, expected, rtol=0.01, equal_nan=True):
+                raise ValueError(
+                    f"{type(self).__name__} has loss='sum', but the loss of "
+                    f"{type(strategy).__name__} is {float(loss):.6g}, not the criterion over the "
+                    f"mini-batch's rows, {float(expected):.6g}: give loss='separate' or 'union'"
+                )
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Store the stream's rows, unless they were stored before the step."""
@@ -151,6 +199,22 @@ def named_buffer(
     if buffer == "ring":
         return RingBuffer(mem_size, balance, seed)
     return as_slot_buffer(buffer, seed)
+
+
+def _is_standard(strategy: Strategy) -> bool:
+    """Return whether the strategy's loop and criterion are Avalanche's usual ones."""
+    kind: Any = type(strategy)
+    return (
+        kind.training_epoch is SGDUpdate.training_epoch
+        and kind.criterion is SupervisedProblem.criterion
+    )
+
+
+def _adds_earlier(strategy: Strategy, plugin: MemoryPlugin) -> bool:
+    """Return whether a plugin before this one may have added to the loss."""
+    earlier = strategy.plugins[: strategy.plugins.index(plugin)]
+    usual = BaseSGDPlugin.before_backward
+    return any(getattr(type(p), "before_backward", usual) is not usual for p in earlier)
 
 
 def _is_plain_mean(criterion: Callable[[Tensor, Tensor], Tensor]) -> bool:
