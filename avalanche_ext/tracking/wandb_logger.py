@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.metrics.recorder import UNTRAINED, TransferMatrix
-from avalanche_ext.plugins import ReportingPlugin, diagnostics, series
+from avalanche_ext.plugins import diagnostics, series
 from avalanche_ext.tracking.wandb_run import (
     EXPERIENCE,
     ITERATION,
@@ -133,11 +133,6 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
     ) -> None:
         self.finish(_described(error))
 
-    def log_metrics(self, metric_values: Sequence[Any]) -> None:
-        """Take metrics from Avalanche's evaluator."""
-        # What our plugins report is read from them, as in a run without an evaluator.
-        super().log_metrics([v for v in metric_values if not isinstance(v.origin, ReportingPlugin)])
-
     def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
         """Take one metric; it is sent with the others of its iteration or evaluation."""
         self._new[name] = value
@@ -168,6 +163,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
 
     def after_training(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Keep what is measured after training for the experience's row."""
+        # What our plugins give the evaluator comes again: without one it comes from here alone.
         self._at_experience |= self._take_new() | diagnostics(strategy.plugins)
         self._is_training = False
 
@@ -178,8 +174,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
             self._at_experience |= diagnostics(strategy.plugins)
         matrices = (plugin for plugin in strategy.plugins if isinstance(plugin, TransferMatrix))
         matrix = next(matrices, None)
-        stream = strategy.experience.logging().origin_stream.name
-        if matrix is not None and stream == matrix.stream:
+        if matrix is not None and _evaluated_stream(strategy) == matrix.stream:
             self._matrix = matrix
             R, metrics = self._result()
             row = {UNTRAINED: matrix.untrained, **dict(enumerate(R))}.get(self._experience)
@@ -225,6 +220,11 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
             row = {name: value for name, value in row.items() if value is not None}
             if row:
                 self._run.log(step, row)
+
+
+def _evaluated_stream(strategy: Strategy) -> str | None:
+    experience = strategy.experience  # None where the first stream evaluated was empty
+    return None if experience is None else str(experience.logging().origin_stream.name)
 
 
 def _described(error: BaseException | None) -> str | None:

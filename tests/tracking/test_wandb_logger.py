@@ -15,7 +15,7 @@ import pytest
 import torch
 import wandb
 from avalanche.benchmarks.scenarios.online import split_online_stream
-from avalanche.evaluation.metric_results import TensorImage
+from avalanche.evaluation.metric_results import MetricValue, TensorImage
 from avalanche.evaluation.metrics import (
     accuracy_metrics,
     confusion_matrix_metrics,
@@ -29,7 +29,7 @@ from torch import Tensor
 from avalanche_ext.benchmarks import split_digits
 from avalanche_ext.metrics import NoEvaluation, TransferMatrix
 from avalanche_ext.models import MLP
-from avalanche_ext.plugins import GMEDPlugin
+from avalanche_ext.plugins import GMEDPlugin, ReportingPlugin
 from avalanche_ext.tracking import WandbLogger
 from tests.tracking.wandb_files import StoredRun, read_stored_run
 
@@ -181,6 +181,35 @@ def test_what_our_plugins_report_has_one_name_in_every_script(
     means = {r["experience"]: r["gmed/edit_norm"] for r in at_experience if "gmed/edit_norm" in r}
     expected = {0: sum(norms[i] for i in (1, 2, 3)) / 3, 1: sum(norms[i] for i in (4, 5, 6, 7)) / 4}
     assert means == pytest.approx(expected)
+
+
+class Counting(ReportingPlugin):
+    """A user's plugin that hands the evaluator a number in each iteration."""
+
+    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        done = strategy.clock.train_iterations
+        strategy.evaluator.publish_metric_value(MetricValue(self, "squared", done**2, done))
+
+
+def test_what_a_plugin_publishes_in_an_iteration_is_in_its_row(tmp_path: Path) -> None:
+    logger = WandbLogger(directory=tmp_path)
+    train([Counting()], evaluator(logger))
+    run = stored(logger)
+    told = {row["iteration"]: row["squared"] for row in rows(run, "iteration")}
+    assert told == {i: i**2 for i in range(2 * N_ITERATIONS)}
+    assert axis_of(run, "squared") == "iteration"
+
+
+def test_an_empty_stream_does_no_harm(tmp_path: Path) -> None:
+    model = MLP([16], input_shape=(1, 8, 8), n_classes=10)
+    with WandbLogger(directory=tmp_path) as logger:
+        Naive(
+            model=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            plugins=[TransferMatrix(), logger],
+            evaluator=NoEvaluation(),
+        ).eval([])
+    assert stored(logger).history == []
 
 
 @pytest.mark.parametrize("in_evaluator", [False, True])
