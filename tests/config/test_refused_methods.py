@@ -191,6 +191,24 @@ def test_each_part_beside_bgd_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_a_sum_beside_another_loss_and_a_term_in_another_loop_are_named(tmp_path: Path) -> None:
+    experiment = experiment_with(
+        methods={
+            "a": {"strategy": "avalanche:ER_ACE", "plugins": ["gmed"]},
+            "b": {"strategy": "avalanche:MER", "plugins": ["drl", "mir"]},
+            "c": {"strategy": "avalanche:ER_ACE", "plugins": [{"mir": {"loss": "separate"}}]},
+        }
+    )
+    assert problems_of(experiment, tmp_path) == [
+        "methods.a.plugins[0].gmed.loss: is 'sum', but must be 'union' or 'separate' beside "
+        "'avalanche:ER_ACE', whose loss is not the criterion over the rows of the mini-batch",
+        "methods.b.plugins[0]: 'drl' cannot be combined with 'avalanche:MER', which trains without "
+        "the backward pass and the optimizer's step that it would change",
+        "methods.b.plugins[1].mir.loss: is 'sum', but must be 'union' beside 'avalanche:MER', "
+        "which trains without the backward pass that adds the parts of the loss",
+    ]
+
+
 def test_a_swept_number_of_candidates_is_named_by_its_place(tmp_path: Path) -> None:
     method = {"plugins": ["mir"], "sweep": {"plugins[0].mir.n_candidates": [50, 5]}}
     assert problems_of(document(method), tmp_path) == [

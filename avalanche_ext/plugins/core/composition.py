@@ -130,6 +130,9 @@ class StoringPlugin(MethodPlugin):
     Several plugins of a strategy may share one memory. Only one of them then writes to it: the one
     that replays, else the first in the list.
 
+    What the strategy trains on must be the experience's own samples. A strategy or plugin that
+    brings others, by its dataset or its loader, is refused before the experience's first step.
+
     Attributes:
         buffer: The memory.
     """

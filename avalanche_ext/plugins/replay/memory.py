@@ -48,10 +48,11 @@ class MemoryPlugin(StoringPlugin):
             all the same, because they would never be trained on otherwise. Where nothing is drawn,
             the mini-batch stays as it is.
         loss: "union" is the criterion over all rows. "sum" is the criterion over the stream's rows
-            plus that over the drawn rows. "separate" is the same sum, with a forward pass for the
-            drawn rows alone: batch normalisation then does not mix them with the stream's rows in
-            a batch, though its running statistics count both, and other plugins see the stream's
-            rows only.
+            plus that over the drawn rows; it needs a strategy whose loss is the criterion over the
+            mini-batch. "separate" is the same sum, with a forward pass for the drawn rows alone,
+            and adds to the loss of any strategy: batch normalisation then does not mix them with
+            the stream's rows in a batch, though its running statistics count both, and other
+            plugins see the stream's rows only.
 
     Attributes:
         buffer: The memory.
