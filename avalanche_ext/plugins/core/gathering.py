@@ -44,14 +44,16 @@ class Gatherer:
             model: The model, or a wrapper of it, that will be called.
             layers: Its layers by name; see `gathered_layers`.
             of: "outputs" of layers that the user has named, which must all run, or "inputs" of the
-                default ones, of which at least one must run.
+                default ones, of which at least one must run, and all if a part is compiled.
         """
         self.stop()  # A failed forward pass leaves its hooks behind.
         self._passes, self._required = [], []
         if not layers:
             return
         self._passes = [_Pass()]  # Layers may also run outside of the model's forward.
-        self._required = [[name] for name in layers] if of == "outputs" else [[*layers]]
+        # A compiled part may run without its hooks, which is not seen from outside.
+        all_run = of == "outputs" or any(_is_compiled(module) for module in model.modules())
+        self._required = [[name] for name in layers] if all_run else [[*layers]]
         self._handles = [
             model.register_forward_pre_hook(self._begin_pass),
             *(
@@ -93,8 +95,8 @@ class Gatherer:
             if gathered.keys().isdisjoint(names):
                 raise ValueError(
                     f"nothing was gathered from {' or '.join(map(repr, names))} when the model "
-                    "ran on the mini-batch: either forward does not call the layer, or the model "
-                    "was compiled, so that its hooks are skipped"
+                    "ran on the mini-batch: it does not call the layer, or skips hooks because it "
+                    "was compiled; name layers that run, or use the model without torch.compile"
                 )
         return {name: _of_batch(name, pieces, task_labels) for name, pieces in gathered.items()}
 
@@ -162,6 +164,11 @@ def linear_layers(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
         else:
             layers |= linear_layers(child, f"{prefix}{name}.")
     return layers
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Return whether `torch.compile` made the module or `module.compile()` changed it."""
+    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
 
 
 def _of_output(passes: Sequence[_Pass], output: object) -> _Pass:
