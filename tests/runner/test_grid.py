@@ -228,7 +228,7 @@ def test_a_killed_grid_keeps_what_is_done_and_goes_on(tmp_path):
             {"model": {"name": "slim_resnet18"}},
             r"methods\.\w+: model slim_resnet18 takes samples of shape \(3, H, W\).*\(1, 8, 8\)",
         ),
-        ({"training": {"batch_size": 5, "device": "cuda:63"}}, r"training\.device: 'cuda:63'"),
+        ({"training": {"batch_size": 5, "device": "cuda:63"}}, r"training\.device is 'cuda:63'"),
         (
             {"analyses": {"rho_spectrum": {"layers": ["hiden.1"]}}},
             r"layers=\['hiden.1'\]: the model has no module 'hiden.1'; it has hidden",

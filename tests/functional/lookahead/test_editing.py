@@ -213,7 +213,7 @@ def test_dropout_is_the_same_now_and_ahead():
         ({"n_steps": -2}, r"n_steps=-2: .*at least 1"),
         ({"reg_strength": -0.1}, r"reg_strength=-0\.1: .*at least 0"),
         ({"reg_strength": float("nan")}, r"reg_strength=nan: .*at least 0"),
-        ({"bounds": (1.0, 0.0)}, r"bounds=\(1\.0, 0\.0\): .*least and the greatest"),
+        ({"bounds": (1.0, 0.0)}, r"bounds=\(1\.0, 0\.0\): .*first must be below the second"),
         ({"bounds": (0.5, 0.5)}, r"bounds=\(0\.5, 0\.5\)"),
         ({"bounds": (float("nan"), 1.0)}, r"bounds=\(nan, 1\.0\)"),
     ],

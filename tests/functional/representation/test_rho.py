@@ -121,7 +121,7 @@ def test_nothing_is_differentiated_or_changed():
     [
         (torch.zeros(3), r"\(N, H\).*\(3,\)"),
         (torch.zeros(0, 3), r"at least 1.*\(0, 3\)"),
-        (torch.ones(2, 3, dtype=torch.int64), "floating point.*int64"),
+        (torch.ones(2, 3, dtype=torch.int64), "floating-point.*int64"),
     ],
 )
 def test_wrong_representations_are_named(x, words):
