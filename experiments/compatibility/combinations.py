@@ -39,7 +39,8 @@ step; if its loss is not the criterion over the rows, `loss: sum` refuses it.
 
 Plugins act in this order within an iteration: those that change the mini-batch, those that add to
 the loss, those that edit the gradient, those that move the parameters after the optimizer's step.
-Within the last two kinds the order of the list counts.
+Within the last two kinds the order of the list changes the result: two projections, as A-GEM's and
+GEM's, do not commute, nor do two pulls unless both have a diagonal curvature alone.
 """
 
 

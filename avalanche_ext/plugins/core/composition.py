@@ -81,6 +81,9 @@ class MethodPlugin(ReportingPlugin):
       in the order of the strategy's list.
     - `PULL`: moves the parameters after the optimizer's step. Any number, in the list's order.
 
+    The order of plugins within `GRADIENT` and within `PULL` changes the result: two projections do
+    not commute, nor do two pulls unless both have a diagonal curvature alone.
+
     A subclass declares its phase and its other traits, described in `avalanche_ext.traits.Traits`,
     as class attributes: constants, or `avalanche_ext.traits.by(argument, {value: trait},
     otherwise=trait)` where a trait depends on an argument of the constructor. Checks of YAML files

@@ -10,6 +10,7 @@ from avalanche.training import plugins as theirs
 
 from avalanche_ext.functional import project_gradient
 from avalanche_ext.plugins import (
+    AGEMPlugin,
     BGDPlugin,
     DRLPlugin,
     GMEDPlugin,
@@ -165,3 +166,17 @@ def test_mas_and_ewc_give_diagnostics_of_their_own():
     run(ewc, mas)
     assert {k.split("/")[0] for k in ewc.diagnostics()} == {"ewc"}
     assert {k.split("/")[0] for k in mas.diagnostics()} == {"mas"}
+
+
+@pytest.mark.parametrize(
+    ("pair", "commutes"),
+    [
+        (lambda: [OnlineEWCPlugin(200.0, n_samples=20), MASPlugin(10.0, n_samples=20)], True),
+        (lambda: [EACH["spectrum"](50.0), MASPlugin(10.0, n_samples=20)], False),
+        (lambda: [AGEMPlugin(20, 10), MGEMPlugin(10)], False),
+    ],
+    ids=["two diagonals", "a spectrum and a diagonal", "two projections"],
+)
+def test_the_order_of_plugins_of_one_phase_counts_as_documented(pair, commutes):
+    first, second = (weights(run(*order(pair()))) for order in (list, reversed))
+    assert torch.allclose(first, second, atol=1e-6) == commutes
