@@ -30,7 +30,7 @@ class Gatherer:
     def __init__(self) -> None:
         self._handles: list[RemovableHandle] = []
         self._passes: list[_Pass] = []
-        self._required: list[list[str]] = []
+        self._expected: tuple[nn.Module, Mapping[str, nn.Module], bool] | None = None
 
     def start(
         self,
@@ -47,13 +47,11 @@ class Gatherer:
                 default ones, of which at least one must run, and all if a part is compiled.
         """
         self.stop()  # A failed forward pass leaves its hooks behind.
-        self._passes, self._required = [], []
+        self._passes, self._expected = [], None
         if not layers:
             return
         self._passes = [_Pass()]  # Layers may also run outside of the model's forward.
-        # A compiled part may run without its hooks, which is not seen from outside.
-        all_run = of == "outputs" or any(_is_compiled(module) for module in model.modules())
-        self._required = [[name] for name in layers] if all_run else [[*layers]]
+        self._expected = model, layers, of == "outputs"
         self._handles = [
             model.register_forward_pre_hook(self._begin_pass),
             *(
@@ -87,17 +85,19 @@ class Gatherer:
                 the mini-batch's.
         """
         passes, self._passes = self._passes, []
-        required, self._required = self._required, []
-        if not required:
+        expected, self._expected = self._expected, None
+        if expected is None:
             return {}
+        model, layers, are_named = expected
         gathered = _of_output(passes, output).gathered
-        for names in required:
-            if gathered.keys().isdisjoint(names):
-                raise ValueError(
-                    f"nothing was gathered from {' or '.join(map(repr, names))} when the model "
-                    "ran on the mini-batch: it does not call the layer, or skips hooks because it "
-                    "was compiled; name layers that run, or use the model without torch.compile"
-                )
+        missing = [name for name in layers if name not in gathered]
+        # A compiled part may run without its hooks, which is not seen from outside.
+        if missing and (are_named or not gathered or any(map(_is_compiled, model.modules()))):
+            raise ValueError(
+                f"nothing was gathered from {' or '.join(map(repr, missing))} when the model ran "
+                "on the mini-batch: it does not call the layer, or skips hooks because it was "
+                "compiled; name layers that run, or use the model without torch.compile"
+            )
         return {name: _of_batch(name, pieces, task_labels) for name, pieces in gathered.items()}
 
     def _begin_pass(self, model: nn.Module, inputs: object) -> None:
