@@ -7,16 +7,25 @@ from avalanche_ext.data.experiences import (
     origin_experience,
     origin_index,
 )
-from avalanche_ext.data.loaders import InMemoryLoaders, TensorLoader
+from avalanche_ext.data.loaders import (
+    InMemoryLoaders,
+    RepeatedBatches,
+    TensorLoader,
+    begins_batch,
+    ends_batch,
+)
 from avalanche_ext.data.materialise import in_memory, materialise
 
 __all__ = [
     "Batch",
     "InMemoryDataset",
     "InMemoryLoaders",
+    "RepeatedBatches",
     "Strategy",
     "TensorLoader",
+    "begins_batch",
     "criterion_of",
+    "ends_batch",
     "fetch_all",
     "in_memory",
     "materialise",

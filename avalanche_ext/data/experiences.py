@@ -62,6 +62,9 @@ class Strategy(Protocol):
     def eval(self, experiences: Any, **kwargs: Any) -> Any:
         """Evaluate a stream."""
 
+    def stop_training(self) -> None:
+        """End the training on the current experience before the next iteration."""
+
     def optimizer_step(self) -> None:
         """Step the optimizer."""
 
@@ -95,11 +98,12 @@ def origin_experience(experience: Any) -> Any:
     """Return the experience that `experience` was cut from, or `experience` on a plain stream.
 
     `split_online_stream` turns every mini-batch into an experience, so anything that belongs to a
-    task must be keyed by the original experience. The result is in logging mode, in which all its
-    attributes can be read.
+    task must be keyed by the original experience. A part that mixes several experiences, as
+    `split_continuous_linear_decay_stream` makes them, belongs to none and stands for itself. The
+    result is in logging mode, in which all its attributes can be read.
     """
     experience = experience.logging()
-    if isinstance(experience, OnlineCLExperience):
+    if isinstance(experience, OnlineCLExperience) and experience.origin_experience is not None:
         return experience.origin_experience.logging()
     return experience
 

@@ -67,6 +67,49 @@ class TensorLoader:
         return torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
 
 
+class RepeatedBatches:
+    """The batches of another loader, each several times in a row.
+
+    Args:
+        loader: The other loader; its attributes are this one's, too.
+        repeats: How often each batch comes, at least 1.
+
+    Attributes:
+        repeat: How often the current batch has come before, from 0.
+    """
+
+    def __init__(self, loader: Any, repeats: int) -> None:
+        self.loader = loader
+        self.repeats = repeats
+        self.repeat = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loader":  # It is not there yet while a copy is made.
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    def __len__(self) -> int:
+        return len(self.loader) * self.repeats
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            for repeat in range(self.repeats):
+                self.repeat = repeat
+                yield [*batch]  # Plugins may replace columns of the list.
+
+
+def begins_batch(strategy: Strategy) -> bool:
+    """Return whether this iteration is the first on its mini-batch, be it repeated or not."""
+    loader = strategy.dataloader
+    return not isinstance(loader, RepeatedBatches) or loader.repeat == 0
+
+
+def ends_batch(strategy: Strategy) -> bool:
+    """Return whether this iteration is the last on its mini-batch."""
+    loader = strategy.dataloader
+    return not isinstance(loader, RepeatedBatches) or loader.repeat == loader.repeats - 1
+
+
 class InMemoryLoaders(SupervisedPlugin):  # type: ignore[misc]
     """Replace a strategy's default loaders with `TensorLoader`s.
 

@@ -14,7 +14,7 @@ from avalanche.models.utils import is_multi_task_module
 from pydantic import FiniteFloat
 from torch import Tensor
 
-from avalanche_ext.data import Strategy, origin_experience, origin_index
+from avalanche_ext.data import Strategy, begins_batch, origin_experience, origin_index
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.plugins.consolidation.penalty import QuadraticPenalty
@@ -154,7 +154,7 @@ class ConsolidationPlugin(MethodPlugin):
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Remember the stream's rows, if estimates use them."""
-        if self._recent is not None:
+        if self._recent is not None and begins_batch(strategy):
             self._recent.add(stream_rows(strategy, self))
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers import GroupBy, SlotBuffer, TaskBuffer, as_slot_buffer
-from avalanche_ext.data import Strategy
+from avalanche_ext.data import Strategy, begins_batch
 from avalanche_ext.functional.model.gradients import FlatLayout, NamedPartition
 from avalanche_ext.functional.projection.projection import Projection, Solver, project
 from avalanche_ext.plugins.core.composition import StoringPlugin, stream_rows
@@ -120,7 +120,8 @@ class MGEMPlugin(StoringPlugin):
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Show the memory the stream's rows, in the first epoch of their experience."""
-        if strategy.clock.train_exp_epochs == 0 and self._is_writer(strategy):
+        is_new = strategy.clock.train_exp_epochs == 0 and begins_batch(strategy)
+        if is_new and self._is_writer(strategy):
             self.buffer.add(*stream_rows(strategy, self), self._origin)
 
     def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:

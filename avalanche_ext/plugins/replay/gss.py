@@ -12,7 +12,7 @@ from avalanche.models import avalanche_forward
 from pydantic import Field, PositiveInt
 
 from avalanche_ext.buffers import GreedyBuffer, Slots
-from avalanche_ext.data import Strategy, criterion_of, origin_index
+from avalanche_ext.data import Strategy, criterion_of, ends_batch, origin_index
 from avalanche_ext.functional.representation.similarity import GradientSimilarity, Group
 from avalanche_ext.plugins.core.composition import Columns, StoringPlugin, stream_rows
 from avalanche_ext.plugins.core.model import model_inputs
@@ -115,7 +115,7 @@ class GSSPlugin(StoringPlugin):
                     _step(strategy, self.arrived)
                 if parts:
                     _step(strategy, self._fetched(strategy, parts[iteration % len(parts)]))
-        if strategy.clock.train_exp_epochs == 0:
+        if strategy.clock.train_exp_epochs == 0 and ends_batch(strategy):
             self._store(strategy, self.arrived)
 
     def diagnostics(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ from avalanche_ext.buffers import (
     Slots,
     as_slot_buffer,
 )
-from avalanche_ext.data import Batch, Strategy, criterion_of
+from avalanche_ext.data import Batch, Strategy, begins_batch, criterion_of, ends_batch
 from avalanche_ext.plugins.core.composition import Columns, StoringPlugin, stream_rows
 from avalanche_ext.traits import Phase, by
 
@@ -103,8 +103,8 @@ class MemoryPlugin(StoringPlugin):
         x, y, t = self.arrived = stream_rows(strategy, self)
         joined = self.stream == "joined" or isinstance(self.buffer, PolicyBuffer)
         is_new = strategy.clock.train_exp_epochs == 0 and self._is_writer(strategy)
-        self._is_to_store = is_new and joined
-        if is_new and not joined:
+        self._is_to_store = is_new and joined and ends_batch(strategy)
+        if is_new and not joined and begins_batch(strategy):
             self.buffer.add(x, y, t, self._origin)
         self.n_stream = len(y)
         self.slots = np.empty(0, dtype=np.int64)

@@ -1,0 +1,126 @@
+"""Plugins that carry out what the YAML's `training` section asks for beyond epochs and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from avalanche.core import SupervisedPlugin
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from avalanche_ext.data import RepeatedBatches, Strategy
+
+
+class IterationLimit(SupervisedPlugin):  # type: ignore[misc]
+    """End the training on an experience after a number of iterations.
+
+    The strategy must be set to at least as many epochs as iterations.
+
+    Args:
+        iterations: Steps on each experience, at least 1.
+    """
+
+    supports_distributed = True
+
+    def __init__(self, iterations: int) -> None:
+        super().__init__()
+        self.iterations = iterations
+        self._n_done = 0
+
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Count from 0."""
+        self._n_done = 0
+
+    def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Ask the strategy to stop after the last iteration."""
+        self._n_done += 1
+        if self._n_done == self.iterations:
+            strategy.stop_training()
+
+
+class RepeatedSteps(SupervisedPlugin):  # type: ignore[misc]
+    """Take several steps in a row on each mini-batch.
+
+    Replay plugins draw anew in every step, but store the stream's rows once.
+
+    Args:
+        repeats: Steps on each mini-batch, at least 1.
+    """
+
+    supports_distributed = True
+
+    def __init__(self, repeats: int) -> None:
+        super().__init__()
+        self.repeats = repeats
+
+    def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Repeat the batches of the loader; all plugins have set theirs by now."""
+        if not isinstance(strategy.dataloader, RepeatedBatches):
+            strategy.dataloader = RepeatedBatches(strategy.dataloader, self.repeats)
+
+
+class GradientClipping(SupervisedPlugin):  # type: ignore[misc]
+    """Scale the gradient down to a largest Euclidean norm, after all plugins have edited it.
+
+    Args:
+        max_norm: The largest norm over all parameters, above 0.
+    """
+
+    supports_distributed = True
+
+    def __init__(self, max_norm: float) -> None:
+        super().__init__()
+        self.max_norm = max_norm
+
+    def before_update(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Clip the gradient of what the optimizer steps."""
+        torch.nn.utils.clip_grad_norm_(_stepped(strategy.optimizer), self.max_norm)
+
+
+class Schedule(SupervisedPlugin):  # type: ignore[misc]
+    """Change learning rates by one of torch's schedulers.
+
+    Avalanche's `LRSchedulerPlugin` starts a schedule again by setting `last_epoch` to 0, which
+    leaves the other counters of a scheduler (those of CosineAnnealingWarmRestarts, for one) as they
+    were. This plugin makes a new scheduler instead.
+
+    Args:
+        make: Makes the scheduler of an optimizer.
+        by: "iteration" steps it after each iteration, "epoch" after each epoch.
+        reset: Whether each experience starts again, with the optimizer's first learning rates. If
+            not, one schedule runs over all experiences.
+    """
+
+    supports_distributed = True
+
+    def __init__(self, make: Callable[[Optimizer], LRScheduler], by: str, reset: bool) -> None:
+        super().__init__()
+        self.make = make
+        self.by = by
+        self.reset = reset
+        self.scheduler: LRScheduler | None = None
+
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Start the schedule: for the first experience, or for each."""
+        if self.scheduler is None or self.reset:
+            for group in strategy.optimizer.param_groups:
+                group["lr"] = group.pop("initial_lr", group["lr"])
+            self.scheduler = self.make(strategy.optimizer)
+
+    def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Step by iterations."""
+        self._step("iteration")
+
+    def after_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Step by epochs."""
+        self._step("epoch")
+
+    def _step(self, unit: str) -> None:
+        if self.by == unit and self.scheduler is not None:
+            self.scheduler.step()
+
+
+def _stepped(optimizer: Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

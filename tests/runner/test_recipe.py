@@ -1,0 +1,201 @@
+"""Iterations, repeats, clipping and schedules do in a strategy what a plain loop does."""
+
+import math
+
+import pytest
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.training import ER_ACE, Naive
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, StepLR
+
+from avalanche_ext.buffers import ReservoirBuffer
+from avalanche_ext.data import InMemoryLoaders
+from avalanche_ext.plugins import (
+    AGEMPlugin,
+    BalancedReplayPlugin,
+    GSSPlugin,
+    MGEMPlugin,
+    OnlineEWCPlugin,
+    OnlineReplayPlugin,
+)
+from avalanche_ext.runner.recipe import GradientClipping, IterationLimit, RepeatedSteps, Schedule
+from tests.cases import Spy, digits, quiet, small_model, train, weights
+
+N_SAMPLES = 40  # Four mini-batches of ten.
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return digits(train_size=N_SAMPLES)
+
+
+class Rates(SupervisedPlugin):
+    """The learning rate of each iteration."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def before_update(self, strategy, **kwargs):
+        self.seen.append(strategy.optimizer.param_groups[0]["lr"])
+
+
+def trained(benchmark, *plugins, strategy=Naive, **given):
+    model = small_model()
+    made = quiet(
+        strategy,
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        plugins=[InMemoryLoaders(), *plugins],
+        **given,
+    )
+    train(made, benchmark)
+    return made
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 4, 9])
+def test_an_experience_takes_the_iterations_that_are_asked_for(benchmark, iterations):
+    spy = Spy()
+    trained(benchmark, IterationLimit(iterations), spy, train_epochs=iterations)
+    assert len(spy.mbatches) == iterations * len(benchmark.train_stream)
+    first = torch.cat([y for _, y, *_ in spy.mbatches[: min(iterations, 4)]])
+    assert len(first) == 10 * min(iterations, 4)
+
+
+def test_the_first_iterations_are_those_of_epochs(benchmark):
+    by_epochs, by_iterations = Spy(), Spy()
+    trained(benchmark, by_epochs, train_epochs=2)
+    trained(benchmark, IterationLimit(7), by_iterations, train_epochs=7)
+    for whole, cut in zip(by_epochs.mbatches[:7], by_iterations.mbatches[:7], strict=True):
+        assert torch.equal(whole[0], cut[0])
+
+
+def test_a_repeated_batch_is_stepped_on_as_in_a_plain_loop(benchmark):
+    spy = Spy()
+    made = trained(benchmark, RepeatedSteps(3), spy)
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for x, y, _ in spy.mbatches[::3]:
+        for _ in range(3):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert len(spy.mbatches) == 3 * 4 * 5
+    torch.testing.assert_close(weights(made), torch.cat([p.flatten() for p in model.parameters()]))
+
+
+def shown(memory):
+    """The samples that a memory was shown, in order."""
+    seen = []
+    add = memory.add
+
+    def noting(x, *others):
+        seen.append(x.clone())
+        return add(x, *others)
+
+    memory.add = noting
+    return seen
+
+
+WRITERS = {
+    "joined": lambda: OnlineReplayPlugin(20, 5),
+    "stored": lambda: OnlineReplayPlugin(20, 5, stream="stored"),
+    "balanced": lambda: BalancedReplayPlugin(20, 5),
+    "agem": lambda: AGEMPlugin(20, 5),
+    "mgem": lambda: MGEMPlugin(10),
+    "gss": lambda: GSSPlugin(300, 5),
+}
+
+
+@pytest.mark.parametrize("make", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_memory_is_shown_each_sample_once(benchmark, make, repeats):
+    plugin = make()
+    seen = shown(plugin.buffer)
+    trained(benchmark, plugin, RepeatedSteps(repeats), train_epochs=2)
+    stream = torch.cat([experience.dataset.x for experience in benchmark.train_stream])
+    found = torch.cat(seen).flatten(1)
+    assert len(found) == len(stream)
+    assert sorted(found.tolist()) == sorted(stream.flatten(1).tolist())
+
+
+def test_a_joined_memory_does_not_draw_the_batch_at_hand(benchmark):
+    """In the first batch's repeats there is nothing to draw."""
+    spy = Spy()
+    trained(benchmark, OnlineReplayPlugin(100, 5), RepeatedSteps(3), spy)
+    assert [len(y) for _, y, *_ in spy.mbatches[:4]] == [10, 10, 10, 15]
+
+
+def test_the_most_recent_rows_are_counted_once(benchmark):
+    """An estimate of 20 rows needs the last two batches, however often each is stepped on."""
+
+    def curvature(repeats, every):
+        plugin = OnlineEWCPlugin(lam=0.0, every=every, n_samples=20)
+        made = trained(benchmark, plugin, RepeatedSteps(repeats), strategy=Frozen)
+        assert made is not None
+        return plugin.curvature.diagonal
+
+    class Frozen(Naive):
+        def optimizer_step(self):
+            pass
+
+    torch.testing.assert_close(curvature(1, 4), curvature(3, 12))
+
+
+def test_repeats_reach_loaders_that_strategies_bring(benchmark):
+    """ER_ACE sets a loop of its own; Replay sets its loader after all plugins."""
+    spy = Spy()
+    trained(benchmark, RepeatedSteps(2), spy, strategy=ER_ACE, mem_size=20, batch_size_mem=5)
+    assert len(spy.mbatches) == 2 * 4 * 5
+
+
+def test_the_gradient_is_no_longer_than_asked_for(benchmark):
+    class Norms(SupervisedPlugin):
+        def __init__(self):
+            super().__init__()
+            self.seen_before, self.seen_after = [], []
+
+        def after_backward(self, strategy, **kwargs):
+            self.seen_before.append(norm(strategy))
+
+        def after_update(self, strategy, **kwargs):
+            self.seen_after.append(norm(strategy))
+
+    def norm(strategy):
+        gradients = [p.grad.double().flatten() for p in strategy.model.parameters()]
+        return float(torch.cat(gradients).norm())
+
+    norms = Norms()
+    trained(benchmark, norms, GradientClipping(0.5))
+    assert max(norms.seen_before) > 1
+    for before, after in zip(norms.seen_before, norms.seen_after, strict=True):
+        assert after == pytest.approx(min(before, 0.5), rel=1e-5)
+
+
+def test_a_schedule_by_iteration_starts_again_in_each_experience(benchmark):
+    rates = Rates()
+    trained(benchmark, Schedule(lambda o: StepLR(o, 2, 0.1), "iteration", True), rates)
+    assert rates.seen == pytest.approx([0.1, 0.1, 0.01, 0.01] * 5)
+
+
+def test_a_schedule_by_epoch_may_run_over_all_experiences(benchmark):
+    rates = Rates()
+    plugin = Schedule(lambda o: StepLR(o, 3, 0.1), "epoch", False)
+    trained(benchmark, plugin, rates, train_epochs=2)
+    by_epoch = [0.1] * 3 + [0.01] * 3 + [0.001] * 3 + [0.0001]
+    assert rates.seen == pytest.approx([rate for rate in by_epoch for _ in range(4)])
+
+
+def test_a_schedule_with_counters_of_its_own_starts_again(benchmark):
+    rates = Rates()
+    make = lambda o: CosineAnnealingWarmRestarts(o, T_0=3)  # noqa: E731
+    trained(benchmark, Schedule(make, "iteration", True), rates)
+    cosine = [0.05 * (1 + math.cos(math.pi * (i % 3) / 3)) for i in range(4)]
+    assert rates.seen == pytest.approx(cosine * 5)
+
+
+def test_memories_of_one_sample_can_be_repeated(benchmark):
+    memory = ReservoirBuffer(1)
+    trained(benchmark, OnlineReplayPlugin(1, 1, buffer=memory), RepeatedSteps(2))
+    assert len(memory) == 1
