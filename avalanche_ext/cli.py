@@ -135,7 +135,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors take one line and suggest the nearest right word."""
 
     def error(self, message: str) -> NoReturn:
-        from avalanche_ext.config.errors import closest
+        from avalanche_ext.words import closest
 
         mistyped = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: (\S+)", message)
         words = [

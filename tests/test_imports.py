@@ -15,11 +15,12 @@ PACKAGE = Path(avalanche_ext.__file__).parent
 ALLOWED = {
     "functional": set(),
     "traits": set(),
-    "validation": set(),
+    "words": set(),
+    "validation": {"words"},
     "metrics.matrix": set(),
     "metrics.heatmap": set(),
     "results": {"metrics.matrix"},
-    "config": {"results", "traits"},
+    "config": {"results", "traits", "validation", "words"},
     "data": set(),
     "buffers": {"functional", "data"},
     "plugins": {"functional", "buffers", "data", "results", "traits", "validation"},
@@ -35,7 +36,7 @@ ALLOWED = {
         "benchmarks", "buffers", "config", "data", "functional", "metrics", "metrics.matrix",
         "metrics.recorder", "models", "plugins", "results", "strategies", "tracking",
     },
-    "cli": {"config", "report", "results", "runner"},
+    "cli": {"config", "report", "results", "runner", "words"},
     "__main__": {"cli"},
     "": set(),
 }  # fmt: skip

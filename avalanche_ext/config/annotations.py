@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AllowInfNan, Field, Strict, TypeAdapter
 
-from avalanche_ext.config.errors import shown
 from avalanche_ext.config.sources import Module, assigned, find
+from avalanche_ext.words import shown
 
 Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]

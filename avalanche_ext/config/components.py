@@ -9,10 +9,11 @@ from pydantic import TypeAdapter
 
 from avalanche_ext.config.annotations import describe
 from avalanche_ext.config.catalogue import AVALANCHE, INJECTED, KINDS, OURS, Entry, Kind, entries
-from avalanche_ext.config.errors import Problem, at, did_you_mean, shown, suggestion
+from avalanche_ext.config.errors import Problem, at
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, Signature, read_signature
 from avalanche_ext.config.validation import validate
+from avalanche_ext.words import did_you_mean, shown, suggestion
 
 _ADVICE: dict[Kind, str] = {
     "plugin": "plugins go into the method's list 'plugins'",

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-_LONGEST_VALUE = 60
-_MOST_NAMES = 20
+from avalanche_ext.words import closest, did_you_mean, shown, suggestion
+
+__all__ = [
+    "ConfigError",
+    "Problem",
+    "at",
+    "closest",
+    "did_you_mean",
+    "lies_at",
+    "shown",
+    "suggestion",
+]
 
 
 @dataclass(frozen=True)
@@ -54,62 +61,3 @@ def lies_at(path: str, start: str) -> bool:
     (True, True, False)
     """
     return path == start or path.startswith((f"{start}.", f"{start}["))
-
-
-def shown(value: Any) -> str:
-    """Return `value` on one line in YAML's flow style, cut if it is long.
-
-    >>> shown(None), shown(True), shown("a"), shown([1, "b"])
-    ('null', 'true', "'a'", '[1, "b"]')
-    """
-    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
-
-
-def closest(word: str, known: Sequence[str]) -> str | None:
-    """Return the known word that is spelt most like `word`, or None.
-
-    Case and prefixes that end in a colon are ignored, so `replay` finds `avalanche:Replay`.
-
-    >>> closest("alhpa", ["alpha", "lam"]), closest("sgd", ["SGD"]), closest("x", ["alpha"])
-    ('alpha', 'SGD', None)
-    """
-    by_spelling: dict[str, str] = {}
-    for name in known:
-        for spelling in (name, name.rpartition(":")[2]):
-            by_spelling.setdefault(spelling.lower(), name)
-    found = difflib.get_close_matches(word.lower(), by_spelling, n=1)
-    return by_spelling[found[0]] if found else None
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """Return `did you mean 'x'?`, or an empty text if no known word is similar.
-
-    If no known word is spelt similarly, words with `word` as a part or as their initials count.
-
-    >>> suggestion("ewc", ["online_ewc", "ewc_by_spectrum", "mas"])
-    "did you mean 'online_ewc' or 'ewc_by_spectrum'?"
-    >>> suggestion("si", ["synaptic_intelligence", "mas"])
-    "did you mean 'synaptic_intelligence'?"
-    """
-    near = closest(word, known)
-    found = [near] if near else [name for name in known if _abbreviates(word.lower(), name)]
-    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
-
-
-def _abbreviates(word: str, name: str) -> bool:
-    parts = [part for part in name.rpartition(":")[2].lower().split("_") if part]
-    initials = "".join(part[0] for part in parts)
-    return len(parts) > 1 and (word in parts or word == initials)
-
-
-def did_you_mean(word: object, known: Sequence[str]) -> str:
-    """Return ` (did you mean 'x'?)`, or the known words if none is similar and they are few.
-
-    >>> did_you_mean("alhpa", ["alpha", "lam"]), did_you_mean("seed", ["alpha", "lam"])
-    (" (did you mean 'alpha'?)", ' (known: alpha, lam)')
-    """
-    advice = suggestion(str(word), known)
-    if advice:
-        return f" ({advice})"
-    return f" (known: {', '.join(known)})" if 0 < len(known) <= _MOST_NAMES else ""

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from avalanche_ext.config.annotations import describe
 from avalanche_ext.config.catalogue import OURS, Entry, Kind, entries
 from avalanche_ext.config.components import settable
-from avalanche_ext.config.errors import ConfigError, Problem, did_you_mean, shown
+from avalanche_ext.config.errors import ConfigError, Problem
 from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, read_signature
+from avalanche_ext.words import did_you_mean, shown
 
 _WIDTH = 100
 _HEADINGS: dict[Kind, str] = {

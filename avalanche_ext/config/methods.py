@@ -8,7 +8,7 @@ from typing import Any
 
 from avalanche_ext.config.catalogue import entries
 from avalanche_ext.config.components import component
-from avalanche_ext.config.errors import Problem, at, lies_at, shown
+from avalanche_ext.config.errors import Problem, at, lies_at
 from avalanche_ext.config.schema import Component, Method
 from avalanche_ext.config.sections import DEFAULT_STRATEGY, MethodSection, Training
 from avalanche_ext.config.semantics import (
@@ -18,6 +18,7 @@ from avalanche_ext.config.semantics import (
     check_training,
 )
 from avalanche_ext.config.validation import of_type, validate
+from avalanche_ext.words import shown
 
 
 @dataclass(frozen=True)

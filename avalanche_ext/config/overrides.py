@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
-from avalanche_ext.config.errors import ConfigError, Problem, at, did_you_mean, lies_at, shown
+from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
 from avalanche_ext.config.reader import read_text
+from avalanche_ext.words import did_you_mean, shown
 
 
 def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[Problem]:

@@ -11,11 +11,8 @@ from typing import Any
 import yaml
 
 from avalanche_ext.config.errors import ConfigError, Problem, at
+from avalanche_ext.words import FLOAT, INTEGER
 
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
 _TEXT = "tag:yaml.org,2002:str"
 
 
@@ -43,8 +40,8 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
 for _tag, _pattern, _first in (
     ("null", re.compile(r"~|null|Null|NULL|"), [*"~nN", ""]),
     ("bool", re.compile(r"true|True|TRUE|false|False|FALSE"), [*"tTfF"]),
-    ("int", _INTEGER, [*"-+0123456789"]),
-    ("float", _FLOAT, [*"-+.0123456789"]),
+    ("int", INTEGER, [*"-+0123456789"]),
+    ("float", FLOAT, [*"-+.0123456789"]),
     ("merge", re.compile("<<"), ["<"]),
 ):
     _Loader.add_implicit_resolver(
@@ -52,11 +49,6 @@ for _tag, _pattern, _first in (
     )
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
-
-
-def is_number(text: str) -> bool:
-    """Return whether `text`, without quotes, would be read as a number."""
-    return bool(_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text))
 
 
 def read_file(path: Path) -> tuple[Any, list[Problem]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from avalanche_ext.config.catalogue import ANALYSES, Kind, entries
 from avalanche_ext.config.components import component
-from avalanche_ext.config.errors import ConfigError, Problem, at, did_you_mean, shown
+from avalanche_ext.config.errors import ConfigError, Problem, at
 from avalanche_ext.config.methods import Shared, resolve_method
 from avalanche_ext.config.overrides import apply_overrides
 from avalanche_ext.config.reader import read_file
@@ -32,6 +32,7 @@ from avalanche_ext.config.semantics import (
 from avalanche_ext.config.sweep import expand, is_swept
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.results.record import Claim, Sweep
+from avalanche_ext.words import did_you_mean, shown
 
 
 def load_experiment(

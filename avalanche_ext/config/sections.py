@@ -10,8 +10,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from avalanche_ext.config.annotations import Flag, Integer, Number, Text
-from avalanche_ext.config.errors import did_you_mean, shown
 from avalanche_ext.config.validation import rejection
+from avalanche_ext.words import did_you_mean, shown
 
 DEFAULT_STRATEGY = "avalanche:Naive"
 

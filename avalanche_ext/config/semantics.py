@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from avalanche_ext.config.catalogue import ANALYSES, OURS
-from avalanche_ext.config.errors import Problem, at, shown
+from avalanche_ext.config.errors import Problem, at
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.sections import Training
 from avalanche_ext.config.traits import read_traits
 from avalanche_ext.traits import Part, Traits, conflicts
+from avalanche_ext.words import shown
 
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
 

@@ -9,13 +9,14 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at, shown
+from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
 from avalanche_ext.config.methods import Shared, resolve_method
 from avalanche_ext.config.overrides import write
 from avalanche_ext.config.schema import Method
 from avalanche_ext.config.sections import FOLDER_NAME, FOLDER_RULE, SweepValues
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.results.record import Sweep
+from avalanche_ext.words import shown
 
 
 @dataclass(frozen=True)

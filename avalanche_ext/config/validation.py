@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from avalanche_ext.config.errors import Problem, at, closest, did_you_mean, lies_at, shown
-from avalanche_ext.config.reader import is_number
-
-_WRONG_TYPE = {
-    "int_type": "an integer",
-    "int_from_float": "an integer",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of names to values",
-    "model_type": "a mapping of names to values",
-}
-_OUT_OF_RANGE = {
-    "greater_than": "greater than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
-    "literal_error": "{expected}",
-    "too_short": "at least {min_length} long",
-    "too_long": "at most {max_length} long",
-}
+from avalanche_ext.config.errors import Problem, at, lies_at
+from avalanche_ext.validation import meant, wrong_value
+from avalanche_ext.words import did_you_mean
 
 
 def rejection(message: str) -> PydanticCustomError:
@@ -93,10 +71,8 @@ def _admits_null(type_: Any) -> bool:
 
 
 def _message(errors: list[ErrorDetails], type_: Any, nullable: bool) -> str:
-    # The union member that fits the value's type is the one that was meant.
-    errors = [details for details in errors if _is_about_range(details)] or errors
-    first = errors[0]
-    value, kind = first["input"], first["type"]
+    first = meant(errors)[0]
+    kind = first["type"]
     if kind == "missing":
         return "missing"
     if kind == "own_words":
@@ -104,16 +80,7 @@ def _message(errors: list[ErrorDetails], type_: Any, nullable: bool) -> str:
     if kind == "extra_forbidden":
         key = str(first["loc"][-1])
         return f"unknown key '{key}'{did_you_mean(key, _keys(type_, first['loc']))}"
-    expected = dict.fromkeys(_expected(details) for details in errors)
-    if "a number" in expected:
-        expected.pop("an integer", None)
-    if nullable:
-        expected["null"] = None
-    return f"is {shown(value)}, but must be {' or '.join(expected)}{_hint(value, errors)}"
-
-
-def _is_about_range(details: ErrorDetails) -> bool:
-    return details["type"] not in (*_WRONG_TYPE, "literal_error")
+    return wrong_value(errors, nullable)
 
 
 def _keys(type_: Any, location: Sequence[int | str]) -> list[str]:
@@ -124,35 +91,3 @@ def _keys(type_: Any, location: Sequence[int | str]) -> list[str]:
         return _keys(type_.model_fields[str(location[0])].annotation, location[1:])
     is_mapping = get_origin(type_) is dict
     return _keys(get_args(type_)[1], location[1:]) if is_mapping else []
-
-
-def _expected(details: ErrorDetails) -> str:
-    kind = details["type"]
-    if kind in _WRONG_TYPE:
-        return _WRONG_TYPE[kind]
-    if kind in _OUT_OF_RANGE:
-        limits = {key: _plain(limit) for key, limit in details["ctx"].items()}
-        return _OUT_OF_RANGE[kind].format(**limits)
-    message = details["msg"]
-    return message.removeprefix("Input should be ").removeprefix("Value should be ")
-
-
-def _plain(limit: Any) -> str:
-    return f"{limit:g}" if isinstance(limit, float) else str(limit)
-
-
-def _hint(value: Any, errors: list[ErrorDetails]) -> str:
-    options = [
-        option
-        for details in errors
-        if details["type"] == "literal_error"
-        for option in re.findall(r"'([^']*)'", details["ctx"]["expected"])
-    ]
-    if not isinstance(value, str):
-        return " (put it in quotes)" if shown(value) in options else ""
-    if is_number(value) and any(
-        details["type"] in ("int_type", "float_type") for details in errors
-    ):
-        return " (remove the quotes)"
-    near = closest(value, options)
-    return f" (did you mean '{near}'?)" if near else ""

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avalanche_ext.config import ConfigError
-from avalanche_ext.config.reader import is_number, read_file, read_text
+from avalanche_ext.config.reader import read_file, read_text
+from avalanche_ext.words import is_number
 
 
 def value_of(text: str) -> Any:

@@ -117,7 +117,7 @@ KEYS = (
         ),
         (
             experiment_with(benchmark={"name": "split_digits", "order_seed": "sed"}),
-            "benchmark.order_seed: is 'sed', but must be an integer or 'seed' or null "
+            "benchmark.order_seed: is 'sed', but must be an integer, 'seed' or null "
             "(did you mean 'seed'?)",
         ),
         (

@@ -101,7 +101,7 @@ def alone(**section: Any) -> dict[str, Any]:
             swept("optimizer.lr", [[1], 2]),
             [
                 "methods.drl.sweep.optimizer.lr[0]: is [1], "
-                "but must be a number or true or false or text"
+                "but must be a number, true, false or text"
             ],
         ),
         (
