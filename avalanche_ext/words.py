@@ -50,9 +50,9 @@ def is_number(text: str) -> bool:
     return bool(INTEGER.fullmatch(text) or FLOAT.fullmatch(text))
 
 
-def cut(text: str) -> str:
-    """Return `text`, with dots in place of what is beyond sixty characters."""
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+def cut(text: str, length: int = _LONGEST_VALUE) -> str:
+    """Return `text`, with dots in place of what is beyond `length` characters."""
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def alternatives(options: Sequence[str]) -> str:

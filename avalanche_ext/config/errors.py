@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from avalanche_ext.words import closest, did_you_mean, shown, suggestion
+from avalanche_ext.words import closest, cut, did_you_mean, shown, suggestion
 
 __all__ = [
+    "MOST_PROBLEMS",
     "ConfigError",
     "Problem",
     "at",
@@ -19,6 +20,13 @@ __all__ = [
 ]
 
 
+MOST_PROBLEMS = 100
+"""Problems that are looked for, and shown, at most: of one value, and of a whole file."""
+
+_LONGEST_PATH = 500
+_LONGEST_MESSAGE = 2000
+
+
 @dataclass(frozen=True)
 class Problem:
     """One problem: its path (`methods.drl.plugins[1].drl.alhpa`), and what is wrong and right."""
@@ -27,20 +35,22 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        line = f"{self.path}: {self.message}"
+        line = f"{cut(self.path, _LONGEST_PATH)}: {cut(self.message, _LONGEST_MESSAGE)}"
         # Messages quote keys, which may contain line ends and control characters.
         return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 class ConfigError(Exception):
-    """The configuration cannot be run; the text has one line for each of `problems`."""
+    """The configuration cannot be run; the text has a line for each of the first `problems`."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
+        lines = [str(problem) for problem in self.problems[:MOST_PROBLEMS]]
+        n_more = len(self.problems) - len(lines)
+        return "\n".join([*lines, f"and {n_more:,} more problems"] if n_more else lines)
 
 
 def at(path: str, key: str | int) -> str:

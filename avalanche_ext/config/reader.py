@@ -1,4 +1,4 @@
-"""A strict YAML reader: YAML 1.2 scalars, no duplicate keys, only finite numbers."""
+"""A strict YAML reader: YAML 1.2 scalars, no duplicate keys, finite numbers, bounded size."""
 
 from __future__ import annotations
 
@@ -9,11 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.reader import ReaderError
 
 from avalanche_ext.config.errors import ConfigError, Problem, at
-from avalanche_ext.words import FLOAT, INTEGER
+from avalanche_ext.words import FLOAT, INTEGER, cut
 
-_TEXT = "tag:yaml.org,2002:str"
+LONGEST = 100_000
+"""Characters of a file or value."""
+MOST_VALUES = 10_000
+"""Values of a document, keys included; an anchor's count at each of its aliases."""
+DEEPEST = 50
+"""Levels of lists and mappings in each other."""
+
+_MOST_DIGITS = 250  # So that every integer is also a float.
+_TAG = "tag:yaml.org,2002:"
+_TEXT = f"{_TAG}str"
+_MERGE = f"{_TAG}merge"
+_SCALARS = {
+    "null": (re.compile(r"~|null|Null|NULL|"), [*"~nN", ""]),
+    "bool": (re.compile(r"true|True|TRUE|false|False|FALSE"), [*"tTfF"]),
+    "int": (INTEGER, [*"-+0123456789"]),
+    "float": (FLOAT, [*"-+.0123456789"]),
+    "merge": (re.compile("<<"), ["<"]),
+}
+"""Patterns of scalars without quotes, and the characters that they begin with, by their tags."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -24,6 +44,16 @@ class _Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            mark = parent.start_mark if parent else None
+            raise ComposerError(None, None, f"nested more than {DEEPEST} levels deep", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -37,36 +67,43 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 
 # Tried in this order: every integer also looks like a float.
-for _tag, _pattern, _first in (
-    ("null", re.compile(r"~|null|Null|NULL|"), [*"~nN", ""]),
-    ("bool", re.compile(r"true|True|TRUE|false|False|FALSE"), [*"tTfF"]),
-    ("int", INTEGER, [*"-+0123456789"]),
-    ("float", FLOAT, [*"-+.0123456789"]),
-    ("merge", re.compile("<<"), ["<"]),
-):
+for _name, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern.pattern})\Z"), _first
+        f"{_TAG}{_name}", re.compile(rf"(?:{_pattern.pattern})\Z"), _first
     )
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+_Loader.add_constructor(f"{_TAG}int", _integer)
+_Loader.add_constructor(f"{_TAG}float", _float)
 
 
 def read_file(path: Path) -> tuple[Any, list[Problem]]:
     """Read a YAML file into plain values; see `read_text`.
 
     Raises:
-        ConfigError: If the file does not exist, or is not UTF-8 text or not YAML.
+        ConfigError: If the file does not exist, is too long, or is not UTF-8 text or not YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(4 * LONGEST + 1)  # UTF-8 has at most 4 bytes a character.
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError([Problem(str(path), "no such file" + _sibling(path))]) from None
+    except IsADirectoryError:
+        raise ConfigError([Problem(str(path), "is a folder, but must be a YAML file")]) from None
     except OSError as error:
         raise ConfigError([Problem(str(path), error.strerror or str(error))]) from None
     except UnicodeDecodeError as error:
         reason = f"not a text file in UTF-8: byte {error.start} cannot be read"
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            reason = "is text in UTF-16, but must be in UTF-8: save it again so"
+        elif len(content) > 4 * LONGEST:
+            reason = _TOO_LONG
         raise ConfigError([Problem(str(path), reason)]) from None
+    except ValueError as error:  # A null character in the path.
+        raise ConfigError([Problem(str(path), f"not a path: {error}")]) from None
     return read_text(text, where=str(path))
+
+
+_TOO_LONG = f"is longer than {LONGEST:,} characters"
 
 
 def read_text(text: str, where: str, root: str = "") -> tuple[Any, list[Problem]]:
@@ -79,71 +116,131 @@ def read_text(text: str, where: str, root: str = "") -> tuple[Any, list[Problem]
 
     Returns:
         The value, and a problem for each duplicate key, each key that is not text (it is read as
-        text), and each number that is not finite.
+        text), and each number that is not finite or has too many digits.
 
     Raises:
-        ConfigError: If the text is not YAML, or an anchor contains itself.
+        ConfigError: If the text is not YAML, an anchor contains itself, a tag has no meaning here,
+            or the text has more characters, values or levels than `LONGEST`, `MOST_VALUES` or
+            `DEEPEST`.
     """
+    if len(text) > LONGEST:
+        raise ConfigError([Problem(where, _TOO_LONG)])
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None, []
-        problems: list[Problem] = []
-        _inspect(node, root, problems, ancestors=(), seen=set())
-        return loader.construct_document(node), problems
+        inspector = _Inspector(where)
+        inspector.visit(node, root)
+        return loader.construct_document(node), inspector.problems
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
         reason = " ".join(filter(None, (error.context, error.problem)))
-        raise ConfigError([Problem(place, f"not valid YAML: {_one_line(reason)}")]) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a false tag, `!!int one`.
-        raise ConfigError([Problem(where, f"not valid YAML: {_one_line(str(error))}")]) from None
+        if r"'\t'" in reason:
+            reason = "found a tab: indent with spaces"
+        raise _not_yaml(where, error.problem_mark, reason) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        reason = f"the character {chr(error.character)!r} is not allowed"
+        raise ConfigError([Problem(f"{where}:{line}", f"not valid YAML: {reason}")]) from None
 
 
-def _inspect(
-    node: yaml.Node,
-    path: str,
-    problems: list[Problem],
-    ancestors: tuple[int, ...],
-    seen: set[int],
-) -> None:
-    if id(node) in ancestors:
-        raise ConfigError([*problems, Problem(path, "contains itself through an anchor")])
-    if id(node) in seen:  # The problems of an alias were reported at its anchor.
-        return
-    seen.add(id(node))
-    ancestors = (*ancestors, id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _inspect(item, at(path, index), problems, ancestors, seen)
-    elif isinstance(node, yaml.MappingNode):
+def _not_yaml(where: str, mark: yaml.Mark | None, reason: str) -> ConfigError:
+    place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+    return ConfigError([Problem(place, f"not valid YAML: {' '.join(reason.split())}")])
+
+
+class _Inspector:
+    """Finds what is wrong with nodes beyond syntax, before anything is made of them.
+
+    Args:
+        where: Name of the text in errors about its syntax.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.problems: list[Problem] = []
+        self._where = where
+        self._open: set[int] = set()
+        self._extents: dict[int, tuple[int, int]] = {}
+        """Number of values in each node that was visited, and of levels."""
+
+    def visit(self, node: yaml.Node, path: str) -> tuple[int, int]:
+        """Inspect a node and what is in it, and return the numbers of its values and levels."""
+        if id(node) in self._open:
+            wrong = "contains itself through an anchor"
+            raise ConfigError([*self.problems, Problem(path, wrong)])
+        if id(node) not in self._extents:  # The problems of an alias were reported at its anchor.
+            self._open.add(id(node))
+            inner = self._visit_inside(node, path)
+            self._open.remove(id(node))
+            n_values = 1 + sum(n for n, _ in inner)
+            n_levels = 1 + max((n for _, n in inner), default=0)
+            if n_values > MOST_VALUES:
+                wrong = f"has more than {MOST_VALUES:,} values"
+                raise ConfigError([Problem(path or self._where, wrong)])
+            if n_levels > DEEPEST:
+                wrong = f"is nested more than {DEEPEST} levels deep"
+                raise ConfigError([Problem(path or self._where, wrong)])
+            self._extents[id(node)] = n_values, n_levels
+        return self._extents[id(node)]
+
+    def _visit_inside(self, node: yaml.Node, path: str) -> list[tuple[int, int]]:
+        if isinstance(node, yaml.SequenceNode):
+            self._check_tag(node, "seq")
+            return [self.visit(item, at(path, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            self._check_tag(node, "map")
+            return self._visit_mapping(node, path)
+        assert isinstance(node, yaml.ScalarNode)
+        self._visit_scalar(node, path)
+        return []
+
+    def _visit_mapping(self, node: yaml.MappingNode, path: str) -> list[tuple[int, int]]:
         first_line: dict[str, int] = {}
+        extents = []
         for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else "?"
-            line = key.start_mark.line + 1
-            if key.tag not in (_TEXT, "tag:yaml.org,2002:merge"):
-                problems.append(
-                    Problem(at(path, name), f"a key must be text: quote it as '{name}'")
-                )
+            if not isinstance(key, yaml.ScalarNode):
+                wrong = "a key must be text, not a list or a mapping"
+                raise _not_yaml(self._where, key.start_mark, wrong)
+            name, line = key.value, key.start_mark.line + 1
+            where = at(path, name)
+            if key.tag not in (_TEXT, _MERGE):
+                self._add(where, f"a key must be text: quote it as '{name}'")
                 key.tag = _TEXT
             if name in first_line:
-                problems.append(
-                    Problem(
-                        at(path, name),
-                        f"duplicate key '{name}' (on lines {first_line[name]} and {line})",
-                    )
-                )
+                lines = f"(on lines {first_line[name]} and {line})"
+                self._add(where, f"duplicate key '{name}' {lines}")
             first_line.setdefault(name, line)
-            _inspect(value, at(path, name), problems, ancestors, seen)
-    elif node.tag == "tag:yaml.org,2002:float" and isinstance(node, yaml.ScalarNode):
-        special = node.value.lower().lstrip("+-") in (".inf", ".nan")
-        if special or not math.isfinite(float(node.value)):
-            problems.append(Problem(path, f"is {node.value}, but must be a finite number"))
+            extents += [(1, 1), self.visit(value, where)]
+        return extents
 
+    def _visit_scalar(self, node: yaml.ScalarNode, path: str) -> None:
+        text = node.value
+        if node.tag == _MERGE:  # It merges as a key only.
+            node.tag = _TEXT
+        if node.tag == _TEXT:
+            return
+        self._check_tag(node, *_SCALARS)
+        kind = node.tag.removeprefix(_TAG)
+        if not _SCALARS[kind][0].fullmatch(text):
+            wrong = f"{cut(repr(text))} is not what the tag !!{kind} says"
+            raise _not_yaml(self._where, node.start_mark, wrong)
+        if kind == "int" and len(text) > _MOST_DIGITS:
+            digits = f"an integer of more than {_MOST_DIGITS} digits"
+            self._add(path, f"is {cut(text)}, but must not be {digits}")
+            node.tag = _TEXT
+        if kind == "float":
+            special = text.lower().lstrip("+-") in (".inf", ".nan")
+            if special or not math.isfinite(float(text)):
+                self._add(path, f"is {cut(text)}, but must be a finite number")
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    def _check_tag(self, node: yaml.Node, *known: str) -> None:
+        if node.tag not in [f"{_TAG}{name}" for name in known]:
+            tag = "!!" + node.tag.removeprefix(_TAG) if node.tag.startswith(_TAG) else node.tag
+            wrong = f"the tag {cut(tag)} has no meaning here: leave it out"
+            raise _not_yaml(self._where, node.start_mark, wrong)
+
+    def _add(self, path: str, message: str) -> None:
+        self.problems.append(Problem(path, message))
 
 
 def _sibling(path: Path) -> str:

@@ -15,6 +15,11 @@ from avalanche_ext.words import did_you_mean, shown
 
 DEFAULT_STRATEGY = "avalanche:Naive"
 
+MOST_METHODS = 1000
+"""Methods of an experiment, those that sweeps make among them."""
+MOST_PLUGINS = 100
+"""Plugins of a method."""
+
 FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 FOLDER_RULE = "use only letters, digits, '_', '-' and '.', and do not begin with '-' or '.'"
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
@@ -104,7 +109,9 @@ SweepValues = Annotated[
     dict[
         Text,
         Annotated[
-            list[Integer | Number | Flag | Text], Field(min_length=1), AfterValidator(_distinct)
+            list[Integer | Number | Flag | Text],
+            Field(min_length=1, max_length=MOST_METHODS),
+            AfterValidator(_distinct),
         ],
     ],
     AfterValidator(_one_path),
@@ -200,7 +207,7 @@ class MethodSection(Section):
 
     strategy: Text = DEFAULT_STRATEGY
     args: dict[Text, Any] | None = None
-    plugins: list[Any] | None = None
+    plugins: Annotated[list[Any], Field(max_length=MOST_PLUGINS)] | None = None
     optimizer: Text | dict[Text, Any] | None = None
     training: dict[Text, Any] | None = None
     sweep: SweepValues | None = None

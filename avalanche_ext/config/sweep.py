@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
@@ -89,7 +91,7 @@ class _Sweep:
     key: str
     values: list[Any]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The names of its methods."""
         return [f"{self.method}-{_text(value)}" for value in self.values]
@@ -151,10 +153,11 @@ def _misnamed(sweep: _Sweep, taken: Container[str]) -> Iterator[Problem]:
     """Yield problems with values that give names which are no folder names, or are taken."""
     if not re.fullmatch(FOLDER_NAME, sweep.method):
         return
+    counts = Counter(sweep.names)
     for index, (name, value) in enumerate(zip(sweep.names, sweep.values, strict=True)):
         path = at(sweep.path, index)
         if not re.fullmatch(FOLDER_NAME, name):
             wrong = f"but the method {shown(name)} must be a folder name: {FOLDER_RULE}"
             yield Problem(path, f"is {shown(value)}, {wrong}")
-        elif name in taken or name in sweep.names[:index]:
+        elif name in taken or (counts[name] > 1 and name in sweep.names[:index]):
             yield Problem(path, f"is {shown(value)}, but another method has the name '{name}'")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from avalanche_ext.config.errors import Problem, at, lies_at
+from avalanche_ext.config.errors import MOST_PROBLEMS, Problem, at, lies_at
 from avalanche_ext.validation import meant, wrong_value
-from avalanche_ext.words import did_you_mean
+from avalanche_ext.words import did_you_mean, shown
 
 
 def rejection(message: str) -> PydanticCustomError:
@@ -30,16 +32,59 @@ def validate(type_: Any, value: Any, path: str) -> tuple[Any, list[Problem]]:
         The validated value and no problem, or None and one problem for each path that is wrong.
     """
     try:
-        return TypeAdapter(type_).validate_python(value), []
+        checked = adapter(type_).validate_python(value)
+        problems = [*_too_large(checked, path)]
+        return (None if problems else checked), problems
     except ValidationError as error:
         by_path: dict[str, list[ErrorDetails]] = {}
         for details in error.errors(include_url=False):
             by_path.setdefault(_locate(details, value, path), []).append(details)
-    return None, [
+    shown_first = dict(islice(by_path.items(), MOST_PROBLEMS))
+    problems = [
         Problem(where, _message(errors, type_, nullable=where == path and _admits_null(type_)))
-        for where, errors in by_path.items()
-        if not _explained_below(where, by_path)
+        for where, errors in shown_first.items()
+        if not _explained_below(where, shown_first)
     ]
+    if len(by_path) > MOST_PROBLEMS:
+        more = f"has {len(by_path) - MOST_PROBLEMS:,} more problems like these"
+        problems.append(Problem(path, more))
+    return None, problems
+
+
+def adapter(type_: Any) -> TypeAdapter[Any]:
+    """Return pydantic's adapter of a type, made once for each object that stands for a type."""
+    return _adapter(_Same(type_))
+
+
+class _Same:
+    """Equal only to itself for the same object: types that compare equal may have other orders."""
+
+    def __init__(self, type_: Any) -> None:
+        self.type = type_
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.type is self.type
+
+    def __hash__(self) -> int:
+        return id(self.type)
+
+
+@lru_cache(maxsize=1000)
+def _adapter(same: _Same) -> TypeAdapter[Any]:
+    return TypeAdapter(same.type)
+
+
+def _too_large(checked: Any, path: str) -> Iterator[Problem]:
+    """Yield a problem for each integer that neither torch nor NumPy can hold."""
+    if isinstance(checked, int) and abs(checked) >= 2**63:
+        wrong = f"is {shown(checked)}, but must be an integer of at most 64 bits"
+        yield Problem(path, wrong)
+    elif isinstance(checked, list | tuple):
+        for index, item in enumerate(checked):
+            yield from _too_large(item, at(path, index))
+    elif isinstance(checked, BaseModel):
+        for key in type(checked).model_fields:
+            yield from _too_large(getattr(checked, key), at(path, key))
 
 
 def of_type(type_: type, value: Any, default: Any) -> Any:
