@@ -24,7 +24,7 @@ ALLOWED = {
     "data": set(),
     "buffers": {"functional", "data"},
     "plugins": {"functional", "buffers", "data", "results", "traits", "validation"},
-    "strategies": {"plugins", "buffers", "functional"},
+    "strategies": {"plugins", "buffers", "data", "functional"},
     "benchmarks": {"data", "validation"},
     "models": {"validation"},
     "metrics.recorder": {"metrics.matrix", "data"},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from avalanche_ext.metrics.matrix import summary
 from avalanche_ext.results.files import EVENTS, FAILURE, RESULT, RESULT_FORMAT
@@ -39,6 +39,8 @@ class CellResult:
         hash: The hash of the run's configuration.
         exhibits: Names of the exhibits that the run has kept; empty for a file from before they
             were written.
+        versions: Versions of the packages that decide numbers, by name; empty for a file from
+            before they were written.
     """
 
     R: Floats
@@ -48,6 +50,7 @@ class CellResult:
     is_iid: bool
     hash: str
     exhibits: Sequence[str]
+    versions: Mapping[str, str]
 
 
 def result_record(
@@ -74,10 +77,31 @@ def result_record(
         "R": R.tolist(),
         "untrained": untrained.tolist(),
         "test_sizes": test_sizes.tolist(),
-        "metrics": summary(R, untrained, test_sizes),
+        "metrics": run_metrics(R, untrained, test_sizes, is_iid),
         "seconds": dict(seconds),
         "versions": dict(versions),
     }
+
+
+def run_metrics(
+    R: ArrayLike, untrained: ArrayLike, test_sizes: ArrayLike | None, is_iid: bool
+) -> dict[str, float | None]:
+    """Return what `metrics.summary` computes, without what means nothing for an i.i.d. run.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+        untrained: The untrained model's accuracies, (T,).
+        test_sizes: Numbers of samples of the test experiences, (T,); None if they are not known.
+        is_iid: Whether the samples of all experiences came in random order. Metrics that need
+            other rows of R than the last are then None.
+
+    Raises:
+        ValueError: If an array has another shape, or an entry out of its range.
+    """
+    metrics = summary(R, untrained, test_sizes)
+    if not is_iid:
+        return metrics
+    return {name: metrics[name] if name in _OF_THE_LAST_ROW else None for name in metrics}
 
 
 def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | None:
@@ -129,12 +153,10 @@ def _result(content: Mapping[str, Any]) -> CellResult:
         )
     R = np.asarray(content["R"], dtype=np.float64)
     untrained = np.asarray(content["untrained"], dtype=np.float64)
-    metrics = summary(R, untrained, content.get("test_sizes"))
+    is_iid = content.get("iid", False)
+    metrics = run_metrics(R, untrained, content.get("test_sizes"), is_iid)
     if len(R) != len(untrained):
         raise ValueError(f"R must be square, but has shape {R.shape}")
-    is_iid = content.get("iid", False)
-    if is_iid:
-        metrics = {name: metrics[name] if name in _OF_THE_LAST_ROW else None for name in metrics}
     seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
     return CellResult(
         R=R,
@@ -144,4 +166,5 @@ def _result(content: Mapping[str, Any]) -> CellResult:
         is_iid=is_iid,
         hash=str(content["hash"]),
         exhibits=[*content.get("exhibits", ())],
+        versions={name: str(each) for name, each in content.get("versions", {}).items()},
     )

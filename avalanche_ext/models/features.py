@@ -1,0 +1,126 @@
+"""A classifier taken apart: what leads up to its last layer, and that layer."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from avalanche.models import MultiHeadClassifier, MultiTaskModule
+from avalanche.models.base_model import BaseModel
+from avalanche.models.helper_method import MultiTaskDecorator
+from torch import Tensor, nn
+
+
+class Features(nn.Module):
+    """A copy of a classifier without its last layer.
+
+    The last layer is the model's `MultiHeadClassifier`, or else its last `Linear`, which must give
+    the model's output.
+
+    Attributes:
+        n_features: Number of features of a sample.
+
+    Args:
+        model: The classifier, with one head or several; it is not changed.
+
+    Raises:
+        ValueError: If the model has no such layer.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        name, layer = last_layer(model)
+        self.n_features: int = layer.in_features
+        self._end = _End()
+        if isinstance(model, MultiTaskDecorator):
+            self.body: nn.Module = nn.Sequential(deepcopy(model.model), nn.Flatten(), self._end)
+        else:
+            self.body = deepcopy(model)
+            above, _, own_name = name.rpartition(".")
+            setattr(self.body.get_submodule(above), own_name, self._end)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features (B, n_features) of samples (B, ...).
+
+        Raises:
+            ValueError: If the model changes the output of its last layer.
+        """
+        is_multi_task = isinstance(self.body, MultiTaskModule)
+        features: Tensor = self.body(x, 0) if is_multi_task else self.body(x)
+        if features is not self._end.take():
+            raise ValueError(
+                f"model {type(self.body).__name__} changes the output of its last Linear layer, so "
+                "it cannot be split into features and classifier; make that layer the last step of "
+                "its forward"
+            )
+        return features
+
+
+class _End(nn.Module):
+    """Hands its input through, whatever task labels come with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: Tensor | None = None
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        self._passed = x
+        return x
+
+    def take(self) -> Tensor | None:
+        passed, self._passed = self._passed, None
+        return passed
+
+
+class FeaturesAndClassifier(BaseModel, nn.Module):  # type: ignore[misc]
+    """A classifier with one head, of the kind that Avalanche's LFL wants: it shows its features.
+
+    Args:
+        model: The classifier; it is not changed.
+
+    Raises:
+        ValueError: If the model has several heads, or no last `Linear` layer.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.features = Features(model)
+        self.classifier = single_head(model)
+
+    def get_features(self, x: Tensor) -> Tensor:
+        """Return the features (B, n_features) of samples (B, ...)."""
+        features: Tensor = self.features(x)
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, n_classes) of samples (B, ...)."""
+        logits: Tensor = self.classifier(self.features(x))
+        return logits
+
+
+def last_layer(model: nn.Module) -> tuple[str, nn.Linear | MultiHeadClassifier]:
+    """Return the name and the layer that classifies: the heads, or else the last `Linear`.
+
+    Raises:
+        ValueError: If the model has neither.
+    """
+    for kind in (MultiHeadClassifier, nn.Linear):
+        of_kind = [(name, each) for name, each in model.named_modules() if isinstance(each, kind)]
+        if of_kind:
+            return of_kind[-1]
+    raise ValueError(f"model {type(model).__name__} has no Linear layer to take for its classifier")
+
+
+def single_head(model: nn.Module) -> nn.Linear:
+    """Return a copy of the layer that classifies.
+
+    Raises:
+        ValueError: If the model has several heads, or no `Linear` layer.
+    """
+    _, layer = last_layer(model)
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"model {type(model).__name__} has one head a task, but must have a single one: leave "
+            "model.multi_head out"
+        )
+    return deepcopy(layer)
