@@ -14,12 +14,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from avalanche.training.supervised import JointTraining
+from numpy.typing import NDArray
 
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
 from avalanche_ext.plugins import diagnostics, exhibits, series
-from avalanche_ext.results.cell import PHASES, result_record
+from avalanche_ext.results.cell import PHASES, result_record, run_metrics
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.components import Built, build
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
@@ -100,7 +103,9 @@ def _train(
 ) -> dict[str, Any]:
     """Train on each experience in turn, evaluate before and after each; return the result.
 
-    Numbers that plugins report go to the sinks, their exhibits into the cell's folder.
+    JointTraining trains once, on the samples of all experiences, and is evaluated once: all rows of
+    its R are this evaluation's, and the run counts as i.i.d. Numbers that plugins report go to the
+    sinks, their exhibits into the cell's folder.
     """
     watch = Stopwatch()
     with watch.phase("setup"):
@@ -110,7 +115,9 @@ def _train(
         built.strategy.eval(test_stream)
     assert built.matrix.untrained is not None
     sinks.experience(-1, built.matrix.untrained.tolist(), {})
-    for index, experience in enumerate(built.benchmark.train_stream):
+    stream = built.benchmark.train_stream
+    parts = {len(stream) - 1: stream} if _is_joint(built) else dict(enumerate(stream))
+    for index, experience in parts.items():
         _end_if_orphaned(parent)
         start = built.strategy.clock.train_iterations
         with watch.phase("training"):
@@ -118,7 +125,7 @@ def _train(
             _wait_for(built.strategy.device)
         with watch.phase("evaluation"):
             built.strategy.eval(test_stream)
-        numbers = {**built.matrix.summary(), **diagnostics(built.strategy.plugins)}
+        numbers = {**_metrics(cell, built), **diagnostics(built.strategy.plugins)}
         sinks.experience(index, built.matrix.R[-1].tolist(), numbers)
         recorded = series(built.strategy.plugins)
         if any(recorded.values()):
@@ -128,11 +135,32 @@ def _train(
     return _result(cell, built, watch)
 
 
+def _is_joint(built: Built) -> bool:
+    return isinstance(built.strategy, JointTraining)
+
+
+def _is_iid(cell: Cell, built: Built) -> bool:
+    return cell.training.iid or _is_joint(built)
+
+
+def _rows(built: Built) -> NDArray[np.float64]:
+    """R, (t, T); of joint training, the row of its one evaluation T times, (T, T)."""
+    R = built.matrix.R
+    return np.repeat(R, R.shape[1], axis=0) if _is_joint(built) else R
+
+
+def _metrics(cell: Cell, built: Built) -> dict[str, float | None]:
+    """Return the metrics so far, those that are defined."""
+    assert built.matrix.untrained is not None
+    is_iid = _is_iid(cell, built)
+    return run_metrics(_rows(built), built.matrix.untrained, built.matrix.test_sizes, is_iid)
+
+
 def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
     assert built.matrix.untrained is not None
     return result_record(
-        is_iid=cell.training.iid,
-        R=built.matrix.R,
+        is_iid=_is_iid(cell, built),
+        R=_rows(built),
         untrained=built.matrix.untrained,
         test_sizes=built.matrix.test_sizes,
         seconds=watch.total(),

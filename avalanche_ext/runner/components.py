@@ -21,7 +21,9 @@ from avalanche_ext.config.catalogue import ANALYSES
 from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory
 from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
 from avalanche_ext.plugins import check_composition
+from avalanche_ext.runner.builtins import Given, model_arguments, trained
 from avalanche_ext.runner.guard import LossGuard
+from avalanche_ext.strategies.repairs import repair
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,8 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
         # The stream itself makes all the passes.
         benchmark, epochs = iid_stream(benchmark, epochs, derived_seed(seed, "iid")), 1
     _seed_everything(seed)
-    model = create(
-        cell.model,
-        input_shape=tuple(benchmark.train_stream[0].dataset.x.shape[1:]),
-        n_classes=benchmark.n_classes,
-    )
+    input_shape = tuple(benchmark.train_stream[0].dataset.x.shape[1:])
+    model = create(cell.model, input_shape=input_shape, n_classes=benchmark.n_classes)
     if training.device != "cpu":
         benchmark = in_memory(benchmark, training.device)
     matrix = TransferMatrix()
@@ -71,20 +70,34 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
         LossGuard(),
     ]
     check_composition(plugins)
+    template = {
+        "train_mb_size": training.batch_size,
+        "train_epochs": epochs,
+        "eval_mb_size": training.eval_batch_size,
+        "device": training.device,
+    }
+    arguments = model_arguments(
+        cell.method.strategy.target,
+        Given(
+            model=model,
+            criterion=CrossEntropyLoss(),
+            args=cell.method.strategy.args,
+            template=template,
+            input_shape=input_shape,
+            n_classes=benchmark.n_classes,
+        ),
+    )
     strategy = _seeded(
         cell.method.strategy,
         seed,
         "strategy",
-        model=model,
-        optimizer=create(cell.optimizer, params=model.parameters()),
-        criterion=CrossEntropyLoss(),
-        train_mb_size=training.batch_size,
-        train_epochs=epochs,
-        eval_mb_size=training.eval_batch_size,
-        device=training.device,
+        **arguments,
+        **template,
+        optimizer=create(cell.optimizer, params=trained(arguments)),
         plugins=plugins,
         evaluator=NoEvaluation(),
     )
+    repair(strategy)
     return Built(benchmark, strategy, matrix)
 
 
