@@ -87,6 +87,10 @@ class Traits:
             mini-batch.
         has_own_loop: Whether a strategy trains without the backward pass and the optimizer's step
             around which other plugins act.
+        trains_once: Whether a strategy trains once, on all experiences together.
+        looks_back: Whether it acts only after an experience has ended.
+        freezes_hidden: Whether it trains the classifier alone after the first experience.
+        trains_hidden: Whether it acts on the hidden layers alone.
     """
 
     phase: Phase | None = None
@@ -98,6 +102,10 @@ class Traits:
     replaces_criterion: bool = False
     has_own_loss: bool = False
     has_own_loop: bool = False
+    trains_once: bool = False
+    looks_back: bool = False
+    freezes_hidden: bool = False
+    trains_hidden: bool = False
 
     @property
     def replays(self) -> bool:
@@ -118,6 +126,7 @@ _PENALTY = Traits(Phase.PENALTY)
 _PROJECTION = Traits(Phase.GRADIENT)
 _OWN_LOSS = Traits(beyond_criterion=True, has_own_loss=True)
 _OWN_LOOP = Traits(beyond_criterion=True, has_own_loop=True)
+_FREEZING = Traits(freezes_hidden=True)
 
 AVALANCHE: dict[str, Traits] = {
     "AGEM": _PROJECTION,
@@ -125,6 +134,8 @@ AVALANCHE: dict[str, Traits] = {
     "AR1": _REPLAY_AND_MORE,
     "BiC": _REPLAY_AND_MORE,
     "BiCPlugin": _REPLAY_AND_MORE,
+    "CWRStar": _FREEZING,
+    "CWRStarPlugin": _FREEZING,
     "CoPE": _REPLAY_AND_MORE,
     "CoPEPlugin": _REPLAY_AND_MORE,
     "Cumulative": _REPLAY,
@@ -144,6 +155,7 @@ AVALANCHE: dict[str, Traits] = {
     "GenerativeReplay": _REPLAY_AND_MORE,
     "GenerativeReplayPlugin": _REPLAY_AND_MORE,
     "ICaRL": _REPLAY_AND_MORE,
+    "JointTraining": Traits(Phase.DATA, trains_once=True),
     "LFL": _PENALTY,
     "LFLPlugin": _PENALTY,
     "LaMAML": _OWN_LOOP,
@@ -209,7 +221,23 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
     lone = next((part for part in parts if part.traits.criterion_alone), None)
     own_loss = next((part for part in parts if part.traits.has_own_loss), None)
     own_loop = next((part for part in parts if part.traits.has_own_loop), None)
+    once = next((part for part in parts if part.traits.trains_once), None)
+    freezing = next((part for part in parts if part.traits.freezes_hidden), None)
     for index, part in enumerate(parts):
+        if once and part.traits.looks_back:
+            yield Conflict(
+                index,
+                None,
+                f"'{part.name}' cannot be combined with '{once.name}', which trains once, on all "
+                "experiences together: it acts only after an experience has ended",
+            )
+        if freezing and part.traits.trains_hidden:
+            yield Conflict(
+                index,
+                "layers",
+                f"must name layers, such as 'logits', beside '{freezing.name}', which trains no "
+                "hidden layer after the first experience",
+            )
         earlier = (other for other in parts[:index] if _mix_up(part.traits, other.traits))
         other = next(earlier, None)
         if other:
