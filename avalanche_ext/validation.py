@@ -90,10 +90,14 @@ def misfit(
     known = [each for each in parameters.parameters if each != "self"]
     for key in kwargs:
         if key not in known:
-            advice = suggestion(key, known) or f"it takes {alternatives(known)}"
+            advice = suggestion(key, known) or f"it takes {alternatives(known, 'and')}"
             return f"{name} has no argument '{key}'" + (f": {advice}" if known else "")
     if len(args) > len(by_position):
         n_most, n_given = len(by_position) - n_hidden, len(args) - n_hidden
+        if not n_most:
+            required = [each for each in known if _is_required(parameters.parameters[each])]
+            form = ", ".join(f"{each}=…" for each in required or known[:1])
+            return f"{name} takes arguments by name only: write {name}({form})"
         takes = f"takes at most {n_most} arguments by position, but was given {n_given}"
         return f"{name} {takes}: write the others as name=value"
     for key in by_position[: len(args)]:
@@ -103,13 +107,17 @@ def misfit(
     missing = [
         f"'{each}'"
         for each, parameter in parameters.parameters.items()
-        if parameter.default is Parameter.empty and each not in given
+        if _is_required(parameter) and each not in given
     ]
     noun = "argument" if len(missing) == 1 else "arguments"
-    return f"{name} needs the {noun} {alternatives(missing).replace(' or ', ' and ')}"
+    return f"{name} needs the {noun} {alternatives(missing, 'and')}"
 
 
 _BY_NAME = Parameter.KEYWORD_ONLY
+
+
+def _is_required(parameter: Parameter) -> bool:
+    return parameter.default is Parameter.empty
 
 
 def _wrong_arguments(error: ValidationError) -> str:

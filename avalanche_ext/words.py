@@ -55,13 +55,13 @@ def cut(text: str, length: int = _LONGEST_VALUE) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def alternatives(options: Sequence[str]) -> str:
-    """Return options as a native speaker lists them.
+def alternatives(options: Sequence[str], conjunction: str = "or") -> str:
+    """Return options, at least one, as a native speaker lists them.
 
-    >>> alternatives(["a", "b", "c"]), alternatives(["a", "b"]), alternatives(["a"])
-    ('a, b or c', 'a or b', 'a')
+    >>> alternatives(["a", "b", "c"]), alternatives(["a", "b"], "and"), alternatives(["a"])
+    ('a, b or c', 'a and b', 'a')
     """
-    return " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
+    return f" {conjunction} ".join(filter(None, (", ".join(options[:-1]), options[-1])))
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:

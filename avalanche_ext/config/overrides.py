@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
-from avalanche_ext.config.reader import read_text
+from avalanche_ext.config.reader import DEEPEST, read_text
 from avalanche_ext.words import did_you_mean, shown
 
 
@@ -47,8 +47,10 @@ def write(document: dict[str, Any], path: str, value: Any) -> None:
     rest = path
     keys: list[str | int] = []
     while True:
+        if len(keys) == DEEPEST:
+            raise ConfigError([Problem(path, f"is nested more than {DEEPEST} levels deep")])
         key, rest = _split(container, keys, rest, path)
-        done = reduce(at, keys, "")
+        done = reduce(at, keys, "") or "experiment"
         if isinstance(key, int):
             if not isinstance(container, list):
                 raise ConfigError([Problem(path, f"'{done}' is not a list")])
@@ -73,7 +75,7 @@ def _split(
     container: Any, keys: Sequence[str | int], path: str, whole: str
 ) -> tuple[str | int, str]:
     """Split off the first key or position; a method's name may contain dots."""
-    position = re.match(r"\[(\d+)\]\.?", path)
+    position = re.match(r"\[([0-9]{1,6})\]\.?", path)
     if position:
         return int(position[1]), path[position.end() :]
     known = [*container] if isinstance(container, dict) else []

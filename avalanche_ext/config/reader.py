@@ -35,6 +35,21 @@ _SCALARS = {
 }
 """Patterns of scalars without quotes, and the characters that they begin with, by their tags."""
 
+_IN_PLAIN_WORDS = {
+    r"'\t'": "found a tab: indent with spaces",
+    "<stream end>": "a bracket or brace is left open",
+    "end of stream": "a quote is left open",
+    "mapping values are not allowed here": (
+        "found ': ' where no key may stand: check the indentation, or quote the text"
+    ),
+    "could not find expected ':'": "found a key without ':'",
+    "expected <block end>": (
+        "this does not go on from the lines above: check indentation and quotes"
+    ),
+    "for merging": "'<<' must be followed by an alias of a mapping, or a list of them",
+}
+"""What PyYAML's messages mean, by a part of them; the first that fits counts."""
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's core schema.
@@ -135,13 +150,15 @@ def read_text(text: str, where: str, root: str = "") -> tuple[Any, list[Problem]
         return loader.construct_document(node), inspector.problems
     except yaml.MarkedYAMLError as error:
         reason = " ".join(filter(None, (error.context, error.problem)))
-        if r"'\t'" in reason:
-            reason = "found a tab: indent with spaces"
-        raise _not_yaml(where, error.problem_mark, reason) from None
+        plain = next((words for part, words in _IN_PLAIN_WORDS.items() if part in reason), reason)
+        raise _not_yaml(where, error.problem_mark, plain) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         reason = f"the character {chr(error.character)!r} is not allowed"
         raise ConfigError([Problem(f"{where}:{line}", f"not valid YAML: {reason}")]) from None
+    except (OverflowError, ValueError):
+        reason = "a text in double quotes has an escape that means no character"
+        raise ConfigError([Problem(where, f"not valid YAML: {reason}")]) from None
 
 
 def _not_yaml(where: str, mark: yaml.Mark | None, reason: str) -> ConfigError:
@@ -201,6 +218,7 @@ class _Inspector:
             if not isinstance(key, yaml.ScalarNode):
                 wrong = "a key must be text, not a list or a mapping"
                 raise _not_yaml(self._where, key.start_mark, wrong)
+            self._check_text(key)
             name, line = key.value, key.start_mark.line + 1
             where = at(path, name)
             if key.tag not in (_TEXT, _MERGE):
@@ -215,6 +233,7 @@ class _Inspector:
 
     def _visit_scalar(self, node: yaml.ScalarNode, path: str) -> None:
         text = node.value
+        self._check_text(node)
         if node.tag == _MERGE:  # It merges as a key only.
             node.tag = _TEXT
         if node.tag == _TEXT:
@@ -232,6 +251,11 @@ class _Inspector:
             special = text.lower().lstrip("+-") in (".inf", ".nan")
             if special or not math.isfinite(float(text)):
                 self._add(path, f"is {cut(text)}, but must be a finite number")
+
+    def _check_text(self, node: yaml.ScalarNode) -> None:
+        if not node.value.isascii() and any("\ud800" <= char <= "\udfff" for char in node.value):
+            wrong = "the text has a surrogate, which is half a character"
+            raise _not_yaml(self._where, node.start_mark, wrong)
 
     def _check_tag(self, node: yaml.Node, *known: str) -> None:
         if node.tag not in [f"{_TAG}{name}" for name in known]:

@@ -204,7 +204,7 @@ def _mean(values: Floats) -> float:
 
 
 def _matrix(R: ArrayLike) -> Floats:
-    matrix = np.asarray(R, dtype=np.float64)
+    matrix = _numbers(R, "R")
     if matrix.ndim != 2 or not 1 <= len(matrix) <= matrix.shape[1]:
         raise ValueError(
             "R must have one row per experience trained on and one column per test experience, "
@@ -230,7 +230,7 @@ def _sizes(values: ArrayLike, length: int) -> Floats:
 
 
 def _one_per_column(values: ArrayLike, length: int, name: str) -> Floats:
-    row = np.asarray(values, dtype=np.float64)
+    row = _numbers(values, name)
     if row.shape != (length,):
         raise ValueError(
             f"{name} must have one entry per column of R, ({length},), but has shape {row.shape}"
@@ -238,12 +238,21 @@ def _one_per_column(values: ArrayLike, length: int, name: str) -> Floats:
     return row
 
 
+def _numbers(values: ArrayLike, name: str) -> Floats:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must hold numbers only, and as many in each row") from None
+
+
 def _accuracies(values: Floats, name: str) -> Floats:
     # NaN fails both comparisons, so negating the range test catches it too.
     outside = ~((values >= 0.0) & (values <= 1.0))
     if outside.any():
         where = ", ".join(str(int(index)) for index in np.argwhere(outside)[0])
+        first = values[outside][0]
+        hint = " (write percentages as fractions)" if 1.0 < first <= 100.0 else ""
         raise ValueError(
-            f"{name} must hold accuracies in [0, 1], but {name}[{where}] is {values[outside][0]}"
+            f"{name} must hold accuracies in [0, 1], but {name}[{where}] is {first}{hint}"
         )
     return values

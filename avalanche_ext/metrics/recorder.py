@@ -14,6 +14,7 @@ from torch import Tensor
 from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.data.experiences import note_strategy
 from avalanche_ext.metrics.matrix import summary
+from avalanche_ext.validation import validated
 
 UNTRAINED = -1
 
@@ -37,6 +38,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
 
     supports_distributed = False
 
+    @validated
     def __init__(self, stream: str = "test") -> None:
         super().__init__()
         self.stream = stream
@@ -48,14 +50,26 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         self._random_states: Any = None
 
     @property
+    def n_rows(self) -> int:
+        """Number of experiences that have a row of R."""
+        return len(self._rows) - (UNTRAINED in self._rows)
+
+    @property
     def R(self) -> npt.NDArray[np.float64]:
         """Accuracies in [0, 1], (experiences trained on, experiences of the stream).
 
         Raises:
-            ValueError: If the stream was not evaluated after each of the experiences trained on,
-                or not the whole of it each time.
+            ValueError: If the stream was not evaluated yet, or not after each of the experiences
+                trained on, or not the whole of it each time.
         """
         rows = {trained: row for trained, row in self._rows.items() if trained != UNTRAINED}
+        if not self.n_rows:
+            has_trained = self._trained != UNTRAINED
+            lacking = "evaluate" if has_trained else "train a strategy that has it, and evaluate"
+            raise ValueError(
+                f"R has no rows yet: {lacking} the {self.stream} stream after training on each "
+                "experience"
+            )
         for wanted, trained in enumerate(sorted(rows)):
             if trained != wanted:
                 raise ValueError(
@@ -85,7 +99,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         """Return what `metrics.summary` computes from R as it stands now.
 
         Raises:
-            ValueError: If R has gaps.
+            ValueError: If R has no rows, or gaps.
         """
         return summary(self.R, self.untrained, self.test_sizes)
 

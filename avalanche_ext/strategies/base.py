@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from torch import nn
 from typing_extensions import Required, TypedDict
 
 from avalanche_ext.plugins import MethodPlugin, check_composition
+from avalanche_ext.validation import misfit
 
 
 class StrategyArguments(TypedDict, total=False):
@@ -62,9 +64,23 @@ class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
             if name not in own and parameter.kind is not Parameter.VAR_KEYWORD
         ]
         first = Parameter("self", Parameter.POSITIONAL_ONLY)
+        expected = Signature([first, *own.values(), *template])
+        inner = cls.__init__
+
+        @wraps(inner)
+        def call(self: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                expected.bind(self, *args, **kwargs)
+            except TypeError:
+                given = (self, *args)
+                raise TypeError(misfit(cls.__name__, expected, given, kwargs)) from None
+            inner(self, **kwargs)
+
+        init: Any = call
         # Avalanche refuses a keyword that no `__init__` of the class or its bases names.
-        init: Any = cls.__init__
-        init.__signature__ = Signature([first, *own.values(), *template])
+        init.__signature__ = expected
+        changed: Any = cls
+        changed.__init__ = init
 
     def bundle(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Create the plugins, and return the arguments of Avalanche's template with them in it.
@@ -82,7 +98,12 @@ class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
             given = names.keys() & arguments.keys()
             made.append(plugin(**{names[name]: arguments[name] for name in given}))
             others = {name: value for name, value in others.items() if name not in given}
-        others["plugins"] = [*(arguments.get("plugins") or ()), *made]
+        given_plugins = [*(arguments.get("plugins") or ())]
+        for plugin in given_plugins:
+            if isinstance(plugin, type):
+                name = plugin.__name__
+                raise TypeError(f"plugins has the class {name}: create one, {name}(…)")
+        others["plugins"] = [*given_plugins, *made]
         check_composition(others["plugins"], self)
         return others
 

@@ -188,11 +188,10 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
 
     def _result(self) -> tuple[list[list[float]], dict[str, float | None]]:
         """Return R and its metrics; both are empty before training, and while R has gaps."""
-        if self._matrix is None:
+        if self._matrix is None or not self._matrix.n_rows:
             return [], {}
         try:
-            R = self._matrix.R.tolist()
-            return R, self._matrix.summary() if R else {}
+            return self._matrix.R.tolist(), self._matrix.summary()
         except ValueError as error:
             if not self._warned_of_gaps:
                 warnings.warn(f"wandb gets no R: {error}", RuntimeWarning, stacklevel=2)
