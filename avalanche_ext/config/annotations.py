@@ -171,10 +171,17 @@ def _metadata(node: ast.expr) -> Any:
 
 def _alias(name: str | None, module: Module) -> Any:
     found = find(module, name) if name else None
+    if found and isinstance(found[1], ast.ClassDef) and _is_weights(found[1]):
+        return Text
     value = assigned(found)
     if found is None or value is None:
         raise Inexpressible(name or "")
     return yaml_type(value, found[0])
+
+
+def _is_weights(definition: ast.ClassDef) -> bool:
+    """Return whether a class names torchvision's weights, for which the name alone will do."""
+    return any(_name(base) == "WeightsEnum" for base in definition.bases)
 
 
 def _items(node: ast.expr) -> list[ast.expr]:

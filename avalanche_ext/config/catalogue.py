@@ -9,8 +9,16 @@ from typing import Literal
 
 from avalanche_ext.config.sources import package_directory
 
-Kind = Literal["benchmark", "model", "optimizer", "plugin", "strategy"]
-KINDS: tuple[Kind, ...] = ("plugin", "strategy", "benchmark", "model", "optimizer")
+Kind = Literal["benchmark", "dataset", "model", "optimizer", "plugin", "strategy", "transform"]
+KINDS: tuple[Kind, ...] = (
+    "plugin",
+    "strategy",
+    "benchmark",
+    "model",
+    "optimizer",
+    "dataset",
+    "transform",
+)
 
 AVALANCHE = "avalanche:"
 """Prefix of the names that are looked up in Avalanche."""
@@ -25,12 +33,15 @@ class Entry:
         paper: Where it was published; empty for Avalanche's and torch's.
         n_classes: The number of classes of a benchmark, where it is known without the data.
         analyses: Whether it is a plugin that looks on and changes nothing that is trained.
+        later: Arguments that a benchmark got after results were kept. Where they have their
+            defaults a component lacks them, so that the hashes of older results stay valid.
     """
 
     target: str
     paper: str = ""
     n_classes: int | None = None
     analyses: bool = False
+    later: tuple[str, ...] = ()
 
     @property
     def is_ours(self) -> bool:
@@ -88,8 +99,15 @@ _FASHION = "Xiao, Rasul, Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747"
 _CIFAR = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images"
 
 
+_LATER = ("skip", "image_size", "channels", "train_transforms", "test_transforms", "online")
+_LATER_BY_NAME = {"split": _LATER, "permuted": ("standardise", *_LATER)}
+_LATER_BY_NAME["rotated"] = _LATER_BY_NAME["permuted"]
+
+
 def _benchmark(name: str, n_classes: int | None, paper: str) -> Entry:
-    return Entry(f"avalanche_ext.benchmarks:{name}", paper, n_classes)
+    prefix, underscore, _ = name.partition("_")
+    later = _LATER_BY_NAME.get(prefix, ()) if underscore else ()
+    return Entry(f"avalanche_ext.benchmarks:{name}", paper, n_classes, later=later)
 
 
 OURS: dict[Kind, dict[str, Entry]] = {
@@ -160,6 +178,10 @@ OURS: dict[Kind, dict[str, Entry]] = {
             ("split_cifar10", 10, f"{_CIFAR}; split as {_SPLIT}"),
             ("split_cifar100", 100, f"{_CIFAR}; split as {_SPLIT}"),
             ("image_folder", None, ""),
+            ("split", None, _SPLIT),
+            ("permuted", None, _PERMUTED),
+            ("rotated", None, _GEM),
+            ("domains", None, ""),
         )
     },
     "model": {
@@ -168,6 +190,18 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "simple_cnn": Entry("avalanche_ext.models.catalogue:simple_cnn"),
     },
     "optimizer": {},
+    "dataset": {
+        name: Entry(f"avalanche_ext.benchmarks.datasets:{name}", paper)
+        for name, paper in (
+            ("digits", _DIGITS),
+            ("mnist", _MNIST),
+            ("fmnist", _FASHION),
+            ("cifar10", _CIFAR),
+            ("cifar100", _CIFAR),
+            ("image_folder", ""),
+        )
+    },
+    "transform": {},
 }
 
 ANALYSES = tuple(name for name, entry in OURS["plugin"].items() if entry.analyses)
@@ -185,12 +219,30 @@ INJECTED: dict[Kind, dict[str, str]] = {
         "device": "training.device",
         "plugins": "plugins",
         **dict.fromkeys(("criterion", "evaluator", "eval_every", "peval_mode", "base_kwargs"), ""),
+        **dict.fromkeys(("feature_extractor", "classifier"), "model"),
+        "buffer_transform": "",
     },
-    "benchmark": {"seed": "seeds", "data_root": "--data-root"},
-    "model": {"input_shape": "benchmark", "n_classes": "benchmark"},
+    "benchmark": {
+        "seed": "seeds",
+        **dict.fromkeys(("data_root", "dataset_root", "root"), "--data-root"),
+    },
+    "model": dict.fromkeys(("input_shape", "n_classes", "num_classes"), "benchmark"),
     "optimizer": {"params": "model"},
+    "dataset": {
+        "seed": "seeds",
+        **dict.fromkeys(("data_root", "dataset_root", "root"), "--data-root"),
+        **dict.fromkeys(("transform", "target_transform", "transforms"), "train_transforms"),
+        "download": "",
+    },
+    "transform": {},
 }
 """Per kind, the parameters that the runner fills, and the key that decides them (may be none)."""
+
+
+def known_classes(benchmark: str) -> int | None:
+    """Return the number of classes of a benchmark, None if only its data can tell."""
+    entry = OURS["benchmark"].get(benchmark)
+    return entry.n_classes if entry else None
 
 
 def entries(kind: Kind) -> dict[str, Entry]:

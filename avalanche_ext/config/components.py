@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from annotated_types import Ge
 
-from avalanche_ext.config.annotations import describe
+from avalanche_ext.config.annotations import Integer, describe
 from avalanche_ext.config.catalogue import AVALANCHE, INJECTED, KINDS, OURS, Entry, Kind, entries
-from avalanche_ext.config.errors import Problem, at
+from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
+from avalanche_ext.config.open_names import (
+    TORCHVISION,
+    digests,
+    is_open_name,
+    kind_of,
+    open_entry,
+    registered,
+)
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, Signature, read_signature
-from avalanche_ext.config.validation import validate
+from avalanche_ext.config.sources import SourceError
+from avalanche_ext.config.validation import adapter, validate
 from avalanche_ext.words import did_you_mean, shown, suggestion
+
+ORDER_SEED = "order_seed"
+"""What a YAML calls the seed of a benchmark that orders its classes, the same in all runs."""
+
+_OrderSeed = Annotated[Integer, Ge(0)]
 
 _ADVICE: dict[Kind, str] = {
     "plugin": "plugins go into the method's list 'plugins'",
@@ -21,6 +36,8 @@ _ADVICE: dict[Kind, str] = {
     "benchmark": "it goes into 'benchmark'",
     "model": "it goes into 'model'",
     "optimizer": "it goes into 'optimizer'",
+    "dataset": "it goes into the key 'dataset' of the benchmark split, permuted or rotated",
+    "transform": "it goes into 'benchmark.train_transforms' or 'benchmark.test_transforms'",
 }
 
 
@@ -38,9 +55,61 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
         return known[name], []
     for other in KINDS:
         if name in entries(other):
-            return None, [Problem(path, f"'{name}' is a {other}, not a {kind}: {_ADVICE[other]}")]
-    advice = suggestion(name, [*known]) or f"known: {', '.join(_shown_names(kind))}"
-    return None, [Problem(path, f"unknown {kind} {shown(name)} ({advice})")]
+            return None, [Problem(path, _misplaced(name, other, kind))]
+    try:
+        if name in registered():
+            entry = Entry(registered()[name])
+        elif is_open_name(name) and not _is_listed(kind, name):
+            entry = open_entry(kind, name)
+        else:
+            known_names = [*known, *registered()]
+            advice = suggestion(name, known_names) or f"known: {', '.join(_shown_names(kind))}"
+            return None, [Problem(path, f"unknown {kind} {shown(name)} ({advice})")]
+        other_kind = kind_of(entry.target)
+    except (LookupError, SourceError) as error:
+        return None, [Problem(path, f"{shown(name)} cannot be used: {error.args[0]}")]
+    # Any module can transform images.
+    if other_kind not in (kind, None) and kind != "transform":
+        return None, [Problem(path, _misplaced(name, other_kind, kind))]
+    return entry, []
+
+
+def may_be_found(name: str) -> bool:
+    """Return whether a name that is not in the catalogue may still stand for something."""
+    return name in registered() or is_open_name(name)
+
+
+def find_open(name: str) -> tuple[Kind, Entry]:
+    """Return what a name that is not in the catalogue stands for, and what it is.
+
+    A function is a model if it asks for what only models are given, else a benchmark.
+
+    Raises:
+        ConfigError: If it stands for nothing.
+    """
+    problems: list[Problem] = []
+    for kind in ("model", "benchmark", "optimizer", "strategy", "plugin"):
+        entry, problems = find_entry(kind, name, name)
+        if entry is None:
+            continue
+        names = {parameter.name for parameter in read_signature(entry.target).parameters}
+        is_certain = kind_of(entry.target) or name.startswith((AVALANCHE, TORCHVISION))
+        if kind != "model" or is_certain or names & {*INJECTED["model"]}:
+            return kind, entry
+    raise ConfigError(problems)
+
+
+def _is_listed(kind: Kind, name: str) -> bool:
+    """Return whether a name has a prefix whose names of this kind all are in the catalogue."""
+    return name.startswith(AVALANCHE) and any(each.startswith(AVALANCHE) for each in entries(kind))
+
+
+def _misplaced(name: str, is_: Kind, must_be: Kind) -> str:
+    return f"'{name}' is {_a(is_)}, not {_a(must_be)}: {_ADVICE[is_]}"
+
+
+def _a(kind: Kind) -> str:
+    return f"an {kind}" if kind == "optimizer" else f"a {kind}"
 
 
 def _shown_names(kind: Kind) -> list[str]:
@@ -68,13 +137,17 @@ def component(
     if entry is None:
         return None, problems
     try:
-        signature = read_signature(entry.target)
-    except LookupError as error:
+        signature = signature_of(kind, entry)
+        files = digests(entry.target)
+    except (LookupError, SourceError) as error:
         return None, [Problem(name_path, f"'{name}' cannot be used: {error}")]
     parameters = {parameter.name: parameter for parameter in settable(kind, signature)}
     values: dict[str, Any] = {}
     for key, value in args.items():
         where = at(path, key)
+        if key not in parameters and _may_be_passed(kind, key, signature):
+            values[key] = value
+            continue
         if key not in parameters:
             problems.append(Problem(where, _refusal(kind, key, signature, [*parameters])))
             continue
@@ -82,7 +155,7 @@ def component(
         checked, found = validate(type_, value, where)
         problems += found
         if not found:
-            values[key] = TypeAdapter(type_).dump_python(checked, mode="json")
+            values[key] = adapter(type_).dump_python(checked, mode="json")
     missing = [
         parameter
         for parameter in signature.parameters
@@ -90,9 +163,87 @@ def component(
     ]
     problems += _missing(missing, name, path, name_path)
     if problems:
-        return None, problems
-    defaults = _defaults(parameters) if entry.is_ours else {}
-    return Component(name, entry.target, {**defaults, **values}), []
+        return None, [_placed(problem, entry, signature) for problem in problems]
+    if entry.is_ours:
+        defaults = _defaults(parameters)
+    elif _orders_by_seed(kind, entry):
+        defaults = _defaults({ORDER_SEED: parameters[ORDER_SEED]})
+    else:
+        defaults = {}
+    given = {
+        key: value
+        for key, value in {**defaults, **values}.items()
+        if key not in entry.later or value != parameters[key].default
+    }
+    return Component(name, entry.target, given, files), []
+
+
+def signature_of(kind: Kind, entry: Entry) -> Signature:
+    """Return how a YAML calls what an entry stands for.
+
+    It differs from the source for a benchmark that is not ours and has a `seed` alone: that orders
+    its classes, and is `order_seed` in a YAML.
+
+    Raises:
+        LookupError: If it is not installed, or not in its file.
+        SourceError: If its file cannot be read.
+    """
+    signature = read_signature(entry.target)
+    if not _orders_by_seed(kind, entry):
+        return signature
+    renamed = [
+        replace(each, name=ORDER_SEED, type=_OrderSeed, required=False, default=_seed(each.default))
+        if each.name == "seed"
+        else each
+        for each in signature.parameters
+    ]
+    return replace(signature, parameters=tuple(renamed))
+
+
+def _seed(default: Any) -> int:
+    """A seed's default; zero instead of None, which would give each run another order."""
+    return default if isinstance(default, int) else 0
+
+
+def _orders_by_seed(kind: Kind, entry: Entry) -> bool:
+    if kind != "benchmark" or entry.is_ours:
+        return False
+    names = [parameter.name for parameter in read_signature(entry.target).parameters]
+    return "seed" in names and ORDER_SEED not in names
+
+
+def _may_be_passed(kind: Kind, key: str, signature: Signature) -> bool:
+    """Return whether only a call can show what becomes of a keyword."""
+    known = (*INJECTED[kind], *(parameter.name for parameter in signature.parameters))
+    return signature.is_open and key not in known
+
+
+def _placed(problem: Problem, entry: Entry, signature: Signature) -> Problem:
+    """Say where the class is that a problem's arguments are for, if it is the user's."""
+    if not signature.place:
+        return problem
+    definition = entry.target.rpartition(":")[2]
+    return Problem(problem.path, f"{problem.message}; {definition} is at {signature.place}")
+
+
+def sound_part(
+    kind: Kind, name: str, args: Mapping[str, Any], path: str, problems: Sequence[Problem]
+) -> Component | None:
+    """Return a component with problems as far as it is right, for checks that need no more.
+
+    It has the arguments of the YAML that have no problem, and no defaults.
+
+    Args:
+        kind: What it is.
+        name: What the YAML calls it.
+        args: The arguments the YAML gives.
+        path: Where the YAML has the arguments.
+        problems: What is wrong with it.
+    """
+    entry, _ = find_entry(kind, name, path)
+    wrong = {key for key in args for each in problems if lies_at(each.path, at(path, key))}
+    sound = {key: value for key, value in args.items() if key not in wrong}
+    return Component(name, entry.target, sound) if entry else None
 
 
 def _refusal(kind: Kind, key: str, signature: Signature, known: list[str]) -> str:
@@ -124,8 +275,7 @@ def _defaults(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if parameter.default is not NO_DEFAULT:
-            adapter = TypeAdapter(parameter.type)
-            plain[name] = adapter.dump_python(
-                adapter.validate_python(parameter.default), mode="json"
-            )
+            of_default = adapter(parameter.type)
+            checked = of_default.validate_python(parameter.default)
+            plain[name] = of_default.dump_python(checked, mode="json")
     return plain

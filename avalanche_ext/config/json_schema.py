@@ -19,12 +19,19 @@ from avalanche_ext.config.sections import (
 )
 from avalanche_ext.config.signatures import NO_DEFAULT, read_signature
 
+_OPEN = {"type": "string", "pattern": "^(?!avalanche:)[^:]+:[A-Za-z_]"}
+"""A name that says where it is looked up: `./mine.py:MyPlugin`, `torchvision:resnet18`."""
+
+_OPEN_SECTION = {"type": "string", "pattern": "^[^:]+:[A-Za-z_]"}
+"""As `_OPEN`, and Avalanche's benchmarks and models, which are not all listed."""
+
 
 def experiment_json_schema() -> dict[str, Any]:
     """Return the schema (JSON schema 2020-12) of the YAML that `load_experiment` reads.
 
     It covers all arguments of our components and of torch's optimizers. Only `load_experiment`
-    checks the arguments of Avalanche's strategies and plugins.
+    checks the arguments of Avalanche's strategies and plugins, and of all that other packages and
+    the user's files define.
     """
     sections = (Document, MethodSection, Training, Wandb, Published)
     _, schemas = models_json_schema([(section, "validation") for section in sections])
@@ -79,7 +86,8 @@ def _section(kind: Kind) -> dict[str, Any]:
         schema["properties"] = {"name": {"const": name}, **schema["properties"]}
         schema["required"] = ["name", *schema["required"]]
         alternatives.append(schema)
-    return {"anyOf": [{"enum": [*entries(kind)]}, *alternatives]}
+    others = {"type": "object", "properties": {"name": _OPEN_SECTION}, "required": ["name"]}
+    return {"anyOf": [{"enum": [*entries(kind)]}, *alternatives, _OPEN_SECTION, others]}
 
 
 def _plugin(kind: Kind) -> dict[str, Any]:
@@ -90,11 +98,12 @@ def _plugin(kind: Kind) -> dict[str, Any]:
             {
                 "type": "object",
                 "properties": {name: _arguments(kind, name) for name in OURS[kind]},
-                "patternProperties": {"^avalanche:": {"type": ["object", "null"]}},
+                "patternProperties": {"^[^:]+:": {"type": ["object", "null"]}},
                 "additionalProperties": False,
                 "minProperties": 1,
                 "maxProperties": 1,
             },
+            _OPEN,
         ]
     }
 
@@ -111,7 +120,7 @@ def _analyses() -> dict[str, Any]:
 
 
 def _strategy(kind: Kind) -> dict[str, Any]:
-    return {"enum": [*entries(kind)]}
+    return {"anyOf": [{"enum": [*entries(kind)]}, _OPEN]}
 
 
 _PLACES = {"plugin": _plugin, "strategy": _strategy}

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avalanche_ext.config.sections import Published, Training, Wandb
+from avalanche_ext.results.copies import copies_folder
 from avalanche_ext.results.record import Claim, ExperimentRecord, Sweep
 from avalanche_ext.results.store import CellFiles
+
+
+def _put_part(args: dict[str, Any], path: tuple[str | int, ...], name: str) -> None:
+    """Put another name in the place of a part of a component, changing its arguments.
+
+    Args:
+        args: The component's arguments.
+        path: Where the part is: a name, or a mapping with a name.
+        name: The other name.
+    """
+    *outer, last = path
+    place: Any = args
+    for key in outer:
+        place = place[key]
+    if isinstance(place[last], dict):
+        place, last = place[last], "name"
+    place[last] = name
 
 
 @dataclass(frozen=True)
@@ -19,13 +39,55 @@ class Component:
 
     Attributes:
         name: What the YAML calls it.
-        target: Where it is, `package.module:Name`.
+        target: Where it is, `package.module:Name` or `/folder/file.py:Name`.
         args: What the YAML gave; for components of this package, also the defaults.
+        files: The files that decide what it does, with a digest of the content of each, where it
+            is the user's: paths relative to the folder of its file, or names of modules.
+        parts: The data sets and transforms that its arguments name, by their keys within `args`.
     """
 
     name: str
     target: str
     args: dict[str, Any]
+    files: dict[str, str] = field(default_factory=dict)
+    parts: dict[tuple[str | int, ...], Component] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the user's file that it comes from; None for an installed package."""
+        module = Path(self.target.rpartition(":")[0])
+        return module.parent if module.suffix == ".py" else None
+
+    def identity(self) -> list[Any]:
+        """Return what of it decides numbers: name, arguments, and the user's files.
+
+        Of a user's file the name counts without the folder, so that it may be moved.
+        """
+        files = [each.files for each in (self, *self.parts.values()) if each.files]
+        name = Path(self.target).name if self.folder else self.name
+        return [name, self._renamed(lambda part: Path(part.target).name), *files]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data, without its parts, which its arguments name."""
+        plain = {key: value for key, value in asdict(self).items() if key != "files" or value}
+        plain.pop("parts")
+        return plain
+
+    def kept(self) -> dict[str, Any]:
+        """Return it as plain data whose names are those of the copies among the results."""
+        plain = {**self.plain(), "args": self._renamed(Component._copy_name)}
+        return {**plain, "name": self._copy_name()} if self.folder else plain
+
+    def _copy_name(self) -> str:
+        return f"./{copies_folder(self.files)}/{Path(self.target).name}"
+
+    def _renamed(self, name_of: Callable[[Component], str]) -> dict[str, Any]:
+        """Return the arguments with other names for parts from the user's files."""
+        args = deepcopy(self.args)
+        for path, part in self.parts.items():
+            if part.folder:
+                _put_part(args, path, name_of(part))
+        return args
 
 
 @dataclass(frozen=True)
@@ -61,6 +123,12 @@ class Cell:
         return self.method.training
 
     @property
+    def components(self) -> tuple[Component, ...]:
+        """All that the cell is made of."""
+        strategy, plugins = self.method.strategy, self.method.plugins
+        return (self.benchmark, self.model, self.optimizer, strategy, *plugins)
+
+    @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits that change with whatever decides the numbers.
 
@@ -72,17 +140,10 @@ class Cell:
         training = self.training.model_dump(exclude={"eval_batch_size"}, exclude_defaults=True)
         if "device" in training:
             training["device"] = self.training.device.partition(":")[0]
-        components = (
-            self.benchmark,
-            self.model,
-            self.optimizer,
-            self.method.strategy,
-            *self.method.plugins,
-        )
         decisive = {
             "seed": self.seed,
             "training": training,
-            "components": [[component.name, component.args] for component in components],
+            "components": [component.identity() for component in self.components],
         }
         canonical = json.dumps(decisive, sort_keys=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -94,12 +155,12 @@ class Cell:
             "method": self.method_name,
             "seed": self.seed,
             "hash": self.hash,
-            "benchmark": asdict(self.benchmark),
-            "model": asdict(self.model),
-            "optimizer": asdict(self.optimizer),
+            "benchmark": self.benchmark.plain(),
+            "model": self.model.plain(),
+            "optimizer": self.optimizer.plain(),
             "training": self.training.model_dump(),
-            "strategy": asdict(self.method.strategy),
-            "plugins": [asdict(plugin) for plugin in self.method.plugins],
+            "strategy": self.method.strategy.plain(),
+            "plugins": [plugin.plain() for plugin in self.method.plugins],
             "wandb": self.wandb.model_dump(),
         }
 
@@ -108,8 +169,11 @@ class Cell:
         return self.files(out).folder
 
     def files(self, out: Path) -> CellFiles:
-        """Return this cell's files below `out`."""
-        return CellFiles(out, self.resolved())
+        """Return this cell's files below `out`; config.yaml names copies of the user's files."""
+        kept = {key: getattr(self, key).kept() for key in ("benchmark", "model", "optimizer")}
+        strategy, plugins = self.method.strategy.kept(), [e.kept() for e in self.method.plugins]
+        config = {**self.resolved(), **kept, "strategy": strategy, "plugins": plugins}
+        return CellFiles(out, config)
 
 
 @dataclass(frozen=True)

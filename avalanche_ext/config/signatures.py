@@ -22,8 +22,10 @@ from avalanche_ext.config.sources import (
     assigned,
     bundled,
     class_attribute,
+    dotted,
     find,
-    load_module,
+    is_file,
+    load,
     referred,
 )
 
@@ -55,28 +57,77 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """The parameters of a class or function, in order, and its docstring's first paragraph."""
+    """How a class or function is called.
+
+    Attributes:
+        parameters: Its parameters, in order.
+        summary: The first paragraph of its docstring.
+        is_open: Whether it may take other keywords too: what `**kwargs` does with them, or a
+            decorator with the whole, shows only when it is called.
+        place: Where it is defined, `/home/ann/mine.py:12`; empty in Avalanche, torch and this
+            package.
+    """
 
     parameters: tuple[Parameter, ...]
     summary: str
+    is_open: bool = False
+    place: str = ""
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the plain defaults by name."""
+        return {p.name: p.default for p in self.parameters if p.default is not NO_DEFAULT}
 
 
-@cache
+_HARMLESS = (
+    *("cache", "dataclass", "final", "lru_cache", "no_grad", "override", "validate_call"),
+    *("handle_legacy_interface", "register_model"),  # torchvision's
+)
+"""Decorators that leave a signature as it is."""
+
+_CLOSED = ("avalanche", "avalanche_ext", "torch")
+"""Packages whose `**kwargs` all go to the base class."""
+
+_WITHOUT_CONSTRUCTOR = ("object", "abc.ABC", "typing.Generic", "typing.Protocol", "torch.nn.Module")
+
+_Parameters = tuple[list[Parameter], bool]
+"""Parameters, and whether there may be others."""
+
+
 def read_signature(target: str) -> Signature:
-    """Read the signature of `package.module:Name` from its source file.
+    """Read the signature of `package.module:Name` or `/folder/file.py:Name` from its source.
 
     The name may stand for a class, a function, or `partial(function, …)`.
 
     Raises:
-        LookupError: If the target is not installed.
+        LookupError: If the target is not installed, or not in the file.
+        SourceError: If its file cannot be read.
     """
-    module_name, _, name = target.partition(":")
-    module = load_module(module_name)
-    found = find(module, name) if module else None
+    return _read_signature(target) if is_file(target) else _installed_signature(target)
+
+
+def _read_signature(target: str) -> Signature:
+    found = locate(target)
+    paragraph = _documentation(found).split("\n\n")[0]
+    parameters, is_open = _parameters(found)
+    place = "" if found[0].is_known else found[0].place(found[1])
+    return Signature(tuple(parameters), " ".join(paragraph.split()), is_open, place)
+
+
+_installed_signature = cache(_read_signature)  # What is installed does not change meanwhile.
+
+
+def locate(target: str) -> Found:
+    """Find the definition of a target, `package.module:Name` or `/folder/file.py:Name`.
+
+    Raises:
+        LookupError: If the target is not installed, or not in the file.
+        SourceError: If its file cannot be read.
+    """
+    module = load(target)
+    found = find(module, target.rpartition(":")[2]) if module else None
     if found is None:
         raise LookupError(f"{target} is not installed, or its package does not export it")
-    paragraph = _documentation(found).split("\n\n")[0]
-    return Signature(tuple(_parameters(found)), " ".join(paragraph.split()))
+    return found
 
 
 def _documentation(found: Found) -> str:
@@ -88,55 +139,168 @@ def _documentation(found: Found) -> str:
     return _documentation(inner) if inner else ""
 
 
-def _parameters(found: Found) -> list[Parameter]:
+def _parameters(found: Found) -> _Parameters:
     """The keyword parameters of a function, a partial, or a class's `__init__`."""
     module, statement = found
     if isinstance(statement, ast.FunctionDef):
-        return _of_function(module, statement.args)
+        return _of_function(module, statement)
     if isinstance(statement, ast.ClassDef):
-        return _of_bundle(found) or _of_class(module, statement)
+        return _of_bundle(found) or _of_class(module, statement) or ([], False)
     call = _partial(found)
     inner = call and referred(module, call.args[0])
     if not call or not inner:
-        return []
+        return _of_value(found)
     bound = {word.arg: _plain(word.value, module) for word in call.keywords}
+    parameters, is_open = _parameters(inner)
     return [
         replace(parameter, required=False, default=bound[parameter.name])
         if parameter.name in bound
         else parameter
-        for parameter in _parameters(inner)[len(call.args) - 1 :]
-    ]
+        for parameter in parameters[len(call.args) - 1 :]
+    ], is_open
 
 
-def _of_bundle(found: Found) -> list[Parameter]:
+def _of_value(found: Found) -> _Parameters:
+    """The parameters of what is assigned to a name: another name, or what only a run can tell."""
+    module, _ = found
+    value = assigned(found)
+    if isinstance(value, ast.Lambda):
+        return _of_arguments(module, value.args), value.args.kwarg is not None
+    other = referred(module, value) if isinstance(value, ast.Name | ast.Attribute) else None
+    return _parameters(other) if other else ([], not _is_closed(module))
+
+
+def _of_bundle(found: Found) -> _Parameters | None:
     """The parameters of a strategy that is made of plugins: theirs, each name once."""
+    plugins = bundled(found)
+    if not plugins:
+        return None
     attribute = class_attribute(found, "renamed")
     renamed = ast.literal_eval(attribute) if attribute else {}
-    of_plugins = [each for plugin in bundled(found) for each in _parameters(plugin)]
+    of_plugins = [each for plugin in plugins for each in _parameters(plugin)[0]]
     names = [renamed.get(each.name, each.name) for each in of_plugins]
-    return [*{n: replace(p, name=n) for n, p in zip(names, of_plugins, strict=True)}.values()]
+    renamed_parameters = {n: replace(p, name=n) for n, p in zip(names, of_plugins, strict=True)}
+    return [*renamed_parameters.values()], False
 
 
-def _of_class(module: Module, definition: ast.ClassDef) -> list[Parameter]:
-    """A class's own parameters, and its base's if `__init__` is inherited or takes `**kwargs`."""
-    own: list[Parameter] = []
-    inherits = True
-    for statement in definition.body:
-        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-            own = _of_function(module, statement.args)[1:]
-            inherits = statement.args.kwarg is not None
-    bases = [referred(module, base) for base in definition.bases]
-    inherited = [
-        parameter
-        for base in bases[:1]
-        if inherits and base
-        for parameter in _parameters(base)
-        if all(parameter.name != mine.name for mine in own)
+def _of_class(module: Module, definition: ast.ClassDef) -> _Parameters | None:
+    """The parameters of a class, or None if it takes the constructor of `object`.
+
+    They are its own, and its base's if `__init__` is inherited or takes `**kwargs`.
+    """
+    if _is_decorated(module, definition):
+        return [], True
+    init = _init(definition)
+    if init is None:
+        of_bases = _of_bases(module, definition)
+        if not _is_dataclass(definition):
+            return of_bases
+        fields = _fields(module, definition)
+        inherited, is_open = of_bases or ([], False)
+        return [*_without(inherited, fields), *fields], is_open
+    own, is_open = _of_function(module, init)
+    own = own[1:]
+    if init.args.kwarg is None:
+        return own, is_open
+    inherited, base_is_open = _of_bases(module, definition) or ([], False)
+    if _is_closed(module) or _passes_on(init):
+        is_open = base_is_open
+    return [*own, *_without(inherited, own)], is_open
+
+
+def _without(parameters: list[Parameter], others: list[Parameter]) -> list[Parameter]:
+    names = {other.name for other in others}
+    return [parameter for parameter in parameters if parameter.name not in names]
+
+
+def _of_bases(module: Module, definition: ast.ClassDef) -> _Parameters | None:
+    """The parameters of the first base class that has a constructor; None if none has."""
+    for base in definition.bases:
+        if dotted(module, base) in _WITHOUT_CONSTRUCTOR:
+            continue
+        found = referred(module, base)
+        if found is None and _is_closed(module):
+            continue
+        parameters = _constructor(found) if found else ([], True)
+        if parameters is not None:
+            return parameters
+    return None
+
+
+def _constructor(found: Found) -> _Parameters | None:
+    module, statement = found
+    if isinstance(statement, ast.ClassDef) and not bundled(found):
+        return _of_class(module, statement)
+    return _parameters(found)
+
+
+def _is_closed(module: Module) -> bool:
+    return module.folder is None and module.package in _CLOSED
+
+
+def _init(definition: ast.ClassDef) -> ast.FunctionDef | None:
+    methods = [each for each in definition.body if isinstance(each, ast.FunctionDef)]
+    return next((each for each in reversed(methods) if each.name == "__init__"), None)
+
+
+def _is_decorated(module: Module, statement: ast.ClassDef | ast.FunctionDef) -> bool:
+    """Whether a decorator may change how something is called."""
+    return not _is_closed(module) and any(
+        _decorator(node) not in _HARMLESS for node in statement.decorator_list
+    )
+
+
+def _decorator(node: ast.expr) -> str:
+    node = node.func if isinstance(node, ast.Call) else node
+    return ast.unparse(node).rpartition(".")[2]
+
+
+def _is_dataclass(definition: ast.ClassDef) -> bool:
+    return any(_decorator(node) == "dataclass" for node in definition.decorator_list)
+
+
+def _fields(module: Module, definition: ast.ClassDef) -> list[Parameter]:
+    """The parameters of a dataclass: its fields."""
+    parameters = []
+    for line in definition.body:
+        if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
+            continue
+        if ast.unparse(line.annotation).startswith(("ClassVar", "typing.ClassVar")):
+            continue
+        default = line.value
+        if isinstance(default, ast.Call) and _decorator(default) == "field":
+            words = {word.arg: word.value for word in default.keywords}
+            if isinstance(init := words.get("init"), ast.Constant) and init.value is False:
+                continue
+            default = words.get("default") or words.get("default_factory")
+        argument = ast.arg(line.target.id, line.annotation)
+        parameters.append(_parameter(argument, default, module))
+    return parameters
+
+
+def _passes_on(init: ast.FunctionDef) -> bool:
+    """Whether the base class's constructor gets all of `**kwargs`, and nothing else any."""
+    assert init.args.kwarg is not None
+    name = init.args.kwarg.arg
+    uses = [node for node in ast.walk(init) if isinstance(node, ast.Name) and node.id == name]
+    passed = [
+        word.value
+        for node in ast.walk(init)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".__init__")
+        for word in node.keywords
+        if word.arg is None
     ]
-    return [*own, *inherited]
+    return len(uses) == 1 and any(uses[0] is value for value in passed)
 
 
-def _of_function(module: Module, arguments: ast.arguments) -> list[Parameter]:
+def _of_function(module: Module, function: ast.FunctionDef) -> _Parameters:
+    if _is_decorated(module, function):
+        return [], True
+    is_open = function.args.kwarg is not None and not _is_closed(module)
+    return _of_arguments(module, function.args), is_open
+
+
+def _of_arguments(module: Module, arguments: ast.arguments) -> list[Parameter]:
     positional = [*arguments.posonlyargs, *arguments.args]
     n_without = len(positional) - len(arguments.defaults)
     defaults: list[ast.expr | None] = [*[None] * n_without, *arguments.defaults]

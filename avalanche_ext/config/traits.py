@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from avalanche_ext.config.sources import Found, bundled, class_attribute, find, load_module
+from avalanche_ext.config.signatures import locate, read_signature
+from avalanche_ext.config.sources import Found, ancestry, bundled, class_attribute, is_file
 from avalanche_ext.traits import AVALANCHE, NAMES, By, Phase, Traits
 
 
@@ -14,24 +17,64 @@ def read_traits(target: str, args: Mapping[str, Any]) -> list[Traits]:
     """Return the traits of a plugin, or of the plugins of which a strategy of ours is made.
 
     Args:
-        target: `package.module:Name` of a class.
+        target: `package.module:Name` or `/folder/file.py:Name` of a class. What a class of
+            another package or of the user's does not declare, its bases decide.
         args: The arguments that it is called with; traits may depend on them.
     """
-    module_name, _, name = target.partition(":")
+    module_name, _, name = target.rpartition(":")
     if module_name.startswith("avalanche."):
         return [AVALANCHE.get(name, Traits())]
-    module = load_module(module_name)
-    found = find(module, name) if module else None
-    if found is None:
+    try:
+        source = _read(target) if is_file(target) else _read_installed(target)
+    except LookupError:
         return [Traits()]
-    made_of = bundled(found) or [found]
-    renamed = class_attribute(found, "renamed")
-    for plugins, strategys in (ast.literal_eval(renamed) if renamed else {}).items():
+    # Where the YAML leaves out an argument of a user's class, its default decides.
+    args = {**read_signature(target).defaults(), **args}
+    for plugins, strategys in source.renamed.items():
         args = {**args, plugins: args.get(strategys)}
-    return [
-        Traits(**{name: _given(value, args) for name, value in _declared(each).items()})
-        for each in made_of
-    ]
+    return [_traits(each, args) for each in source.parts]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the source of a class says: its base's traits in Avalanche, and what it declares."""
+
+    known: Traits
+    declared: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the source of a class says, or of each plugin that a strategy of ours is made of."""
+
+    parts: tuple[_Part, ...]
+    renamed: dict[str, str]
+
+
+def _read(target: str) -> _Source:
+    found = locate(target)
+    plugins = bundled(found)
+    renamed = class_attribute(found, "renamed") if plugins else None
+    return _Source(
+        tuple(map(_part, plugins or [found])), ast.literal_eval(renamed) if renamed else {}
+    )
+
+
+_read_installed = cache(_read)  # What is installed does not change meanwhile.
+
+
+def _part(found: Found) -> _Part:
+    theirs = [each.name for module, each in ancestry(found) if module.package == "avalanche"]
+    known = next((AVALANCHE[name] for name in theirs if name in AVALANCHE), Traits())
+    return _Part(known, _declared(found))
+
+
+def _traits(part: _Part, args: Mapping[str, Any]) -> Traits:
+    """Avalanche's traits of a class's base, and over these what the class and its bases declare."""
+    given = {name: _given(value, args) for name, value in part.declared.items()}
+    # A class of the user's may use these names for other things.
+    declared: dict[str, Any] = {n: v for n, v in given.items() if isinstance(v, Phase | bool)}
+    return replace(part.known, **declared)
 
 
 def _given(value: Any, args: Mapping[str, Any]) -> Any:
@@ -39,19 +82,31 @@ def _given(value: Any, args: Mapping[str, Any]) -> Any:
 
 
 def _declared(found: Found) -> dict[str, Any]:
-    """The traits that a class, or a base class in the same package, declares."""
+    """The traits that a class or a base class declares."""
     declared = ((name, class_attribute(found, name)) for name in NAMES)
     return {name: _trait(value) for name, value in declared if value is not None}
 
 
 def _trait(node: ast.expr) -> Any:
-    """The value of a trait's declaration: a constant, a member of `Phase`, or a call of `by`."""
+    """The value of a trait's declaration: a constant, a member of `Phase`, or a call of `by`.
+
+    None if the declaration is none of these.
+    """
     if isinstance(node, ast.Attribute):
-        return Phase[node.attr]
+        return Phase.__members__.get(node.attr)
     if isinstance(node, ast.Call):
-        argument, values = node.args
+        return _by(node)
+    return node.value if isinstance(node, ast.Constant) else None
+
+
+def _by(call: ast.Call) -> By | None:
+    words = {word.arg: word.value for word in call.keywords}
+    parts = [*call.args, *(words[name] for name in ("values", "otherwise") if name in words)]
+    try:
+        argument, values, otherwise = parts
         assert isinstance(values, ast.Dict)
         pairs = zip(values.keys, values.values, strict=True)
         known = {ast.literal_eval(key): _trait(value) for key, value in pairs if key}
-        return By(ast.literal_eval(argument), known, _trait(node.keywords[0].value))
-    return ast.literal_eval(node)
+        return By(ast.literal_eval(argument), known, _trait(otherwise))
+    except (AssertionError, ValueError, TypeError):
+        return None

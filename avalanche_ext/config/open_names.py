@@ -1,0 +1,272 @@
+"""Names of other packages' and of the user's classes and functions, where a YAML may name ours.
+
+`avalanche:Name`, `torchvision:name`, `package.module:Name`, `./file.py:Name` relative to the YAML,
+and short names that installed packages register under the entry-point group `avalanche_ext`. All
+are looked up in source files; nothing is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from avalanche_ext.config.catalogue import AVALANCHE, Entry, Kind
+from avalanche_ext.config.signatures import locate
+from avalanche_ext.config.sources import (
+    Module,
+    ancestry,
+    defined_names,
+    dotted,
+    find,
+    is_beside,
+    load,
+    load_beside,
+    load_module,
+)
+from avalanche_ext.words import did_you_mean
+
+GROUP = "avalanche_ext"
+"""The entry-point group under which a package registers short names."""
+
+TORCHVISION = "torchvision:"
+"""Prefix of the names that are looked up in torchvision."""
+
+_MODULES: dict[str, dict[Kind, tuple[str, ...]]] = {
+    AVALANCHE: {
+        "benchmark": ("avalanche.benchmarks.classic",),
+        "model": ("avalanche.models",),
+    },
+    TORCHVISION: {
+        "model": ("torchvision.models",),
+        "dataset": ("torchvision.datasets",),
+        "transform": ("torchvision.transforms.v2",),
+    },
+}
+"""The modules in which names with a prefix are looked up, by kind."""
+
+_ROOTS: dict[str, Kind] = {
+    "BasePlugin": "plugin",
+    "BaseSGDPlugin": "plugin",
+    "SupervisedPlugin": "plugin",
+    "SupervisedMetaLearningPlugin": "plugin",
+    "BaseTemplate": "strategy",
+    "BaseSGDTemplate": "strategy",
+    "SupervisedTemplate": "strategy",
+    "SupervisedMetaLearningTemplate": "strategy",
+    "CLScenario": "benchmark",
+    "Module": "model",
+    "Optimizer": "optimizer",
+    "Dataset": "dataset",
+    "Transform": "transform",
+}
+"""What a class is, by the name of a class in Avalanche or torch that it descends from."""
+
+_FOLDER = ContextVar("folder", default=Path())
+
+
+@contextmanager
+def relative_to(folder: Path) -> Iterator[None]:
+    """Let files in names be relative to this folder, the YAML's, instead of the working directory.
+
+    The names of a YAML stand in sections that know nothing of its place.
+    """
+    token = _FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def is_open_name(name: str) -> bool:
+    """Return whether a name says itself where it is looked up: `torchvision:resnet18`."""
+    return ":" in name or name.endswith(".py")
+
+
+def open_entry(kind: Kind, name: str) -> Entry:
+    """Return what an open name stands for.
+
+    Args:
+        kind: What it must be; decides where a name with a prefix is looked up.
+        name: `avalanche:Name`, `torchvision:name`, `package.module:Name` or `./file.py:Name`,
+            relative to the folder of `relative_to`.
+
+    Raises:
+        LookupError: If there is no such file, package, module, or name in it.
+        SourceError: If a source file cannot be read.
+    """
+    where, colon, attribute = name.rpartition(":")
+    if not colon:
+        where, attribute = name, ""
+    if where.endswith(".py"):
+        return Entry(_in_file(where, attribute))
+    prefix = f"{where}:"
+    if prefix in _MODULES:
+        return Entry(_in_modules(prefix, kind, attribute))
+    return Entry(_in_module(where, attribute))
+
+
+def kind_of(target: str) -> Kind | None:
+    """Return what a class is, as far as its base classes tell; None also for a function.
+
+    Raises:
+        LookupError: If the target is not installed, or not in the file.
+        SourceError: If its file cannot be read.
+    """
+    for module, definition in ancestry(locate(target)):
+        for base in definition.bases:
+            package, _, root = dotted(module, base).rpartition(".")
+            if root in _ROOTS and package.partition(".")[0] in ("avalanche", "torch"):
+                return _ROOTS[root]
+    return None
+
+
+@cache
+def registered() -> dict[str, str]:
+    """Return the short names that installed packages register, and their targets."""
+    points = entry_points(group=GROUP)
+    return {point.name: point.value.partition("[")[0].strip() for point in points}
+
+
+def digests(target: str) -> dict[str, str]:
+    """Return the files that decide what a component does, and a digest of the content of each.
+
+    These are, of a user's file, the file and what it imports from its own folder, by paths
+    relative to that folder; of an installed package, the module that is named and the one that
+    defines the component. Packages whose versions a result records have none.
+
+    Raises:
+        LookupError: If the target is not installed, or not in the file.
+        SourceError: If a file cannot be read.
+    """
+    module = load(target)
+    assert module is not None
+    if module.is_known:
+        return {}
+    defining, _ = locate(target)
+    modules = [*_own(module)] if module.folder else [module]
+    if not module.folder and not defining.is_known:
+        modules.append(defining)
+    return {_relative(each): _digest(each.file) for each in modules}
+
+
+def _relative(module: Module) -> str:
+    if module.folder:
+        return module.file.relative_to(module.folder).as_posix()
+    return module.name
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _own(module: Module) -> Iterator[Module]:
+    """Yield a user's module and all that it imports from its folder, directly or not."""
+    waiting, seen = [module], {module.file}
+    while waiting:
+        module = waiting.pop(0)
+        yield module
+        for name in imported_names(module.tree, module):
+            for beside in _with_parents(module, name):
+                if beside.file not in seen:
+                    seen.add(beside.file)
+                    waiting.append(beside)
+
+
+def imported_names(tree: ast.AST, module: Module) -> Iterator[str]:
+    """Yield the dotted names of all that a module imports, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = module.absolute(node)
+            yield source
+            yield from (f"{source}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def _with_parents(module: Module, name: str) -> Iterator[Module]:
+    """The modules in the user's folder that importing `name` runs: packages, then the module."""
+    assert module.folder is not None
+    parts = name.split(".")
+    if not is_beside(module.folder, parts[0]):
+        return
+    for n in range(1, len(parts) + 1):
+        found = load_beside(module.folder, ".".join(parts[:n]))
+        if found:
+            yield found
+
+
+def _in_file(where: str, attribute: str) -> str:
+    try:
+        file = Path(os.path.abspath(_FOLDER.get() / Path(where).expanduser()))
+        is_there = file.is_file()
+    except (OSError, RuntimeError, ValueError):  # A null character, or an unknown ~user.
+        raise LookupError(f"{where!r} is not the name of a file") from None
+    if not is_there:
+        if file.is_dir():
+            raise LookupError(f"{file} is a folder, not a file")
+        raise LookupError(f"{file}: there is no such file{_file_beside(file)}")
+    if not re.fullmatch(r"[\w -]+", file.stem):
+        raise LookupError(f"{file}: Python cannot import it: use letters, digits and '_' alone")
+    module = load(f"{file}:")
+    assert module is not None
+    _check(module, attribute, where, str(file))
+    return f"{file}:{attribute}"
+
+
+def _file_beside(file: Path) -> str:
+    if not file.parent.is_dir():
+        return f" (nor a folder {file.parent})"
+    try:
+        return did_you_mean(file.name, [each.name for each in file.parent.glob("*.py")])
+    except OSError:
+        return ""
+
+
+def _in_module(where: str, attribute: str) -> str:
+    package = where.partition(".")[0]
+    if not all(part.isidentifier() for part in where.split(".")):
+        raise LookupError(
+            f"'{where}' is neither a module nor a file: write './file.py:Name' for a file beside "
+            "the YAML, 'package.module:Name' for an installed one"
+        )
+    module = load_module(where)
+    if module is None:
+        outer = load_module(package) if "." in where else None
+        reason = f"has no module '{where}'" if outer else "is not installed"
+        advice = "" if outer else f" (for a file beside the YAML, write './{package}.py:Name')"
+        raise LookupError(f"'{package}' {reason}{advice}")
+    _check(module, attribute, where, f"'{where}'")
+    return f"{where}:{attribute}"
+
+
+def _in_modules(prefix: str, kind: Kind, attribute: str) -> str:
+    modules = _MODULES[prefix].get(kind, ())
+    known: list[str] = []
+    for name in modules:
+        module = load_module(name)
+        if module is None:
+            continue
+        if find(module, attribute):
+            return f"{name}:{attribute}"
+        known += [f"{prefix}{each}" for each in defined_names(module)]
+    raise LookupError(f"unknown {kind} '{prefix}{attribute}'{did_you_mean(attribute, known)}")
+
+
+def _check(module: Module, attribute: str, where: str, place: str) -> None:
+    """Refuse a name that the module does not define."""
+    names = defined_names(module)
+    if not attribute:
+        has = f" (it has {', '.join(names)})" if names else ""
+        raise LookupError(
+            f"{place} is a file, but not what to take from it: write '{where}:Name'{has}"
+        )
+    if not find(module, attribute):
+        raise LookupError(f"{place} has no '{attribute}'{did_you_mean(attribute, names)}")

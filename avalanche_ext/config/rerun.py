@@ -1,0 +1,50 @@
+"""A run's config.yaml as an experiment of one method and one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_KEYS = ("experiment", "method", "seed", "benchmark", "model", "optimizer", "strategy", "plugins")
+
+
+def is_resolved(document: Mapping[str, Any]) -> bool:
+    """Return whether a document is a run's config.yaml, which its folder has for the record."""
+    return all(key in document for key in _KEYS)
+
+
+def as_experiment(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a YAML would say to get the run of a config.yaml.
+
+    Its components may be malformed: what is wrong is found as in any YAML.
+    """
+    method = {
+        "strategy": _name(resolved["strategy"]),
+        "args": _args(resolved["strategy"]),
+        "plugins": [{_name(each): _args(each)} for each in _listed(resolved["plugins"])],
+    }
+    shared = {key: resolved[key] for key in ("training", "wandb") if key in resolved}
+    return {
+        "name": resolved["experiment"],
+        **{key: _section(resolved[key]) for key in ("benchmark", "model", "optimizer")},
+        **shared,
+        "seeds": [resolved["seed"]],
+        "methods": {resolved["method"]: method},
+    }
+
+
+def _listed(plugins: Any) -> list[Any]:
+    return plugins if isinstance(plugins, list) else [plugins]
+
+
+def _section(component: Any) -> dict[str, Any]:
+    return {"name": _name(component), **_args(component)}
+
+
+def _name(component: Any) -> Any:
+    return component.get("name") if isinstance(component, Mapping) else component
+
+
+def _args(component: Any) -> dict[str, Any]:
+    args = component.get("args") if isinstance(component, Mapping) else None
+    return dict(args) if isinstance(args, Mapping) else {}

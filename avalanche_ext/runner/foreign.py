@@ -1,0 +1,214 @@
+"""Components that are not of this package: what they are given, and what they must return."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from avalanche.benchmarks import CLScenario, with_classes_timeline, with_task_labels
+from avalanche.core import BasePlugin
+from avalanche.training.templates.base import BaseTemplate
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from avalanche_ext.benchmarks.foreign import labelled
+from avalanche_ext.config import Component
+from avalanche_ext.config.catalogue import Kind
+from avalanche_ext.data import InMemoryDataset, in_memory
+from avalanche_ext.runner.imports import locate
+
+_MOST_BYTES = 2 * 1024**3
+"""The size of a benchmark's samples up to which they are kept in memory."""
+
+_CLASSES: dict[Kind, type] = {
+    "model": nn.Module,
+    "optimizer": Optimizer,
+    "plugin": BasePlugin,
+    "strategy": BaseTemplate,
+}
+
+
+class ComponentError(Exception):
+    """A component cannot be built; the text names it, and the line of the user's file at fault."""
+
+
+def is_ours(component: Component) -> bool:
+    """Return whether a component belongs to this package."""
+    return component.target.startswith("avalanche_ext.")
+
+
+def call(component: Component, given: Mapping[str, Any]) -> Any:
+    """Call a component's target with its own arguments and those of the runner.
+
+    Raises:
+        ComponentError: If the user's code, in a file or a package of theirs, raises anything.
+        Exception: Whatever another component raises when its arguments do not fit.
+    """
+    try:
+        return locate(component.target)(**{**given, **_with_parts(component)})
+    except Exception as error:
+        if not component.files:
+            raise
+        raise ComponentError(
+            f"'{component.name}' cannot be built: {_reason(error)}{_place(error)}"
+        ) from error
+
+
+def _with_parts(component: Component) -> dict[str, Any]:
+    """Return a component's arguments with data sets' classes and transforms in their places."""
+    args = deepcopy(component.args)
+    for path, part in component.parts.items():
+        *outer, last = path
+        place: Any = args
+        for key in outer:
+            place = place[key]
+        # A transform is a mapping with a name; a data set is called by the benchmark.
+        place[last] = call(part, {}) if isinstance(place[last], dict) else locate(part.target)
+    return args
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+
+
+def _place(error: Exception) -> str:
+    """The last line of code that the error passed outside of Python's own import machinery."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}:{error.lineno})"
+    here = Path(__file__).parent
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).parent != here
+        and not frame.filename.startswith("<")
+        and "importlib" not in Path(frame.filename).parts
+    ]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def asked_for(component: Component, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a constructor asks for by name out of what it may have.
+
+    Raises:
+        ComponentError: If the file that it is in raises anything when it is imported.
+    """
+    names = _parameters(component) - {*component.args}
+    if component.target.startswith("torchvision.models"):
+        names |= {"num_classes"} - {*component.args}  # They all pass it on to the class.
+    return {name: value for name, value in offered.items() if name in names}
+
+
+def by_own_names(benchmark: Component) -> Component:
+    """Return a benchmark with the argument `order_seed` as `seed`, where it calls it so."""
+    args = {**benchmark.args}
+    if "order_seed" not in args or "order_seed" in _parameters(benchmark):
+        return benchmark
+    return replace(benchmark, args={"seed": args.pop("order_seed"), **args})
+
+
+def _parameters(component: Component) -> set[str]:
+    """The names of a constructor's parameters, once it is imported."""
+    try:
+        return {*inspect.signature(locate(component.target)).parameters}
+    except Exception as error:
+        if not component.files:
+            raise
+        raise ComponentError(
+            f"'{component.name}' cannot be imported: {_reason(error)}{_place(error)}"
+        ) from error
+
+
+def check_class(kind: Kind, component: Component, made: Any) -> None:
+    """Raise ComponentError unless what a component has returned is what its place needs."""
+    if not is_ours(component) and not isinstance(made, _CLASSES[kind]):
+        needed = _CLASSES[kind]
+        raise ComponentError(
+            f"'{component.name}' must be a {kind} (of the class {needed.__module__}."
+            f"{needed.__name__}), but is of the class {type(made).__name__}"
+        )
+
+
+def completed(benchmark: Any, component: Component) -> CLScenario:
+    """Check what a function for benchmarks has returned, and prepare it for a run.
+
+    Datasets that are not large are kept in memory. Experiences get their classes and task labels
+    where they have none, and the benchmark `n_classes`, at least one more than its largest label.
+
+    Raises:
+        ComponentError: If it is no benchmark that can be learned and evaluated.
+    """
+    wrong = _wrong_with(benchmark)
+    if wrong:
+        raise ComponentError(f"'{component.name}' {wrong}")
+    experiences = [*benchmark.train_stream, *benchmark.test_stream]
+    if all(isinstance(each.dataset, InMemoryDataset) for each in experiences):
+        result = benchmark
+    else:
+        sizes = [len(e.dataset) * _bytes(e.dataset[0][0]) for e in experiences]
+        result = in_memory(benchmark) if sum(sizes) <= _MOST_BYTES else benchmark
+    result = labelled(result)
+    n_classes = getattr(benchmark, "n_classes", None)
+    if not hasattr(result.train_stream[0], "classes_in_this_experience"):
+        result = with_classes_timeline(result)
+    if not hasattr(result.train_stream[0], "task_labels"):
+        result = with_task_labels(result)
+    largest = max(int(label) for each in experiences for label in each.dataset.targets)
+    result.n_classes = max(n_classes or 0, largest + 1)
+    return result
+
+
+def _bytes(x: Tensor) -> int:
+    return x.numel() * x.element_size()
+
+
+def _wrong_with(benchmark: Any) -> str:
+    """What is wrong with a benchmark, completing a sentence; empty if nothing is."""
+    if not isinstance(benchmark, CLScenario):
+        return f"must return an Avalanche benchmark, but returns {type(benchmark).__name__}"
+    lengths = {}
+    for name in ("train", "test"):
+        stream = getattr(benchmark, f"{name}_stream", None)
+        if stream is None:
+            return f"returns a benchmark without the stream '{name}'"
+        if not hasattr(stream, "__len__") or len(stream) == 0:
+            return f"returns a benchmark whose {name} stream is empty or has no length"
+        lengths[name] = len(stream)
+        for index, experience in enumerate(stream):
+            if wrong := _wrong_with_dataset(experience):
+                return f"returns a benchmark whose {name} experience {index} {wrong}"
+    if lengths["train"] != lengths["test"]:
+        return (
+            f"returns a benchmark with {lengths['train']} training and {lengths['test']} test "
+            "experiences, but needs as many of one as of the other: R has one row and one column "
+            "each"
+        )
+    return ""
+
+
+def _wrong_with_dataset(experience: Any) -> str:
+    dataset = experience.dataset
+    if len(dataset) == 0:
+        return "has no samples"
+    x, y = dataset[0][:2]
+    if not isinstance(x, Tensor):
+        return f"has samples of type {type(x).__name__}, but needs tensors: add ToTensor() to them"
+    if not x.is_floating_point():
+        return f"has samples of {x.dtype}, but needs floating-point numbers"
+    if not isinstance(y, int) and not (isinstance(y, Tensor) and y.dtype == torch.int64):
+        return f"has labels of type {type(y).__name__}, but needs integers from 0"
+    if not hasattr(dataset, "targets"):
+        return "has no targets: make its dataset with avalanche's as_classification_dataset"
+    if min(int(label) for label in dataset.targets) < 0:
+        return "has negative labels, but needs integers from 0"
+    return ""
+
+
+def sample_shape(benchmark: CLScenario) -> tuple[int, ...]:
+    """Return the shape of one sample of a benchmark."""
+    return tuple(benchmark.train_stream[0].dataset[0][0].shape)
