@@ -59,7 +59,7 @@ class BGDPlugin(MethodPlugin):
         std: σ by the parameter's name, in its shape.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if another plugin adds to the loss, edits the gradient or
             moves the weights; in the first iteration of an experience, if the loss differs from the
             criterion.

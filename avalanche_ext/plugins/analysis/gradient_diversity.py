@@ -58,7 +58,7 @@ class GradientDiversityPlugin(ReportingPlugin):
         seed: Seed of the draws.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers.
     """
 

@@ -73,9 +73,8 @@ class RhoSpectrumPlugin(ReportingPlugin):
         stream: Name of the evaluated stream; evaluations of other streams are ignored.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
-        ValueError: If `layers` is empty; when the stream is evaluated, if the model lacks one of
-            them.
+        ValueError: If an argument has a wrong type or is out of range, or if `layers` is empty;
+            when the stream is evaluated, if the model lacks one of them.
     """
 
     supports_distributed = False

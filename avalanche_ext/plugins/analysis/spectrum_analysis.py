@@ -118,7 +118,7 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         seed: Seed of the draws.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
     """
 
     supports_distributed = False

@@ -63,9 +63,8 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
         seed: Seed of the plugin's own draws.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
-        ValueError: If `rank` is 0 and `residual` is "none", or `every` is given without
-            `n_samples`.
+        ValueError: If an argument has a wrong type or is out of range, or if `rank` is 0 and
+            `residual` is "none", or `every` is given without `n_samples`.
     """
 
     prefix: ClassVar[str] = "spectrum_ewc"

@@ -49,8 +49,8 @@ class OnlineEWCPlugin(ConsolidationPlugin):
         seed: Seed of the plugin's own draws.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
-        ValueError: If `every` is given without `n_samples`.
+        ValueError: If an argument has a wrong type or is out of range, or if `every` is given
+            without `n_samples`.
     """
 
     prefix: ClassVar[str] = "ewc"

@@ -59,7 +59,7 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
             "trace", the mean of its entries.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
     """
 
     prefix: ClassVar[str] = "si"

@@ -77,7 +77,7 @@ class AGEMPlugin(MemoryPlugin):
             draws the replayed rows.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if plugins wrap one of Avalanche's buffers separately.
         FloatingPointError: While training, if a gradient to be projected is not finite.
     """

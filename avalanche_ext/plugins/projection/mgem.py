@@ -64,9 +64,9 @@ class MGEMPlugin(StoringPlugin):
         statistics: `ViolationStatistics` of each experience by its index, if they are recorded.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
-        ValueError: If `memory_strength` or `partition` is empty; when training starts, if
-            `partition` does not fit the model, or a memory of Avalanche's has two views.
+        ValueError: If an argument has a wrong type or is out of range, or if `memory_strength` or
+            `partition` is empty; when training starts, if `partition` does not fit the model, or a
+            memory of Avalanche's has two views.
         FloatingPointError: While training, if a gradient to be projected is not finite.
     """
 

@@ -52,7 +52,7 @@ class BalancedReplayPlugin(MemoryPlugin):
        contains the classes of all arriving rows; the paper has one arriving sample.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
     """
 
     @validated

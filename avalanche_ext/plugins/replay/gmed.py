@@ -74,9 +74,9 @@ class GMEDPlugin(LookAheadReplayPlugin):
         seed: Seed of the plugin's own draws, and of the memory that is created for a name.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
-        ValueError: If `n_candidates` is less than `batch_size`, `bounds` are not ascending, or
-            `buffer` is one of Avalanche's, which would lose the edits.
+        ValueError: If an argument has a wrong type or is out of range, or if `n_candidates` is less
+            than `batch_size`, `bounds` are not ascending, or `buffer` is one of Avalanche's, which
+            would lose the edits.
     """
 
     @validated

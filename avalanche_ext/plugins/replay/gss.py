@@ -65,7 +65,7 @@ class GSSPlugin(StoringPlugin):
         buffer: The memory, a `GreedyBuffer`.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
     """
 
     phase = Phase.DATA

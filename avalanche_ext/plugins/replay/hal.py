@@ -79,7 +79,7 @@ class HALPlugin(OnlineReplayPlugin):
         anchors: x, y and t of the anchors of all tasks that have ended; None before.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model has no linear or multi-head layer.
     """
 

@@ -42,8 +42,8 @@ class MIRPlugin(LookAheadReplayPlugin):
         seed: Seed of the memory that is created for a name.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
-        ValueError: If `n_candidates` is less than `batch_size`.
+        ValueError: If an argument has a wrong type or is out of range, or if `n_candidates` is less
+            than `batch_size`.
     """
 
     @validated

@@ -37,8 +37,8 @@ class OnlineReplayPlugin(MemoryPlugin):
         seed: Seed of the memory that is created for a name.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
-        ValueError: If `stream` is "stored" and `loss` is not "union".
+        ValueError: If an argument has a wrong type or is out of range, or if `stream` is "stored"
+            and `loss` is not "union".
     """
 
     @validated

@@ -33,7 +33,7 @@ class DRLPlugin(RepresentationLossPlugin):
             "pairs" averages over the pairs of each kind.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers.
     """
 

@@ -44,10 +44,9 @@ class MetricLossPlugin(RepresentationLossPlugin):
         seed: Seed of the loss's draws, and of its parameters if the class is named.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
-        ValueError: If there is no such class, or `args` do not fit it; when training starts, as
-            for `RepresentationLossPlugin`; in the first iteration, if the loss does not return a
-            scalar.
+        ValueError: If an argument has a wrong type or is out of range, or if there is no such
+            class, or `args` do not fit it; when training starts, as for `RepresentationLossPlugin`;
+            in the first iteration, if the loss does not return a scalar.
         ImportError: If a class is named, and pytorch-metric-learning is not installed.
     """
 

@@ -44,7 +44,7 @@ class MultiSimilarityPlugin(RepresentationLossPlugin):
             after its activation, the pooled features of a ResNet, and the logits.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers.
     """
 

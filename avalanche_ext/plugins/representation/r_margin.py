@@ -57,7 +57,7 @@ class RMarginPlugin(RepresentationLossPlugin):
         boundary: β, a scalar parameter.
 
     Raises:
-        pydantic.ValidationError: If an argument has a wrong type or is out of range.
+        ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers, or has no hidden
             layer although `layers` is None; or if `lr` is given and the optimizer's rates follow a
             schedule.
