@@ -122,9 +122,12 @@ def _schema(_: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> Experiment:
-    from avalanche_ext.config import load_experiment
+    from avalanche_ext.config import load_experiment, notes
 
-    return load_experiment(options.file, options.overrides, options.seeds)
+    experiment = load_experiment(options.file, options.overrides, options.seeds)
+    for note in notes(experiment):
+        print(f"note: {note}", file=sys.stderr)
+    return experiment
 
 
 def _count(n: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from avalanche_ext.config.listing import list_catalogue
 from avalanche_ext.config.resolve import load_experiment
 from avalanche_ext.config.schema import Cell, Component, Experiment, Method
 from avalanche_ext.config.sections import Published, Training, Wandb
+from avalanche_ext.config.semantics import notes
 
 __all__ = [
     "Cell",
@@ -26,4 +27,5 @@ __all__ = [
     "experiment_json_schema",
     "list_catalogue",
     "load_experiment",
+    "notes",
 ]

@@ -219,7 +219,6 @@ BUILT_INS: dict[str, BuiltIn] = {
     "SCR": BuiltIn(
         "adapted",
         "gets a projection of the features of the YAML's model to 128 outputs",
-        heads="one",
         scenarios=_ONE_TASK,
     ),
     "StreamingLDA": _PRETRAINED,

@@ -6,10 +6,11 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from avalanche_ext.config.annotations import describe
+from avalanche_ext.config.builtins import SCENARIOS, BuiltIn, State, built_in
 from avalanche_ext.config.catalogue import OURS, Entry, Kind, entries
-from avalanche_ext.config.components import settable
+from avalanche_ext.config.components import find_open, may_be_found, settable, signature_of
 from avalanche_ext.config.errors import ConfigError, Problem
-from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, read_signature
+from avalanche_ext.config.signatures import NO_DEFAULT, Parameter
 from avalanche_ext.words import did_you_mean, shown
 
 _WIDTH = 100
@@ -19,6 +20,15 @@ _HEADINGS: dict[Kind, str] = {
     "benchmark": "Benchmarks (benchmark)",
     "model": "Models (model)",
     "optimizer": "Optimizers (optimizer), torch's",
+    "dataset": "Data sets (benchmark.dataset of split, permuted and rotated; benchmark.datasets)",
+}
+
+
+_STATES: dict[State, str] = {
+    "works": "Avalanche's that work:",
+    "adapted": "Avalanche's that work with a model or a repair of ours:",
+    "wrong": "Avalanche's that run, but are wrong:",
+    "refused": "Avalanche's that are refused:",
 }
 
 
@@ -26,7 +36,8 @@ def list_catalogue(names: Sequence[str] = ()) -> str:
     """Return every name a YAML may use; ours with summary, arguments, defaults and paper.
 
     Args:
-        names: If given, only these names, in full even if they are Avalanche's or torch's.
+        names: If given, only these names, in full even if they are Avalanche's or torch's. They
+            may also be names of other packages' and of the user's: `./mine.py:MyPlugin`.
 
     Raises:
         ConfigError: If a name is unknown.
@@ -35,7 +46,9 @@ def list_catalogue(names: Sequence[str] = ()) -> str:
         return "\n\n".join(_listing(kind) for kind in _HEADINGS)
     everything = [(kind, *item) for kind in _HEADINGS for item in entries(kind).items()]
     known = [name for _, name, _ in everything]
-    unknown = [name for name in names if name not in known]
+    others = [name for name in names if name not in known and may_be_found(name)]
+    everything += [(kind, name, entry) for name in others for kind, entry in [find_open(name)]]
+    unknown = [name for name in names if name not in (*known, *others)]
     if unknown:
         hints = {name: did_you_mean(name, known) for name in unknown}
         raise ConfigError(Problem(name, f"unknown name{hint}") for name, hint in hints.items())
@@ -45,21 +58,44 @@ def list_catalogue(names: Sequence[str] = ()) -> str:
 def _listing(kind: Kind) -> str:
     blocks = [_HEADINGS[kind]]
     blocks += [_block(kind, name, entry) for name, entry in OURS[kind].items()]
-    others = [name for name, entry in entries(kind).items() if not entry.is_ours]
-    if others:
-        blocks.append(_wrapped(", ".join(others), indent=2))
+    others = {name: entry for name, entry in entries(kind).items() if not entry.is_ours}
+    states = {name: built_in(entry.target) for name, entry in others.items()}
+    for state, heading in _STATES.items():
+        members = [name for name, known in states.items() if known and known.state == state]
+        if members:
+            blocks.append(f"  {heading}\n{_wrapped(', '.join(members), indent=4)}")
+    if unknown := [name for name, known in states.items() if known is None]:
+        blocks.append(_wrapped(", ".join(unknown), indent=2))
     return "\n".join(blocks)
 
 
 def _block(kind: Kind, name: str, entry: Entry) -> str:
-    signature = read_signature(entry.target)
+    signature = signature_of(kind, entry)
     lines = [f"  {name}"]
     if signature.summary:
         lines.append(_wrapped(signature.summary, indent=4))
+    state = built_in(entry.target)
+    if state:
+        lines.append(_wrapped(_remark(state), indent=4))
     lines += _table(settable(kind, signature))
     if entry.paper:
         lines.append(_wrapped(f"[{entry.paper}]", indent=4))
     return "\n".join(lines)
+
+
+def _remark(built_in: BuiltIn) -> str:
+    """Return the state of a built-in of Avalanche's as a sentence."""
+    if built_in.state == "refused":
+        return f"It is refused: it {built_in.remark}."
+    needs = []
+    if built_in.heads:
+        needs.append(f"model.multi_head {'true' if built_in.heads == 'many' else 'false'}")
+    if built_in.scenarios != SCENARIOS:
+        needs.append(f"benchmark.scenario {' or '.join(map(repr, built_in.scenarios))}")
+    runs = "runs" if built_in.state == "wrong" else "works"
+    condition = f" with {' and '.join(needs)}" if needs else ""
+    more = {"adapted": f": it {built_in.remark}", "wrong": f", but it {built_in.remark}"}
+    return f"It {runs}{condition}{more.get(built_in.state, '')}."
 
 
 def _table(parameters: Iterable[Parameter]) -> list[str]:

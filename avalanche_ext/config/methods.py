@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from avalanche_ext.config.catalogue import entries
-from avalanche_ext.config.components import component
+from avalanche_ext.config.builtins import built_in
+from avalanche_ext.config.catalogue import Kind, entries
+from avalanche_ext.config.components import component, find_entry, sound_part
 from avalanche_ext.config.errors import Problem, at, lies_at
 from avalanche_ext.config.schema import Component, Method
-from avalanche_ext.config.sections import DEFAULT_STRATEGY, MethodSection, Training
+from avalanche_ext.config.sections import DEFAULT_STRATEGY, MOST_PLUGINS, MethodSection, Training
 from avalanche_ext.config.semantics import (
     check_analyses,
+    check_built_ins,
     check_method,
     check_optimizer,
+    check_packed,
     check_training,
 )
 from avalanche_ext.config.validation import of_type, validate
@@ -29,12 +32,14 @@ class Shared:
         optimizer: The experiment's optimizer, as the YAML has it.
         training: The experiment's training section, as the YAML has it.
         benchmark: What every method learns; None if the section has problems.
+        model: What learns; None if the section has problems.
         analyses: The plugins that the section `analyses` adds to every method, after its own.
     """
 
     optimizer: Any
     training: Any
     benchmark: Component | None
+    model: Component | None = None
     analyses: tuple[Component, ...] = ()
 
 
@@ -55,22 +60,24 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
         return None, problems
     name = of_type(str, section.get("strategy"), DEFAULT_STRATEGY)
     args = of_type(dict, section.get("args"), {})
-    strategy, found = component(
+    strategy, found = _part(
         "strategy", name, args, path=at(path, "args"), name_path=at(path, "strategy")
     )
     problems += found
     plugins: list[Component | None] = []
-    for index, item in enumerate(of_type(list, section.get("plugins"), [])):
+    for index, item in enumerate(of_type(list, section.get("plugins"), [])[:MOST_PLUGINS]):
         plugin, found = _plugin(item, at(at(path, "plugins"), index))
         plugins.append(plugin)
         problems += found
     problems += check_method(strategy, plugins, path, shared.benchmark)
+    problems += check_built_ins(strategy, plugins, path, shared.model, shared.benchmark)
     problems += check_analyses(plugins, shared.analyses, path)
     plugins += shared.analyses
     optimizer, found = _optimizer(section.get("optimizer"), at(path, "optimizer"), shared)
     problems += found
     training, found = _training(section.get("training"), at(path, "training"), shared)
     problems += found
+    problems += check_packed(strategy, plugins, optimizer, training, path)
     if not (strategy and optimizer and training):
         return None, problems
     return Method(strategy, tuple(filter(None, plugins)), optimizer, training), problems
@@ -87,7 +94,22 @@ def _plugin(item: Any, path: str) -> tuple[Component | None, list[Problem]]:
     if not isinstance(args, Mapping):
         wrong = f"is {shown(args)}, but must be a mapping of arguments"
         return None, [Problem(at(path, name), wrong)]
-    return component("plugin", name, args, path=at(path, name), name_path=path)
+    return _part("plugin", name, args, path=at(path, name), name_path=path)
+
+
+def _part(
+    kind: Kind, name: str, args: Mapping[str, Any], path: str, name_path: str
+) -> tuple[Component | None, list[Problem]]:
+    """A strategy or plugin. What Avalanche's cannot do is refused, whatever its arguments."""
+    entry, _ = find_entry(kind, name, name_path)
+    state = built_in(entry.target) if entry else None
+    if state and state.state == "refused":
+        return None, [Problem(name_path, f"'{name}' cannot be used: it {state.remark}")]
+    made, found = component(kind, name, args, path=path, name_path=name_path)
+    for key, meaning in state.needs if state else ():
+        if key not in args:
+            found = [*found, Problem(at(path, key), f"missing, but '{name}' needs it ({meaning})")]
+    return made, found
 
 
 def _optimizer(section: Any, path: str, shared: Shared) -> tuple[Component | None, list[Problem]]:
@@ -101,8 +123,8 @@ def _optimizer(section: Any, path: str, shared: Shared) -> tuple[Component | Non
     made, found = component(
         "optimizer", merged["name"], args, path=path, name_path=at(path, "name")
     )
-    if made:
-        found = [*check_optimizer(made, path)]
+    sound = made or sound_part("optimizer", merged["name"], args, path, found)
+    found += check_optimizer(sound, path) if sound else ()
     return made, found if not same else _concerning(found, path, own)
 
 
@@ -112,9 +134,10 @@ def _named(section: Any) -> dict[str, Any]:
 
 def _training(section: Any, path: str, shared: Shared) -> tuple[Training | None, list[Problem]]:
     own = of_type(dict, section, {})
-    made, found = validate(Training, {**of_type(dict, shared.training, {}), **own}, path)
-    if made and shared.benchmark:
-        found += check_training(made, shared.benchmark, path)
+    merged = {**of_type(dict, shared.training, {}), **own}
+    made, found = validate(Training, merged, path)
+    if shared.benchmark:
+        found += check_training(merged.get("iid"), shared.benchmark, path)
     return made, _concerning(found, path, own)
 
 
@@ -127,7 +150,7 @@ def _concerning(problems: Iterable[Problem], path: str, keys: Iterable[str]) -> 
 
 
 def _misshapen_plugin(item: Any) -> str:
-    if not isinstance(item, Mapping):
+    if not isinstance(item, Mapping) or not item:
         return f"is {shown(item)}, but must be a plugin's name, or its name and arguments"
     keys = ", ".join(f"'{key}'" for key in item)
     if "name" in item:

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_ext.config.catalogue import ANALYSES, Kind, entries
-from avalanche_ext.config.components import component
-from avalanche_ext.config.errors import ConfigError, Problem, at
+from avalanche_ext.config.components import component, sound_part
+from avalanche_ext.config.errors import MOST_PROBLEMS, ConfigError, Problem, at, lies_at
 from avalanche_ext.config.methods import Shared, resolve_method
+from avalanche_ext.config.open_names import relative_to
 from avalanche_ext.config.overrides import apply_overrides
 from avalanche_ext.config.reader import read_file
+from avalanche_ext.config.rerun import as_experiment, is_resolved
 from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import (
+    MOST_METHODS,
     Document,
     Published,
     PublishedCorrelations,
@@ -36,27 +39,31 @@ from avalanche_ext.words import did_you_mean, shown
 
 
 def load_experiment(
-    path: Path, overrides: Sequence[str] = (), n_seeds: int | None = None
+    path: str | Path, overrides: str | Sequence[str] = (), n_seeds: int | None = None
 ) -> Experiment:
     """Read and check a YAML without importing torch or avalanche.
 
     Args:
         path: The YAML file.
-        overrides: `key=value` texts, written over what the file says.
+        overrides: `key=value` texts, or a single one, written over what the file says.
         n_seeds: If given, the seeds are 0 … n_seeds - 1, whatever the file says.
 
     Raises:
         ConfigError: If the file or the overrides have problems; it lists all of them.
     """
+    path = Path(path)
     document, problems = read_file(path)
     if not isinstance(document, dict):
         found = "is empty" if document is None else f"is {shown(document)}"
         raise ConfigError([Problem(str(path), f"{found}, but must be a mapping of keys to values")])
-    problems += apply_overrides(document, overrides)
+    if is_resolved(document):
+        document = as_experiment(document)
+    problems += apply_overrides(document, [overrides] if isinstance(overrides, str) else overrides)
     if n_seeds is not None:
         document["seeds"] = n_seeds
     resolver = _Resolver(document)
-    experiment = resolver.experiment()
+    with relative_to(path.parent):
+        experiment = resolver.experiment()
     already = {problem.path for problem in problems}
     problems += [problem for problem in resolver.problems if problem.path not in already]
     if problems or experiment is None:
@@ -76,25 +83,28 @@ class _Resolver:
 
     def experiment(self) -> Experiment | None:
         document = self._validated(Document, self.document, "")
-        benchmark = self._component("benchmark", self.document.get("benchmark"), "benchmark")
-        if benchmark:
-            self.problems += check_benchmark(benchmark)
-        model = self._component("model", self.document.get("model"), "model")
-        if benchmark and model:
-            self.problems += check_model(model, benchmark)
-        optimizer = self._component("optimizer", self.document.get("optimizer"), "optimizer")
-        if optimizer:
-            self.problems += check_optimizer(optimizer, "optimizer")
+        benchmark, sound_benchmark = self._component("benchmark")
+        if sound_benchmark:
+            self.problems += check_benchmark(sound_benchmark)
+        model, sound_model = self._component("model")
+        if sound_benchmark and sound_model:
+            self.problems += check_model(sound_model, sound_benchmark)
+        optimizer, sound_optimizer = self._component("optimizer")
+        if sound_optimizer:
+            self.problems += check_optimizer(sound_optimizer, "optimizer")
         training = self._section(Training, "training")
-        if benchmark and training:
-            self.problems += check_training(training, benchmark, "training")
+        if sound_benchmark:
+            given = of_type(dict, self.document.get("training"), {})
+            self.problems += check_training(given.get("iid"), sound_benchmark, "training")
         analyses = self._analyses()
         wandb = self._optional_section(Wandb, "wandb") or Wandb()
         published = self._optional_section(Published, "published")
-        methods = self._methods(benchmark, analyses)
+        methods = self._methods(benchmark, model, analyses)
         self._check_names(published)
         is_lacking = _has_correlations(published) and not _has(methods, "rho_spectrum")
-        if is_lacking and not self.problems:
+        # A method or an analysis with problems may be meant to have it.
+        sections = ("methods", "analyses")
+        if is_lacking and not any(lies_at(p.path, key) for p in self.problems for key in sections):
             wrong = "needs ρ of some method: add analyses: {rho_spectrum: {}}"
             self.problems.append(Problem("published.rho_correlation", wrong))
         if self.problems or not (document and benchmark and model and optimizer and training):
@@ -126,17 +136,20 @@ class _Resolver:
     def _optional_section(self, type_: Any, key: str) -> Any:
         return None if self.document.get(key) is None else self._section(type_, key)
 
-    def _component(self, kind: Kind, value: Any, path: str) -> Component | None:
-        named = self._named(kind, value, path)
+    def _component(self, kind: Kind) -> tuple[Component | None, Component | None]:
+        """Return a section's component, None if it has problems, and what of it is right."""
+        value = self.document.get(kind)
+        named = self._named(kind, value)
         if named is None:
-            return None
-        name_path = path if isinstance(value, str) else at(path, "name")
-        made, found = component(kind, *named, path=path, name_path=name_path)
+            return None, None
+        name_path = kind if isinstance(value, str) else at(kind, "name")
+        made, found = component(kind, *named, path=kind, name_path=name_path)
         self.problems += found
-        return made
+        return made, made or sound_part(kind, *named, path=kind, problems=found)
 
-    def _named(self, kind: Kind, value: Any, path: str) -> tuple[str, dict[str, Any]] | None:
+    def _named(self, kind: Kind, value: Any) -> tuple[str, dict[str, Any]] | None:
         """Split `{name: …, **arguments}`, or a bare name, into name and arguments."""
+        path = kind
         if isinstance(value, str):
             return value, {}
         if isinstance(value, Mapping):
@@ -179,15 +192,28 @@ class _Resolver:
         return tuple(plugins)
 
     def _methods(
-        self, benchmark: Component | None, analyses: tuple[Component, ...]
+        self,
+        benchmark: Component | None,
+        model: Component | None,
+        analyses: tuple[Component, ...],
     ) -> dict[str, Method]:
         """Build all methods, and note the names and the sweep of each section."""
         sections = of_type(dict, self.document.get("methods"), {})
         shared = Shared(
-            self.document.get("optimizer"), self.document.get("training"), benchmark, analyses
+            self.document.get("optimizer"),
+            self.document.get("training"),
+            benchmark,
+            model,
+            analyses,
         )
         methods: dict[str, Method] = {}
         for name, section in sections.items():
+            if len(self.problems) >= MOST_PROBLEMS:
+                break
+            if len(methods) > MOST_METHODS:
+                wrong = f"has more than {MOST_METHODS:,} methods, a swept one's counted each"
+                self.problems.append(Problem("methods", wrong))
+                break
             if is_swept(section):
                 taken = {*sections, *chain(*self.names.values())}
                 swept = expand(name, section, shared, taken)
@@ -223,6 +249,8 @@ class _Resolver:
             named += [(at(at("published", metric), name), name) for name in numbers]
         known = [*chain(*self.names.values())]
         for path, name in named:
+            if len(self.problems) >= MOST_PROBLEMS:
+                return
             if name in known or self._may_be_swept(name):
                 continue
             if name in self.names:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from avalanche_ext.config.catalogue import ANALYSES, OURS
+from avalanche_ext.config.builtins import built_in
+from avalanche_ext.config.catalogue import ANALYSES, known_classes
 from avalanche_ext.config.errors import Problem, at
-from avalanche_ext.config.schema import Component
+from avalanche_ext.config.schema import Component, Experiment
 from avalanche_ext.config.sections import Training
 from avalanche_ext.config.traits import read_traits
-from avalanche_ext.traits import Part, Traits, conflicts
+from avalanche_ext.traits import Part, Phase, Traits, conflicts
 from avalanche_ext.words import shown
 
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
@@ -24,7 +26,7 @@ def check_benchmark(benchmark: Component) -> Iterator[Problem]:
             "benchmark.train_size",
             f"is {train_size}, but must be at most benchmark.pool_size, which is {pool_size}",
         )
-    n_classes = OURS["benchmark"][benchmark.name].n_classes
+    n_classes = known_classes(benchmark.name)
     n_experiences = benchmark.args.get("n_experiences")
     if not benchmark.name.startswith("split_") or n_classes is None or n_experiences is None:
         return
@@ -40,7 +42,7 @@ def check_benchmark(benchmark: Component) -> Iterator[Problem]:
 def check_model(model: Component, benchmark: Component) -> Iterator[Problem]:
     """Check that a multi-head model has task labels to choose the head by."""
     scenario = benchmark.args.get("scenario")
-    if model.args.get("multi_head") is True and scenario != "task":
+    if model.args.get("multi_head") is True and "scenario" in benchmark.args and scenario != "task":
         yield Problem(
             "model.multi_head",
             "is true, but heads are chosen by task label: needs benchmark.scenario: task, "
@@ -48,13 +50,19 @@ def check_model(model: Component, benchmark: Component) -> Iterator[Problem]:
         )
 
 
-def check_training(training: Training, benchmark: Component, path: str) -> Iterator[Problem]:
-    """Check that the samples of all experiences may be mixed."""
-    if training.iid and benchmark.args.get("scenario") == "task":
+def check_training(iid: Any, benchmark: Component, path: str) -> Iterator[Problem]:
+    """Check that the samples of all experiences may be mixed, if `training.iid` asks for it."""
+    if iid is True and benchmark.args.get("scenario") == "task":
         yield Problem(
             at(path, "iid"),
             "is true, but would mix samples of different task labels: "
             "needs a benchmark.scenario other than 'task'",
+        )
+    if iid is True and benchmark.args.get("online") is not None:
+        yield Problem(
+            at(path, "iid"),
+            "is true, but the mini-experiences of an online stream cannot be mixed: "
+            "leave out benchmark.online or training.iid",
         )
 
 
@@ -75,6 +83,112 @@ class _Place:
     args_path: str
 
 
+def _places(
+    strategy: Component | None, plugins: Sequence[Component | None], path: str
+) -> list[_Place]:
+    places = [_Place(strategy, at(path, "strategy"), at(path, "args"))] if strategy else []
+    for index, plugin in enumerate(plugins):
+        if plugin:
+            where = at(at(path, "plugins"), index)
+            places.append(_Place(plugin, where, at(where, plugin.name)))
+    return places
+
+
+def check_built_ins(
+    strategy: Component | None,
+    plugins: Sequence[Component | None],
+    path: str,
+    model: Component | None,
+    benchmark: Component | None,
+) -> Iterator[Problem]:
+    """Check that Avalanche's strategies and plugins work with the model and the benchmark.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own.
+        plugins: The plugins, in order; None where one has problems of its own.
+        path: Where the YAML has the method.
+        model: What learns; None where it has problems of its own.
+        benchmark: What the method learns; None where it has problems of its own.
+    """
+    has_heads = model.args.get("multi_head") if model else None
+    scenario = benchmark.args.get("scenario") if benchmark else None
+    for place in _places(strategy, plugins, path):
+        name, state = place.component.name, built_in(place.component.target)
+        if state is None:
+            continue
+        if (state.heads, has_heads) in (("one", True), ("many", False)):
+            wanted, right = ("heads", "true") if state.heads == "many" else ("one head", "false")
+            yield Problem(
+                place.path,
+                f"'{name}' needs a model with {wanted}: set model.multi_head to {right}, or leave "
+                "the method out",
+            )
+        if scenario and scenario not in state.scenarios:
+            right = " or ".join(shown(each) for each in state.scenarios)
+            yield Problem(
+                place.path,
+                f"'{name}' does not work with benchmark.scenario {shown(scenario)}: it needs "
+                f"{right}, or leave the method out",
+            )
+
+
+def check_packed(
+    strategy: Component | None,
+    plugins: Sequence[Component | None],
+    optimizer: Component | None,
+    training: Training | None,
+    path: str,
+) -> Iterator[Problem]:
+    """Check that PackNet has an epoch before it prunes, and that nothing moves frozen weights.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own, as with the other parts.
+        plugins: The plugins, in order.
+        optimizer: What the method steps with.
+        training: How the method trains.
+        path: Where the YAML has the method.
+    """
+    if strategy is None or strategy.name != "avalanche:PackNet":
+        return
+    after = strategy.args["post_prune_epochs"]
+    if training and training.epochs <= after:
+        yield Problem(
+            at(path, "args.post_prune_epochs"),
+            f"is {after}, but must be less than training.epochs, which is {training.epochs}",
+        )
+    decay = optimizer.args.get("weight_decay") if optimizer else None
+    if decay:
+        yield Problem(
+            at(path, "optimizer.weight_decay"),
+            f"is {decay}, but must be 0 with 'avalanche:PackNet', whose frozen weights it would "
+            "shrink",
+        )
+    for place in _places(None, plugins, path):
+        phases = [traits.phase for traits in _traits(place.component)]
+        if any(phase not in (None, Phase.PENALTY) for phase in phases):
+            yield Problem(
+                place.path,
+                f"'{place.component.name}' cannot be combined with 'avalanche:PackNet', which "
+                "trains weights of each task's own on its samples alone",
+            )
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """Return what is wrong with Avalanche's strategies and plugins that run, one line for each."""
+    sections = {name: key for key, sweep in experiment.sweeps.items() for name in sweep.values}
+    found: dict[str, tuple[str, list[str]]] = {}
+    for name, method in experiment.methods.items():
+        for each in (method.strategy, *method.plugins):
+            state = built_in(each.target)
+            if state and state.state == "wrong":
+                path = at("methods", sections.get(name, name))
+                found.setdefault(each.name, (state.remark, []))[1].append(path)
+    return [
+        f"{', '.join(dict.fromkeys(paths))}: '{name}' {remark}"
+        for name, (remark, paths) in found.items()
+    ]
+
+
 def check_method(
     strategy: Component | None,
     plugins: Sequence[Component | None],
@@ -89,11 +203,7 @@ def check_method(
         path: Where the YAML has the method.
         benchmark: What the method learns.
     """
-    places = [_Place(strategy, at(path, "strategy"), at(path, "args"))] if strategy else []
-    for index, plugin in enumerate(plugins):
-        if plugin:
-            where = at(at(path, "plugins"), index)
-            places.append(_Place(plugin, where, at(where, plugin.name)))
+    places = _places(strategy, plugins, path)
     yield from _check_combination(places)
     for place in places:
         if not place.component.target.startswith("avalanche_ext."):
@@ -164,7 +274,7 @@ def _check_memory(place: _Place, benchmark: Component) -> Iterator[Problem]:
     if args.get("balance") == "task":
         n_groups, groups = benchmark.args.get("n_experiences"), "experiences"
     else:
-        n_groups, groups = OURS["benchmark"][benchmark.name].n_classes, "classes"
+        n_groups, groups = known_classes(benchmark.name), "classes"
     size = args.get("mem_size")
     if isinstance(size, int) and isinstance(n_groups, int) and size < n_groups:
         yield Problem(

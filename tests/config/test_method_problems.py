@@ -67,12 +67,9 @@ def published(**section: Any) -> dict[str, Any]:
             "methods.m.args.criterion: 'criterion' cannot be set here",
         ),
         (
-            method(
-                strategy="avalanche:ICaRL",
-                args={"memory_size": 1, "buffer_transform": None, "fixed_memory": True},
-            ),
-            "methods.m.strategy: 'avalanche:ICaRL' cannot be built from a YAML: "
-            "it needs Python objects for 'feature_extractor', 'classifier'",
+            method(strategy="avalanche:StreamingLDA", args={"input_size": "x", "shirnkage": 1}),
+            "methods.m.strategy: 'avalanche:StreamingLDA' cannot be used: it needs a pre-trained "
+            "model of its own, which it downloads; use a script",
         ),
         # Plugins.
         (

@@ -62,6 +62,74 @@ def test_a_mistake_in_what_methods_share_is_reported_once(tmp_path: Path) -> Non
     ]
 
 
+def test_problems_of_every_kind_in_every_section_and_method_are_reported_at_once(
+    tmp_path: Path,
+) -> None:
+    """No mistake hides another: schema, ranges, parts that do not fit, and what is refused."""
+    text = """
+    name: small
+    benchmark: {name: split_digits, n_experiences: 4, scenario: task, order_sed: 1, train_size: 9.5}
+    model: {name: mlp, hidden_sizes: [100], multi_head: false, depth: 2}
+    optimizer: {name: SGD, lr: -0.1, momentun: 0.9}
+    training: {batch_size: ten, iid: true}
+    seeds: 2
+    methods:
+      a: {strategy: "avalanche:AR1", args: {nothing: 1}, plugins: [drl: {alpha: -1}, bgd: {}]}
+      b: {plugins: [balanced_repaly, hal: {los: sum}]}
+      c: {plugins: [mgem, "avalanche:ReplayPlugin", metric_loss: {}], optimizer: {name: SDG}}
+      d: {strategy: "avalanche:SynapticIntelligence", optimizer: {momentum: -1, dampening: no}}
+      e: {plugins: [mir: {n_candidates: 5}], training: {epochs: 0}, sweep: {plugins: []}}
+    claims: [a > x]
+    analyses: {rho: {}}
+    published: {reference: A paper, rho_correlation: {ACC: 2.0}}
+    """
+    assert problems_of(text, tmp_path) == [
+        "benchmark.order_sed: unknown key 'order_sed' (did you mean 'order_seed'?)",
+        "benchmark.train_size: is 9.5, but must be an integer or null",
+        "benchmark.n_experiences: is 4, but must divide the 10 classes of 'split_digits': "
+        "1, 2, 5, 10",
+        "model.depth: unknown key 'depth' (known: hidden_sizes, initialisation, multi_head)",
+        "optimizer.momentun: unknown key 'momentun' (did you mean 'momentum'?)",
+        "optimizer.lr: is -0.1, but must be at least 0",
+        "training.batch_size: is 'ten', but must be an integer",
+        "training.iid: is true, but would mix samples of different task labels: needs a "
+        "benchmark.scenario other than 'task'",
+        "analyses.rho: unknown analysis 'rho' (did you mean 'rho_spectrum'?)",
+        "published.rho_correlation.ACC: is 2.0, but must be at most 1",
+        "methods.a.strategy: 'avalanche:AR1' cannot be used: it needs a pre-trained model of its "
+        "own, which it downloads; use a script",
+        "methods.a.plugins[0].drl.alpha: is -1, but must be at least 0",
+        "methods.b.plugins[0]: unknown plugin 'balanced_repaly' (did you mean 'balanced_replay'?)",
+        "methods.b.plugins[1].hal.los: unknown key 'los' (did you mean 'loss'?)",
+        "methods.c.plugins[2].metric_loss.loss: missing, but 'metric_loss' needs it (text)",
+        "methods.c.plugins[1]: 'avalanche:ReplayPlugin' cannot be combined with 'mgem': samples "
+        "that one of them replays would look new to the other; keep one of them",
+        "methods.c.optimizer.name: unknown optimizer 'SDG' (did you mean 'SGD'?)",
+        "methods.d.strategy: 'avalanche:SynapticIntelligence' cannot be used: it is the same as "
+        "avalanche:Naive bit for bit on a CPU: it stores views of the weights instead of copies, "
+        "so that all importances are 0; use 'synaptic_intelligence'",
+        "methods.d.optimizer.dampening: is 'no', but must be a number",
+        "methods.d.optimizer.momentum: is -1, but must be at least 0",
+        "methods.e.plugins[0].mir.n_candidates: is 5, but must be at least batch_size, which is 10",
+        "methods.e.training.epochs: is 0, but must be greater than 0",
+        "methods.e.sweep.plugins: is [], but must be at least 1 long",
+        "claims[0]: unknown method 'x' (known: a, b, c, d)",
+    ]
+
+
+def test_what_a_method_must_have_for_published_numbers_is_not_hidden_by_other_problems(
+    tmp_path: Path,
+) -> None:
+    correlations = {"reference": "A paper", "rho_correlation": {"ACC": 0.5}}
+    lacking = "published.rho_correlation: needs ρ of some method: add analyses: {rho_spectrum: {}}"
+    document = experiment_with(published=correlations, training={"batch_size": 0})
+    wrong = "training.batch_size: is 0, but must be greater than 0"
+    assert problems_of(document, tmp_path) == [wrong, lacking]
+    methods = {"a": {"plugins": [{"rho_spectrum": {"layer": 3}}]}}
+    document = experiment_with(published=correlations, methods=methods)
+    assert len(problems_of(document, tmp_path)) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "found"), [("", "is empty"), ("- a", 'is ["a"]'), ("just text", "is 'just text'")]
 )
