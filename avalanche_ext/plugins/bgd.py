@@ -14,7 +14,7 @@ from avalanche_ext.functional.bgd import bayesian_step, gradient_at
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.plugins.core.composition import MethodPlugin
 from avalanche_ext.plugins.core.growth import leading_part
-from avalanche_ext.plugins.core.model import model_inputs, task_labels
+from avalanche_ext.plugins.core.model import model_inputs, own_model, task_labels
 from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
@@ -102,7 +102,7 @@ class BGDPlugin(MethodPlugin):
         """Look up the parameters of the model, now adapted to the experience."""
         self._restore()
         self._has_checked = False
-        self._layout = FlatLayout(strategy.model.named_parameters())
+        self._layout = FlatLayout(own_model(strategy).named_parameters())
         self.std = {
             name: _carried_over(self.std.get(name), p, self.initial_std)
             for name, p in zip(self._layout.names, self._layout.parameters, strict=True)
@@ -144,7 +144,7 @@ class BGDPlugin(MethodPlugin):
         """Yield the gradient and the noise of each draw."""
         x, y = strategy.mb_x, strategy.mb_y
         yield len(y) * layout.gradient(), first.noise
-        model, criterion = strategy.model, criterion_of(strategy)
+        model, criterion = own_model(strategy), criterion_of(strategy)
         inputs = model_inputs(strategy, x, task_labels(strategy))
         for _ in range(self.n_draws - 1):
             noise = self._noise(first.mean)

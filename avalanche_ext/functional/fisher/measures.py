@@ -86,10 +86,10 @@ def layer_curvature(spectrum: FisherSpectrum, layout: FlatLayout) -> dict[str, f
 
 
 def _shares(spectrum: FisherSpectrum, layout: FlatLayout, weights: Tensor) -> dict[str, float]:
-    shares = dict.fromkeys((name.rpartition(".")[0] for name in layout.names), 0.0)
+    shares = dict.fromkeys(layout.layers, 0.0)
     weights = weights.double() / weights.double().sum()
     columns = torch.split(spectrum.eigenvectors, layout.numels, dim=1)
-    for name, part in zip(layout.names, columns, strict=True):
+    for layer, part in zip(layout.layers, columns, strict=True):
         squares = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64).square()
-        shares[name.rpartition(".")[0]] += float(weights @ squares)
+        shares[layer] += float(weights @ squares)
     return shares

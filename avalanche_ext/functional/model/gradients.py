@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from avalanche_ext.functional.model.running import Criterion
+from avalanche_ext.functional.model.wrapped import plain_name, uncompiled
 
 NamedPartition = Literal["none", "layer", "tensor"]
 Partition = NamedPartition | int | list[str]
@@ -27,11 +28,13 @@ class FlatLayout:
             parameters. "tensor": one for each parameter. A number: so many blocks, whose sizes
             differ by at most one coordinate. A list of patterns, as for file names: one block for
             each pattern, with the parameters that it is the first to match, and one for all
-            others. Blocks are in the order of their first parameters.
+            others; they match the names without `torch.compile`'s prefix. Blocks are in the order
+            of their first parameters.
 
     Attributes:
         names: Names in the order of the vector, n of them.
         parameters: The parameters, in the same order.
+        layers: The names of the modules that own them, without `torch.compile`'s prefix.
         numels: Their numbers of coordinates.
         blocks: Sizes of the blocks, with the sum P.
 
@@ -46,11 +49,13 @@ class FlatLayout:
         trained = [(name, p) for name, p in parameters if p.requires_grad]
         if not trained:
             raise ValueError("the model has no parameter that needs a gradient")
-        keys = _block_keys([name for name, _ in trained], partition)
+        plain = [plain_name(name) for name, _ in trained]
+        keys = _block_keys(plain, partition)
         first_of = {key: i for i, key in reversed([*enumerate(keys)])}
         order = sorted(range(len(keys)), key=lambda i: first_of[keys[i]])
         self.names = [trained[i][0] for i in order]
         self.parameters = [trained[i][1] for i in order]
+        self.layers = [_layer_of(plain[i]) for i in order]
         self.numels = [p.numel() for p in self.parameters]
         if isinstance(partition, int):
             self.blocks = _equal_sizes(sum(self.numels), partition)
@@ -127,7 +132,8 @@ def batched_loss_gradients(
         return criterion(functional_call(model, parameters, (x,)), y)
 
     by_group = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
-    gradients = by_group(trained, x, y)
+    with uncompiled():
+        gradients = by_group(trained, x, y)
     return torch.cat([gradients[name].flatten(1) for name in layout.names], dim=1)
 
 
@@ -135,7 +141,7 @@ def _block_keys(names: Sequence[str], partition: Partition) -> list[str | None]:
     if partition == "tensor":
         return [*names]
     if partition == "layer":
-        return [name.rpartition(".")[0] for name in names]
+        return [_layer_of(name) for name in names]
     if not isinstance(partition, list):
         return [None] * len(names)
     keys = [next((p for p in partition if fnmatchcase(name, p)), None) for name in names]
@@ -148,6 +154,10 @@ def _block_keys(names: Sequence[str], partition: Partition) -> list[str | None]:
             found = f"no parameter, of {', '.join(names)}"
         raise ValueError(f"partition={partition}: {pattern!r} matches {found}")
     return keys
+
+
+def _layer_of(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
 
 
 def _equal_sizes(total: int, n: int) -> list[int]:

@@ -12,6 +12,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _NormBase
 
+from avalanche_ext.functional.model.wrapped import uncompiled
+
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """Given outputs (B, C) and labels (B,), returns a scalar loss."""
 
@@ -31,7 +33,8 @@ def outputs_at(
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     state = {**parameters, **buffers}
-    outputs: Tensor = functional_call(model, state, tuple(inputs)) if state else model(*inputs)
+    with uncompiled():
+        outputs: Tensor = functional_call(model, state, tuple(inputs)) if state else model(*inputs)
     return outputs
 
 
@@ -103,11 +106,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
     """Run a model in eval mode with gradients enabled; put modes and generators back afterwards.
 
+    Compiled parts run as they were written.
+
     Args:
         model: The model.
         x: A tensor on the model's device.
     """
     with ExitStack() as stack:
+        stack.enter_context(uncompiled())
         stack.enter_context(evaluating(model))
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
             # cuDNN's recurrent layers have no backward pass in eval mode.

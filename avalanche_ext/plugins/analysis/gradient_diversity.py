@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from avalanche.models.utils import is_multi_task_module
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor
@@ -24,7 +23,14 @@ from avalanche_ext.functional.representation.diversity import (
 from avalanche_ext.plugins.core.composition import ReportingPlugin
 from avalanche_ext.plugins.core.experiences import Endings, draw_samples
 from avalanche_ext.plugins.core.gathering import LOGITS, Gatherer, gathered_layers, named_layers
-from avalanche_ext.plugins.core.model import class_labels, mask_values, unmasked
+from avalanche_ext.plugins.core.model import (
+    class_labels,
+    is_multi_head,
+    mask_values,
+    model_inputs,
+    own_model,
+    unmasked,
+)
 from avalanche_ext.plugins.representation.base import concatenated
 from avalanche_ext.results.exhibits import GradientDiversity, names_in, table
 from avalanche_ext.validation import validated
@@ -85,7 +91,7 @@ class GradientDiversityPlugin(ReportingPlugin):
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the model lacks one of the layers."""
-        gathered_layers(strategy.model, self.layers)
+        gathered_layers(own_model(strategy), self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Forget that the last experience's numbers are new, and check the layers."""
@@ -136,7 +142,7 @@ class GradientDiversityPlugin(ReportingPlugin):
     def _compare(self, strategy: Strategy) -> dict[str, PairCosines]:
         x, y, t = map(torch.cat, zip(*self._samples.values(), strict=True))
         of_gradients = gradient_cosines(
-            strategy.model, x, y, t=t if is_multi_task_module(strategy.model) else None
+            own_model(strategy), x, y, t=t if is_multi_head(strategy) else None
         )
         hidden = _hidden_representations(strategy, x, t, self.layers)
         return pairs_by_kind(
@@ -171,14 +177,14 @@ def _hidden_representations(
     Raises:
         ValueError: If the model lacks one of the layers.
     """
-    model, size = strategy.model, strategy.eval_mb_size
+    model, size = own_model(strategy), strategy.eval_mb_size
     hooked, gatherer = gathered_layers(model, layers), Gatherer()
     batches: list[list[Tensor]] = []
     with left_as_it_was(model, x):
         for x_part, t_part in zip(torch.split(x, size), torch.split(t, size), strict=True):
             gatherer.start(model, hooked, "inputs" if layers is None else "outputs")
             try:
-                logits = model(x_part, t_part) if is_multi_task_module(model) else model(x_part)
+                logits = model(*model_inputs(strategy, x_part, t_part))
             finally:
                 gatherer.stop()
             found = [*gatherer.taken(logits, t_part).values()]

@@ -24,7 +24,13 @@ from avalanche_ext.plugins.core.gathering import (
     linear_layers,
     named_layers,
 )
-from avalanche_ext.plugins.core.model import mask_values, task_labels, unmasked
+from avalanche_ext.plugins.core.model import (
+    hooked_model,
+    mask_values,
+    own_model,
+    task_labels,
+    unmasked,
+)
 from avalanche_ext.plugins.representation.base import concatenated
 from avalanche_ext.results.exhibits import RhoSpectra, names_in, table
 from avalanche_ext.validation import validated
@@ -104,7 +110,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the model lacks one of the layers."""
-        gathered_layers(strategy.model, self.layers)
+        gathered_layers(hooked_model(strategy), self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which task is seen, and forget that the last spectrum is new."""
@@ -135,9 +141,9 @@ class RhoSpectrumPlugin(ReportingPlugin):
             return
         if not self._hooked:
             self._hooked = (
-                gathered_layers(strategy.model, self.layers)
+                gathered_layers(own_model(strategy), self.layers)
                 if self.layers
-                else _hidden(strategy.model, strategy.mb_x[:1], task_labels(strategy)[:1])
+                else _hidden(hooked_model(strategy), strategy.mb_x[:1], task_labels(strategy)[:1])
             )
         self._gatherer.start(strategy.model, self._hooked, "outputs" if self.layers else "inputs")
 
@@ -148,7 +154,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self._gatherer.stop()
         gathered = self._gatherer.taken(strategy.mb_output, task_labels(strategy))
         if self.layers and LOGITS in self.layers:
-            gathered[LOGITS] = unmasked(strategy.mb_output, mask_values(strategy.model))
+            gathered[LOGITS] = unmasked(strategy.mb_output, mask_values(own_model(strategy)))
         # Copies, so that a part does not hold on to the whole.
         kept = {name: rows[: self._n_missing].clone() for name, rows in gathered.items()}
         self._gathered[self._task].append(kept)

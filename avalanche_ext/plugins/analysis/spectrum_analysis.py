@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from avalanche.models.utils import is_multi_task_module
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.plugins.core.composition import ReportingPlugin
 from avalanche_ext.plugins.core.experiences import Endings, draw_samples
+from avalanche_ext.plugins.core.model import is_multi_head, own_model
 from avalanche_ext.results.exhibits import FisherSpectra, names_in, padded, table
 from avalanche_ext.validation import validated
 
@@ -147,7 +147,7 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Analyse the model, if the experience is over."""
-        if self._endings.ends(strategy.experience) and _is_finite(strategy.model):
+        if self._endings.ends(strategy.experience) and _is_finite(own_model(strategy)):
             with generators_kept(strategy.device), suppress(FloatingPointError):
                 self.spectra.append(self._spectrum(strategy))
                 self._is_new = True
@@ -163,11 +163,11 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         return {FisherSpectra.NAME: _as_exhibit(self.spectra).to_arrays()}
 
     def _spectrum(self, strategy: Strategy) -> Spectrum:
-        model, experience = strategy.model, strategy.experience
+        model, experience = own_model(strategy), strategy.experience
         x, y, t = draw_samples(experience, self.n_samples, self._generator, strategy.device)
         given: dict[str, Any] = {
             "kind": self.kind,
-            "t": t if is_multi_task_module(model) else None,
+            "t": t if is_multi_head(strategy) else None,
             "seed": int(torch.randint(2**31, (), generator=self._generator)),
         }
         spectrum = fisher_spectrum(model, x, y, self.rank, **given)
@@ -186,8 +186,7 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
 def _sizes(layout: FlatLayout) -> dict[str, int]:
     """Return the number of parameters of each layer, by its name."""
     sizes: dict[str, int] = {}
-    for name, numel in zip(layout.names, layout.numels, strict=True):
-        layer = name.rpartition(".")[0]
+    for layer, numel in zip(layout.layers, layout.numels, strict=True):
         sizes[layer] = sizes.get(layer, 0) + numel
     return sizes
 

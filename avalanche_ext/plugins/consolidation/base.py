@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Le
-from avalanche.models.utils import is_multi_task_module
 from pydantic import FiniteFloat
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from avalanche_ext.plugins.consolidation.penalty import QuadraticPenalty
 from avalanche_ext.plugins.consolidation.rates import effective_rates
 from avalanche_ext.plugins.core.composition import Columns, MethodPlugin, stream_rows
 from avalanche_ext.plugins.core.experiences import Endings, RecentRows, draw_samples
+from avalanche_ext.plugins.core.model import is_multi_head, own_model
 from avalanche_ext.traits import Phase, by
 
 Amount = Annotated[FiniteFloat, Ge(0)]
@@ -192,7 +192,7 @@ class ConsolidationPlugin(MethodPlugin):
 
     def _follow(self, strategy: Strategy) -> Tensor | None:
         """Look up the parameters; return the places of earlier ones if they have changed."""
-        return self._penalty.follow(strategy.model)
+        return self._penalty.follow(own_model(strategy))
 
     def _consolidate(self, strategy: Strategy, experience: Any) -> None:
         self._follow(strategy)
@@ -243,7 +243,7 @@ class ConsolidationPlugin(MethodPlugin):
     def _samples(self, strategy: Strategy, experience: Any) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return samples of an experience, or the last rows if that is None."""
         x, y, t = self._columns(strategy, experience)
-        return x, y, t if is_multi_task_module(strategy.model) else None
+        return x, y, t if is_multi_head(strategy) else None
 
     def _columns(self, strategy: Strategy, experience: Any) -> Columns:
         if self._recent is not None:

@@ -18,6 +18,7 @@ from avalanche_ext.plugins.consolidation.base import (
     Share,
     Update,
 )
+from avalanche_ext.plugins.core.model import own_model
 from avalanche_ext.validation import validated
 
 Residual = Literal["none", "diagonal"]
@@ -102,7 +103,7 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
 
     def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         x, y, t = samples()
-        model, seed = strategy.model, self._draw_seed()
+        model, seed = own_model(strategy), self._draw_seed()
         diagonal = None
         if self.residual == "diagonal":
             fisher = diagonal_fisher(model, x, y, self.kind, t=t, seed=seed)

@@ -17,6 +17,7 @@ from avalanche_ext.plugins.consolidation.base import (
     Share,
     Update,
 )
+from avalanche_ext.plugins.core.model import own_model
 from avalanche_ext.validation import validated
 
 
@@ -67,4 +68,5 @@ class MASPlugin(ConsolidationPlugin):
 
     def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         x, _, t = samples()
-        return Curvature.of_diagonal(self._flattened(output_sensitivity(strategy.model, x, t=t)))
+        sensitivity = output_sensitivity(own_model(strategy), x, t=t)
+        return Curvature.of_diagonal(self._flattened(sensitivity))

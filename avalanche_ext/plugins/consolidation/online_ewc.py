@@ -17,6 +17,7 @@ from avalanche_ext.plugins.consolidation.base import (
     Share,
     Update,
 )
+from avalanche_ext.plugins.core.model import own_model
 from avalanche_ext.validation import validated
 
 
@@ -73,5 +74,6 @@ class OnlineEWCPlugin(ConsolidationPlugin):
 
     def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         x, y, t = samples()
-        fisher = diagonal_fisher(strategy.model, x, y, self.kind, t=t, seed=self._draw_seed())
+        model, seed = own_model(strategy), self._draw_seed()
+        fisher = diagonal_fisher(model, x, y, self.kind, t=t, seed=seed)
         return Curvature.of_diagonal(self._flattened(fisher))

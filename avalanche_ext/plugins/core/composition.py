@@ -15,7 +15,7 @@ from torch import Tensor
 
 from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.data.experiences import note_strategy
-from avalanche_ext.plugins.core.model import task_labels
+from avalanche_ext.plugins.core.model import check_model, task_labels
 from avalanche_ext.traits import Part, Phase, conflicts, traits_of
 
 Columns = tuple[Tensor, Tensor, Tensor]
@@ -120,6 +120,7 @@ class MethodPlugin(ReportingPlugin):
                 "plugins: give the class an attribute `phase`, such as Phase.PENALTY"
             )
         check_composition(strategy.plugins, strategy)
+        check_model(strategy.model)
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Refuse impossible combinations before anything is trained."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -10,7 +11,8 @@ from typing import Any, Literal
 import torch
 from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+
+from avalanche_ext.functional.model.wrapped import called_uncompiled, plain_name, unwrapped
 
 LOGITS = "logits"
 """The name that stands for the model's output in a list of layers."""
@@ -25,12 +27,12 @@ class _Pass:
 
 
 class Gatherer:
-    """Gathers inputs or outputs of layers by forward hooks while a model runs."""
+    """Gathers inputs or outputs of layers by forward hooks while a model runs, uncompiled."""
 
     def __init__(self) -> None:
-        self._handles: list[RemovableHandle] = []
+        self._hooking = ExitStack()
         self._passes: list[_Pass] = []
-        self._expected: tuple[nn.Module, Mapping[str, nn.Module], bool] | None = None
+        self._expected: tuple[Mapping[str, nn.Module], bool] | None = None
 
     def start(
         self,
@@ -44,29 +46,28 @@ class Gatherer:
             model: The model, or a wrapper of it, that will be called.
             layers: Its layers by name; see `gathered_layers`.
             of: "outputs" of layers that the user has named, which must all run, or "inputs" of the
-                default ones, of which at least one must run, and all if a part is compiled.
+                default ones, of which at least one must run.
         """
         self.stop()  # A failed forward pass leaves its hooks behind.
         self._passes, self._expected = [], None
         if not layers:
             return
         self._passes = [_Pass()]  # Layers may also run outside of the model's forward.
-        self._expected = model, layers, of == "outputs"
-        self._handles = [
-            model.register_forward_pre_hook(self._begin_pass),
-            *(
+        self._expected = layers, of == "outputs"
+        own = unwrapped(model)
+        self._hooking.enter_context(called_uncompiled(model))
+        self._hooking.enter_context(own.register_forward_pre_hook(self._begin_pass))
+        for name, layer in layers.items():
+            self._hooking.enter_context(
                 layer.register_forward_pre_hook(partial(self._gather_input, name))
                 if of == "inputs"
                 else layer.register_forward_hook(partial(self._gather_output, name))
-                for name, layer in layers.items()
-            ),
-            model.register_forward_hook(self._end_pass),
-        ]
+            )
+        self._hooking.enter_context(own.register_forward_hook(self._end_pass))
 
     def stop(self) -> None:
         """Stop gathering, and remove the hooks."""
-        while self._handles:
-            self._handles.pop().remove()
+        self._hooking.close()
 
     def taken(self, output: Tensor, task_labels: Tensor) -> dict[str, Tensor]:
         """Return what was gathered in the pass that returned `output`, and forget everything.
@@ -88,15 +89,14 @@ class Gatherer:
         expected, self._expected = self._expected, None
         if expected is None:
             return {}
-        model, layers, are_named = expected
+        layers, are_named = expected
         gathered = _of_output(passes, output).gathered
         missing = [name for name in layers if name not in gathered]
-        # A compiled part may run without its hooks, which is not seen from outside.
-        if missing and (are_named or not gathered or any(map(_is_compiled, model.modules()))):
+        if missing and (are_named or not gathered):
             raise ValueError(
                 f"nothing was gathered from {' or '.join(map(repr, missing))} when the model ran "
-                "on the mini-batch: it does not call the layer, or skips hooks because it was "
-                "compiled; name layers that run, or use the model without torch.compile"
+                "on the mini-batch: it does not call the layer, or skips its hooks; name layers "
+                "that run"
             )
         return {name: _of_batch(name, pieces, task_labels) for name, pieces in gathered.items()}
 
@@ -131,7 +131,7 @@ def gathered_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str,
     """Return the named modules, or with `layers=None` the linear ones, by name.
 
     Args:
-        model: The model that contains them.
+        model: The user's own module, which contains them; compiled parts have their plain names.
         layers: As for `RepresentationLossPlugin`; "logits" names no module and is skipped.
 
     Raises:
@@ -139,7 +139,7 @@ def gathered_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str,
     """
     if layers is None:
         return linear_layers(model)
-    modules = dict(model.named_modules())
+    modules = {plain_name(name): unwrapped(module) for name, module in model.named_modules()}
     names = [name for name in layers if name != LOGITS]
     for name in names:
         if name not in modules:
@@ -158,17 +158,13 @@ def linear_layers(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
         prefix: What stands before the names of a part's layers.
     """
     layers: dict[str, nn.Module] = {}
-    for name, child in model.named_children():
+    for name, wrapper in model.named_children():
+        child = unwrapped(wrapper)
         if isinstance(child, nn.Linear | MultiTaskModule):
             layers[prefix + name] = child
         else:
             layers |= linear_layers(child, f"{prefix}{name}.")
     return layers
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    """Return whether `torch.compile` made the module or `module.compile()` changed it."""
-    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
 
 
 def _of_output(passes: Sequence[_Pass], output: object) -> _Pass:

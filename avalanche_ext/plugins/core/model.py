@@ -10,8 +10,49 @@ from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
 
 from avalanche_ext.data import Strategy
+from avalanche_ext.functional.model.wrapped import unwrapped
 
 _MASKING = (IncrementalClassifier, MultiHeadClassifier)
+
+
+def own_model(strategy: Strategy) -> nn.Module:
+    """Return the user's own module, without what `torch.compile` or `DataParallel` put around it.
+
+    Whatever looks inside the model or differentiates it in ways of its own takes this module. A
+    plain forward pass takes `strategy.model`.
+    """
+    return unwrapped(strategy.model)
+
+
+def hooked_model(strategy: Strategy) -> nn.Module:
+    """Return the user's own module, to set hooks on that run in the strategy's own passes.
+
+    Raises:
+        ValueError: If `DataParallel` makes these passes on copies of the module.
+    """
+    for module in strategy.model.modules():
+        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            raise ValueError(
+                f"DataParallel runs copies of the model on {len(module.device_ids)} devices, but "
+                "hidden representations are gathered from one: use the model without DataParallel"
+            )
+    return own_model(strategy)
+
+
+def is_multi_head(strategy: Strategy) -> bool:
+    """Return whether the model is called with task labels."""
+    return bool(is_multi_task_module(own_model(strategy)))
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise ValueError if Avalanche cannot call the model as it is wrapped."""
+    own = unwrapped(model)
+    if is_multi_task_module(own) and not is_multi_task_module(model):
+        raise ValueError(
+            f"Avalanche calls a {type(model).__name__} without task labels, which the multi-head "
+            f"{type(own).__name__} in it needs: use the model alone, or compile it in place by "
+            "model.compile()"
+        )
 
 
 def task_labels(strategy: Strategy) -> Tensor:
@@ -24,7 +65,7 @@ def task_labels(strategy: Strategy) -> Tensor:
 
 def model_inputs(strategy: Strategy, x: Tensor, t: Tensor) -> list[Tensor]:
     """Return the arguments of the strategy's model: [x, t] for a multi-head model, else [x]."""
-    return [x, t] if is_multi_task_module(strategy.model) else [x]
+    return [x, t] if is_multi_head(strategy) else [x]
 
 
 def learning_rates(strategy: Strategy, lr: float | None) -> dict[Tensor, float]:
@@ -42,7 +83,7 @@ def class_labels(strategy: Strategy, y: Tensor, t: Tensor) -> Tensor:
     Each head of a multi-head model counts its classes from 0. For a model with one head they are
     the labels of the data: equal labels are one class, whatever the task.
     """
-    if not is_multi_task_module(strategy.model):
+    if not is_multi_head(strategy):
         return y
     # Cantor's pairing function: unlike t · C + y, it needs no number C of classes, which may grow.
     return (y + t) * (y + t + 1) // 2 + t

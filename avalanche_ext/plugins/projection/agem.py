@@ -15,6 +15,7 @@ from avalanche_ext.data import Strategy, criterion_of
 from avalanche_ext.functional.model.gradients import FlatLayout, loss_gradients
 from avalanche_ext.functional.projection.projection import project_gradient
 from avalanche_ext.plugins.core.composition import Columns
+from avalanche_ext.plugins.core.model import own_model
 from avalanche_ext.plugins.replay.memory import MemoryPlugin, named_buffer
 from avalanche_ext.traits import Phase, by
 from avalanche_ext.validation import validated
@@ -113,7 +114,7 @@ class AGEMPlugin(MemoryPlugin):
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note the experience, and the parameters of the model, now adapted to it."""
         super().before_training_exp(strategy, **kwargs)
-        self._layout = FlatLayout(strategy.model.named_parameters())
+        self._layout = FlatLayout(own_model(strategy).named_parameters())
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Replay and store, as `replay` says, and draw the references."""

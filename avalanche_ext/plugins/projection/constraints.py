@@ -21,6 +21,7 @@ from avalanche_ext.functional.model.gradients import (
 )
 from avalanche_ext.functional.model.running import is_samplewise
 from avalanche_ext.plugins.core.composition import Columns
+from avalanche_ext.plugins.core.model import own_model
 
 Groups = dict[int, tuple[object, list[Columns]]]
 """For each class or task: its version in the buffer, and the samples of each of its constraints."""
@@ -106,14 +107,14 @@ def _same(first: list[object], second: list[object]) -> bool:
 
 def references_of(strategy: Strategy, layout: FlatLayout, groups: list[Columns]) -> Tensor:
     """Return the gradients of the criterion on groups of samples, (T, P)."""
-    model, criterion = strategy.model, criterion_of(strategy)
+    model, criterion = own_model(strategy), criterion_of(strategy)
     are_alike = len({len(y) for _, y, _ in groups}) == 1
     if strategy.device.type == "cuda" and are_alike and _is_batchable(model, criterion):
         x, y = (torch.stack([group[i] for group in groups]) for i in range(2))
         return batched_loss_gradients(model, criterion, x, y, layout)
 
     def loss(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        value: Tensor = criterion(avalanche_forward(model, x, t), y)
+        value: Tensor = criterion(avalanche_forward(strategy.model, x, t), y)
         return value
 
     return loss_gradients([partial(loss, *group) for group in groups], layout)

@@ -15,6 +15,7 @@ from avalanche_ext.data import Strategy, begins_batch
 from avalanche_ext.functional.model.gradients import FlatLayout, NamedPartition
 from avalanche_ext.functional.projection.projection import Projection, Solver, project
 from avalanche_ext.plugins.core.composition import StoringPlugin, stream_rows
+from avalanche_ext.plugins.core.model import own_model
 from avalanche_ext.plugins.projection.constraints import Constraints, references_of
 from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
@@ -109,12 +110,12 @@ class MGEMPlugin(StoringPlugin):
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         super().check(strategy)
-        FlatLayout(strategy.model.named_parameters(), self.partition)
+        FlatLayout(own_model(strategy).named_parameters(), self.partition)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note the experience, and the parameters of the model, which has been adapted to it."""
         super().before_training_exp(strategy, **kwargs)
-        named = [*strategy.model.named_parameters()]
+        named = [*own_model(strategy).named_parameters()]
         if self._layout is None or not self._layout.is_of(named):
             self._layout = FlatLayout(named, self.partition)
 

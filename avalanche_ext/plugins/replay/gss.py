@@ -15,7 +15,7 @@ from avalanche_ext.buffers import GreedyBuffer, Slots
 from avalanche_ext.data import Strategy, criterion_of, ends_batch, origin_index
 from avalanche_ext.functional.representation.similarity import GradientSimilarity, Group
 from avalanche_ext.plugins.core.composition import Columns, StoringPlugin, stream_rows
-from avalanche_ext.plugins.core.model import model_inputs
+from avalanche_ext.plugins.core.model import model_inputs, own_model
 from avalanche_ext.traits import Phase
 from avalanche_ext.validation import validated
 
@@ -97,7 +97,7 @@ class GSSPlugin(StoringPlugin):
         if origin_index(strategy.experience) != self._origin:
             self._n_replaced = 0
         super().before_training_exp(strategy, **kwargs)
-        used = strategy.model, criterion_of(strategy)
+        used = own_model(strategy), criterion_of(strategy)
         if self._similarity is None or not self._similarity.is_of(*used):
             self._similarity = GradientSimilarity(*used)
 

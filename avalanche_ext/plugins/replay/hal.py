@@ -20,7 +20,13 @@ from avalanche_ext.functional.lookahead.anchors import (
 )
 from avalanche_ext.plugins.core.composition import Columns
 from avalanche_ext.plugins.core.gathering import Gatherer, linear_layers
-from avalanche_ext.plugins.core.model import learning_rates, model_inputs, task_labels
+from avalanche_ext.plugins.core.model import (
+    hooked_model,
+    learning_rates,
+    model_inputs,
+    own_model,
+    task_labels,
+)
 from avalanche_ext.plugins.replay.memory import ReplayLoss
 from avalanche_ext.plugins.replay.online_replay import OnlineReplayPlugin
 from avalanche_ext.validation import validated
@@ -120,10 +126,10 @@ class HALPlugin(OnlineReplayPlugin):
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         super().check(strategy)
-        if not linear_layers(strategy.model):
+        if not linear_layers(hooked_model(strategy)):
             raise ValueError(
                 "HALPlugin needs the input of the last linear or multi-head layer, but the model "
-                f"{type(strategy.model).__name__} contains no such layer"
+                f"{type(own_model(strategy)).__name__} contains no such layer"
             )
 
     def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -138,7 +144,7 @@ class HALPlugin(OnlineReplayPlugin):
 
     def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Start to gather embeddings."""
-        head = [*linear_layers(strategy.model).items()][-1:] if self.lam else []
+        head = [*linear_layers(own_model(strategy)).items()][-1:] if self.lam else []
         self._gatherer.start(strategy.model, dict(head), "inputs")
 
     def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -162,7 +168,7 @@ class HALPlugin(OnlineReplayPlugin):
         # The step to θ̃ is on the criterion alone, without what other plugins added to the loss.
         inputs, criterion = model_inputs(strategy, x, t), strategy.criterion() + missing
         anchoring = anchoring_loss(
-            strategy.model, inputs, criterion, learning_rates(strategy, self.lr)
+            own_model(strategy), inputs, criterion, learning_rates(strategy, self.lr)
         )
         strategy.loss += self.lam * anchoring
         self._anchoring.append(anchoring.detach())
@@ -181,11 +187,12 @@ class HALPlugin(OnlineReplayPlugin):
         keys = sorted(self._images)
         t, y = torch.tensor(keys, device=strategy.device).T
         start = torch.stack([self._images[key] for key in keys])
+        model = own_model(strategy)
         x = learn_anchors(
-            strategy.model,
-            [*linear_layers(strategy.model).values()][-1],
+            model,
+            [*linear_layers(model).values()][-1],
             hindsight_parameters(
-                strategy.model,
+                model,
                 self._draws(strategy),
                 learning_rates(strategy, self.lr),
                 criterion_of(strategy),

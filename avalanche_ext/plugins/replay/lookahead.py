@@ -11,7 +11,7 @@ from avalanche_ext.data import Strategy, criterion_of
 from avalanche_ext.functional.lookahead.lookahead import NowAndAhead, interference, step_ahead
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.plugins.core.composition import Columns
-from avalanche_ext.plugins.core.model import learning_rates, model_inputs
+from avalanche_ext.plugins.core.model import learning_rates, model_inputs, own_model
 from avalanche_ext.plugins.replay.memory import MemoryPlugin, ReplayLoss
 
 
@@ -45,7 +45,7 @@ class LookAheadReplayPlugin(MemoryPlugin):
         """Return the model's outputs now and after a step on these samples."""
         x, y, t = columns
         inputs, rates = model_inputs(strategy, x, t), learning_rates(strategy, self.lr)
-        return step_ahead(strategy.model, criterion_of(strategy), inputs, y, rates)
+        return step_ahead(own_model(strategy), criterion_of(strategy), inputs, y, rates)
 
     def _most_interfered(
         self, strategy: Strategy, outputs: NowAndAhead, n_candidates: int

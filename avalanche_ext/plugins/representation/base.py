@@ -12,8 +12,20 @@ from torch import Tensor, nn
 
 from avalanche_ext.data import Strategy
 from avalanche_ext.plugins.core.composition import MethodPlugin
-from avalanche_ext.plugins.core.gathering import LOGITS, Gatherer, gathered_layers, named_layers
-from avalanche_ext.plugins.core.model import class_labels, mask_values, task_labels, unmasked
+from avalanche_ext.plugins.core.gathering import (
+    LOGITS,
+    Gatherer,
+    gathered_layers,
+    named_layers,
+)
+from avalanche_ext.plugins.core.model import (
+    class_labels,
+    hooked_model,
+    mask_values,
+    own_model,
+    task_labels,
+    unmasked,
+)
 from avalanche_ext.traits import Phase
 
 DefaultLayers = Literal["hidden and logits", "last hidden"]
@@ -73,12 +85,12 @@ class RepresentationLossPlugin(MethodPlugin):
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         super().check(strategy)
-        gathered_layers(strategy.model, self.layers)
+        gathered_layers(hooked_model(strategy), self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Look up the layers of the model, now adapted to the experience."""
-        self._hooked = gathered_layers(strategy.model, self.layers)
-        self._mask_values = mask_values(strategy.model)
+        self._hooked = gathered_layers(hooked_model(strategy), self.layers)
+        self._mask_values = mask_values(own_model(strategy))
         if self.lam:
             join_optimizer(strategy, self.loss_parameters(), self.lr)
 

@@ -11,57 +11,10 @@ from avalanche.benchmarks.scenarios.supervised import (
     new_instances_benchmark,
 )
 from avalanche.benchmarks.utils import as_classification_dataset
-from avalanche.training.storage_policy import ClassBalancedBuffer
 
-from avalanche_ext.plugins import (
-    AGEMPlugin,
-    BalancedReplayPlugin,
-    BGDPlugin,
-    DRLPlugin,
-    FisherSpectrumEWCPlugin,
-    GMEDPlugin,
-    GradientDiversityPlugin,
-    GSSPlugin,
-    HALPlugin,
-    MASPlugin,
-    MethodPlugin,
-    MetricLossPlugin,
-    MGEMPlugin,
-    MIRPlugin,
-    MultiSimilarityPlugin,
-    OnlineEWCPlugin,
-    OnlineReplayPlugin,
-    RhoSpectrumPlugin,
-    RMarginPlugin,
-    SpectrumAnalysisPlugin,
-    SynapticIntelligencePlugin,
-    exhibits,
-)
+from avalanche_ext.plugins import MethodPlugin, exhibits
 from tests.cases import SampleBySample, Spy, digits, plain_dataset, quiet, weights
-
-PLUGINS = {
-    "agem": lambda: AGEMPlugin(40),
-    "balanced_replay": lambda: BalancedReplayPlugin(40, 10),
-    "bgd": lambda: BGDPlugin(2),
-    "drl": lambda: DRLPlugin(lam=0.1),
-    "fisher_spectrum_ewc": lambda: FisherSpectrumEWCPlugin(lam=100.0),
-    "gmed": lambda: GMEDPlugin(40),
-    "gradient_diversity": GradientDiversityPlugin,
-    "gss": lambda: GSSPlugin(40),
-    "hal": lambda: HALPlugin(40, 5, lam=1.0, hindsight_steps=2, anchor_steps=2),
-    "mas": lambda: MASPlugin(lam=10.0),
-    "metric_loss": lambda: MetricLossPlugin("ContrastiveLoss", 0.1),
-    "mgem": lambda: MGEMPlugin(40),
-    "mir": lambda: MIRPlugin(40),
-    "multi_similarity": lambda: MultiSimilarityPlugin(0.1),
-    "online_ewc": lambda: OnlineEWCPlugin(lam=100.0),
-    "online_replay": lambda: OnlineReplayPlugin(40),
-    "online_replay with a policy": lambda: OnlineReplayPlugin(buffer=ClassBalancedBuffer(40)),
-    "r_margin": lambda: RMarginPlugin(0.1),
-    "rho_spectrum": RhoSpectrumPlugin,
-    "spectrum_analysis": lambda: SpectrumAnalysisPlugin(rank=5, n_samples=20),
-    "synaptic_intelligence": lambda: SynapticIntelligencePlugin(lam=10.0),
-}
+from tests.plugins.every_plugin import PLUGINS
 
 
 def from_datasets(train, test):

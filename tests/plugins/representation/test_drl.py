@@ -9,7 +9,7 @@ from avalanche_ext.benchmarks import split_digits
 from avalanche_ext.functional import discriminative_representation_loss
 from avalanche_ext.models.catalogue import mlp
 from avalanche_ext.plugins import DRLPlugin, OnlineReplayPlugin, RhoSpectrumPlugin
-from tests.cases import Spy, digits, make_naive, quiet, small_model, train, weights
+from tests.cases import Spy, digits, make_naive, quiet, train, weights
 
 
 def test_adds_lam_times_the_loss_over_hidden_layers_and_logits():
@@ -97,45 +97,6 @@ def test_a_named_layer_that_does_not_run_is_an_error(method):
     strategy = quiet(model=model, plugins=plugins, eval_every=0)
     with pytest.raises(ValueError, match=r"nothing was gathered from '1\.unused'"):
         strategy.train(benchmark.train_stream[0], eval_streams=[benchmark.test_stream])
-
-
-def whole(model):
-    return torch.compile(model, backend="eager")
-
-
-def hidden_layers(model):
-    model.hidden = torch.compile(model.hidden, backend="eager")
-    return model
-
-
-def hidden_layers_in_place(model):
-    model.hidden.compile(backend="eager")
-    return model
-
-
-COMPILED = [whole, hidden_layers, hidden_layers_in_place]
-
-
-@pytest.mark.parametrize("compiled", COMPILED)
-def test_a_compiled_model_whose_hooks_are_skipped_is_refused(compiled):
-    model = compiled(small_model())
-    model(torch.rand(10, 1, 8, 8))  # Hooks set after the first compilation never run.
-    strategy = make_naive(DRLPlugin(), model=model)
-    with pytest.raises(ValueError, match=r"nothing was gathered from '.*hidden.*compiled"):
-        train(strategy, digits())
-
-
-@pytest.mark.parametrize("compiled", COMPILED)
-def test_a_model_that_is_compiled_with_the_hooks_trains_as_it_does_without(compiled):
-    torch._dynamo.reset()  # Code that was compiled for another model without hooks is used again.
-    trained = []
-    for model in compiled(small_model()), small_model():
-        torch.manual_seed(0)
-        strategy = make_naive(DRLPlugin(lam=0.3), model=model, eval_every=0)
-        for experience in digits(n_experiences=2, train_size=30).train_stream:
-            strategy.train(experience, eval_streams=[experience])
-        trained.append(weights(strategy))
-    torch.testing.assert_close(*trained)
 
 
 def test_an_unknown_layer_is_named_before_training():

@@ -1,0 +1,67 @@
+"""A model inside the wrappers of torch.compile and DataParallel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+_COMPILED = "_orig_mod"
+"""The name under which a module made by torch.compile holds the original one."""
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the user's own module: what `torch.compile` or `DataParallel` was given."""
+    while True:
+        if _COMPILED in model._modules:
+            model = model.get_submodule(_COMPILED)
+        elif isinstance(model, nn.DataParallel):
+            model = model.module
+        else:
+            return model
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a module or parameter as if no part of the model were compiled."""
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run compiled modules as they were written.
+
+    Compiled code skips hooks that came after it, and cannot be differentiated twice or by
+    `torch.func`.
+    """
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def called_uncompiled(model: nn.Module) -> Iterator[None]:
+    """Whenever the model is called inside, run it as it was written.
+
+    Compiled code may run again as soon as the call has ended, even by an error.
+    """
+    during, in_place = ExitStack(), model._compiled_call_impl
+
+    def begin(*of_call: object) -> None:
+        during.enter_context(uncompiled())
+
+    def end(*of_call: object) -> None:
+        during.close()
+
+    if in_place is not None:  # Compiled code would contain the model's own hooks.
+        model._compiled_call_impl = None
+    try:
+        with (
+            model.register_forward_pre_hook(begin),
+            # The last to begin is the first to end.
+            model.register_forward_hook(end, prepend=True, always_call=True),
+        ):
+            yield
+    finally:
+        if in_place is not None:
+            model._compiled_call_impl = in_place
