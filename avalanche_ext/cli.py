@@ -10,8 +10,10 @@ import io
 import os
 import re
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 CELL_FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
+TERMINATED = 143
+
+_CUDA = r"cuda:[0-9]+"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came, as from a cluster's scheduler; it ends a run as Ctrl-C does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,22 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 if a cell failed; 2 if the command or the YAML is wrong or the machine
-        cannot run it, with one line for each problem on stderr; 130 if interrupted.
+        cannot run it, with one line for each problem on stderr; 130 if interrupted, 143 if
+        terminated.
     """
     from avalanche_ext.config import ConfigError
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # Reports must not fail on an ASCII terminal.
         sys.stdout.reconfigure(errors="replace")
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        options = _parse(arguments)
         code: int = options.command(options)
         sys.stdout.flush()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return WRONG_USE
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to continue", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        print(f"interrupted: {_how_to_go_on(arguments)}", file=sys.stderr)
+        return TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
     except BrokenPipeError:  # The reader, `head` or `less`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -57,18 +68,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     experiment = _load(options)
-    from avalanche_ext.runner import PreflightError, run_experiment
+    from avalanche_ext.runner import PreflightError, Selection, explain, run_experiment
 
+    selection = Selection(methods=options.methods, rerun=options.rerun, shard=options.shard)
     try:
-        outcome = run_experiment(
-            experiment, out=options.out, jobs=options.jobs, data_root=options.data_root
-        )
+        if options.dry_run:
+            print(explain(experiment, options.out, selection))
+            return 0
+        with _terminable():
+            outcome = run_experiment(
+                experiment,
+                out=options.out,
+                jobs=options.jobs,
+                data_root=options.data_root,
+                selection=selection,
+                backend=options.backend,
+                scheduler=options.scheduler,
+                devices=options.devices,
+                verbosity=options.verbose - options.quiet,
+            )
     except PreflightError as error:
         print(error, file=sys.stderr)
         return WRONG_USE
+    elsewhere = f", {outcome.n_elsewhere} run by other commands" if outcome.n_elsewhere else ""
     print(
         f"{_count(outcome.n_completed, 'cell')} run, {outcome.n_failed} failed, "
-        f"{outcome.n_done_before} done before\n"
+        f"{outcome.n_done_before} done before{elsewhere}\n"
     )
     code = _show_report(outcome.directory)
     if experiment.wandb.mode == "offline" and outcome.n_completed:
@@ -77,6 +102,28 @@ def _run(options: argparse.Namespace) -> int:
             f"{shlex.quote(str(outcome.directory))}/*/*/wandb/offline-run-*"
         )
     return code or (CELL_FAILED if outcome.n_failed else 0)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise KeyboardInterrupt when SIGTERM comes, so that workers are ended in an orderly way."""
+
+    def end(*_: object) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _how_to_go_on(arguments: Sequence[str]) -> str:
+    again = "run the same command again"
+    if any(word.startswith("--rerun") for word in arguments):
+        # With it, the cells that have just been run again would be run once more.
+        again += " without --rerun"
+    return f"{again} to continue"
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -197,7 +244,10 @@ def _parser() -> _Parser:
             "--seeds", type=_positive, metavar="N", help="use seeds 0 to N-1 instead of the YAML's"
         )
     run.add_argument(
-        "--jobs", type=_positive, metavar="N", help="number of workers (default: one per core)"
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="number of workers (default: one for each of --devices, or else one per core)",
     )
     run.add_argument(
         "--out",
@@ -212,6 +262,7 @@ def _parser() -> _Parser:
         metavar="DIR",
         help="folder of the data sets (default: $AVALANCHE_EXT_DATA, or else Avalanche's own)",
     )
+    _add_grid_options(run)
     report = add("report", _report, "show the results of a finished or running experiment")
     report.add_argument("directory", type=Path, metavar="DIR", help="<out>/<name of experiment>")
     listing = add(
@@ -225,6 +276,84 @@ def _parser() -> _Parser:
     )
     add("schema", _schema, "print the YAML's JSON schema, for editors")
     return parser
+
+
+def _add_grid_options(run: _Parser) -> None:
+    """Add what `run` can be told about its cells and their workers."""
+    run.add_argument(
+        "--methods",
+        type=_names,
+        default=(),
+        metavar="A,B",
+        help="run the cells of these methods only",
+    )
+    run.add_argument(
+        "--rerun",
+        type=_names,
+        default=(),
+        metavar="A,B",
+        help="set the results of these methods aside and run their cells again",
+    )
+    run.add_argument(
+        "--shard",
+        type=_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="run every N-th cell only, beginning with the I-th, as in a job array",
+    )
+    run.add_argument("--dry-run", action="store_true", help="print which cells would run, and why")
+    run.add_argument(
+        "--backend",
+        choices=("local", "dask", "ray"),
+        default="local",
+        help="where the workers are (default: local)",
+    )
+    run.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="the scheduler of a Dask or Ray cluster (default: start one on this machine)",
+    )
+    run.add_argument(
+        "--devices",
+        type=_devices,
+        default=(),
+        metavar="cuda:0,cuda:1",
+        help="GPUs that the workers get in turn, whatever the YAML says",
+    )
+    loudness = run.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-q", "--quiet", action="store_true", help="show nothing but the report and errors"
+    )
+    loudness.add_argument(
+        "-v", "--verbose", action="store_true", help="write a line when a cell begins and ends"
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in text.split(",") if name)
+    if not names:
+        raise argparse.ArgumentTypeError(f"is '{text}', but must be names, separated by commas")
+    return names
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, n = text.partition("/")
+    if not (index.isdecimal() and n.isdecimal() and 1 <= int(index) <= int(n)):
+        raise argparse.ArgumentTypeError(f"is '{text}', but must be I/N with 1 ≤ I ≤ N")
+    return int(index), int(n)
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    devices = text.split(",")
+    if not all(re.fullmatch(_CUDA, device) for device in devices):
+        raise argparse.ArgumentTypeError(
+            f"is '{text}', but must be GPUs such as cuda:0, separated by commas"
+        )
+    if len({*devices}) < len(devices):
+        raise argparse.ArgumentTypeError(
+            f"is '{text}', but must name each GPU once; --jobs 4 shares two of them out twice"
+        )
+    return tuple(devices)
 
 
 def _positive(text: str) -> int:

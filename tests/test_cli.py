@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -106,6 +108,30 @@ def test_check_says_every_problem_on_stderr(tmp_path: Path) -> None:
             "experiments/quikstart.yaml: no such file "
             "(did you mean 'experiments/quickstart.yaml'?)",
         ),
+        (
+            ["run", "x.yaml", "--shard", "3/2"],
+            "avalanche-ext run: argument --shard: is '3/2', but must be I/N with 1 ≤ I ≤ N "
+            "(see avalanche-ext run --help)",
+        ),
+        (
+            ["run", "x.yaml", "--devices", "cuda:0,cpu"],
+            "avalanche-ext run: argument --devices: is 'cuda:0,cpu', but must be GPUs such as "
+            "cuda:0, separated by commas (see avalanche-ext run --help)",
+        ),
+        (
+            ["run", "x.yaml", "--devices", "cuda:0,cuda:0"],
+            "avalanche-ext run: argument --devices: is 'cuda:0,cuda:0', but must name each GPU "
+            "once; --jobs 4 shares two of them out twice (see avalanche-ext run --help)",
+        ),
+        (
+            ["run", "x.yaml", "--methods", ","],
+            "avalanche-ext run: argument --methods: is ',', but must be names, separated by "
+            "commas (see avalanche-ext run --help)",
+        ),
+        (
+            ["run", "x.yaml", "--backend", "dusk"],
+            "avalanche-ext run: argument --backend: invalid choice: 'dusk' (did you mean 'dask'?)",
+        ),
         (["list", "balanced"], "balanced: unknown name (did you mean 'balanced_replay'?)"),
     ],
 )
@@ -120,8 +146,12 @@ def test_a_report_on_a_folder_without_results_is_refused(tmp_path: Path) -> None
 def test_help_names_the_commands_and_their_options() -> None:
     text = command("--help").stdout
     assert all(name in text for name in ("run", "check", "report", "list", "schema"))
-    options = ("--seeds", "--jobs", "--out", "--data-root", "key=value")
-    assert all(option in command("run", "--help").stdout for option in options)
+    options = (
+        *("--seeds", "--jobs", "--out", "--data-root", "key=value", "--methods", "--rerun"),
+        *("--shard", "--dry-run", "--backend", "--scheduler", "--devices", "--quiet", "--verbose"),
+    )
+    told = command("run", "--help").stdout
+    assert all(option in told for option in options)
 
 
 def test_the_version_is_the_packages() -> None:
@@ -190,10 +220,16 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             n_done_before=2,
             n_completed=1,
             n_failed=options["jobs"] or 0,
+            n_elsewhere=0,
         )
 
     fake = ModuleType("avalanche_ext.runner")
-    vars(fake).update(run_experiment=run_experiment, PreflightError=FakePreflightError)
+    vars(fake).update(
+        run_experiment=run_experiment,
+        PreflightError=FakePreflightError,
+        Selection=SimpleNamespace,
+        explain=lambda experiment, out, selection: f"plan of {experiment.name} in {out}",
+    )
     monkeypatch.setitem(sys.modules, fake.__name__, fake)
     report = ModuleType("avalanche_ext.report")
     vars(report).update(write_report=lambda folder: f"report of {folder}", ReportError=OSError)
@@ -208,7 +244,51 @@ def test_run_hands_on_what_was_asked_for(runner: list[dict[str, Any]], tmp_path:
     (call,) = runner
     experiment = call.pop("experiment")
     assert (experiment.seeds, experiment.training.epochs) == ((0, 1), 4)
-    assert call == {"out": Path("o"), "jobs": 3, "data_root": Path("d")}
+    assert call == {
+        "out": Path("o"),
+        "jobs": 3,
+        "data_root": Path("d"),
+        "selection": SimpleNamespace(methods=(), rerun=(), shard=(1, 1)),
+        "backend": "local",
+        "scheduler": None,
+        "devices": (),
+        "verbosity": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--backend", "dask", "--scheduler", "tcp://h:1"], ("backend", "dask")),
+        (["--backend", "ray", "--scheduler", "auto"], ("scheduler", "auto")),
+        (["--devices", "cuda:0,cuda:3"], ("devices", ("cuda:0", "cuda:3"))),
+        (["-q"], ("verbosity", -1)),
+        (["--verbose"], ("verbosity", 1)),
+    ],
+)
+def test_run_hands_on_where_and_how_to_run(
+    runner: list[dict[str, Any]], tmp_path: Path, words: list[str], expected: tuple[str, Any]
+) -> None:
+    main(["run", str(written(EXPERIMENT, tmp_path)), *words])
+    assert runner[0][expected[0]] == expected[1]
+
+
+def test_run_hands_on_which_cells_to_run(runner: list[dict[str, Any]], tmp_path: Path) -> None:
+    words = ["--methods", "naive,ber", "--rerun", "ber", "--shard", "2/3"]
+    main(["run", str(written(EXPERIMENT, tmp_path)), *words])
+    assert vars(runner[0]["selection"]) == {
+        "methods": ("naive", "ber"),
+        "rerun": ("ber",),
+        "shard": (2, 3),
+    }
+
+
+def test_a_dry_run_runs_nothing(
+    runner: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(written(EXPERIMENT, tmp_path)), "--dry-run"]) == 0
+    assert capsys.readouterr().out == "plan of small in results\n"
+    assert not runner
 
 
 def test_run_leaves_to_the_runner_what_was_not_asked_for(
@@ -260,6 +340,25 @@ def test_an_interrupted_run_says_how_to_continue(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys.modules["avalanche_ext.runner"], "run_experiment", interrupted)
-    assert main(["run", str(written(EXPERIMENT, tmp_path))]) == 130
+    path = str(written(EXPERIMENT, tmp_path))
+    assert main(["run", path]) == 130
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "interrupted: run the same command again to continue\n")
+    assert main(["run", path, "--rerun", "naive"]) == 130
+    told = "interrupted: run the same command again without --rerun to continue\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.usefixtures("runner")
+def test_sigterm_ends_a_run_as_ctrl_c_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def terminated(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(sys.modules["avalanche_ext.runner"], "run_experiment", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["run", str(written(EXPERIMENT, tmp_path))]) == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert capsys.readouterr().err == "interrupted: run the same command again to continue\n"

@@ -22,7 +22,7 @@ ALLOWED = {
     "results": {"metrics.matrix"},
     "config": {"results", "traits", "validation", "words"},
     "data": set(),
-    "buffers": {"functional", "data"},
+    "buffers": {"functional", "data", "validation"},
     "plugins": {"functional", "buffers", "data", "results", "traits", "validation"},
     "strategies": {"plugins", "buffers", "data", "functional", "validation"},
     "benchmarks": {"data", "validation"},
@@ -34,7 +34,7 @@ ALLOWED = {
     "report": {"metrics.matrix", "metrics.heatmap", "results"},
     "runner": {
         "benchmarks", "buffers", "config", "data", "functional", "metrics", "metrics.matrix",
-        "metrics.recorder", "models", "plugins", "results", "strategies", "tracking",
+        "metrics.recorder", "models", "plugins", "results", "strategies", "tracking", "words",
     },
     "cli": {"config", "report", "results", "runner", "words"},
     "__main__": {"cli"},

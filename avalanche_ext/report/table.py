@@ -11,6 +11,7 @@ from avalanche_ext.report.claims import claims_section
 from avalanche_ext.report.layout import NONE, aligned, count, number, p_value, plus_minus
 from avalanche_ext.report.statistics import METRICS, TESTED, Estimate, MethodStatistics
 from avalanche_ext.report.tradeoff import n_dominated, settings_points, tradeoff_points
+from avalanche_ext.report.versions import mixed_versions
 from avalanche_ext.results.experiment import ExperimentResults, MethodResults
 from avalanche_ext.results.record import ResultsError
 
@@ -53,6 +54,7 @@ def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics
         *claims_section(results),
         *_domination(results, statistics),
         *_published(results, statistics),
+        *mixed_versions(results),
         *_absent(results),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"

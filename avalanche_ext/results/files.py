@@ -2,6 +2,7 @@
 
 `<out>/<experiment>/experiment.yaml` says which runs there are. Each run has the folder
 `<out>/<experiment>/<method>/seed-<n>` with its other files; its exhibits are NAME.npz.
+`<out>/<experiment>/.claims` says which runs are going on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ RESULT = "result.json"
 FAILURE = "failure.json"
 EVENTS = "events.jsonl"
 WANDB = "wandb"
+CLAIMS = ".claims"
 
 RESULT_FORMAT = 1
 """The format of result.json that this version writes and reads."""

@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 
 from avalanche_ext.results.files import (
+    CLAIMS,
     CONFIG,
+    EVENTS,
     EXPERIMENT,
     FAILURE,
     RESULT,
@@ -24,6 +26,9 @@ from avalanche_ext.results.files import (
     cell_folder,
     exhibit_file,
 )
+
+_PARTIAL = re.compile(r"\.(config\.yaml|result\.json|failure\.json|[^.]+\.npz)\.[0-9]+")
+_IS_ASIDE = re.compile("-[0-9a-f]{16}(-[0-9]+)?$")
 
 
 @dataclass(frozen=True)
@@ -55,43 +60,75 @@ class CellFiles:
 
     def has_begun(self) -> bool:
         """Return whether the folder has this configuration's config.yaml."""
+        return self.begun_config().get("hash") == self._hash
+
+    def begun_config(self) -> dict[str, Any]:
+        """Return the config.yaml that is there, of whatever configuration; empty if none is."""
         try:
             config = yaml.safe_load((self.folder / CONFIG).read_text("utf-8"))
-        except (OSError, yaml.YAMLError):
-            return False
-        return isinstance(config, dict) and config.get("hash") == self._hash
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return config if isinstance(config, dict) else {}
+
+    def failed_at(self) -> int | None:
+        """Return when this configuration has failed, on the file's clock; None if it has not."""
+        path = self.folder / FAILURE
+        try:
+            return path.stat().st_mtime_ns if _hash_in(path) == self._hash else None
+        except OSError:
+            return None
+
+    def failure(self) -> str:
+        """Return why this configuration has failed, in one line."""
+        try:
+            content = json.loads((self.folder / FAILURE).read_text("utf-8"))
+            return str(content["error"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "the reason could not be written"
+
+    def is_set_aside(self) -> bool:
+        """Return whether a result of this configuration is set aside, to be brought back."""
+        return _hash_in(_aside(self.folder / RESULT, self._hash)) == self._hash
+
+    @property
+    def claim(self) -> Path:
+        """The lock that whoever runs this cell holds; see `results.claims`."""
+        folder: Path = self.out / self.config["experiment"] / CLAIMS / self.config["method"]
+        return folder / f"seed-{self.config['seed']}.lock"
 
     def begin(self) -> Path:
         """Prepare the folder for a run, and return it.
 
-        A result of another configuration is set aside as result-HASH.json and its exhibits as
-        NAME-HASH.npz, so that a change that is taken back costs no second run. Logs and exhibits
-        of an attempt without a result are removed.
+        A result of another configuration is set aside with all that belongs to it, NAME-HASH
+        beside each file's usual place, so that a change that is taken back costs no second run.
+        What an attempt without a result has left is removed, except wandb's files, which are set
+        aside as wandb-HASH-1, wandb-HASH-2 and so on.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._clear()
-        shutil.rmtree(self.folder / WANDB, ignore_errors=True)
         _write_yaml(self.folder / CONFIG, self.config)
         return self.folder
 
     def bring_back(self) -> None:
-        """Restore a result of this configuration that was set aside, with its exhibits."""
-        aside = _set_aside(self.folder / RESULT, self._hash)
-        if _hash_in(aside) == self._hash:
+        """Restore a result of this configuration that was set aside, with what belongs to it."""
+        aside = _aside(self.folder / RESULT, self._hash)
+        if self.is_set_aside():
             self._clear()
-            os.replace(aside, self.folder / RESULT)
+            # Before the result, which it must never contradict.
             _write_yaml(self.folder / CONFIG, self.config)
+            os.replace(aside, self.folder / RESULT)
+        if not self.is_done():
+            return
         # After the result, and also if it is there: an earlier call may have ended in between.
-        for exhibit in [*self.folder.glob(f"*-{self._hash}.npz")]:
-            name = exhibit.stem.removesuffix(f"-{self._hash}")
-            os.replace(exhibit, exhibit_file(self.folder, name))
+        for path in [*self.folder.glob(f"*-{self._hash}*")]:
+            name = path.name.replace(f"-{self._hash}", "", 1)
+            if _aside(self.folder / name, self._hash) == path:
+                _move(path, self.folder / name)
 
-    def forget_attempt(self) -> None:
-        """Remove the traces of an attempt without a result."""
-        for name in (FAILURE, CONFIG):
-            # A file or folder in the way here is reported when the cell is run.
-            with suppress(OSError):
-                (self.folder / name).unlink()
+    def supersede(self) -> None:
+        """Set this configuration's result aside for good, NAME-HASH-1, so that it is run again."""
+        if self.is_done():
+            self._set_aside(self._free_label(self._hash))
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which makes the cell done, after all exhibits.
@@ -128,19 +165,42 @@ class CellFiles:
 
     def _exhibits(self) -> list[Path]:
         """The files of exhibits that are not set aside."""
-        found = self.folder.glob("*.npz")
-        return [path for path in found if not re.search("-[0-9a-f]{16}$", path.stem)]
+        return [path for path in self.folder.glob("*.npz") if not _IS_ASIDE.search(path.stem)]
 
     def _clear(self) -> None:
         """Set the present result aside, if there is one, and remove a failed attempt's files."""
+        for path in self.folder.glob(".*"):
+            if _PARTIAL.fullmatch(path.name):
+                path.unlink()
         other = _hash_in(self.folder / RESULT)
         if other is not None:
-            # The result last: exhibits without a result belong to an attempt that has failed.
-            for path in (*self._exhibits(), self.folder / RESULT):
-                os.replace(path, _set_aside(path, other))
+            taken = _aside(self.folder / RESULT, other).exists()
+            self._set_aside(self._free_label(other) if taken else other)
+        if (self.folder / WANDB).exists():
+            begun = str(self.begun_config().get("hash", "unknown"))
+            _move(self.folder / WANDB, self.folder / f"{WANDB}-{self._free_label(begun)}")
         (self.folder / FAILURE).unlink(missing_ok=True)
         for exhibit in self._exhibits():
             exhibit.unlink()
+
+    def _set_aside(self, label: str) -> None:
+        """Move the result and what belongs to it to NAME-LABEL, beside their usual places."""
+        if (self.folder / CONFIG).exists():
+            # Copied, because a result is never without its configuration.
+            shutil.copyfile(self.folder / CONFIG, _aside(self.folder / CONFIG, label))
+        # The result last: exhibits without a result belong to an attempt that has failed.
+        names = [path.name for path in self._exhibits()]
+        for name in (*names, EVENTS, WANDB, RESULT):
+            if (self.folder / name).exists():
+                _move(self.folder / name, _aside(self.folder / name, label))
+
+    def _free_label(self, cell_hash: str) -> str:
+        """Return HASH-N with the first N from 1 that nothing is set aside under."""
+        names = {path.name for path in self.folder.glob(f"*-{cell_hash}-*")}
+        n = 1
+        while any(re.search(rf"-{cell_hash}-{n}(\.|$)", name) for name in names):
+            n += 1
+        return f"{cell_hash}-{n}"
 
 
 def write_experiment(folder: Path, content: Mapping[str, Any]) -> None:
@@ -160,9 +220,19 @@ def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
         partial.write_text(text, "utf-8")
 
 
-def _set_aside(path: Path, cell_hash: str) -> Path:
-    """Return where a file of another configuration is kept, NAME-HASH beside its usual place."""
-    return path.with_name(f"{path.stem}-{cell_hash}{path.suffix}")
+def _aside(path: Path, label: str) -> Path:
+    """Return where a file is set aside, NAME-LABEL beside its usual place."""
+    return path.with_name(f"{path.stem}-{label}{path.suffix}")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file or folder in one step; into a folder that is there, its contents one by one."""
+    if source.is_dir() and target.is_dir():
+        for path in [*source.iterdir()]:
+            _move(path, target / path.name)
+        source.rmdir()
+    else:
+        os.replace(source, target)
 
 
 def _hash_in(path: Path) -> str | None:
@@ -177,5 +247,10 @@ def _hash_in(path: Path) -> str | None:
 def _replacing(path: Path) -> Iterator[Path]:
     """Give the path of a file to write, which then replaces `path` in one step."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    yield partial
-    os.replace(partial, path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise

@@ -1,6 +1,7 @@
 """Build a cell, run it, and run a grid of cells."""
 
 from avalanche_ext.runner.grid import GridOutcome, run_experiment
+from avalanche_ext.runner.plan import Selection, explain
 from avalanche_ext.runner.preflight import PreflightError
 
-__all__ = ["GridOutcome", "PreflightError", "run_experiment"]
+__all__ = ["GridOutcome", "PreflightError", "Selection", "explain", "run_experiment"]

@@ -1,23 +1,30 @@
-"""Run all cells of an experiment that have no result yet, in parallel workers."""
+"""Run all cells of an experiment that have no result yet."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-from tqdm import tqdm
-
 from avalanche_ext.config import Cell, Experiment
+from avalanche_ext.results.claims import ClaimedError, claimed, holder_of, is_claimed
+from avalanche_ext.results.files import CLAIMS
+from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
-from avalanche_ext.runner.preflight import check_builds, check_devices, check_output
-from avalanche_ext.runner.progress import CellBars
+from avalanche_ext.runner.devices import on_devices, visible
+from avalanche_ext.runner.engines import Engine, EngineError, engine
+from avalanche_ext.runner.plan import EVERYTHING, Selection, names_of, selected
+from avalanche_ext.runner.preflight import PreflightError, check_builds, check_devices, check_output
+from avalanche_ext.runner.progress import NORMAL, Progress
+from avalanche_ext.runner.worker import Ended, run_claimed
 
 _DIED = "the worker process died, or was killed, perhaps for lack of memory: try fewer --jobs"
+_UNSEEN = "the worker finished, but its result is not here: --out must be a folder that all share"
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_FOR_RECORD = 60.0
+
+Future_ = Future[tuple[Ended, str]]
 
 
 @dataclass(frozen=True)
@@ -29,94 +36,225 @@ class GridOutcome:
         n_done_before: Cells that had a result already.
         n_completed: Cells that were run to their end.
         n_failed: Cells that failed.
+        n_elsewhere: Cells that other commands have run to their end meanwhile.
     """
 
     directory: Path
     n_done_before: int
     n_completed: int
     n_failed: int
+    n_elsewhere: int = 0
 
 
 def run_experiment(
-    experiment: Experiment, out: Path, jobs: int | None = None, data_root: Path | None = None
+    experiment: Experiment,
+    out: Path,
+    jobs: int | None = None,
+    data_root: Path | None = None,
+    *,
+    selection: Selection = EVERYTHING,
+    backend: str = "local",
+    scheduler: str | None = None,
+    devices: Sequence[str] = (),
+    verbosity: int = NORMAL,
 ) -> GridOutcome:
-    """Run the cells of `experiment` that are not done, one worker process per core.
+    """Run the cells of `experiment` that are not done, each in a process of its own.
 
     A cell that fails leaves a failure.json and does not stop the others; it is tried again in the
-    next run. Cells are done when a result of exactly their configuration exists.
+    next run. Cells are done when a result of exactly their configuration exists. Several commands
+    may share a folder: a cell is run by whoever claims it first, and the others wait for it. If a
+    worker dies, its cell is run once more, alone, after all others.
 
     Args:
         experiment: What to run.
         out: Folder of all results; the experiment's own is `out` / its name.
-        jobs: Number of workers, at least 1; one per core if None.
+        jobs: Number of workers, at least 1; if None, one for each of `devices`, or else as many as
+            the cores allow.
         data_root: Folder of the data; see `avalanche_ext.benchmarks`.
+        selection: Which cells to run, and which of them again.
+        backend: "local", "dask" or "ray": where the workers are.
+        scheduler: Address of a Dask or Ray cluster; None for one on this machine.
+        devices: GPUs, `cuda:<n>`, that workers get in turn, whatever the experiment says.
+        verbosity: What is shown meanwhile: -1 nothing, 0 a bar on a terminal and in Jupyter, or
+            else a line for each cell that has ended, 1 both, and when cells begin.
 
     Raises:
         PreflightError: Before any training, if the experiment cannot be run here.
     """
+    out = out.absolute()
     directory = out / experiment.name
+    experiment = on_devices(experiment, devices)
+    cells = selected(experiment, selection)
+    again = names_of(experiment, selection.rerun, "--rerun")
+    workers = _engine(experiment, jobs, backend, scheduler, devices)
     check_output(directory)
-    cells = experiment.cells()
     for cell in cells:
-        cell.files(out).bring_back()
+        _prepare(cell, out, cell.method_name in again)
     pending = [cell for cell in cells if not cell.files(out).is_done()]
     if pending:
-        check_devices(pending)
+        if backend == "local" and not devices:
+            check_devices(pending)
         check_builds(pending, data_root)
-    write_experiment(directory, experiment.summary())
-    for cell in pending:
-        cell.files(out).forget_attempt()
-    _run(pending, out, min(jobs or _n_cores(), max(1, len(pending))), data_root)
-    n_completed = sum(cell.files(out).is_done() for cell in pending)
+    _record(experiment, out)
+    n_elsewhere = 0
+    if pending:
+        data_root = data_root and data_root.absolute()
+        with Progress(pending, out, verbosity) as progress, workers:
+            n_elsewhere = _Grid(pending, out, data_root, workers, progress).run()
+        # Again, because another command may have added seeds meanwhile.
+        _record(experiment, out)
+    n_done = sum(cell.files(out).is_done() for cell in pending)
     return GridOutcome(
-        directory, len(cells) - len(pending), n_completed, len(pending) - n_completed
+        directory,
+        n_done_before=len(cells) - len(pending),
+        n_completed=n_done - n_elsewhere,
+        n_failed=len(pending) - n_done,
+        n_elsewhere=n_elsewhere,
     )
 
 
-def _run(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> None:
-    """Run all `cells`; if a worker dies, go on in new ones."""
-    quiet = not sys.stderr.isatty()
-    with (
-        CellBars(cells, out, quiet),
-        tqdm(desc="cells", total=len(cells), unit="cell", disable=quiet, position=0) as bar,
-    ):
-        waiting = cells
-        while waiting:
-            try:
-                for _ in _outcomes(waiting, out, jobs, data_root):
-                    bar.update()
-            except TerminatedWorkerError:
-                # A dead worker takes the others down. Run alone, the cell that killed it shows.
-                left = [cell for cell in waiting if not _is_settled(cell, out)]
-                begun = [cell for cell in left if cell.files(out).has_begun()]
-                for cell in begun or left:
-                    _run_alone(cell, out, data_root)
+class _Grid:
+    """Hands cells to an engine, and follows them until each is done or has failed."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        out: Path,
+        data_root: Path | None,
+        workers: Engine,
+        progress: Progress,
+    ) -> None:
+        self._cells = cells
+        self._out = out
+        self._data_root = data_root
+        self._engine = workers
+        self._progress = progress
+        self._failed_before = {cell.directory(out): cell.files(out).failed_at() for cell in cells}
+        self._running: dict[Future_, Cell] = {}
+        self._claimed: dict[Path, Cell] = {}
+        """By their folders, cells that other commands run."""
+        self._died: list[Cell] = []
+        self._retried: set[Path] = set()
+        self._n_elsewhere = 0
+        self._is_waiting_said = False
+
+    def run(self) -> int:
+        """Run all cells, and return how many of them other commands have run to their end."""
+        for cell in self._cells:
+            self._submit(cell)
+        while self._running or self._claimed or self._died:
+            if self._died and not self._running:
+                self._submit(self._died.pop())
+            ended, _ = wait(self._running, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
+            for future in ended:
+                self._end(self._running.pop(future), future)
+            if not ended or not self._running:
+                self._look_at_claimed()
+        return self._n_elsewhere
+
+    def _submit(self, cell: Cell) -> None:
+        future = self._engine.submit(run_claimed, cell, self._out, self._data_root)
+        self._running[future] = cell
+
+    def _end(self, cell: Cell, future: Future_) -> None:
+        folder = cell.directory(self._out)
+        try:
+            how, reason = future.result()
+        except self._engine.died:
+            if folder in self._retried:
+                self._fail(cell, _DIED)
             else:
-                return
-            waiting = [cell for cell in waiting if not _is_settled(cell, out)]
-            bar.update(len(cells) - len(waiting) - bar.n)
+                self._retried.add(folder)
+                self._died.append(cell)
+            return
+        except Exception as error:
+            self._fail(cell, f"the worker failed: {type(error).__name__}: {error}")
+            return
+        if how == "claimed":
+            self._claimed[folder] = cell
+        elif how == "done" and not cell.files(self._out).is_done():
+            self._fail(cell, _UNSEEN)
+        else:
+            self._n_elsewhere += how == "found"
+            self._progress.ended(cell, reason if how == "failed" else None)
+
+    def _fail(self, cell: Cell, error: str) -> None:
+        files = cell.files(self._out)
+        try:
+            with claimed(files.claim):
+                files.write_failure(error)
+        except ClaimedError:
+            self._claimed[files.folder] = cell
+        else:
+            self._progress.ended(cell, error)
+
+    def _look_at_claimed(self) -> None:
+        """Settle what other commands have ended; take over what they have left."""
+        for folder, cell in [*self._claimed.items()]:
+            files = cell.files(self._out)
+            has_failed = files.failed_at() not in (None, self._failed_before[folder])
+            if files.is_done() or has_failed:
+                self._n_elsewhere += not has_failed
+                self._progress.ended(cell, files.failure() if has_failed else None)
+            elif is_claimed(files.claim):
+                if not self._running and not self._died and not self._is_waiting_said:
+                    self._is_waiting_said = True
+                    self._progress.say(
+                        f"waiting for cells that others run: {cell.method_name} seed {cell.seed} "
+                        f"is held by {holder_of(files.claim) or 'another process'}"
+                    )
+                continue
+            else:
+                self._submit(cell)
+            del self._claimed[folder]
 
 
-def _run_alone(cell: Cell, out: Path, data_root: Path | None) -> None:
+def _engine(
+    experiment: Experiment,
+    jobs: int | None,
+    backend: str,
+    scheduler: str | None,
+    devices: Sequence[str],
+) -> Engine:
+    on_gpu = any(method.training.device != "cpu" for method in experiment.methods.values())
     try:
-        # With one job only, joblib would run the cell in this very process.
-        list(_outcomes([cell], out, 2, data_root))
-    except TerminatedWorkerError:
-        cell.files(out).write_failure(_DIED)
+        return engine(backend, jobs, scheduler, visible(devices), on_gpu=on_gpu)
+    except EngineError as error:
+        raise PreflightError(str(error)) from error
 
 
-def _outcomes(cells: list[Cell], out: Path, jobs: int, data_root: Path | None) -> Iterator[str]:
-    from avalanche_ext.runner.cell import run_cell
-
-    workers = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered")
-    yield from workers(delayed(run_cell)(cell, out, data_root, os.getpid()) for cell in cells)
-
-
-def _is_settled(cell: Cell, out: Path) -> bool:
+def _prepare(cell: Cell, out: Path, is_rerun: bool) -> None:
+    """Bring a result back that was set aside, or set it aside for good to run the cell again."""
     files = cell.files(out)
-    return files.is_done() or files.has_failed()
+    if not files.folder.exists():
+        return
+    try:
+        with claimed(files.claim):
+            files.bring_back()
+            if is_rerun:
+                files.supersede()
+    except ClaimedError:
+        return  # Whoever runs it has prepared it.
 
 
-def _n_cores() -> int:
-    """Return how many cores this process may use, which on a cluster is not how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _record(experiment: Experiment, out: Path) -> None:
+    """Write experiment.yaml, with the seeds that other commands have run of the same methods."""
+    folder = out / experiment.name
+    with claimed(folder / CLAIMS / "experiment.lock", _SECONDS_FOR_RECORD):
+        others = _other_seeds(experiment, out)
+        whole = replace(experiment, seeds=(*experiment.seeds, *others))
+        write_experiment(folder, whole.summary())
+
+
+def _other_seeds(experiment: Experiment, out: Path) -> list[int]:
+    try:
+        before = read_record(out / experiment.name)
+    except ResultsError:
+        return []
+    seeds = tuple(seed for seed in before.seeds if seed not in experiment.seeds)
+    others = replace(experiment, seeds=seeds)
+    known = {name: {seed: of.get(seed) for seed in seeds} for name, of in before.hashes.items()}
+    if others.summary()["hashes"] != known:
+        return []
+    begun = {cell.seed for cell in others.cells() if cell.files(out).has_begun()}
+    return sorted(begun)

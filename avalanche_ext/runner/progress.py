@@ -1,7 +1,8 @@
-"""Progress of cells that run in other processes, read from the events they write."""
+"""How far a grid is: a bar with the time left, or a line for each cell that has ended."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,37 +10,56 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from avalanche_ext.config import Cell
-from avalanche_ext.results.cell import read_events
+from avalanche_ext.results.cell import CellResult, read_cell, read_events
 
-_SECONDS_BETWEEN_LOOKS = 0.5
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+"""How much a grid says while it runs."""
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_BAR = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
 
 
-class CellBars:
-    """A bar for each running cell, which counts the experiences that it has learned.
+class Progress:
+    """Shows how many cells of a grid have ended, and counts running ones by their experiences.
 
-    Workers may be on other machines and share nothing with this process but the result folder,
-    so their progress is read there.
+    On a terminal and in Jupyter it is a bar, elsewhere a line on stderr for each cell that has
+    ended. Workers may be on other machines and share nothing with this process but the results
+    folder, so the progress of running cells is read there.
 
     Args:
         cells: The cells that are going to be run.
         out: Folder of all results.
-        quiet: Show nothing.
+        verbosity: QUIET shows nothing; VERBOSE has lines beside the bar, and one for each cell
+            that begins.
     """
 
-    def __init__(self, cells: Sequence[Cell], out: Path, quiet: bool) -> None:
-        self._waiting = {
-            cell.directory(out): f"{cell.method_name} seed {cell.seed}" for cell in cells
-        }
-        self._bars: dict[Path, tqdm[Any]] = {}
+    def __init__(self, cells: Sequence[Cell], out: Path, verbosity: int = NORMAL) -> None:
+        self._out = out
+        self._total = len(cells)
+        self._n_ended = 0
+        is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self._has_lines = verbosity > NORMAL or (verbosity == NORMAL and not is_watched)
+        self._has_bar = verbosity > QUIET and is_watched and self._total > 0
+        self._says_begins = verbosity > NORMAL
+        self._running = {cell.directory(out): cell for cell in cells}
+        self._shares: dict[Path, float] = {}
+        """How much of each running cell is done, from 0 to 1."""
         self._since = time.time()
         self._stop = Event()
-        self._thread = None if quiet else Thread(target=self._watch, daemon=True)
+        self._thread = Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> CellBars:
-        if self._thread is not None:
+    def __enter__(self) -> Progress:
+        if self._has_bar:
+            self._bar: tqdm[Any] = tqdm(
+                desc=f"0 of {self._total} cells",
+                total=self._total,
+                bar_format=_BAR,
+                leave=False,
+            )
+        if self._has_bar or self._says_begins:
             self._thread.start()
         return self
 
@@ -49,30 +69,62 @@ class CellBars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._thread is not None:
-            self._stop.set()
+        self._stop.set()
+        if self._thread.is_alive():
             self._thread.join()
-        for bar in self._bars.values():
-            bar.close()
+        if self._has_bar:
+            self._bar.close()
+
+    def ended(self, cell: Cell, error: str | None = None) -> None:
+        """Show that a cell has ended, with the error if it has failed."""
+        folder = cell.directory(self._out)
+        self._n_ended += 1
+        self._running.pop(folder, None)
+        self._shares.pop(folder, None)
+        if self._has_lines:
+            told = _result(folder, cell.hash) if error is None else f"failed: {error}"
+            self.say(f"{_name(cell)}: {told} ({self._n_ended} of {self._total})")
+        if self._has_bar:
+            self._refresh()
+
+    def say(self, line: str) -> None:
+        """Write a line to stderr, above the bar if there is one."""
+        if self._has_bar:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def _watch(self) -> None:
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
-            for folder in [*self._waiting]:
-                self._show(folder, read_events(folder, self._since))
+            for folder, cell in [*self._running.items()]:
+                events = read_events(folder, self._since)
+                if not events or events[0]["event"] != "start":
+                    continue
+                if self._says_begins and folder not in self._shares:
+                    self.say(f"{_name(cell)}: begins")
+                n_learned = sum(event.get("experience", -1) >= 0 for event in events)
+                n_experiences = events[0]["n_experiences"]  # None if only the data can tell.
+                self._shares[folder] = n_learned / n_experiences if n_experiences else 0.0
+            if self._has_bar:
+                self._refresh()
 
-    def _show(self, folder: Path, events: list[dict[str, Any]]) -> None:
-        if not events or events[0]["event"] != "start":
-            return
-        if folder not in self._bars:
-            self._bars[folder] = tqdm(
-                desc=self._waiting[folder],
-                total=events[0]["n_experiences"],
-                unit="exp",
-                leave=False,
-            )
-        bar = self._bars[folder]
-        bar.n = sum(event.get("experience", -1) >= 0 for event in events)
-        bar.refresh()
-        if events[-1]["event"] in ("finish", "failure"):
-            self._bars.pop(folder).close()
-            del self._waiting[folder]
+    def _refresh(self) -> None:
+        # Its rate, and so the time left, are those of whole and broken cells.
+        shares = sum(share for folder, share in [*self._shares.items()] if folder in self._running)
+        self._bar.set_description_str(f"{self._n_ended} of {self._total} cells", refresh=False)
+        self._bar.n = round(self._n_ended + shares, 2)
+        self._bar.refresh()
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.method_name} seed {cell.seed}"
+
+
+def _result(folder: Path, cell_hash: str) -> str:
+    try:
+        result = read_cell(folder, cell_hash)
+    except (ValueError, KeyError, TypeError) as error:
+        return f"unreadable result ({error})"
+    if not isinstance(result, CellResult):
+        return "no result"
+    return f"ACC {result.metrics['ACC']:.3f}, {result.seconds['total']:.1f} s"

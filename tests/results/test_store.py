@@ -35,6 +35,28 @@ def names(one: CellFiles) -> set[str]:
     return {path.name for path in one.folder.iterdir()}
 
 
+KEPT = [
+    ("config", ".yaml"),
+    ("edits", ".npz"),
+    ("events", ".jsonl"),
+    ("result", ".json"),
+    ("wandb", ""),
+]
+
+
+def log(one: CellFiles, text: str) -> None:
+    """Leave what the sinks of a run leave."""
+    (one.folder / "events.jsonl").write_text(text, "utf-8")
+    (one.folder / "wandb" / "offline-run-1").mkdir(parents=True)
+    (one.folder / "wandb" / "offline-run-1" / "run.wandb").write_text(text, "utf-8")
+
+
+def contents(one: CellFiles) -> dict[str, bytes]:
+    """The contents of all files, by their paths."""
+    files = [path for path in one.folder.rglob("*") if path.is_file()]
+    return {path.relative_to(one.folder).as_posix(): path.read_bytes() for path in files}
+
+
 def finish(one: CellFiles) -> None:
     one.begin()
     one.write_exhibit("edits", {"label": np.array([1, 2])})
@@ -82,23 +104,85 @@ def test_a_failure_is_of_its_configuration_and_goes_with_the_attempt(tmp_path: P
     assert not files(tmp_path, NEW).has_failed()
     assert read_cell(one.folder, OLD) == "out of memory"
     assert read_cell(one.folder, NEW) is None
-    one.forget_attempt()
-    assert names(one) == set()
-    one.forget_attempt()
+    one.begin()
+    assert names(one) == {"config.yaml"}
 
 
 def test_another_configuration_is_set_aside_whole_and_brought_back(tmp_path: Path) -> None:
     old, new = files(tmp_path), files(tmp_path, NEW)
     finish(old)
-    (old.folder / "wandb").mkdir()
+    log(old, "old")
+    before = contents(old)
     new.begin()
-    assert names(new) == {"config.yaml", f"edits-{OLD}.npz", f"result-{OLD}.json"}
+    aside = {f"{name}-{OLD}{suffix}" for name, suffix in KEPT}
+    assert names(new) == {"config.yaml", *aside}
+    assert old.is_set_aside()
+    assert not new.is_set_aside()
+    log(new, "new")
     new.write_failure("out of memory")
     new.write_exhibit("spectrum", {})
     old.bring_back()
-    assert names(old) == {"config.yaml", "edits.npz", "result.json"}
     assert old.is_done()
-    assert yaml.safe_load((old.folder / "config.yaml").read_text("utf-8"))["hash"] == OLD
+    # wandb's files of the attempt that failed may not have been sent yet.
+    left = {name for name in names(old) if NEW in name}
+    assert left == {f"wandb-{NEW}-1"}
+    assert {name: text for name, text in contents(old).items() if NEW not in name} == before
+
+
+def test_a_result_that_is_superseded_is_kept_but_never_brought_back(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    one.supersede()
+    for text in ("first", "second"):
+        finish(one)
+        log(one, text)
+        one.supersede()
+        one.bring_back()
+        assert not one.is_done()
+    aside = {f"{name}-{OLD}-{n}{suffix}" for name, suffix in KEPT for n in (1, 2)}
+    assert names(one) == {"config.yaml", *aside}
+    for n, text in enumerate(("first", "second"), 1):
+        assert (one.folder / f"events-{OLD}-{n}.jsonl").read_text("utf-8") == text
+        assert (one.folder / f"wandb-{OLD}-{n}/offline-run-1/run.wandb").read_text("utf-8") == text
+
+
+def test_logs_of_attempts_without_a_result_are_all_kept(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    for text in ("first", "second"):
+        one.begin()
+        log(one, text)
+    finish(one)
+    kept = [*one.folder.glob("wandb*/*/run.wandb")]
+    assert sorted(path.read_text("utf-8") for path in kept) == ["first", "second"]
+    assert not (one.folder / "wandb").exists()
+
+
+def test_partial_files_of_a_killed_run_are_removed_and_no_others(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    one.begin()
+    for name in (".result.json.123", ".edits.npz.7", ".config.yaml.9", ".mine", "notes.txt"):
+        (one.folder / name).write_text("", "utf-8")
+    one.begin()
+    assert names(one) == {"config.yaml", ".mine", "notes.txt"}
+
+
+def test_what_cannot_be_written_leaves_no_partial_file(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    finish(one)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        one.write_result({**RESULT, "seconds": {"total": float("nan")}})
+    assert names(one) == {"config.yaml", "edits.npz", "result.json"}
+
+
+def test_the_reason_of_a_failure_is_told(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    assert one.failed_at() is None
+    one.write_failure("out of memory")
+    first = one.failed_at()
+    assert first is not None
+    assert one.failure() == "out of memory"
+    assert files(tmp_path, NEW).failed_at() is None
+    one.write_failure("again")
+    assert one.failed_at() != first
 
 
 def test_nothing_that_was_not_set_aside_is_brought_back(tmp_path: Path) -> None:

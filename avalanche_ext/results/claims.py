@@ -1,0 +1,95 @@
+"""Claims: who runs what in a folder that several commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_MOMENT = 1.0
+"""Seconds for which a look of another process at a free claim may keep it busy."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a claim.
+
+    Attributes:
+        host: Name of its machine.
+        pid: Its number there.
+        since: When it took the claim, in seconds since the epoch.
+    """
+
+    host: str
+    pid: int
+    since: float
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since).strftime("%Y-%m-%d %H:%M:%S")
+        return f"process {self.pid} on {self.host} since {since}"
+
+
+class ClaimedError(Exception):
+    """Another process holds the claim; the message names it."""
+
+
+@contextmanager
+def claimed(path: Path, patience: float = _MOMENT) -> Iterator[None]:
+    """Hold a claim while the block runs.
+
+    The claim is a lock of the operating system on `path`, which ends with its holder however that
+    ends. The holder is named in a JSON file beside it. On a network file system the claim is as
+    good as the locks there.
+
+    Args:
+        path: The file to lock, which need not be there, and which stays.
+        patience: Seconds to wait for another holder to release it.
+
+    Raises:
+        ClaimedError: If another process still holds it.
+        OSError: If the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        raise ClaimedError(str(holder_of(path) or "another process")) from None
+    note = path.with_suffix(".json")
+    try:
+        with suppress(OSError):  # The note is for people: the lock holds without it.
+            note.write_text(json.dumps(asdict(_this_process())), "utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink()
+        lock.release()
+
+
+def is_claimed(path: Path) -> bool:
+    """Return whether a process, perhaps this one, holds the claim."""
+    if not path.exists():
+        return False
+    with suppress(Timeout), FileLock(path, timeout=0):
+        return False
+    return True
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Return who has noted itself as the holder; None if nobody has, or not legibly."""
+    try:
+        return Holder(**json.loads(path.with_suffix(".json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _this_process() -> Holder:
+    return Holder(platform.node(), os.getpid(), time.time())

@@ -1,0 +1,53 @@
+"""GPUs that the workers of one machine get in turn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from avalanche_ext.config import Experiment, Training
+from avalanche_ext.runner.preflight import PreflightError, n_cuda_devices
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def visible(devices: Sequence[str]) -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES says for a worker that has one of these devices alone.
+
+    `cuda:<n>` is the n-th entry of this process's CUDA_VISIBLE_DEVICES, where it has any: an index
+    or the name of a GPU or of a part of one (MIG).
+
+    Raises:
+        PreflightError: If there is no such device.
+    """
+    if not devices:
+        return []
+    named = os.environ.get(_VISIBLE)
+    if named is None:
+        entries = [str(index) for index in range(n_cuda_devices())]
+    else:
+        entries = [entry.strip() for entry in named.split(",") if entry.strip()]
+    for device in devices:
+        if int(device.partition(":")[2]) >= len(entries):
+            shown = "" if named is None else f" in {_VISIBLE}={named}"
+            raise PreflightError(
+                f"--devices {device}: this machine has {len(entries)} usable CUDA devices{shown}"
+            )
+    return [entries[int(device.partition(":")[2])] for device in devices]
+
+
+def on_devices(experiment: Experiment, devices: Sequence[str]) -> Experiment:
+    """Return the experiment with all its methods on CUDA, if there are any devices."""
+    if not devices:
+        return experiment
+    methods = {
+        name: replace(method, training=_on_cuda(method.training))
+        for name, method in experiment.methods.items()
+    }
+    return replace(experiment, training=_on_cuda(experiment.training), methods=methods)
+
+
+def _on_cuda(training: Training) -> Training:
+    # A worker sees its device alone, so it is always the first.
+    return training.model_copy(update={"device": "cuda"})

@@ -1,0 +1,92 @@
+"""What every engine can do, and the choice of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+R = TypeVar("R")
+
+BACKENDS = ("local", "dask", "ray")
+
+
+class EngineError(Exception):
+    """An engine cannot be started; the message says what to install or to change."""
+
+
+class Engine(AbstractContextManager["Engine"], Protocol):
+    """Runs functions in other processes, each process one at a time.
+
+    When its `with` block ends, by an error too, what still runs is stopped.
+
+    Attributes:
+        died: Errors of a future that mean that the process which ran its function is gone.
+    """
+
+    died: tuple[type[Exception], ...]
+
+    def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
+        """Run a function of a module, soon, with arguments that can be pickled."""
+
+
+def engine(
+    backend: str = "local",
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    devices: Sequence[str] = (),
+    threads: int = 1,
+    on_gpu: bool = False,
+) -> Engine:
+    """Return an engine that is not started yet: its `with` block does that.
+
+    Args:
+        backend: One of BACKENDS.
+        jobs: Workers on this machine, at least 1; if None, one for each of `devices`, or else as
+            many as the cores allow.
+        scheduler: Address of a cluster's scheduler; None for a cluster on this machine.
+        devices: The entries of CUDA_VISIBLE_DEVICES that local workers get in turn.
+        threads: Threads of each worker.
+        on_gpu: Whether calls need a GPU, which Ray has to know.
+
+    Raises:
+        EngineError: If the arguments do not go together or a package is missing.
+    """
+    if backend == "local" and scheduler:
+        raise EngineError(
+            f"--scheduler {scheduler}: name the cluster's kind, --backend dask or ray"
+        )
+    if scheduler and jobs:
+        raise EngineError(
+            f"--jobs {jobs}: with --scheduler, the cluster decides how many cells run"
+        )
+    if devices and backend != "local":
+        raise EngineError(
+            f"--devices works with --backend local; give the workers of {backend} their devices"
+        )
+    jobs = jobs or len(devices) or max(1, n_cores() // threads)
+    if backend == "dask":
+        from avalanche_ext.runner.engines.dask import DaskEngine
+
+        return DaskEngine(jobs, scheduler)
+    if backend == "ray":
+        from avalanche_ext.runner.engines.ray import RayEngine
+
+        return RayEngine(jobs, scheduler, on_gpu)
+    from avalanche_ext.runner.engines.local import LocalEngine
+
+    return LocalEngine(jobs, devices)
+
+
+def n_cores() -> int:
+    """Return how many cores this process may use, which on a cluster is not how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def missing(package: str, extra: str) -> EngineError:
+    """Return the error for a backend whose package is not installed."""
+    return EngineError(
+        f'--backend {extra} needs the package {package}: pip install "avalanche-ext[{extra}]"'
+    )

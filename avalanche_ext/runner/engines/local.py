@@ -1,0 +1,190 @@
+"""One process a call on this machine, forked from a server that has imported torch once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from threading import Lock, Thread
+from time import monotonic
+from types import ModuleType, TracebackType
+from typing import Any
+
+from avalanche_ext.runner.engines.base import R
+
+_PRELOADED = (
+    "torch",
+    "avalanche.training",
+    "sklearn.datasets",
+    "wandb",
+    "avalanche_ext.benchmarks.build",
+    "avalanche_ext.runner.cell",
+)
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+_SECONDS_TO_END = 10.0
+"""What a worker has between SIGTERM and SIGKILL when the engine is closed."""
+_PR_SET_PDEATHSIG = 1
+
+# Multiprocessing looks at all children whenever one starts, and not safely for threads.
+_LOCK = Lock()
+
+
+class WorkerDied(Exception):
+    """A worker process ended without an answer."""
+
+
+class LocalEngine:
+    """Runs each call in a process of its own, which ends with this process.
+
+    On Linux the processes are forked from one server. It has imported torch and Avalanche, and has
+    neither threads nor CUDA, so a worker starts in milliseconds. Elsewhere each is spawned.
+
+    Args:
+        jobs: How many calls run at once.
+        devices: Entries of CUDA_VISIBLE_DEVICES. If there are any, each worker gets one of them,
+            in turn, and sees it as its only GPU.
+    """
+
+    died: tuple[type[Exception], ...] = (WorkerDied,)
+
+    def __init__(self, jobs: int, devices: Sequence[str] = ()) -> None:
+        self.n_workers = jobs
+        self._context = _context()
+        self._pool = ThreadPoolExecutor(jobs)
+        self._slots: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+        for slot in range(jobs):
+            device = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if devices else {}
+            self._slots.put(device)
+        self._processes: set[BaseProcess] = set()
+        self._is_closed = False
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with _LOCK:
+            self._is_closed = True
+            for process in self._processes:
+                process.terminate()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        deadline = monotonic() + _SECONDS_TO_END
+        while self._processes and monotonic() < deadline:
+            connection.wait([process.sentinel for process in [*self._processes]], timeout=0.1)
+        with _LOCK:
+            for process in self._processes:
+                process.kill()
+        self._pool.shutdown()
+
+    def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
+        """Run a function of a module, soon, with arguments that can be pickled."""
+        return self._pool.submit(self._call, function, args)
+
+    def _call(self, function: Callable[..., R], args: tuple[Any, ...]) -> R:
+        slot = self._slots.get()
+        try:
+            return self._call_in(slot, function, args)
+        finally:
+            self._slots.put(slot)
+
+    def _call_in(
+        self, slot: Mapping[str, str], function: Callable[..., R], args: tuple[Any, ...]
+    ) -> R:
+        answers, answer = self._context.Pipe(duplex=False)
+        environment = {**os.environ, **_ONE_THREAD, **slot}
+        with _LOCK:
+            if self._is_closed:
+                raise WorkerDied("the engine is closed")
+            process = self._context.Process(  # type: ignore[attr-defined]
+                target=_work, args=(answer, environment, function, args)
+            )
+            with _without_main(), _environment(_ONE_THREAD):
+                process.start()
+            self._processes.add(process)
+        answer.close()
+        try:
+            result: R = answers.recv()
+        except (EOFError, OSError):
+            raise WorkerDied("a worker process ended without an answer") from None
+        finally:
+            answers.close()
+            connection.wait([process.sentinel])
+            with _LOCK:
+                process.join()
+                self._processes.discard(process)
+        return result
+
+
+def _context() -> BaseContext:
+    # Where threads or frameworks of the system come with a process, as on macOS, forks may hang.
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([*_PRELOADED])
+    return context
+
+
+def _work(
+    answer: connection.Connection,
+    environment: Mapping[str, str],
+    function: Callable[..., R],
+    args: tuple[Any, ...],
+) -> None:
+    """Run the function in this new process, and send what it returns."""
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if sys.platform == "linux":
+        # The server's end, too: nobody would learn how this process ends.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Ctrl-C reaches all processes of a terminal; the first one decides what becomes of the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The server has the environment of its start.
+    os.environ.clear()
+    os.environ.update(environment)
+    answer.send(function(*args))
+
+
+def _end_with(parent: BaseProcess) -> None:
+    connection.wait([parent.sentinel])
+    # By a signal that asks nobody: no handler and no clean-up of a grid that is gone may hold it.
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the main module, which a new process would import: no worker needs it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

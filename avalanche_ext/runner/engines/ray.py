@@ -1,0 +1,63 @@
+"""Calls as tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any
+
+from avalanche_ext.runner.engines.base import EngineError, R, missing
+
+try:
+    import ray
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
+except ImportError:
+    raise missing("ray", "ray") from None
+
+_RETRIES = 1
+"""How often Ray itself gives a task whose worker or node died to another one."""
+
+
+class RayEngine:
+    """Runs calls on the workers of a Ray cluster, which must see the same files.
+
+    Args:
+        jobs: Workers of a cluster on this machine, where there is no scheduler.
+        scheduler: Address of the cluster, such as auto, host:6379 or ray://host:10001, or None.
+        on_gpu: Whether each call needs a GPU to itself.
+
+    Raises:
+        EngineError: If ray is not installed, or the cluster does not answer.
+    """
+
+    died: tuple[type[Exception], ...] = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
+
+    def __init__(self, jobs: int, scheduler: str | None, on_gpu: bool) -> None:
+        self._jobs = jobs
+        self._scheduler = scheduler
+        self._needs = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_retries": _RETRIES}
+
+    def __enter__(self) -> RayEngine:
+        local = {} if self._scheduler else {"num_cpus": self._jobs, "include_dashboard": False}
+        try:
+            ray.init(address=self._scheduler or "local", log_to_driver=False, **local)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise EngineError(
+                f"--scheduler {self._scheduler}: no Ray cluster answers there ({error})"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        ray.shutdown()
+
+    def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
+        """Run a function of a module, soon, with arguments that can be pickled."""
+        task = ray.remote(**self._needs)(function)
+        future: Future[R] = task.remote(*args).future()
+        return future

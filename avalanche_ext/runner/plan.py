@@ -1,0 +1,127 @@
+"""Which cells of an experiment are to be run, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from avalanche_ext.config import Cell, Experiment
+from avalanche_ext.results.claims import holder_of, is_claimed
+from avalanche_ext.results.store import CellFiles
+from avalanche_ext.runner.preflight import PreflightError
+from avalanche_ext.words import did_you_mean
+
+_MOST_CHANGES = 3
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one command takes of an experiment; by default everything.
+
+    Attributes:
+        methods: Names of methods, or of swept methods; empty for all.
+        rerun: Names of methods whose finished cells are run again.
+        shard: I and N: every N-th cell, beginning with the I-th, counted from 1.
+    """
+
+    methods: Collection[str] = ()
+    rerun: Collection[str] = ()
+    shard: tuple[int, int] = (1, 1)
+
+
+EVERYTHING = Selection()
+
+
+def selected(experiment: Experiment, selection: Selection) -> list[Cell]:
+    """Return the experiment's cells that a selection takes, done or not.
+
+    Raises:
+        PreflightError: If it names an unknown method.
+    """
+    index, n = selection.shard
+    methods = names_of(experiment, selection.methods, "--methods")
+    cells = experiment.cells()[index - 1 :: n]
+    return [cell for cell in cells if not methods or cell.method_name in methods]
+
+
+def names_of(experiment: Experiment, methods: Collection[str], option: str) -> set[str]:
+    """Return the methods of these names; the name of a sweep stands for all its settings.
+
+    Raises:
+        PreflightError: If there is no such method; the message begins with `option`.
+    """
+    settings = {name: [*sweep.values] for name, sweep in experiment.sweeps.items()}
+    known = settings | {name: [name] for name in experiment.methods}
+    for name in methods:
+        if name not in known:
+            near = did_you_mean(name, [*known])
+            raise PreflightError(f"{option}: unknown method '{name}'{near}")
+    return {*chain(*(known[name] for name in methods))}
+
+
+def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
+    """Return what a run would do, as text: a line for each method, reason and its seeds."""
+    cells = selected(experiment, selection)
+    rerun = names_of(experiment, selection.rerun, "--rerun")
+    reasons: dict[tuple[str, str], list[int]] = {}
+    n_done = 0
+    for cell in cells:
+        why = _why(cell.files(out), cell.method_name in rerun)
+        n_done += why is None
+        if why is not None:
+            reasons.setdefault((cell.method_name, why), []).append(cell.seed)
+    lines = [f"{experiment.name}: {len(cells) - n_done} of {len(cells)} cells would run"]
+    width = max((len(name) for name, _ in reasons), default=0)
+    for (name, why), seeds in reasons.items():
+        noun = "seed" if len(seeds) == 1 else "seeds"
+        lines.append(f"  {name:{width}}  {noun} {', '.join(map(str, seeds))}: {why}")
+    return "\n".join(lines)
+
+
+def _why(files: CellFiles, is_rerun: bool) -> str | None:
+    """Return why a cell is run; None if it is done."""
+    if is_claimed(files.claim):
+        holder = holder_of(files.claim)
+        return f"it is being run by {holder or 'another process'}, and is left to it"
+    if files.is_done() or files.is_set_aside():
+        return "--rerun asks for it" if is_rerun else None
+    if files.failed_at() is not None:
+        return f"it failed ({files.failure()})"
+    before = files.begun_config()
+    if not before:
+        return "it has not been run"
+    changes = [*_changes(before, files.config)]
+    if not changes or files.has_begun():
+        return "it was begun, but did not end"
+    more = f", and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
+    return f"its configuration has changed ({', '.join(changes[:_MOST_CHANGES])}{more})"
+
+
+def _changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Give the values that differ, as `path: before → after`."""
+    if path in ("hash", "wandb") or before == after:
+        return
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in dict.fromkeys([*before, *after]):
+            inner = f"{path}.{key}" if path else str(key)
+            yield from _changes(before.get(key), after.get(key), inner)
+    elif _is_list(before) and _is_list(after) and len(before) == len(after):
+        for index, pair in enumerate(zip(before, after, strict=True)):
+            yield from _changes(*pair, f"{path}[{index}]")
+    else:
+        yield f"{path}: {_brief(before)} → {_brief(after)}"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("name", "…"))
+    if _is_list(value):
+        return f"[{', '.join(_brief(each) for each in value)}]"
+    return "none" if value is None else str(value)

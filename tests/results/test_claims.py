@@ -1,0 +1,65 @@
+"""Claims hold between processes, name their holder, and end with it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from avalanche_ext.results.claims import ClaimedError, claimed, holder_of, is_claimed
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from avalanche_ext.results.claims import claimed
+with claimed(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_is_held_once_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    lock = tmp_path / "method" / "seed-0.lock"
+    assert not is_claimed(lock)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        assert is_claimed(lock)
+        holder = holder_of(lock)
+        assert holder
+        assert (holder.host, holder.pid) == (platform.node(), other.pid)
+        assert abs(holder.since - time.time()) < 60
+        with (
+            pytest.raises(ClaimedError, match=f"process {other.pid} on {platform.node()} since 20"),
+            claimed(lock, patience=0),
+        ):
+            pytest.fail("two hold the claim")
+        other.kill()
+    assert not is_claimed(lock)
+    with claimed(lock):
+        assert holder_of(lock) != holder
+
+
+def test_a_claim_is_free_again_after_its_block_and_after_an_error(tmp_path: Path) -> None:
+    lock = tmp_path / "seed-0.lock"
+    with claimed(lock):
+        assert is_claimed(lock)
+        assert str(holder_of(lock)).startswith(f"process {os.getpid()} on ")
+    with pytest.raises(OSError, match="disk full"), claimed(lock):
+        raise OSError("disk full")
+    assert not is_claimed(lock)
+    assert holder_of(lock) is None
+
+
+def test_a_note_that_cannot_be_read_names_nobody(tmp_path: Path) -> None:
+    lock = tmp_path / "seed-0.lock"
+    for text in ("{", "[]", '{"host": "h"}'):
+        lock.with_suffix(".json").write_text(text, "utf-8")
+        assert holder_of(lock) is None

@@ -1,0 +1,64 @@
+"""Work for worker processes, which import it by its name: they die, or tell of themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from avalanche_ext.runner.worker import run_claimed
+
+
+def killed_in_ber(cell, out, data_root):
+    """`run_claimed`, but the workers of one cell are killed, as for lack of memory."""
+    if cell.method_name == "ber" and cell.seed == 0:
+        note_and_die(out / "killed", cell)
+    return run_claimed(cell, out, data_root)
+
+
+def killed_once(cell, out, data_root):
+    """`run_claimed`, but the first worker of one cell is killed after it has begun."""
+    if cell.method_name == "ber" and cell.seed == 0 and not (out / "killed").exists():
+        note_and_die(out / "killed", cell)
+    return run_claimed(cell, out, data_root)
+
+
+def note_and_die(note, cell):
+    with note.open("a") as file:
+        file.write(f"{cell.method_name} {cell.seed}\n")
+    cell.files(note.parent).begin()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def whoami():
+    """The process, its threads, its GPUs, and the modules it found imported."""
+    import sys
+
+    return {
+        "pid": os.getpid(),
+        "threads": threading.active_count(),
+        "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "mark": os.environ.get("AVALANCHE_EXT_TEST"),
+        "torch": "torch" in sys.modules,
+        "main": sys.modules["__main__"].__dict__.get("__file__"),
+    }
+
+
+def sleep(note: Path):
+    """Note this process, and last for minutes."""
+    note.with_name(f"{note.name}.{os.getpid()}").touch()
+    time.sleep(300)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def add(a, b):
+    return a + b
+
+
+def fail():
+    raise ValueError("no")

@@ -1,0 +1,65 @@
+"""Grids on the workers of real Dask and Ray clusters of two workers on this machine."""
+
+import json
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from avalanche_ext.runner import PreflightError, run_experiment
+from tests.runner import deadly
+from tests.runner.cases import experiment
+
+pytestmark = pytest.mark.cluster
+
+PACKAGES = {"dask": "distributed", "ray": "ray"}
+BACKENDS = [
+    pytest.param(
+        backend, marks=pytest.mark.skipif(not find_spec(package), reason=f"{package} is missing")
+    )
+    for backend, package in PACKAGES.items()
+]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    """Let workers import this package's tests by name."""
+    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
+
+
+def results(out):
+    return {path.parent: json.loads(path.read_text())["R"] for path in out.rglob("result.json")}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cluster_gives_the_same_numbers(tmp_path, backend):
+    for name in ("local", backend):
+        outcome = run_experiment(experiment(tmp_path), tmp_path / name, jobs=2, backend=name)
+        assert (outcome.n_completed, outcome.n_failed) == (4, 0)
+    one, other = (results(tmp_path / name) for name in ("local", backend))
+    assert [*one.values()] == [*other.values()]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_worker_that_is_killed_in_the_middle_costs_nothing(tmp_path, monkeypatch, backend):
+    monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.killed_once)
+    outcome = run_experiment(experiment(tmp_path), tmp_path / "out", jobs=2, backend=backend)
+    assert (outcome.n_completed, outcome.n_failed) == (4, 0)
+    assert (tmp_path / "out/killed").read_text() == "ber 0\n"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cell_that_always_kills_its_worker_costs_no_other(tmp_path, monkeypatch, backend):
+    monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.killed_in_ber)
+    outcome = run_experiment(experiment(tmp_path), tmp_path / "out", jobs=2, backend=backend)
+    assert (outcome.n_completed, outcome.n_failed) == (3, 1)
+    failure = json.loads((tmp_path / "out/small/ber/seed-0/failure.json").read_text())
+    assert "the worker process died" in failure["error"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch, backend):
+    monkeypatch.setattr(f"avalanche_ext.runner.engines.{backend}._SECONDS_TO_CONNECT", 2)
+    address = {"dask": "tcp://127.0.0.1:9", "ray": "127.0.0.1:9"}[backend]
+    with pytest.raises(PreflightError, match=f"--scheduler {address}: no "):
+        run_experiment(experiment(tmp_path), tmp_path / "out", backend=backend, scheduler=address)

@@ -1,0 +1,101 @@
+"""Which cells a command takes, and why it would run them."""
+
+import re
+from itertools import chain
+
+import pytest
+
+from avalanche_ext.results.claims import claimed
+from avalanche_ext.runner import PreflightError, Selection, explain
+from avalanche_ext.runner.plan import selected
+from tests.runner.cases import SMALL, cell, experiment
+
+SWEPT = {
+    "naive": {},
+    "lr": {"sweep": {"optimizer.lr": [0.1, 0.2]}},
+}
+
+
+def names(cells) -> list[str]:
+    return [f"{each.method_name}/{each.seed}" for each in cells]
+
+
+def test_by_default_all_cells_are_taken(tmp_path):
+    grid = experiment(tmp_path)
+    assert names(selected(grid, Selection())) == ["naive/0", "ber/0", "naive/1", "ber/1"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_every_cell_is_in_one_shard(tmp_path, n):
+    grid = experiment(tmp_path)
+    shards = [names(selected(grid, Selection(shard=(i, n)))) for i in range(1, n + 1)]
+    assert sorted(chain(*shards)) == sorted(names(grid.cells()))
+    sizes = [len(shard) for shard in shards]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_swept_method_stands_for_its_settings(tmp_path):
+    grid = experiment(tmp_path, methods=SWEPT, seeds=1)
+    assert names(selected(grid, Selection(methods=["lr"]))) == ["lr-0.1/0", "lr-0.2/0"]
+    assert names(selected(grid, Selection(methods=["lr-0.2", "naive"]))) == ["naive/0", "lr-0.2/0"]
+
+
+@pytest.mark.parametrize("option", ["methods", "rerun"])
+def test_an_unknown_method_is_refused(tmp_path, option):
+    with pytest.raises(PreflightError) as refused:
+        explain(experiment(tmp_path), tmp_path, Selection(**{option: ["naiv"]}))
+    assert str(refused.value) == f"--{option}: unknown method 'naiv' (did you mean 'naive'?)"
+
+
+def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
+    out = tmp_path / "out"
+    assert explain(experiment(tmp_path), out, Selection()).splitlines() == [
+        "small: 4 of 4 cells would run",
+        "  naive  seeds 0, 1: it has not been run",
+        "  ber    seeds 0, 1: it has not been run",
+    ]
+    assert not out.exists()
+
+    done, begun, failed = (cell(tmp_path, *of) for of in (("naive",), ("naive", 1), ("ber", 1)))
+    for one in (done, begun, failed):
+        one.files(out).begin()
+    done.files(out).write_result({})
+    failed.files(out).write_failure("DivergedError: the loss became nan")
+    cell(tmp_path, "ber", optimizer={"name": "SGD", "lr": 0.01}).files(out).begin()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert explain(experiment(tmp_path), out, Selection()).splitlines() == [
+        "small: 3 of 4 cells would run",
+        "  ber    seed 0: its configuration has changed (optimizer.args.lr: 0.01 → 0.05)",
+        "  naive  seed 1: it was begun, but did not end",
+        "  ber    seed 1: it failed (DivergedError: the loss became nan)",
+    ]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+    with claimed(begun.files(out).claim):
+        told = explain(experiment(tmp_path), out, Selection(methods=["naive"], rerun=["naive"]))
+    first, rerun, held = told.splitlines()
+    assert first == "small: 2 of 2 cells would run"
+    assert rerun == "  naive  seed 0: --rerun asks for it"
+    assert re.fullmatch(
+        r"  naive  seed 1: it is being run by process \d+ on \S+ since [-\d]+ [:\d]+, and is left "
+        r"to it",
+        held,
+    )
+
+
+def test_changes_are_named_by_their_paths(tmp_path):
+    out = tmp_path / "out"
+    for one in experiment(tmp_path, seeds=1).cells():
+        one.files(out).begin()
+    methods = {"naive": {}, "ber": {"plugins": [{"balanced_replay": {"mem_size": 30}}]}}
+    changed = experiment(
+        tmp_path,
+        seeds=1,
+        methods=methods,
+        training={"batch_size": 4, "epochs": 2},
+        model={"name": "mlp", "hidden_sizes": [8, 8]},
+        benchmark={**SMALL["benchmark"], "train_size": 50},
+    )
+    told = explain(changed, out, Selection(methods=["ber"])).splitlines()[1]
+    assert "benchmark.args.train_size: 60 → 50, model.args.hidden_sizes: [16] → [8, 8]" in told
+    assert told.endswith(", and 2 more)")

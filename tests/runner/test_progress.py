@@ -1,0 +1,74 @@
+"""What a grid says while it runs: a bar, lines, both or nothing."""
+
+import io
+import json
+import re
+import time
+
+import pytest
+
+from avalanche_ext.runner.progress import NORMAL, QUIET, VERBOSE, Progress
+from tests.results.test_store import RESULT
+from tests.runner.cases import experiment
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(monkeypatch, tmp_path, stream, verbosity):
+    """Let a grid of four cells finish one, fail one, and be in the middle of a third."""
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr("avalanche_ext.runner.progress._SECONDS_BETWEEN_LOOKS", 0.01)
+    first, second, third, _ = cells = experiment(tmp_path).cells()
+    with Progress(cells, tmp_path, verbosity) as progress:
+        first.files(tmp_path).begin()
+        first.files(tmp_path).write_result({**RESULT, "metrics": {}})
+        progress.ended(first)
+        progress.ended(second, "DivergedError: the loss became nan")
+        folder = third.files(tmp_path).begin()
+        events = [
+            {"event": "start", "n_experiences": 2},
+            {"event": "experience", "experience": -1},
+            {"event": "experience", "experience": 0},
+        ]
+        lines = [json.dumps({"time": time.time(), **event}) + "\n" for event in events]
+        (folder / "events.jsonl").write_text("".join(lines), "utf-8")
+        time.sleep(0.5)
+    return stream.getvalue()
+
+
+LINES = [
+    "naive seed 0: ACC 0.625, 3.5 s (1 of 4)",
+    "ber seed 0: failed: DivergedError: the loss became nan (2 of 4)",
+]
+
+
+def test_without_a_terminal_each_cell_that_ends_has_a_line(monkeypatch, tmp_path):
+    assert shown(monkeypatch, tmp_path, io.StringIO(), NORMAL).splitlines() == LINES
+
+
+def test_verbose_also_says_when_cells_begin(monkeypatch, tmp_path):
+    told = shown(monkeypatch, tmp_path, io.StringIO(), VERBOSE).splitlines()
+    assert told == [*LINES, "naive seed 1: begins"]
+
+
+def test_a_terminal_has_one_bar_that_counts_parts_of_cells_and_the_time_left(monkeypatch, tmp_path):
+    told = shown(monkeypatch, tmp_path, Terminal(), NORMAL)
+    bars = [bar for bar in told.split("\r") if "%" in bar]
+    assert "0 of 4 cells" in bars[0]
+    # Two of four have ended, and half of the third is done.
+    assert re.search(r" 62%\|.*\| 2 of 4 cells \[00:0\d<00:0\d\]", bars[-1])
+    assert not any(line in told for line in LINES)
+
+
+def test_a_verbose_terminal_has_bar_and_lines(monkeypatch, tmp_path):
+    told = shown(monkeypatch, tmp_path, Terminal(), VERBOSE)
+    assert "of 4 cells" in told
+    assert all(line in told for line in LINES)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_quiet_shows_nothing(monkeypatch, tmp_path, stream):
+    assert shown(monkeypatch, tmp_path, stream(), QUIET) == ""
