@@ -77,7 +77,7 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     problems += found
     training, found = _training(section.get("training"), at(path, "training"), shared)
     problems += found
-    problems += check_packed(strategy, plugins, optimizer, training, path)
+    problems += check_packed(strategy, optimizer, training, path)
     if not (strategy and optimizer and training):
         return None, problems
     return Method(strategy, tuple(filter(None, plugins)), optimizer, training), problems

@@ -12,7 +12,7 @@ from avalanche_ext.config.errors import Problem, at
 from avalanche_ext.config.schema import Component, Experiment
 from avalanche_ext.config.sections import Training
 from avalanche_ext.config.traits import read_traits
-from avalanche_ext.traits import Part, Phase, Traits, conflicts
+from avalanche_ext.traits import Part, Traits, conflicts
 from avalanche_ext.words import shown
 
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
@@ -134,16 +134,14 @@ def check_built_ins(
 
 def check_packed(
     strategy: Component | None,
-    plugins: Sequence[Component | None],
     optimizer: Component | None,
     training: Training | None,
     path: str,
 ) -> Iterator[Problem]:
-    """Check that PackNet has an epoch before it prunes, and that nothing moves frozen weights.
+    """Check that PackNet has an epoch before it prunes, and that frozen weights do not decay.
 
     Args:
         strategy: The strategy; None where it has problems of its own, as with the other parts.
-        plugins: The plugins, in order.
         optimizer: What the method steps with.
         training: How the method trains.
         path: Where the YAML has the method.
@@ -163,14 +161,6 @@ def check_packed(
             f"is {decay}, but must be 0 with 'avalanche:PackNet', whose frozen weights it would "
             "shrink",
         )
-    for place in _places(None, plugins, path):
-        phases = [traits.phase for traits in _traits(place.component)]
-        if any(phase not in (None, Phase.PENALTY) for phase in phases):
-            yield Problem(
-                place.path,
-                f"'{place.component.name}' cannot be combined with 'avalanche:PackNet', which "
-                "trains weights of each task's own on its samples alone",
-            )
 
 
 def notes(experiment: Experiment) -> list[str]:

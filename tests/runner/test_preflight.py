@@ -1,0 +1,39 @@
+"""All that keeps an experiment from running is said before it runs, in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avalanche_ext.runner.preflight import PreflightError, check_builds, check_devices
+from tests.runner.cases import experiment
+
+
+def test_all_that_cannot_be_built_is_reported_at_once(tmp_path: Path) -> None:
+    """Each problem has its line, which names all methods that have it."""
+    plugins = {
+        "a": ["balanced_replay", {"drl": {"layers": ["hidden.9"]}}],
+        "b": ["balanced_replay"],
+        "c": [{"r_margin": {"layers": ["hiden.1"]}}],
+        "d": [{"drl": {"layers": ["hidden.9"]}}],
+    }
+    methods = {name: {"plugins": listed} for name, listed in plugins.items()}
+    cells = experiment(tmp_path, methods=methods, baseline="a").cells()
+    with pytest.raises(PreflightError) as refused:
+        check_builds(cells, None)
+    first, second = str(refused.value).splitlines()
+    assert first.startswith("methods.a, methods.d: layers=['hidden.9']: the model has no module")
+    assert second.startswith("methods.c: layers=['hiden.1']: the model has no module")
+
+
+def test_all_devices_that_the_machine_lacks_are_named(tmp_path: Path) -> None:
+    methods = {
+        name: {"training": {"device": name.replace("_", ":")}} for name in ("cuda_62", "cuda_63")
+    }
+    cells = experiment(tmp_path, methods=methods, baseline="cuda_62").cells()
+    with pytest.raises(PreflightError) as refused:
+        check_devices(cells)
+    first, second = str(refused.value).splitlines()
+    assert first.startswith("training.device is 'cuda:62'")
+    assert second.startswith("training.device is 'cuda:63'")
