@@ -32,46 +32,58 @@ def check_devices(cells: Sequence[Cell]) -> None:
     asked = {cell.training.device for cell in cells} - {"cpu"}
     problems = []
     for device in sorted(asked):
-        # Torch takes seconds to import; without a driver there is no need to ask it.
-        n_devices = _n_cuda_devices() if _has_cuda_driver() else 0
         index = int(device.partition(":")[2] or 0)
-        if index >= n_devices:
+        if index >= n_cuda_devices():
             problems.append(
-                f"training.device is {device!r}, but this machine has {n_devices} usable CUDA "
-                "devices; use 'cpu'"
+                f"training.device is {device!r}, but this machine has {n_cuda_devices()} usable "
+                "CUDA devices; use 'cpu'"
             )
     _raise_all(problems)
 
 
 def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
-    """Build the first cell of each method, to find wrong arguments and missing data now.
+    """Build one cell of each kind, to find wrong arguments and missing data now.
 
-    All are built on the benchmark of the first seed: parts that do not fit fail with any seed. What
-    is wrong with several methods is said once.
+    Cells that differ in their names and seeds alone are of one kind. All are built on the
+    benchmark of the first seed: parts that do not fit fail with any seed. What is wrong with
+    several methods is said once.
     """
     from avalanche_ext.plugins import ReportingPlugin
-    from avalanche_ext.runner.components import build_on, create
+    from avalanche_ext.runner.components import build_on, create_benchmark
 
     with _naming("benchmark"):
-        benchmark = create(cells[0].benchmark, seed=cells[0].seed, data_root=data_root)
-    first_of_each: dict[str, Cell] = {}
-    for cell in cells:
-        first_of_each.setdefault(cell.method_name, cell)
+        benchmark = create_benchmark(cells[0].benchmark, cells[0].seed, data_root)
     keys: dict[str, list[str]] = {}
-    for name, cell in first_of_each.items():
+    for cell in _distinct(cells):
         try:
             strategy = build_on(benchmark, cell).strategy
             for plugin in strategy.plugins:
                 if isinstance(plugin, ReportingPlugin):
                     plugin.check(strategy)
         except Exception as error:
-            keys.setdefault(_reason(error), []).append(f"methods.{name}")
+            keys.setdefault(_reason(error), []).append(f"methods.{cell.method_name}")
     _raise_all([f"{', '.join(names)}: {reason}" for reason, names in keys.items()])
 
 
 def _raise_all(problems: Sequence[str]) -> None:
     if problems:
         raise PreflightError("\n".join(problems))
+
+
+def n_cuda_devices() -> int:
+    """Return how many GPUs CUDA can use here."""
+    # Torch takes seconds to import; without a driver there is no need to ask it.
+    return _n_cuda_devices() if _has_cuda_driver() else 0
+
+
+def _distinct(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the first cell of each method, without methods that equal an earlier one."""
+    first_of_each = {cell.method_name: cell for cell in reversed(cells)}
+    distinct: list[Cell] = []
+    for cell in reversed(first_of_each.values()):
+        if all(cell.method != other.method for other in distinct):
+            distinct.append(cell)
+    return distinct
 
 
 @contextmanager
