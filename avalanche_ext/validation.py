@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from numbers import Number
 from typing import Any, ParamSpec, TypeVar
 
 from pydantic import ConfigDict, ValidationError, validate_call
@@ -56,8 +57,6 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
     config = ConfigDict(arbitrary_types_allowed=True, strict=True)
     checked = validate_call(config=config)(function)
     parameters = signature(function)
-    # A constructor is called by the name of its class.
-    name = re.sub(r"\.__init__$", "", function.__qualname__).rpartition(".")[2]
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -65,13 +64,32 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
         try:
             named = parameters.bind(*args, **kwargs).arguments
         except TypeError:
+            name = _called(function, call, args)
             raise TypeError(misfit(name, parameters, args, kwargs)) from None
+        for key, value in named.items():
+            if isinstance(value, Number) and not isinstance(value, int | float):
+                named[key] = _plain_number(value)
         try:
             return checked(**named)  # type: ignore[call-arg]
         except ValidationError as error:
+            name = _called(function, call, args)
             raise ValueError(f"{name}: {_wrong_arguments(error)}") from None
 
     return call
+
+
+def _called(function: Callable[..., Any], call: object, args: Sequence[object]) -> str:
+    """Return a function's name; of a constructor, the class that was called by it."""
+    of_class = re.fullmatch(r"(?:.*\.)?(\w+)\.__init__", function.__qualname__)
+    if not of_class:
+        return function.__name__
+    inherits = bool(args) and getattr(type(args[0]), "__init__", None) is call
+    return type(args[0]).__name__ if inherits else of_class[1]
+
+
+def _plain_number(value: object) -> object:
+    """Return a number of NumPy's as one of Python's, which plugins and YAML files hold."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def misfit(
@@ -182,9 +200,14 @@ def _expected(details: ErrorDetails, python: bool) -> list[str]:
         limits = {key: _plain(limit) for key, limit in context.items()}
         return [_OUT_OF_RANGE[kind].format(**limits)]
     if kind == "is_instance_of":
-        return [_with_article(context["class"])]
+        return [_with_article(_class_wanted(details))]
     message = details["msg"]
     return [message.removeprefix("Input should be ").removeprefix("Value should be ")]
+
+
+def _class_wanted(details: ErrorDetails) -> str:
+    is_class = details["type"] == "is_instance_of"
+    return str(details["ctx"]["class"]).rpartition(".")[2] if is_class else ""
 
 
 def _options(details: ErrorDetails) -> list[str]:
@@ -206,6 +229,8 @@ def _hint(value: Any, errors: list[ErrorDetails], python: bool) -> str:
     ]
     is_number_wanted = any(details["type"] in _NUMBERS for details in errors)
     if isinstance(value, str):
+        if python and any(_class_wanted(details) == "Path" for details in errors):
+            return f" (write Path({cut(repr(value))}))"
         if is_number_wanted and is_number(value):
             return " (remove the quotes)"
         near = closest(value, options)

@@ -25,7 +25,6 @@ _SYNONYMS = {
     "patterns_per_experience": ("size_per_task", "mem_size"),
     "memory_size": ("mem_size", "size_per_task"),
     "mem_size": ("size_per_task",),
-    "sample_size": ("batch_size",),
     "storage_policy": ("buffer",),
     "gamma": ("decay", "memory_strength"),
     "margin": ("memory_strength",),

@@ -15,6 +15,7 @@ from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.training.storage_policy import ExemplarsBuffer
 from avalanche.training.supervised.der import DER, compute_dataset_logits
+from pydantic import PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers.slots import (
@@ -26,6 +27,7 @@ from avalanche_ext.buffers.slots import (
     SlotStorage,
 )
 from avalanche_ext.data import Batch, InMemoryDataset, Strategy, fetch_all, origin_index
+from avalanche_ext.validation import validated
 
 NOT_STORED = -1
 
@@ -52,15 +54,16 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         seed: Seed of the buffer's generator.
 
     Raises:
-        ValueError: If `max_size` is below 1.
+        ValueError: If `max_size` is no integer above 0.
     """
 
     depends_on_order: ClassVar[bool] = True
     """Whether the order of arrival influences which samples are held. If so, the buffer permutes
     whole datasets before it stores them, because most of Avalanche's are sorted by class."""
 
-    def __init__(self, max_size: int, seed: int = 0) -> None:
-        super().__init__(positive("max_size", max_size))
+    @validated
+    def __init__(self, max_size: PositiveInt, seed: int = 0) -> None:
+        super().__init__(max_size)
         self.rng = np.random.default_rng(seed)
         self.n_seen = 0
         self._storage = SlotStorage(max_size)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer
 from avalanche_ext.buffers.slots import GroupBy, Slots
+from avalanche_ext.validation import validated
 
 Scores = npt.NDArray[np.float64]
 
@@ -88,7 +90,8 @@ class GreedyBuffer(SlotBuffer):
         ValueError: If `max_size` is below 1.
     """
 
-    def __init__(self, max_size: int, seed: int = 0) -> None:
+    @validated
+    def __init__(self, max_size: PositiveInt, seed: int = 0) -> None:
         super().__init__(max_size, seed)
         self.scores: Scores = np.empty(0)
         self._arriving: Scores = np.empty(0)

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer, positive
 from avalanche_ext.buffers.slots import GroupBy, Slots
 from avalanche_ext.data import Strategy
+from avalanche_ext.validation import validated
 
 Eviction = Literal["oldest", "random", "farthest", "nearest"]
 
@@ -71,9 +73,10 @@ class RingBuffer(SlotBuffer):
         ValueError: If `max_size` is below 1, or if more groups arrive than there are slots.
     """
 
+    @validated
     def __init__(
         self,
-        max_size: int,
+        max_size: PositiveInt,
         balance: GroupBy = "class",
         seed: int = 0,
         eviction: Eviction = "oldest",
@@ -158,7 +161,8 @@ class TaskBuffer(SlotBuffer):
         ValueError: If `size_per_task` is below 1.
     """
 
-    def __init__(self, size_per_task: int, seed: int = 0) -> None:
+    @validated
+    def __init__(self, size_per_task: PositiveInt, seed: int = 0) -> None:
         super().__init__(size_per_task, seed)
         self.size_per_task = size_per_task
         self.groups("task")

@@ -5,20 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from avalanche_ext.words import closest, cut, did_you_mean, shown, suggestion
-
-__all__ = [
-    "MOST_PROBLEMS",
-    "ConfigError",
-    "Problem",
-    "at",
-    "closest",
-    "did_you_mean",
-    "lies_at",
-    "shown",
-    "suggestion",
-]
-
+from avalanche_ext.words import cut
 
 MOST_PROBLEMS = 100
 """Problems that are looked for, and shown, at most: of one value, and of a whole file."""

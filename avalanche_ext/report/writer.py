@@ -37,7 +37,7 @@ DIVERSITY = "gradient_diversity.png"
 PICTURES = (ACCURACY, LEARNING, MATRICES, TRADEOFF, SWEEP, EDITS, SPECTRUM, RHO, DIVERSITY)
 
 
-def write_report(directory: Path) -> str:
+def write_report(directory: str | Path) -> str:
     """Read an experiment's results and write its report beside them.
 
     Writes report.txt (the tables), summary.csv (the same numbers at full precision), and
@@ -56,6 +56,7 @@ def write_report(directory: Path) -> str:
     Raises:
         ResultsError: If the folder holds no readable experiment, or cannot be written to.
     """
+    directory = Path(directory)
     results = read_results(directory)
     statistics = method_statistics(results)
     shown = results.with_best_settings()

@@ -105,7 +105,7 @@ class Exhibits(Generic[E]):
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_results(folder: Path) -> ExperimentResults:
+def read_results(folder: str | Path) -> ExperimentResults:
     """Read an experiment's folder, `<out>/<experiment>`.
 
     Only methods and seeds named in experiment.yaml are read. A run counts as failed if it has a
@@ -120,6 +120,7 @@ def read_results(folder: Path) -> ExperimentResults:
         ResultsError: If experiment.yaml is absent or malformed, or if runs have different numbers
             of experiences.
     """
+    folder = Path(folder)
     record = read_record(folder)
     results = ExperimentResults(
         folder=folder,

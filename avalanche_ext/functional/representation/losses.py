@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, inf, log, log1p
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -40,12 +40,17 @@ def discriminative_representation_loss(
     Returns:
         A scalar, 0 where there are no pairs.
 
+    Raises:
+        ValueError: If a shape is another, or `normalisation` is unknown.
+
     Examples:
         >>> h = torch.tensor([[1.0, 0.0], [1.0, 1.0], [2.0, 0.0]])
         >>> y = torch.tensor([0, 0, 1])
         >>> discriminative_representation_loss(h, y, alpha=0.5) * 9
         tensor(9.)
     """
+    _check_rows(representations, labels)
+    _check_option("normalisation", normalisation, Normalisation)
     same = (labels.unsqueeze(0) == labels.unsqueeze(1)).to(representations.dtype)
     if normalisation == "batch":
         weights = (1 + (alpha - 1) * same) / len(labels) ** 2
@@ -93,8 +98,14 @@ def multi_similarity_loss(
 
     Returns:
         A scalar, 0 for a single row.
+
+    Raises:
+        ValueError: If a shape is another, or `form` is unknown.
     """
     layers = [representations] if isinstance(representations, Tensor) else [*representations]
+    for layer in layers:
+        _check_rows(layer, labels)
+    _check_option("form", form, Form)
     n = len(labels)
     if n < 2:
         return torch.stack([(0 * h).sum() for h in layers]).sum()
@@ -164,7 +175,12 @@ def margin_loss(
 
     Returns:
         A scalar, 0 for a single row.
+
+    Raises:
+        ValueError: If a shape is another, or `switch` is unknown.
     """
+    _check_rows(representations, labels)
+    _check_option("switch", switch, Switch)
     n = len(labels)
     signs = (labels.unsqueeze(0) == labels.unsqueeze(1)).to(representations.dtype)
     signs.mul_(2).sub_(1)
@@ -177,6 +193,20 @@ def margin_loss(
         return losses.sum() / 2 - n * margin / 2  # The diagonal added γ once for each row.
     excess = (1 - boundary / 2) * signs.sum()
     return excess - (signs * similarities).sum() + n * (n - 1) * margin / 2
+
+
+def _check_rows(representations: Tensor, labels: Tensor) -> None:
+    if representations.ndim != 2 or labels.shape != representations.shape[:1]:
+        raise ValueError(
+            f"representations must be (B, H) and labels (B,), but have the shapes "
+            f"{(*representations.shape,)} and {(*labels.shape,)}"
+        )
+
+
+def _check_option(name: str, value: str, options: Any) -> None:
+    if value not in get_args(options):
+        known = ", ".join(map(repr, get_args(options)))
+        raise ValueError(f"{name} is {value!r}, but must be one of {known}")
 
 
 def _cosines(representations: Tensor) -> Tensor:
