@@ -135,5 +135,5 @@ def test_reservoir_of_one_slot_and_a_batch_larger_than_it():
 
 @pytest.mark.parametrize("make", [ReservoirBuffer, RingBuffer, TaskBuffer])
 def test_sizes_below_one_are_refused(make):
-    with pytest.raises(ValueError, match="must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="is 0, but must be greater than 0"):
         make(0)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from avalanche.core import SupervisedPlugin
-from pydantic import ValidationError
 from torch.nn import CrossEntropyLoss
 from torch.optim import SGD
 
@@ -172,7 +171,7 @@ def test_what_the_yaml_is_refused_for_the_plugins_refuse_as_well(
     method: dict[str, Any], line: str, tmp_path: Path
 ) -> None:
     assert problems_of(document(method), tmp_path) == [f"methods.m.{line}"]
-    with pytest.raises((ValueError, ValidationError)):
+    with pytest.raises(ValueError, match=r"\w"):
         build(method)
 
 

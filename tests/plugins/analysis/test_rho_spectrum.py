@@ -8,7 +8,6 @@ import torch
 from avalanche.benchmarks import split_online_stream
 from avalanche.core import SupervisedPlugin
 from avalanche.training import Replay
-from pydantic import ValidationError
 from torch import nn
 
 from avalanche_ext.functional.representation.rho import rho_directions
@@ -283,5 +282,5 @@ def test_a_pickle_goes_on_as_if_nothing_had_been():
     "wrong", [{"n_samples": 0}, {"n_samples": 2.5}, {"layers": []}, {"layers": "a"}, {"stream": 1}]
 )
 def test_a_wrong_argument_is_named(wrong):
-    with pytest.raises((ValidationError, ValueError), match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
         RhoSpectrumPlugin(**wrong)
