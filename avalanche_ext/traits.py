@@ -88,6 +88,8 @@ class Traits:
         has_own_loop: Whether a strategy trains without the backward pass and the optimizer's step
             around which other plugins act.
         trains_once: Whether a strategy trains once, on all experiences together.
+        packs_weights: Whether a strategy trains on one task at a time, and keeps earlier tasks by
+            masking gradients.
         looks_back: Whether it acts only after an experience has ended.
         freezes_hidden: Whether it trains the classifier alone after the first experience.
         trains_hidden: Whether it acts on the hidden layers alone.
@@ -103,6 +105,7 @@ class Traits:
     has_own_loss: bool = False
     has_own_loop: bool = False
     trains_once: bool = False
+    packs_weights: bool = False
     looks_back: bool = False
     freezes_hidden: bool = False
     trains_hidden: bool = False
@@ -116,6 +119,11 @@ class Traits:
     def changes_the_step(self) -> bool:
         """Whether it changes more of a training step than the mini-batch."""
         return self.beyond_criterion or self.phase not in (None, Phase.DATA)
+
+    @property
+    def moves_weights(self) -> bool:
+        """Whether it edits gradients after the backward pass, or moves weights itself."""
+        return self.phase in (Phase.GRADIENT, Phase.PULL)
 
 
 NAMES = tuple(field.name for field in fields(Traits))
@@ -167,6 +175,7 @@ AVALANCHE: dict[str, Traits] = {
     "MER": _OWN_LOOP,
     "MIR": _REPLAY_AND_MORE,
     "MIRPlugin": _REPLAY_AND_MORE,
+    "PackNet": Traits(packs_weights=True),
     "RARPlugin": _REPLAY_AND_MORE,
     "RWalkPlugin": _PENALTY,
     "Replay": _REPLAY,
@@ -222,6 +231,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
     own_loss = next((part for part in parts if part.traits.has_own_loss), None)
     own_loop = next((part for part in parts if part.traits.has_own_loop), None)
     once = next((part for part in parts if part.traits.trains_once), None)
+    packing = next((part for part in parts if part.traits.packs_weights), None)
     freezing = next((part for part in parts if part.traits.freezes_hidden), None)
     for index, part in enumerate(parts):
         if once and part.traits.looks_back:
@@ -230,6 +240,14 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
                 None,
                 f"'{part.name}' cannot be combined with '{once.name}', which trains once, on all "
                 "experiences together: it acts only after an experience has ended",
+            )
+        if packing and (part.traits.replays or part.traits.moves_weights):
+            yield Conflict(
+                index,
+                None,
+                f"'{part.name}' cannot be combined with '{packing.name}', which trains on one task "
+                "at a time and keeps earlier ones by masking gradients: it would mix tasks, or "
+                "move weights that must stay",
             )
         if freezing and part.traits.trains_hidden:
             yield Conflict(
