@@ -59,8 +59,8 @@ _SI = BuiltIn(
 )
 _GSS = BuiltIn(
     "wrong",
-    "stores replayed samples again as new ones, replays what its memory held when the experience "
-    "began, and fails where that is less than a mini-batch; 'gss' does as the paper says",
+    "stores replayed samples again as new ones, and replays what its memory held when the "
+    "experience began; 'gss' does as the paper says",
     heads="one",
     needs=(("input_size", "the shape of a sample, such as [1, 28, 28]"),),
 )

@@ -15,6 +15,7 @@ from avalanche_ext.config.sections import DEFAULT_STRATEGY, MOST_PLUGINS, Method
 from avalanche_ext.config.semantics import (
     check_analyses,
     check_built_ins,
+    check_greedy,
     check_method,
     check_optimizer,
     check_packed,
@@ -78,6 +79,7 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     training, found = _training(section.get("training"), at(path, "training"), shared)
     problems += found
     problems += check_packed(strategy, optimizer, training, path)
+    problems += check_greedy(strategy, plugins, training, path)
     if not (strategy and optimizer and training):
         return None, problems
     return Method(strategy, tuple(filter(None, plugins)), optimizer, training), problems

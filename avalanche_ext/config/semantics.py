@@ -15,6 +15,10 @@ from avalanche_ext.config.traits import read_traits
 from avalanche_ext.traits import Part, Traits, conflicts
 from avalanche_ext.words import shown
 
+_GREEDY_MEMORY = 200
+_GREEDY_REPLAY = 32
+"""Avalanche's defaults: samples that GSS-greedy stores, and adds to each mini-batch."""
+
 _NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
 
 
@@ -161,6 +165,33 @@ def check_packed(
             f"is {decay}, but must be 0 with 'avalanche:PackNet', whose frozen weights it would "
             "shrink",
         )
+
+
+def check_greedy(
+    strategy: Component | None,
+    plugins: Sequence[Component | None],
+    training: Training | None,
+    path: str,
+) -> Iterator[Problem]:
+    """Check that the memory of Avalanche's GSS-greedy holds a mini-batch with its replayed rows.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own, as with the other parts.
+        plugins: The plugins, in order.
+        training: How the method trains.
+        path: Where the YAML has the method.
+    """
+    for place in _places(strategy, plugins, path):
+        size = place.component.args.get("mem_size", _GREEDY_MEMORY)
+        if training is None or not place.component.name.startswith("avalanche:GSS_greedy"):
+            continue
+        least = training.batch_size + _GREEDY_REPLAY
+        if size < least:
+            yield Problem(
+                at(place.args_path, "mem_size"),
+                f"is {size}, but must be at least {least}: '{place.component.name}' replays "
+                f"{_GREEDY_REPLAY} samples beside the {training.batch_size} of training.batch_size",
+            )
 
 
 def notes(experiment: Experiment) -> list[str]:

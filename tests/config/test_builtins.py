@@ -122,6 +122,20 @@ def test_packnet_needs_an_epoch_before_it_prunes_and_weights_that_stay(tmp_path:
     ]
 
 
+@pytest.mark.parametrize("kind", ["strategy", "plugin"])
+def test_the_memory_of_gss_greedy_holds_a_mini_batch_with_its_replay(
+    kind: Kind, tmp_path: Path
+) -> None:
+    name = "avalanche:GSS_greedy" if kind == "strategy" else "avalanche:GSS_greedyPlugin"
+    where = "args" if kind == "strategy" else f"plugins[0].{name}"
+    args = {"input_size": [1, 8, 8], "mem_size": 41}
+    assert problems_of(one_method(kind, name, args), tmp_path) == [
+        f"methods.m.{where}.mem_size: is 41, but must be at least 42: '{name}' replays 32 samples "
+        "beside the 10 of training.batch_size"
+    ]
+    loaded(one_method(kind, name, {**args, "mem_size": 42}), tmp_path)
+
+
 EWC = {"plugins": [{"avalanche:EWCPlugin": {"ewc_lambda": 1}}]}
 
 

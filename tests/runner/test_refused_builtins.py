@@ -120,6 +120,17 @@ def test_the_fisher_of_ewc_shrinks_as_batches_grow(tmp_path: Path) -> None:
     assert traces[1] < 0.8 * traces[0]
 
 
+@pytest.mark.parametrize("mem_size", [41, 42])
+def test_gss_fails_with_a_memory_smaller_than_a_mini_batch(mem_size: int, tmp_path: Path) -> None:
+    args = {"mem_size": mem_size, "input_size": [1, 8, 8]}
+    made = built(tmp_path, "plugin", "GSS_greedyPlugin", args)
+    if mem_size == 42:
+        trained(made)
+    else:
+        with pytest.raises(ValueError, match="empty"):
+            trained(made)
+
+
 def test_gss_stores_replayed_samples_as_new_ones(tmp_path: Path) -> None:
     args = {"mem_size": 100, "input_size": [1, 8, 8]}
     made = built(tmp_path, "plugin", "GSS_greedyPlugin", args)
