@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from avalanche.benchmarks import (
     CLScenario,
+    EagerCLStream,
+    OnlineCLExperience,
     benchmark_from_datasets,
+    split_online_stream,
     with_classes_timeline,
     with_task_labels,
 )
@@ -17,6 +22,7 @@ from torch import Generator, Tensor
 
 from avalanche_ext.benchmarks.tasks import Task
 from avalanche_ext.data import InMemoryDataset
+from avalanche_ext.data.views import SampleTransforms
 from avalanche_ext.validation import validated
 
 Scenario = Literal["class", "domain", "task"]
@@ -40,7 +46,7 @@ def build_benchmark(
         scenario: Labels of the experiences. "class": labels of the data set, with task label 0.
             "domain": labels from 0 in each experience, with task label 0. "task": labels from 0 in
             each experience, with the index of the experience as task label.
-        augmentation: Random transform of one training sample.
+        augmentation: Random transform of one training sample, for tasks without transforms.
 
     Returns:
         An Avalanche benchmark whose experiences have classes and task labels. It also has
@@ -50,16 +56,51 @@ def build_benchmark(
     # Both parts count, because a small training subset may lack a class of the test samples.
     classes = [torch.unique(torch.cat([task.train_y, task.test_y])) for task in tasks]
     streams: dict[str, list[InMemoryDataset]] = {"train": [], "test": []}
+    views: dict[tuple[int, ...], tuple[SampleTransforms, SampleTransforms]] = {}
     for i, (task, held) in enumerate(zip(tasks, classes, strict=True)):
+        transforms: tuple[Any, ...] = (augmentation, None)
+        if task.transforms.drawn:
+            # Experiences with the same transforms share them, so that a buffer can join samples.
+            key = (id(task.transforms), *map(id, task.changes))
+            views.setdefault(key, task.transforms.views(task.changes))
+            transforms = views[key]
         for name, x, y in (
             ("train", task.train_x, task.train_y),
             ("test", task.test_x, task.test_y),
         ):
             labels = y if scenario == "class" else torch.searchsorted(held, y)
             t = torch.full_like(labels, i if scenario == "task" else 0)
-            transform = augmentation if name == "train" else None
-            streams[name].append(InMemoryDataset(x, labels, t, transform))
+            own = transforms if name == "train" else ()
+            streams[name].append(InMemoryDataset(x, labels, t, *own))
     return _assemble(streams, classes)
+
+
+def online_benchmark(benchmark: CLScenario, size: int | None, seed: int) -> CLScenario:
+    """Return the benchmark with its training experiences cut into mini-experiences.
+
+    Args:
+        benchmark: Benchmark with datasets in memory; it is not changed.
+        size: Number of samples of each mini-experience; the last of an experience may have fewer.
+            None returns `benchmark`.
+        seed: Seed of the order of the samples in each experience.
+    """
+    if size is None:
+        return benchmark
+    cut = []
+    for i, origin in enumerate(benchmark.train_stream):
+        order_seed = int(np.random.SeedSequence([seed, i]).generate_state(1)[0])
+        for part in split_online_stream([origin], size, seed=order_seed):
+            part.task_labels = origin.task_labels
+            part.classes_in_this_experience = sorted({*map(int, part.dataset.targets)})
+            cut.append(part)
+    result = copy(benchmark)
+    streams = [
+        EagerCLStream(name, cut if name == "train" else [*stream], result)
+        for name, stream in benchmark.streams.items()
+    ]
+    # A new CLScenario would lack attributes that users and strategies read, such as `n_classes`.
+    CLScenario.__init__(result, streams)
+    return result
 
 
 @validated
@@ -82,8 +123,10 @@ def iid_stream(benchmark: CLScenario, epochs: PositiveInt, seed: int) -> CLScena
         A benchmark with these training experiences and the test datasets of `benchmark`.
 
     Raises:
-        ValueError: If the training samples have several task labels.
+        ValueError: If the training samples have several task labels, or are an online stream.
     """
+    if any(isinstance(each, OnlineCLExperience) for each in benchmark.train_stream):
+        raise ValueError("an online stream cannot be mixed: leave out 'online' or 'iid'")
     whole = _union([experience.dataset for experience in benchmark.train_stream])
     task_labels = torch.unique(whole.t).tolist()
     if len(task_labels) > 1:
@@ -103,7 +146,7 @@ def iid_stream(benchmark: CLScenario, epochs: PositiveInt, seed: int) -> CLScena
 
 def _union(datasets: list[InMemoryDataset]) -> InMemoryDataset:
     x, y, t = (torch.cat([getattr(data, name) for data in datasets]) for name in ("x", "y", "t"))
-    return InMemoryDataset(x, y, t, datasets[0].augmentation)
+    return InMemoryDataset(x, y, t, datasets[0].augmentation, datasets[0].evaluation)
 
 
 def _assemble(
@@ -121,11 +164,12 @@ def _assemble(
     benchmark.classes_order = torch.cat([*classes]).tolist()
     for stream in benchmark.streams.values():
         for experience in stream:
-            _complete(experience, benchmark)
+            complete(experience, benchmark)
     return benchmark
 
 
-def _complete(experience: Any, benchmark: CLScenario) -> None:
+def complete(experience: Any, benchmark: CLScenario) -> None:
+    """Give an experience what Avalanche's strategies and modules read from it."""
     experience.benchmark = benchmark
     for name in _CLASS_SETS:
         # Avalanche's modules index these attributes, but its decorator makes them sets.

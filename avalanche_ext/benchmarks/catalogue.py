@@ -2,6 +2,12 @@
 
 Arguments that they share:
 
+- `dataset`: a name ("digits", "mnist", "fmnist", "cifar10", "cifar100", "image_folder"), a class or
+  function that makes a data set of (image, label) pairs, or a pair of a training and a test data
+  set. Images may be Pillow's, arrays (H, W, C) or tensors (C, H, W); uint8, or floats.
+- `args`, `train`, `test`: arguments of the data set's constructor, for both parts or for one. The
+  constructor is given what it asks for by the names `root`, `dataset_root`, `data_root` (the folder
+  of the data), `seed` (the run's), and `train` (true, false) or `split` ("train", "test").
 - `n_experiences`: number of experiences.
 - `train_size`, `test_size`: number of samples of each experience; all by default.
 - `subset`: which training samples: the "first", or random ones, drawn for each experience with the
@@ -9,11 +15,21 @@ Arguments that they share:
 - `test_subset`: which test samples, like `subset`.
 - `pool_size`: number of training samples of each experience that `subset` chooses from; all by
   default. The pool is drawn once for all runs, and is the same for experiences of the same images.
+- `skip`: number of training samples of the whole data set that are passed over, from the first.
 - `validation_size`: number of training samples that are held out of training and replace the test
-  samples, for choosing hyper-parameters. They are drawn at random from the whole data set, the same
-  in all runs.
-- `standardise` (splits by class only): "pixel" gives each value of a sample, "channel" each channel
-  mean 0 and standard deviation 1 over all training samples of the data set.
+  samples, for choosing hyper-parameters. They are drawn at random from the whole data set (without
+  those that are passed over), the same in all runs.
+- `image_size`, `channels`: height and width that images are resized to, and 1 (grey) or 3 (colour);
+  as the data set has them by default.
+- `train_transforms`, `test_transforms`: transforms of single images, floats (C, H, W) in [0, 1].
+  Random ones are drawn anew whenever a sample is, before it is permuted or rotated, from generators
+  of their own; the others are applied once. Without `test_transforms`, test images have the
+  training transforms that are not random.
+- `standardise`: "pixel" gives each value of a sample, "channel" each channel mean 0 and standard
+  deviation 1 over all training samples of the data set, before they are permuted. Rotated images
+  take "channel" only: their pixels have other statistics than those of the data set.
+- `online`: cut each training experience into mini-experiences of so many samples, in random order,
+  as Avalanche's `split_online_stream` does.
 - `order_seed`: seed of class orders, permutations and angles. None is the canonical order (classes
   ascending, angles in equal steps, permutations of seed 0); "seed" takes the run's seed.
 - `seed`: seed of the run.
@@ -21,37 +37,47 @@ Arguments that they share:
   `image_folder`, the current folder).
 
 All return an Avalanche benchmark in memory. They raise DataNotFoundError, and ValueError if an
-argument is out of range or the data have too few samples.
+argument is out of range or the data have too few samples or do not fit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 from avalanche.benchmarks import CLScenario
 from pydantic import PositiveFloat, PositiveInt
 
-from avalanche_ext.benchmarks.build import Scenario, build_benchmark
-from avalanche_ext.benchmarks.sources import Source, given_data_root, held_out, image_tree, load
-from avalanche_ext.benchmarks.standardise import Standardisation, standardised
-from avalanche_ext.benchmarks.tasks import (
-    OrderSeed,
-    Seeds,
-    Sizes,
-    Subset,
-    permuted,
-    rotated,
-    split_by_class,
+from avalanche_ext.benchmarks.build import Scenario, build_benchmark, online_benchmark
+from avalanche_ext.benchmarks.components import (
+    ArgumentsOfDataset,
+    DatasetName,
+    DatasetNames,
+    Transforms,
 )
-from avalanche_ext.data.dataset import Transform
+from avalanche_ext.benchmarks.domains import domain_tasks
+from avalanche_ext.benchmarks.pairs import Request, open_source
+from avalanche_ext.benchmarks.sources import Source, held_out, skipped, with_transforms
+from avalanche_ext.benchmarks.standardise import Standardisation, standardised, standardiser
+from avalanche_ext.benchmarks.tasks import OrderSeed, Seeds, Sizes, Subset, split_by_class
+from avalanche_ext.benchmarks.tasks import permuted as permuted_tasks
+from avalanche_ext.benchmarks.tasks import rotated as rotated_tasks
+from avalanche_ext.data.views import Transform
 from avalanche_ext.validation import validated
+
+Channels = Literal[1, 3]
+_TRANSFORM_STREAM, _ONLINE_STREAM = 4, 5
 
 
 @validated
-def class_split(
-    dataset: Literal["digits", "mnist", "fmnist", "cifar10", "cifar100"],
+def split(
+    dataset: DatasetName,
+    args: ArgumentsOfDataset = None,
+    train: ArgumentsOfDataset = None,
+    test: ArgumentsOfDataset = None,
     n_experiences: PositiveInt = 5,
     train_size: PositiveInt | None = None,
     test_size: PositiveInt | None = None,
@@ -64,21 +90,36 @@ def class_split(
     test_subset: Subset = "first",
     validation_size: PositiveInt | None = None,
     standardise: Standardisation | None = None,
+    skip: PositiveInt | None = None,
+    image_size: PositiveInt | None = None,
+    channels: Channels | None = None,
+    train_transforms: Transforms = None,
+    test_transforms: Transforms = None,
+    online: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """Equally many classes in each experience; classes ascend unless `order_seed` is set."""
-    source = held_out(load(dataset, data_root), validation_size)
+    request = Request(dataset, args or {}, train or {}, test or {}, image_size, channels)
+    source = _source(
+        request, data_root, seed, skip, validation_size, train_transforms, test_transforms
+    )
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
+    if augment and (train_transforms or test_transforms):
+        raise ValueError("augment: list the crop and the flip in train_transforms instead")
     tasks = standardised(
         split_by_class(source, n_experiences, sizes, Seeds(seed, order_seed)), source, standardise
     )
-    return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
+    benchmark = build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
+    return online_benchmark(benchmark, online, _derived(seed, _ONLINE_STREAM))
 
 
 @validated
-def permuted_pixels(
-    dataset: Literal["digits", "mnist"],
+def permuted(
+    dataset: DatasetName,
+    args: ArgumentsOfDataset = None,
+    train: ArgumentsOfDataset = None,
+    test: ArgumentsOfDataset = None,
     n_experiences: PositiveInt = 10,
     train_size: PositiveInt | None = None,
     test_size: PositiveInt | None = None,
@@ -90,19 +131,34 @@ def permuted_pixels(
     pool_size: PositiveInt | None = None,
     test_subset: Subset = "first",
     validation_size: PositiveInt | None = None,
+    standardise: Standardisation | None = None,
+    skip: PositiveInt | None = None,
+    image_size: PositiveInt | None = None,
+    channels: Channels | None = None,
+    train_transforms: Transforms = None,
+    test_transforms: Transforms = None,
+    online: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """All classes in each experience, with one pixel permutation per experience."""
-    source = held_out(load(dataset, data_root), validation_size)
+    request = Request(dataset, args or {}, train or {}, test or {}, image_size, channels)
+    source = _source(
+        request, data_root, seed, skip, validation_size, train_transforms, test_transforms
+    )
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
-    tasks = permuted(source, n_experiences, sizes, Seeds(seed, order_seed), first_is_identity)
-    return build_benchmark(tasks, scenario)
+    seeds, before = Seeds(seed, order_seed), standardiser(source, standardise)
+    tasks = permuted_tasks(source, n_experiences, sizes, seeds, first_is_identity, before)
+    benchmark = build_benchmark(tasks, scenario)
+    return online_benchmark(benchmark, online, _derived(seed, _ONLINE_STREAM))
 
 
 @validated
-def rotated_images(
-    dataset: Literal["digits", "mnist"],
+def rotated(
+    dataset: DatasetName,
+    args: ArgumentsOfDataset = None,
+    train: ArgumentsOfDataset = None,
+    test: ArgumentsOfDataset = None,
     n_experiences: PositiveInt = 10,
     train_size: PositiveInt | None = None,
     test_size: PositiveInt | None = None,
@@ -115,14 +171,76 @@ def rotated_images(
     pool_size: PositiveInt | None = None,
     test_subset: Subset = "first",
     validation_size: PositiveInt | None = None,
+    standardise: Literal["channel"] | None = None,
+    skip: PositiveInt | None = None,
+    image_size: PositiveInt | None = None,
+    channels: Channels | None = None,
+    train_transforms: Transforms = None,
+    test_transforms: Transforms = None,
+    online: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """All classes in each experience, rotated by ascending angles from 0 to `max_angle` degrees."""
-    source = held_out(load(dataset, data_root), validation_size)
+    request = Request(dataset, args or {}, train or {}, test or {}, image_size, channels)
+    source = _source(
+        request, data_root, seed, skip, validation_size, train_transforms, test_transforms
+    )
     sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
-    tasks = rotated(source, n_experiences, sizes, Seeds(seed, order_seed), max_angle, interpolation)
-    return build_benchmark(tasks, scenario)
+    seeds, after = Seeds(seed, order_seed), standardiser(source, standardise)
+    tasks = rotated_tasks(source, n_experiences, sizes, seeds, max_angle, interpolation, after)
+    benchmark = build_benchmark(tasks, scenario)
+    return online_benchmark(benchmark, online, _derived(seed, _ONLINE_STREAM))
+
+
+@validated
+def domains(
+    datasets: DatasetNames,
+    train_size: PositiveInt | None = None,
+    test_size: PositiveInt | None = None,
+    subset: Subset = "first",
+    order_seed: OrderSeed = None,
+    scenario: Scenario = "domain",
+    *,
+    pool_size: PositiveInt | None = None,
+    test_subset: Subset = "first",
+    validation_size: PositiveInt | None = None,
+    standardise: Standardisation | None = None,
+    skip: PositiveInt | None = None,
+    image_size: PositiveInt | None = None,
+    channels: Channels | None = None,
+    train_transforms: Transforms = None,
+    test_transforms: Transforms = None,
+    online: PositiveInt | None = None,
+    seed: int = 0,
+    data_root: Path | None = None,
+) -> CLScenario:
+    """One experience of each data set, in the order given unless `order_seed` is set.
+
+    Without `image_size`, all must have one size. Without `channels`, greyscale images become
+    colour images if any data set has colour. The scenario "domain" needs equally many classes in
+    each, "class" gives each data set classes of its own. `standardise` takes the statistics of each
+    data set.
+    """
+    requests = [_request(each, image_size, channels) for each in datasets]
+    sources = [
+        _source(request, data_root, seed, skip, validation_size, None, None) for request in requests
+    ]
+    sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
+    names = [request.name for request in requests]
+    tasks = domain_tasks(
+        sources,
+        names,
+        sizes,
+        Seeds(seed, order_seed),
+        scenario,
+        standardise,
+        lambda source: with_transforms(
+            source, train_transforms, test_transforms, _derived(seed, _TRANSFORM_STREAM)
+        ),
+    )
+    benchmark = build_benchmark(tasks, scenario)
+    return online_benchmark(benchmark, online, _derived(seed, _ONLINE_STREAM))
 
 
 @validated
@@ -145,32 +263,75 @@ def image_folder(
     data_root: Path | None = None,
 ) -> CLScenario:
     """Images in FOLDER/{train,test}/CLASS, split by class; FOLDER is relative to the data root."""
-    root = given_data_root(data_root) or Path()
-    images = image_tree((root / Path(folder).expanduser()).resolve(), image_size)
-    source = held_out(images, validation_size)
-    sizes = Sizes(train_size, test_size, subset, pool_size, test_subset)
-    tasks = standardised(
-        split_by_class(source, n_experiences, sizes, Seeds(seed, order_seed)), source, standardise
+    return split(
+        "image_folder",
+        {"folder": folder, "image_size": image_size},
+        n_experiences=n_experiences,
+        train_size=train_size,
+        test_size=test_size,
+        subset=subset,
+        order_seed=order_seed,
+        scenario=scenario,
+        augment=augment,
+        pool_size=pool_size,
+        test_subset=test_subset,
+        validation_size=validation_size,
+        standardise=standardise,
+        seed=seed,
+        data_root=data_root,
     )
-    return build_benchmark(tasks, scenario, _augmentation(source) if augment else None)
 
 
-split_digits = partial(class_split, "digits")
-split_mnist = partial(class_split, "mnist")
-split_fmnist = partial(class_split, "fmnist")
-split_cifar10 = partial(class_split, "cifar10")
-split_cifar100 = partial(class_split, "cifar100")
-permuted_digits = partial(permuted_pixels, "digits")
-permuted_mnist = partial(permuted_pixels, "mnist")
-rotated_digits = partial(rotated_images, "digits")
-rotated_mnist = partial(rotated_images, "mnist")
+# The data set, and no arguments for its constructor.
+split_digits = partial(split, "digits", None, None, None)
+split_mnist = partial(split, "mnist", None, None, None)
+split_fmnist = partial(split, "fmnist", None, None, None)
+split_cifar10 = partial(split, "cifar10", None, None, None)
+split_cifar100 = partial(split, "cifar100", None, None, None)
+permuted_digits = partial(permuted, "digits", None, None, None)
+permuted_mnist = partial(permuted, "mnist", None, None, None)
+rotated_digits = partial(rotated, "digits", None, None, None)
+rotated_mnist = partial(rotated, "mnist", None, None, None)
 
 for _benchmark in (split_digits, split_mnist, split_fmnist, split_cifar10, split_cifar100):
-    _benchmark.__doc__ = class_split.__doc__
+    _benchmark.__doc__ = split.__doc__
 for _benchmark in (permuted_digits, permuted_mnist):
-    _benchmark.__doc__ = permuted_pixels.__doc__
+    _benchmark.__doc__ = permuted.__doc__
 for _benchmark in (rotated_digits, rotated_mnist):
-    _benchmark.__doc__ = rotated_images.__doc__
+    _benchmark.__doc__ = rotated.__doc__
+
+
+def _source(
+    request: Request,
+    data_root: Path | None,
+    seed: int,
+    skip: int | None,
+    validation_size: int | None,
+    train_transforms: Transforms,
+    test_transforms: Transforms,
+) -> Source:
+    source = held_out(skipped(open_source(request, data_root, seed), skip), validation_size)
+    return with_transforms(
+        source, train_transforms, test_transforms, _derived(seed, _TRANSFORM_STREAM)
+    )
+
+
+def _request(each: Any, image_size: int | None, channels: int | None) -> Request:
+    """Return the request for one of several data sets, a name or a mapping."""
+    if not isinstance(each, Mapping):
+        return Request(each, {}, {}, {}, image_size, channels)
+    known = ("name", "args", "train", "test")
+    unknown = [key for key in each if key not in known]
+    if unknown or "name" not in each:
+        found = f"the unknown key '{unknown[0]}'" if unknown else "no name"
+        raise ValueError(f"datasets: an entry has {found}; its keys are {', '.join(known)}")
+    args, train, test = (each.get(key) or {} for key in known[1:])
+    return Request(each["name"], args, train, test, image_size, channels)
+
+
+def _derived(seed: int, stream: int) -> int:
+    """Return a seed for one purpose, independent of those of other purposes."""
+    return int(np.random.default_rng([stream, seed]).integers(2**31))
 
 
 def _augmentation(source: Source) -> Transform:

@@ -1,9 +1,9 @@
-"""Tasks whose inputs have mean 0 and standard deviation 1."""
+"""Inputs with mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,25 +16,36 @@ Standardisation = Literal["pixel", "channel"]
 _ROWS_AT_A_TIME = 4096
 
 
+@dataclass(frozen=True)
+class Standardiser:
+    """Subtracts a mean and divides by a standard deviation, both (C, H, W) or (C, 1, 1)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the standardised samples (N, C, H, W)."""
+        return (x - self.mean) / self.std
+
+
+def standardiser(source: Source, per: Standardisation | None) -> Standardiser | None:
+    """Return what gives the samples of a data set mean 0 and standard deviation 1.
+
+    Args:
+        source: The data set; both statistics are over all its training samples, even those that no
+            task uses, after their fixed transforms.
+        per: Whether statistics are per value of a sample ("pixel") or per channel ("channel"); None
+            gives None. Constant values or channels are not divided.
+    """
+    return None if per is None else Standardiser(*_statistics(source, per))
+
+
 def standardised(
     tasks: Sequence[Task], source: Source, per: Standardisation | None
 ) -> Sequence[Task]:
-    """Return the tasks with samples minus their mean, divided by their standard deviation.
-
-    Args:
-        tasks: Tasks made from `source`.
-        source: The data set; both statistics are over all its training samples, even those that no
-            task uses.
-        per: Whether statistics are per value of a sample ("pixel") or per channel ("channel"); None
-            leaves the tasks as they are. Constant values or channels are not divided.
-    """
-    if per is None:
-        return tasks
-    mean, std = _statistics(source, per)
-    return [
-        replace(task, train_x=(task.train_x - mean) / std, test_x=(task.test_x - mean) / std)
-        for task in tasks
-    ]
+    """Return tasks made from `source`, standardised by its `standardiser`."""
+    change = standardiser(source, per)
+    return tasks if change is None else [task.changed(change) for task in tasks]
 
 
 def _statistics(source: Source, per: Standardisation) -> tuple[Tensor, Tensor]:
@@ -42,7 +53,7 @@ def _statistics(source: Source, per: Standardisation) -> tuple[Tensor, Tensor]:
     over = [0] if per == "pixel" else [0, 2, 3]
     n, total, squares = 0, torch.zeros(()), torch.zeros(())
     for rows in torch.split(source.train_x, _ROWS_AT_A_TIME):
-        x = rows.double() / source.white
+        x = source.train_images(rows.double())
         n += x.numel() // x.sum(over).numel()
         total = total + x.sum(over, keepdim=True)
         squares = squares + x.square().sum(over, keepdim=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from avalanche_ext.benchmarks.sources import Source
+from avalanche_ext.benchmarks.transforms import NOTHING, Preparation
 
 Subset = Literal["first", "order", "seed"]
 OrderSeed = NonNegativeInt | Literal["seed"] | None
+Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,49 @@ class Task:
     """Training and test samples of one experience, with labels of the whole data set.
 
     Samples are floats (N, C, H, W), in [0, 1] unless standardised; labels are int64 (N,).
+
+    Attributes:
+        transforms: Preparation of training samples whenever they are drawn.
+        changes: What is done to a batch of training samples after these transforms, such as a
+            permutation; without such transforms it is already done.
     """
 
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
+    transforms: Preparation = NOTHING
+    changes: tuple[Change, ...] = ()
+
+    def changed(self, change: Change) -> Task:
+        """Return the task with a change of all samples, as the model sees them."""
+        test_x = change(self.test_x)
+        if self.transforms.drawn:
+            return replace(self, test_x=test_x, changes=(*self.changes, change))
+        return replace(self, train_x=change(self.train_x), test_x=test_x)
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """Puts the values of each sample into another order, (C·H·W,)."""
+
+    order: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the permuted samples (N, C, H, W)."""
+        return x.flatten(1)[:, self.order].view_as(x)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Turns images counter-clockwise by an angle in degrees."""
+
+    degrees: float
+    interpolation: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the rotated images (N, C, H, W)."""
+        return rotate(x, self.degrees, self.interpolation)
 
 
 @dataclass(frozen=True)
@@ -65,9 +104,13 @@ class Seeds:
     run: int
     order: OrderSeed
 
+    def order_seed(self) -> int:
+        """Return the seed of classes, permutations or angles; 0 for the canonical order."""
+        return self.run if self.order == "seed" else self.order or 0
+
     def order_generator(self) -> np.random.Generator:
         """Return a new generator of classes, permutations or angles."""
-        return np.random.default_rng(self.run if self.order == "seed" else self.order or 0)
+        return np.random.default_rng(self.order_seed())
 
     def pool_generator(self) -> np.random.Generator:
         """Return a new generator of pools, which does not depend on the run's seed."""
@@ -115,23 +158,34 @@ def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seed
                 source.test_y[test],
             )
         )
-    return _limited(tasks, source.white, sizes, seeds)
+    return limited(tasks, [source] * len(tasks), sizes, seeds)
 
 
 def permuted(
-    source: Source, n_experiences: int, sizes: Sizes, seeds: Seeds, first_is_identity: bool
+    source: Source,
+    n_experiences: int,
+    sizes: Sizes,
+    seeds: Seeds,
+    first_is_identity: bool,
+    before: Change | None = None,
 ) -> list[Task]:
-    """Return tasks of all classes, each with its own permutation of the pixels."""
+    """Return tasks of all classes, each with its own permutation of the pixels.
+
+    Args:
+        source: The data set.
+        n_experiences: Number of tasks.
+        sizes: How many samples of each.
+        seeds: What the permutations and the samples are drawn by.
+        first_is_identity: Whether the first task is not permuted.
+        before: What is done to the samples first.
+    """
     rng = seeds.order_generator()
-    n_pixels = source.train_x[0].numel()
+    n_pixels = source.test_images(source.test_x[:1]).numel()
     permutations = [torch.from_numpy(rng.permutation(n_pixels)) for _ in range(n_experiences)]
     if first_is_identity:
         permutations[0] = torch.arange(n_pixels)
-
-    def transform(order: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda x: x.flatten(1)[:, order].view_as(x)
-
-    return _transformed(source, [transform(order) for order in permutations], sizes, seeds)
+    changes = [Permutation(order) for order in permutations]
+    return _changed(source, [[before, change] for change in changes], sizes, seeds)
 
 
 def rotated(
@@ -141,22 +195,23 @@ def rotated(
     seeds: Seeds,
     max_angle: float,
     interpolation: Literal["bilinear", "bicubic"],
+    after: Change | None = None,
 ) -> list[Task]:
     """Return tasks of all classes, rotated counter-clockwise by one angle per task, ascending.
 
     In canonical order the angles are equal steps from 0 to `max_angle` degrees. Otherwise the range
     is cut into `n_experiences` equal bins, and each angle is drawn uniformly from its own bin
-    (Lopez-Paz and Ranzato 2017).
+    (Lopez-Paz and Ranzato 2017). `after` is done to the rotated samples.
+
+    Raises:
+        ValueError: If samples are not in [0, 1], or a task has too few samples.
     """
     angles = np.linspace(0, max_angle, n_experiences)
     if seeds.order is not None:
         bins = np.arange(n_experiences) + seeds.order_generator().random(n_experiences)
         angles = bins * max_angle / n_experiences
-
-    def transform(angle: float) -> Callable[[Tensor], Tensor]:
-        return lambda x: rotate(x, angle, interpolation)
-
-    return _transformed(source, [transform(angle) for angle in angles.tolist()], sizes, seeds)
+    changes = [Rotation(angle, interpolation) for angle in angles.tolist()]
+    return _changed(source, [[change, after] for change in changes], sizes, seeds)
 
 
 def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
@@ -171,23 +226,43 @@ def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
     return grid_sample(x, grid, mode=interpolation, align_corners=False).clamp_(0, 1)
 
 
-def _transformed(
-    source: Source, transforms: list[Callable[[Tensor], Tensor]], sizes: Sizes, seeds: Seeds
+def _changed(
+    source: Source, changes: Sequence[Sequence[Change | None]], sizes: Sizes, seeds: Seeds
 ) -> list[Task]:
-    """Transform the samples of each task, after limiting their number to save work."""
+    """Change the samples of each task, after limiting their number to save work."""
     whole = Task(source.train_x, source.train_y, source.test_x, source.test_y)
-    return [
-        Task(transform(task.train_x), task.train_y, transform(task.test_x), task.test_y)
-        for task, transform in zip(
-            _limited([whole] * len(transforms), source.white, sizes, seeds),
-            transforms,
-            strict=True,
+    tasks = limited([whole] * len(changes), [source] * len(changes), sizes, seeds)
+    for i, those in enumerate(changes):
+        for change in those:
+            if isinstance(change, Rotation):
+                _check_range(tasks[i].test_x)
+            if change is not None:
+                tasks[i] = tasks[i].changed(change)
+    return tasks
+
+
+def _check_range(x: Tensor) -> None:
+    if x.min() < 0 or x.max() > 1:
+        raise ValueError(
+            f"images have values from {float(x.min()):g} to {float(x.max()):g}, but can be rotated "
+            "from 0 to 1 only: use standardise, which comes after the rotation"
         )
-    ]
 
 
-def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[Task]:
-    """Choose the samples of each task, and scale only these to floats in [0, 1]."""
+def limited(
+    tasks: Sequence[Task], sources: Sequence[Source], sizes: Sizes, seeds: Seeds
+) -> list[Task]:
+    """Choose the samples of each task, and make only these floats, scaled and transformed.
+
+    Args:
+        tasks: Samples as the data sets have them.
+        sources: The data set of each task.
+        sizes: How many samples are chosen, and which.
+        seeds: What they are drawn by.
+
+    Raises:
+        ValueError: If a task has too few samples or none.
+    """
     if sizes.train and sizes.pool and sizes.train > sizes.pool:
         raise ValueError(
             f"train_size={sizes.train} is more than pool_size={sizes.pool}: "
@@ -195,8 +270,8 @@ def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[
         )
     train_rng = seeds.subset_generator(sizes.subset)
     test_rng = seeds.subset_generator(sizes.test_subset, "test")
-    limited = []
-    for i, task in enumerate(tasks):
+    chosen = []
+    for i, (task, source) in enumerate(zip(tasks, sources, strict=True)):
         for what, limit, held in (
             ("pool_size", sizes.pool, len(task.train_y)),
             ("train_size", sizes.train, len(task.train_y)),
@@ -210,15 +285,16 @@ def _limited(tasks: list[Task], white: int, sizes: Sizes, seeds: Seeds) -> list[
             # A new generator for each task, so that tasks of the same images have the same pool.
             train = _rows(len(task.train_y), sizes.pool, "order", seeds.pool_generator())[train]
         test = _rows(len(task.test_y), sizes.test, sizes.test_subset, test_rng)
-        limited.append(
+        chosen.append(
             Task(
-                task.train_x[train] / white,
+                source.train_images(task.train_x[train]),
                 task.train_y[train],
-                task.test_x[test] / white,
+                source.test_images(task.test_x[test]),
                 task.test_y[test],
+                source.transforms,
             )
         )
-    return limited
+    return chosen
 
 
 def _check_parts(task: Task, index: int) -> None:

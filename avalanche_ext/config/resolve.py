@@ -11,6 +11,7 @@ from avalanche_ext.config.catalogue import ANALYSES, Kind, entries
 from avalanche_ext.config.components import component, sound_part
 from avalanche_ext.config.errors import MOST_PROBLEMS, ConfigError, Problem, at, lies_at
 from avalanche_ext.config.methods import Shared, resolve_method
+from avalanche_ext.config.nested import with_parts
 from avalanche_ext.config.open_names import relative_to
 from avalanche_ext.config.overrides import apply_overrides
 from avalanche_ext.config.reader import read_file
@@ -144,6 +145,9 @@ class _Resolver:
             return None, None
         name_path = kind if isinstance(value, str) else at(kind, "name")
         made, found = component(kind, *named, path=kind, name_path=name_path)
+        if made:
+            made, found = with_parts(made, kind)
+            made = None if found else made
         self.problems += found
         return made, made or sound_part(kind, *named, path=kind, problems=found)
 

@@ -3,6 +3,7 @@
 from avalanche_ext.data.dataset import Batch, InMemoryDataset, fetch_all
 from avalanche_ext.data.experiences import (
     Strategy,
+    by_origin,
     criterion_of,
     origin_experience,
     origin_index,
@@ -24,6 +25,7 @@ __all__ = [
     "Strategy",
     "TensorLoader",
     "begins_batch",
+    "by_origin",
     "criterion_of",
     "ends_batch",
     "fetch_all",

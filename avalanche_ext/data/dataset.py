@@ -14,7 +14,8 @@ from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-Transform = Callable[[Tensor], Tensor]
+from avalanche_ext.data.views import SampleTransforms, Transform
+
 Batch = list[Tensor]
 
 _DEEPEST_CHAIN = 16
@@ -66,14 +67,22 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         y: Class labels, (N,), int64.
         t: Task labels, (N,), int64.
         transform: Random augmentation of one sample, drawn anew whenever a sample is fetched from
-            the training view; the view that `.eval()` returns has none. None if `x` needs no
-            random augmentation.
+            the training view. None if `x` needs no random augmentation.
+        evaluation: Transform of one sample in the view that `.eval()` returns, which draws nothing;
+            None if it has `x`.
 
     Raises:
         ValueError: If the three tensors differ in length, or `y` or `t` is not a vector of int64.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, t: Tensor, transform: Transform | None = None) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        t: Tensor,
+        transform: Transform | None = None,
+        evaluation: Transform | None = None,
+    ) -> None:
         if not len(x) == len(y) == len(t):
             raise ValueError(
                 f"x, y and t must have equally many rows, but have {len(x)}, {len(y)} and {len(t)}"
@@ -84,27 +93,38 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
                     f"{name} must be a vector of int64, "
                     f"but is {labels.dtype} of shape {tuple(labels.shape)}"
                 )
-        self._initialise(_Lazy(lambda: x), y, t, transform)
+        self._initialise(_Lazy(lambda: x), y, t, transform, evaluation)
 
     def _initialise(
-        self, x: _Lazy, y: Tensor, t: Tensor, transform: Transform | None, view: str = "train"
+        self,
+        x: _Lazy,
+        y: Tensor,
+        t: Tensor,
+        transform: Transform | None,
+        evaluation: Transform | None,
+        view: str = "train",
     ) -> None:
         self._x = x
         self.y = y
         self.t = t
         self.augmentation = transform
+        self.evaluation = evaluation
         samples = _Samples(x, y)
         super().__init__(
             [samples],
             data_attributes=[DataAttribute(samples.targets, "targets"), _task_labels(t)],
-            transform_groups=transform and TransformGroups({"train": transform, "eval": None}),
+            transform_groups=(
+                TransformGroups({"train": transform, "eval": evaluation})
+                if transform or evaluation
+                else None
+            ),
         )
         if view != "train":
             self._flat_data: Any = self._flat_data.with_transforms(view)
 
     @property
     def x(self) -> Tensor:
-        """Samples before augmentation, (N, ...)."""
+        """Samples as they are stored, before the transforms of a view, (N, ...)."""
         return self._x.read()
 
     def fetch(self, rows: Tensor | slice) -> Batch:
@@ -112,20 +132,22 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
 
         Args:
             rows: Indices, (B,), int64, which return copies of the samples; or a slice, which
-                returns views of the dataset's own tensors unless samples are augmented.
+                returns views of the dataset's own tensors unless samples are transformed.
         """
         x, y, t = (_taken(column, rows) for column in (self.x, self.y, self.t))
-        augment = self._augment
-        if augment is not None and len(x):
-            x = torch.stack([augment(sample) for sample in x])
+        transform = self._transform
+        if isinstance(transform, SampleTransforms) and len(x):
+            x = transform.rows(x)
+        elif transform is not None and len(x):
+            x = torch.stack([transform(sample) for sample in x])
         return [x, y, t]
 
     def __getitem__(self, index: Any) -> Any:
         """Return `[x_i, y_i, t_i]` for an integer, a dataset for a slice."""
         if isinstance(index, slice):
             return self.subset(range(*index.indices(len(self))))
-        x, augment = self.x[index], self._augment
-        return [x if augment is None else augment(x), int(self.y[index]), int(self.t[index])]
+        x, transform = self.x[index], self._transform
+        return [x if transform is None else transform(x), int(self.y[index]), int(self.t[index])]
 
     def subset(self, indices: Iterable[int] | Tensor) -> InMemoryDataset:
         """Return the dataset of the samples at `indices`, in that order."""
@@ -141,7 +163,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         """Return the dataset of these samples followed by those of `other`.
 
         The result is in memory if `other` is in memory too, on the same device and with the same
-        augmentation.
+        transforms.
         """
         if len(other) == 0:
             return self
@@ -185,19 +207,20 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         return str(self._flat_data._transform_groups.current_group)
 
     @property
-    def _augment(self) -> Transform | None:
-        return self.augmentation if self._view == "train" else None
+    def _transform(self) -> Transform | None:
+        return self.augmentation if self._view == "train" else self.evaluation
 
     def _is_like(self, other: Any) -> bool:
         return (
             isinstance(other, InMemoryDataset)
             and other.augmentation is self.augmentation
+            and other.evaluation is self.evaluation
             and other.y.device == self.y.device
         )
 
     def _derived(self, x: _Lazy, y: Tensor, t: Tensor) -> InMemoryDataset:
         derived = object.__new__(type(self))
-        derived._initialise(x, y, t, self.augmentation, self._view)
+        derived._initialise(x, y, t, self.augmentation, self.evaluation, self._view)
         return derived
 
     def __copy__(self) -> InMemoryDataset:
@@ -209,7 +232,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
     def __reduce__(self) -> tuple[Any, ...]:
         # A view into a larger tensor would be pickled with all of it.
         columns = (self.x.clone(), self.y.clone(), self.t.clone())
-        return _restored, (*columns, self.augmentation, self._view)
+        return _restored, (*columns, self.augmentation, self.evaluation, self._view)
 
 
 def fetch_all(dataset: Any) -> Batch:
@@ -238,7 +261,13 @@ def _taken(column: Tensor, rows: Tensor | slice) -> Tensor:
 
 
 def _restored(
-    x: Tensor, y: Tensor, t: Tensor, transform: Transform | None, view: str
+    x: Tensor,
+    y: Tensor,
+    t: Tensor,
+    transform: Transform | None,
+    evaluation: Transform | None,
+    view: str,
 ) -> InMemoryDataset:
-    dataset: InMemoryDataset = InMemoryDataset(x, y, t, transform).with_transforms(view)
+    whole = InMemoryDataset(x, y, t, transform, evaluation)
+    dataset: InMemoryDataset = whole.with_transforms(view)
     return dataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -106,6 +106,17 @@ def origin_experience(experience: Any) -> Any:
     if isinstance(experience, OnlineCLExperience) and experience.origin_experience is not None:
         return experience.origin_experience.logging()
     return experience
+
+
+def by_origin(stream: Iterable[Any]) -> dict[int, list[Any]]:
+    """Return the experiences of a stream by the index of the experience they were cut from.
+
+    On a plain stream, each index has one experience.
+    """
+    groups: dict[int, list[Any]] = {}
+    for experience in stream:
+        groups.setdefault(origin_index(experience), []).append(experience)
+    return groups
 
 
 def origin_index(experience: Any) -> int:

@@ -19,7 +19,7 @@ from avalanche_ext.benchmarks import (
     split_digits,
     split_mnist,
 )
-from avalanche_ext.benchmarks.sources import digits
+from avalanche_ext.benchmarks.datasets import digits
 from avalanche_ext.data import InMemoryDataset, InMemoryLoaders
 from avalanche_ext.models.catalogue import mlp
 from tests.cases import DATA_ROOT, needs_mnist, quiet

@@ -15,7 +15,9 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import FashionMNIST
 
 from avalanche_ext.benchmarks import DataNotFoundError, image_folder, split_cifar10, split_mnist
-from avalanche_ext.benchmarks.sources import digits, image_tree, load, resolve_data_root
+from avalanche_ext.benchmarks.datasets import digits, fmnist
+from avalanche_ext.benchmarks.images import image_tree
+from avalanche_ext.benchmarks.sources import resolve_data_root
 from avalanche_ext.data import InMemoryDataset
 
 COLOURS = {"ant": (255, 0, 0), "bee": (0, 255, 0), "cat": (0, 0, 255), "dog": (51, 102, 153)}
@@ -116,7 +118,7 @@ class TestDataRoot:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(FashionMNIST, "download", tiny_download)
-        source = load("fmnist", tmp_path)
+        source = fmnist(tmp_path)
         assert source.n_classes == 10
         assert source.train_x.shape == (6, 1, 2, 2)
         assert source.test_y.tolist() == [0, 1, 2, 3]
@@ -128,11 +130,11 @@ class TestDataRoot:
     ) -> None:
         monkeypatch.setattr(FashionMNIST, "download", tiny_download)
         monkeypatch.setenv("AVALANCHE_EXT_DATA", str(tmp_path))
-        assert load("fmnist", None) is load("fmnist", tmp_path)
+        assert fmnist(None) is fmnist(tmp_path)
         monkeypatch.setattr(FashionMNIST, "download", offline)
         monkeypatch.setenv("AVALANCHE_EXT_DATA", str(tmp_path / "elsewhere"))
         with pytest.raises(DataNotFoundError, match="elsewhere"):
-            load("fmnist", None)
+            fmnist(None)
 
 
 def write_tree(folder: Path, train: str = "ant bee cat dog", test: str = "ant bee cat dog") -> None:

@@ -10,14 +10,11 @@ import pytest
 import torch
 
 from avalanche_ext.benchmarks import split_digits
-from avalanche_ext.benchmarks.sources import Source, load
+from avalanche_ext.benchmarks.datasets import digits
+from avalanche_ext.benchmarks.sources import Source
 from avalanche_ext.benchmarks.standardise import standardised
 from avalanche_ext.benchmarks.tasks import Seeds, Sizes, Task, split_by_class
 from tests.config.cases import EXPERIMENT, experiment_with, loaded
-
-
-def digits() -> Source:
-    return load("digits", None)
 
 
 def tasks_of(source: Source) -> list[Task]:

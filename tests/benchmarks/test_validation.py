@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from avalanche_ext.benchmarks import permuted_digits, split_digits
-from avalanche_ext.benchmarks.sources import Source, digits, held_out
+from avalanche_ext.benchmarks.datasets import digits
+from avalanche_ext.benchmarks.sources import Source, held_out
 from avalanche_ext.benchmarks.tasks import Seeds, Sizes, split_by_class
 from tests.benchmarks.cases import numbers, source
 

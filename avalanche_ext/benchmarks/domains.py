@@ -1,0 +1,83 @@
+"""Tasks that are whole data sets, of different sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from avalanche_ext.benchmarks.build import Scenario
+from avalanche_ext.benchmarks.images import with_channels
+from avalanche_ext.benchmarks.sources import Source
+from avalanche_ext.benchmarks.standardise import Standardisation, standardised
+from avalanche_ext.benchmarks.tasks import Seeds, Sizes, Task, limited
+
+
+def domain_tasks(
+    sources: Sequence[Source],
+    names: Sequence[str],
+    sizes: Sizes,
+    seeds: Seeds,
+    scenario: Scenario,
+    standardise: Standardisation | None,
+    transformed: Callable[[Source], Source],
+) -> list[Task]:
+    """Return one task of each data set, in the order given, or in a random one of `seeds.order`.
+
+    Args:
+        sources: The data sets.
+        names: What to call each of them in errors.
+        sizes: How many samples of each, and which.
+        seeds: What the order and the samples are drawn by.
+        scenario: "class" gives each data set labels of its own; "domain" needs equally many classes
+            in each.
+        standardise: Statistics of each data set that its samples are standardised by.
+        transformed: Gives a data set its transforms.
+
+    Raises:
+        ValueError: If data sets differ in image size or, in scenario "domain", number of classes.
+    """
+    if not sources:
+        raise ValueError("datasets is empty: name at least one data set")
+    if any(source.train_x.shape[1] == 3 for source in sources):
+        sources = [_coloured(*pair) for pair in zip(sources, names, strict=True)]
+    shapes = [tuple(source.train_x.shape[1:]) for source in sources]
+    for name, shape in zip(names, shapes, strict=True):
+        if shape != shapes[0]:
+            raise ValueError(
+                f"datasets: images of {names[0]} have the shape {shapes[0]}, but images of {name} "
+                f"{shape} (channels, height, width): give image_size"
+            )
+    if scenario == "domain":
+        for name, source in zip(names, sources, strict=True):
+            if source.n_classes != sources[0].n_classes:
+                raise ValueError(
+                    f"datasets: {names[0]} has {sources[0].n_classes} classes, but {name} has "
+                    f"{source.n_classes}: use the scenario 'task' or 'class'"
+                )
+    if scenario == "class":
+        sources = _with_own_classes(sources)
+    if seeds.order is not None:
+        order = seeds.order_generator().permutation(len(sources)).tolist()
+        sources = [sources[i] for i in order]
+    sources = [transformed(source) for source in sources]
+    whole = [Task(each.train_x, each.train_y, each.test_x, each.test_y) for each in sources]
+    tasks = limited(whole, sources, sizes, seeds)
+    return [
+        standardised([task], source, standardise)[0]
+        for task, source in zip(tasks, sources, strict=True)
+    ]
+
+
+def _coloured(source: Source, name: str) -> Source:
+    train_x, test_x = (with_channels(x, 3, name) for x in (source.train_x, source.test_x))
+    return replace(source, train_x=train_x, test_x=test_x)
+
+
+def _with_own_classes(sources: Sequence[Source]) -> list[Source]:
+    """Return the data sets with labels that follow those of the one before."""
+    shifted, n = [], 0
+    for source in sources:
+        train_y, test_y = source.train_y + n, source.test_y + n
+        n += source.n_classes
+        shifted.append(replace(source, train_y=train_y, test_y=test_y, n_classes=n))
+    return shifted

@@ -1,0 +1,106 @@
+"""What happens to samples when they are fetched: random transforms with generators of their own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class SampleTransforms:
+    """Transforms of each sample, drawn from generators that nothing else draws from.
+
+    Transforms draw from the global generators of torch, NumPy and Python. Here these stand at a
+    state of their own while the transforms run, and are put back afterwards: so a run's other draws
+    are the same with and without the transforms. (Draws on a GPU are not covered.)
+
+    Args:
+        transforms: Transforms of one sample, in order.
+        seed: Seed of the draws.
+        changes: Further transforms, of a batch (B, ...), that come last and draw nothing.
+    """
+
+    def __init__(
+        self, transforms: Sequence[Transform], seed: int = 0, changes: Sequence[Transform] = ()
+    ) -> None:
+        self.transforms = tuple(transforms)
+        self.changes = tuple(changes)
+        self.seed = seed
+        self._states: Any = None
+        self._worker: int | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the transformed sample."""
+        return self.rows(x[None])[0]
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return the transformed samples of a batch (B, ...), B at least 1."""
+        if self.transforms:
+            with self._own_generators():
+                x = torch.stack([in_turn(self.transforms, sample) for sample in x])
+        return in_turn(self.changes, x)
+
+    @contextmanager
+    def _own_generators(self) -> Iterator[None]:
+        before = global_states()
+        worker = get_worker_info()
+        if worker is not None and self._worker != worker.seed:
+            # Each worker of a loader has a copy, which would draw what the others draw.
+            self._states, self._worker = _seeded_states([self.seed, worker.seed]), worker.seed
+        elif self._states is None:
+            self._states = _seeded_states([self.seed])
+        set_global_states(self._states)
+        try:
+            yield
+        finally:
+            self._states = global_states()
+            set_global_states(before)
+
+
+@contextmanager
+def seeded_generators(entropy: list[int]) -> Iterator[None]:
+    """Seed the global generators inside, and put them back to their states afterwards."""
+    before = global_states()
+    set_global_states(_seeded_states(entropy))
+    try:
+        yield
+    finally:
+        set_global_states(before)
+
+
+def in_turn(transforms: Sequence[Transform], x: Tensor) -> Tensor:
+    """Return `x` after all transforms, in order."""
+    for transform in transforms:
+        x = transform(x)
+    return x
+
+
+def global_states() -> tuple[Tensor, Any, Any]:
+    """Return the states of torch's (on the CPU), NumPy's and Python's global generators."""
+    return torch.get_rng_state(), np.random.get_state(), random.getstate()
+
+
+def set_global_states(states: tuple[Tensor, Any, Any]) -> None:
+    """Put these generators at states that `global_states` returned."""
+    of_torch, of_numpy, of_python = states
+    torch.set_rng_state(of_torch)
+    np.random.set_state(of_numpy)
+    random.setstate(of_python)
+
+
+def _seeded_states(entropy: list[int]) -> tuple[Tensor, Any, Any]:
+    """Return new states of the three generators, the global ones left alone."""
+    words = np.random.SeedSequence(entropy).generate_state(3).tolist()
+    return (
+        torch.Generator().manual_seed(words[0]).get_state(),
+        np.random.RandomState(words[1]).get_state(),
+        random.Random(words[2]).getstate(),
+    )
