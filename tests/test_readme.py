@@ -127,6 +127,8 @@ def test_yaml_is_a_valid_experiment(block, tmp_path):
         whole = yaml.safe_load(WHOLE)
         (whole if place[1] == "the top level" else whole[place[1]]).update(document)
         document = whole
+    for file in (ROOT / block.page).parent.glob("*.py"):
+        (tmp_path / file.name).write_text(file.read_text("utf-8"), "utf-8")
     path = tmp_path / "page.yaml"
     path.write_text(block.text if not place else yaml.safe_dump(document), "utf-8")
     assert set(load_experiment(path).methods) >= {

@@ -66,6 +66,7 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
             advice = suggestion(name, known_names) or f"known: {', '.join(_shown_names(kind))}"
             return None, [Problem(path, f"unknown {kind} {shown(name)} ({advice})")]
         other_kind = kind_of(entry.target)
+        read_signature(entry.target)  # It may be in a file that cannot be understood.
     except (LookupError, SourceError) as error:
         return None, [Problem(path, f"{shown(name)} cannot be used: {error.args[0]}")]
     # Any module can transform images.

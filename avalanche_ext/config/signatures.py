@@ -19,6 +19,7 @@ from avalanche_ext.config.annotations import (
 from avalanche_ext.config.sources import (
     Found,
     Module,
+    SourceError,
     assigned,
     bundled,
     class_attribute,
@@ -28,6 +29,7 @@ from avalanche_ext.config.sources import (
     load,
     referred,
 )
+from avalanche_ext.config.validation import adapter
 
 NO_DEFAULT = object()
 """The default of a parameter that must be given, or whose default is no plain value."""
@@ -107,9 +109,13 @@ def read_signature(target: str) -> Signature:
 
 def _read_signature(target: str) -> Signature:
     found = locate(target)
-    paragraph = _documentation(found).split("\n\n")[0]
-    parameters, is_open = _parameters(found)
-    place = "" if found[0].is_known else found[0].place(found[1])
+    place = found[0].place(found[1])
+    try:
+        paragraph = _documentation(found).split("\n\n")[0]
+        parameters, is_open = _parameters(found)
+    except RecursionError:
+        raise SourceError(f"{place}: its names stand for each other without end") from None
+    place = "" if found[0].is_known else place
     return Signature(tuple(parameters), " ".join(paragraph.split()), is_open, place)
 
 
@@ -333,7 +339,7 @@ def _parameter(argument: ast.arg, default: ast.expr | None, module: Module) -> P
 def _plain(node: ast.expr, module: Module) -> Any:
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):  # TypeError: a list as the key of a mapping.
         pass
     found = find(module, node.id) if isinstance(node, ast.Name) else None
     value = assigned(found)
@@ -347,11 +353,24 @@ def _type(name: str, annotation: ast.expr | None, default: Any, module: Module) 
         expressible = yaml_type(annotation, module)
     except Inexpressible:
         return None
+    except (ValueError, TypeError, IndexError, SyntaxError, RecursionError):
+        return Any  # Only a call can tell what is meant by `Literal[A]` or `Json = list["Json"]`.
+    if not module.is_known and not _is_sound(expressible):
+        return Any
     # A default that contradicts its annotation shows that the annotation is wrong: Avalanche has
     # `batch_size: int = None` and `temperature: int = 0.1`.
     if isinstance(default, float) and expressible == Integer:
         return Number
     return union([expressible, None]) if default is None else expressible
+
+
+def _is_sound(type_: Any) -> bool:
+    """Return whether pydantic can check values of a type, unlike `Annotated[str, Gt(0)]`."""
+    try:
+        adapter(type_).json_schema()
+    except Exception:
+        return False
+    return True
 
 
 def _like(default: Any) -> Any:

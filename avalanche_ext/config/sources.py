@@ -321,6 +321,7 @@ def _ancestry(found: Found, visited: set[str]) -> Iterator[tuple[Module, ast.Cla
 
 def bundled(found: Found) -> list[Found]:
     """Return the plugins of which a strategy of this package is made, its attribute `bundled`."""
-    plugins = class_attribute(found, "bundled")
+    ours = [each for each in ancestry(found) if each[0].package == "avalanche_ext"]
+    plugins = class_attribute(ours[0], "bundled") if ours else None
     nodes = plugins.elts if isinstance(plugins, ast.Tuple) else []
     return [plugin for node in nodes if (plugin := referred(found[0], node))]
