@@ -1,16 +1,33 @@
-"""All that keeps an experiment from running is said before it runs, in one go."""
-
-from __future__ import annotations
-
-from pathlib import Path
+"""What is built before a grid runs."""
 
 import pytest
 
+from avalanche_ext.runner import components
 from avalanche_ext.runner.preflight import PreflightError, check_builds, check_devices
-from tests.runner.cases import experiment
+from tests.runner.cases import SMALL, experiment
 
 
-def test_all_that_cannot_be_built_is_reported_at_once(tmp_path: Path) -> None:
+def test_each_distinct_method_is_built_once_on_one_benchmark(tmp_path, monkeypatch):
+    built, benchmarks = [], []
+    build_on, create_benchmark = components.build_on, components.create_benchmark
+
+    def counted(benchmark, cell):
+        built.append(cell.method_name)
+        return build_on(benchmark, cell)
+
+    def counted_benchmark(*args):
+        benchmarks.append(args)
+        return create_benchmark(*args)
+
+    monkeypatch.setattr(components, "build_on", counted)
+    monkeypatch.setattr(components, "create_benchmark", counted_benchmark)
+    methods = {**SMALL["methods"], "same_as_ber": SMALL["methods"]["ber"]}
+    check_builds(experiment(tmp_path, methods=methods, seeds=20).cells(), None)
+    assert built == ["naive", "ber"]
+    assert len(benchmarks) == 1
+
+
+def test_all_that_cannot_be_built_is_reported_at_once(tmp_path):
     """Each problem has its line, which names all methods that have it."""
     plugins = {
         "a": ["balanced_replay", {"drl": {"layers": ["hidden.9"]}}],
@@ -27,7 +44,7 @@ def test_all_that_cannot_be_built_is_reported_at_once(tmp_path: Path) -> None:
     assert second.startswith("methods.c: layers=['hiden.1']: the model has no module")
 
 
-def test_all_devices_that_the_machine_lacks_are_named(tmp_path: Path) -> None:
+def test_all_devices_that_the_machine_lacks_are_named(tmp_path):
     methods = {
         name: {"training": {"device": name.replace("_", ":")}} for name in ("cuda_62", "cuda_63")
     }
