@@ -21,8 +21,8 @@ from avalanche_ext.config.catalogue import ANALYSES
 from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory
 from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
 from avalanche_ext.plugins import check_composition
+from avalanche_ext.plugins.core.guard import LossGuard
 from avalanche_ext.runner.builtins import Given, model_arguments, trained
-from avalanche_ext.runner.guard import LossGuard
 from avalanche_ext.strategies.repairs import repair
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.data.experiences import note_strategy
+from avalanche_ext.plugins.core.guard import guard
 from avalanche_ext.plugins.core.model import check_model, task_labels
 from avalanche_ext.traits import Part, Phase, conflicts, traits_of
 
@@ -123,9 +124,10 @@ class MethodPlugin(ReportingPlugin):
         check_model(strategy.model)
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Refuse impossible combinations before anything is trained."""
+        """Refuse impossible combinations before anything is trained, and guard the loss."""
         super().before_training(strategy, **kwargs)
         self.check(strategy)
+        guard(strategy)
 
 
 class StoringPlugin(MethodPlugin):

@@ -1,0 +1,141 @@
+"""Stop training once the loss, the inputs or the weights are no longer finite."""
+
+from __future__ import annotations
+
+from math import inf, isfinite
+from typing import Any
+
+import torch
+from avalanche.core import SupervisedPlugin
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from avalanche_ext.data import Strategy, origin_index
+from avalanche_ext.functional.model.wrapped import plain_name, unwrapped
+
+_CHECKED_EVERY = 50
+
+
+class DivergedError(ArithmeticError):
+    """A loss or weight became infinite or not a number."""
+
+
+class LossGuard(SupervisedPlugin):  # type: ignore[misc]
+    """Raise DivergedError, which says where, if the training loss or a weight is not finite.
+
+    Every strategy with a `MethodPlugin` has one, see `guard`. On the CPU it looks at each loss
+    before the backward pass. On other devices each look makes the host wait, so it looks at 50
+    losses at a time. It looks at the trained weights at the end of each epoch.
+    """
+
+    supports_distributed = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[Tensor] = []
+
+    def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Look at the loss, or remember it."""
+        loss, iteration = strategy.loss.detach(), strategy.clock.train_iterations
+        if not _makes_the_host_wait(loss):
+            if not isfinite(loss.item()):
+                raise _diverged(strategy, loss.item(), iteration, _cause(strategy))
+            return
+        self._waiting.append(torch.stack([loss.float().sum(), _total(_arrived(strategy), loss)]))
+        if len(self._waiting) == _CHECKED_EVERY:
+            self._look(strategy, iteration)
+
+    def after_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Look at the losses of the last iterations and at the weights."""
+        # The clock has not counted the iteration that `before_backward` belongs to, now it has.
+        iteration = strategy.clock.train_iterations - 1
+        self._look(strategy, iteration)
+        name = _bad_weight(strategy.model)
+        if name:
+            raise DivergedError(
+                f"the weights {name!r} are not finite after iteration {iteration} "
+                f"{_of(strategy)}: a lower learning rate usually helps"
+            )
+
+    def _look(self, strategy: Strategy, last_iteration: int) -> None:
+        if not self._waiting:
+            return
+        first = last_iteration - len(self._waiting) + 1
+        seen = torch.stack(self._waiting).tolist()
+        self._waiting.clear()
+        for iteration, (loss, of_inputs) in enumerate(seen, first):
+            if not isfinite(loss):
+                cause = _BY_RATE if isfinite(of_inputs) else _BY_INPUTS
+                raise _diverged(strategy, loss, iteration, cause)
+
+
+def guard(strategy: Strategy) -> None:
+    """Give the strategy a `LossGuard`, unless it has one.
+
+    It is a plugin of its own, so that no method's hooks can get in its way.
+    """
+    plugins = strategy.plugins
+    if not any(isinstance(plugin, LossGuard) for plugin in plugins):
+        # Behind all that adds to the loss, but before the clock, which must stay the last.
+        has_clock = bool(plugins) and plugins[-1] is strategy.clock
+        plugins.insert(len(plugins) - has_clock, LossGuard())
+
+
+def _makes_the_host_wait(tensor: Tensor) -> bool:
+    return tensor.device.type != "cpu"
+
+
+_BY_RATE = "a lower learning rate usually helps"
+_BY_INPUTS = "the stream's inputs are not finite; look at the data and its transforms"
+_BY_MEMORY = (
+    "the replayed samples are not finite; look at the data and its transforms, or take a lower "
+    "learning rate"
+)
+
+
+def _diverged(strategy: Strategy, loss: float, iteration: int, cause: str) -> DivergedError:
+    return DivergedError(
+        f"the loss became {loss} at iteration {iteration} {_of(strategy)}: {cause}"
+    )
+
+
+def _of(strategy: Strategy) -> str:
+    experience = origin_index(strategy.experience)
+    return f"(counted from 0 over all experiences) of experience {experience}"
+
+
+def _cause(strategy: Strategy) -> str:
+    """Return what made the loss of the current mini-batch not finite, and what helps."""
+    if not isfinite(_total(_arrived(strategy), strategy.loss)):
+        return _BY_INPUTS
+    name = _bad_weight(strategy.model)
+    if name is None and not isfinite(_total(strategy.mb_x, strategy.loss)):
+        return _BY_MEMORY
+    if name is None:
+        return f"the stream's inputs and the weights are finite; {_BY_RATE}"
+    if strategy.clock.train_iterations == 0:
+        return f"the weights {name!r} were not finite when training began"
+    return f"the weights {name!r} are no longer finite; {_BY_RATE}"
+
+
+def _arrived(strategy: Strategy) -> object:
+    """Return the inputs that the stream brought, without what is replayed if a plugin tells."""
+    arrived = (getattr(plugin, "arrived", None) for plugin in strategy.plugins)
+    return next((columns[0] for columns in arrived if columns), strategy.mb_x)
+
+
+def _total(inputs: object, like: Tensor) -> Tensor:
+    """Return the sum of the inputs, which is finite if they are; 0 for what is no tensor."""
+    if not isinstance(inputs, Tensor):
+        return torch.zeros((), device=like.device)
+    return inputs.detach().sum(dtype=torch.float32)
+
+
+@torch.no_grad()
+def _bad_weight(model: nn.Module) -> str | None:
+    """Return the name of the first trained parameter that is not finite; None if all are."""
+    named = unwrapped(model).named_parameters()
+    trained = {plain_name(name): p for name, p in named if p.requires_grad and p.numel()}
+    if not trained or isfinite(get_total_norm([*trained.values()], inf)):
+        return None
+    return next((name for name, p in trained.items() if not p.isfinite().all()), None)
