@@ -25,7 +25,7 @@ class Standardiser:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the standardised samples (N, C, H, W)."""
-        return (x - self.mean) / self.std
+        return (x - self.mean.to(x.device)) / self.std.to(x.device)
 
 
 def standardiser(source: Source, per: Standardisation | None) -> Standardiser | None:
