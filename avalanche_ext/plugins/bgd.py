@@ -67,6 +67,7 @@ class BGDPlugin(MethodPlugin):
 
     phase = Phase.GRADIENT
     criterion_alone: ClassVar[bool] = True
+    needs_float32: ClassVar[bool] = True
     not_pickled: ClassVar[tuple[str, ...]] = ("_layout", "_draw")
 
     @validated
@@ -180,7 +181,8 @@ def _write(layout: FlatLayout, weights: Tensor) -> None:
 def _check_loss(strategy: Strategy) -> None:
     """Raise ValueError if the loss is more than the criterion."""
     criterion = criterion_of(strategy)(strategy.mb_output, strategy.mb_y)
-    if not torch.allclose(strategy.loss, criterion, equal_nan=True):
+    # Under autocast the criterion may have a lower precision.
+    if not torch.allclose(strategy.loss.to(criterion), criterion, equal_nan=True):
         raise ValueError(
             f"the loss is {float(strategy.loss):.6g}, but the criterion is {float(criterion):.6g}: "
             "BGDPlugin uses the criterion alone, at several draws of the weights; remove the "

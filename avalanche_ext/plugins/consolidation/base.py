@@ -89,6 +89,7 @@ class ConsolidationPlugin(MethodPlugin):
     prefix: ClassVar[str]
     """Beginning of the diagnostics' names."""
     phase = by("update", {"proximal": Phase.PULL}, otherwise=Phase.PENALTY)
+    needs_float32: ClassVar[bool] = True
     reads_samples: ClassVar[bool] = True
     """Whether estimates need samples."""
     # An experience would pull its whole benchmark into the pickle.

@@ -16,7 +16,7 @@ from torch import Tensor
 from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.data.experiences import note_strategy
 from avalanche_ext.plugins.core.guard import guard
-from avalanche_ext.plugins.core.model import check_model, task_labels
+from avalanche_ext.plugins.core.model import check_model, check_precision, task_labels
 from avalanche_ext.traits import Part, Phase, conflicts, traits_of
 
 Columns = tuple[Tensor, Tensor, Tensor]
@@ -106,6 +106,8 @@ class MethodPlugin(ReportingPlugin):
     criterion_alone: ClassVar[bool] = False
     splits_loss: ClassVar[bool] = False
     replaces_criterion: ClassVar[bool] = False
+    needs_float32: ClassVar[bool] = False
+    """Whether it cannot act on weights of lower precision."""
     arrived: Columns | None = None
     not_pickled: ClassVar[tuple[str, ...]] = ()
 
@@ -122,6 +124,8 @@ class MethodPlugin(ReportingPlugin):
             )
         check_composition(strategy.plugins, strategy)
         check_model(strategy.model)
+        if self.needs_float32:
+            check_precision(strategy.model, type(self).__name__)
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Refuse impossible combinations before anything is trained, and guard the loss."""

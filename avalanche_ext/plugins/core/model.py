@@ -10,7 +10,7 @@ from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
 
 from avalanche_ext.data import Strategy
-from avalanche_ext.functional.model.wrapped import unwrapped
+from avalanche_ext.functional.model.wrapped import plain_name, unwrapped
 
 _MASKING = (IncrementalClassifier, MultiHeadClassifier)
 
@@ -53,6 +53,17 @@ def check_model(model: nn.Module) -> None:
             f"{type(own).__name__} in it needs: use the model alone, or compile it in place by "
             "model.compile()"
         )
+
+
+def check_precision(model: nn.Module, name: str) -> None:
+    """Raise ValueError if the plugin `name` cannot work in the precision of the model's weights."""
+    for parameter, p in unwrapped(model).named_parameters():
+        if p.requires_grad and p.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"{name} needs weights in float32 or float64, but {plain_name(parameter)!r} is in "
+                f"{str(p.dtype).removeprefix('torch.')}: keep the model in float32, and use "
+                "torch.autocast in its forward"
+            )
 
 
 def task_labels(strategy: Strategy) -> Tensor:

@@ -85,6 +85,7 @@ class AGEMPlugin(MemoryPlugin):
 
     phase = by("replay", {"never": Phase.GRADIENT}, otherwise=Phase.DATA)
     beyond_criterion: ClassVar[bool] = True
+    needs_float32: ClassVar[bool] = True
     not_pickled: ClassVar[tuple[str, ...]] = ("_layout", "_references")
 
     @validated

@@ -72,6 +72,7 @@ class MGEMPlugin(StoringPlugin):
     """
 
     phase = Phase.GRADIENT
+    needs_float32: ClassVar[bool] = True
     not_pickled: ClassVar[tuple[str, ...]] = ("_layout",)
 
     @validated
