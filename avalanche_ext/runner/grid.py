@@ -13,9 +13,9 @@ from avalanche_ext.results.files import CLAIMS
 from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
 from avalanche_ext.runner.devices import on_devices, visible
-from avalanche_ext.runner.engines import Engine, EngineError, engine
+from avalanche_ext.runner.engines import Engine, engine
 from avalanche_ext.runner.plan import EVERYTHING, Selection, names_of, selected
-from avalanche_ext.runner.preflight import PreflightError, check_builds, check_devices, check_output
+from avalanche_ext.runner.preflight import check_builds, check_devices, check_output
 from avalanche_ext.runner.progress import NORMAL, Progress
 from avalanche_ext.runner.worker import Ended, run_claimed
 
@@ -86,23 +86,31 @@ def run_experiment(
     experiment = on_devices(experiment, devices)
     cells = selected(experiment, selection)
     again = names_of(experiment, selection.rerun, "--rerun")
-    workers = _engine(experiment, jobs, backend, scheduler, devices)
+    trainings = [method.training for method in experiment.methods.values()]
+    workers = engine(
+        backend,
+        jobs,
+        scheduler,
+        visible(devices),
+        threads=max(training.threads for training in trainings),
+        on_gpu=any(training.device != "cpu" for training in trainings),
+    )
     check_output(directory)
     for cell in cells:
         _prepare(cell, out, cell.method_name in again)
     pending = [cell for cell in cells if not cell.files(out).is_done()]
-    if pending:
-        if backend == "local" and not devices:
-            check_devices(pending)
-        check_builds(pending, data_root)
-    _record(experiment, out)
     n_elsewhere = 0
     if pending:
-        data_root = data_root and data_root.absolute()
-        with Progress(pending, out, verbosity) as progress, workers:
-            n_elsewhere = _Grid(pending, out, data_root, workers, progress).run()
-        # Again, because another command may have added seeds meanwhile.
-        _record(experiment, out)
+        with workers:  # Before the checks, because a local engine begins to import torch.
+            if backend == "local" and not devices:
+                check_devices(pending)
+            check_builds(pending, data_root)
+            _record(experiment, out)
+            root = data_root and data_root.absolute()
+            with Progress(pending, out, verbosity) as progress:
+                n_elsewhere = _Grid(pending, out, root, workers, progress).run()
+    # At the end, too, because another command may have added seeds meanwhile.
+    _record(experiment, out)
     n_done = sum(cell.files(out).is_done() for cell in pending)
     return GridOutcome(
         directory,
@@ -207,20 +215,6 @@ class _Grid:
             else:
                 self._submit(cell)
             del self._claimed[folder]
-
-
-def _engine(
-    experiment: Experiment,
-    jobs: int | None,
-    backend: str,
-    scheduler: str | None,
-    devices: Sequence[str],
-) -> Engine:
-    on_gpu = any(method.training.device != "cpu" for method in experiment.methods.values())
-    try:
-        return engine(backend, jobs, scheduler, visible(devices), on_gpu=on_gpu)
-    except EngineError as error:
-        raise PreflightError(str(error)) from error
 
 
 def _prepare(cell: Cell, out: Path, is_rerun: bool) -> None:

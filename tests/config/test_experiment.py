@@ -34,6 +34,7 @@ def test_what_the_file_leaves_out_has_defaults(experiment: Experiment) -> None:
         "eval_batch_size": 512,
         "shuffle": True,
         "iid": False,
+        "threads": 1,
         "device": "cpu",
     }
     assert experiment.wandb.model_dump() == {

@@ -73,6 +73,8 @@ def hash_with(training: dict[str, Any], **benchmark: Any) -> str:
 
 def test_what_decides_no_number_changes_no_hash() -> None:
     assert hash_with({"iid": False, "eval_batch_size": 7, "device": "cpu"}) == CELL.hash
+    assert hash_with({"threads": 1}) == CELL.hash
+    assert hash_with({"threads": 2}) != CELL.hash, "sums in another order are other numbers"
     assert hash_with({"device": "cuda:1"}) == hash_with({"device": "cuda"}) != CELL.hash
     moved = replace(CELL.method, strategy=Component("Naive", "elsewhere:Naive", {}))
     assert replace(CELL, method=moved).hash == CELL.hash

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from avalanche_ext.runner.engines import EngineError, engine
+from avalanche_ext.runner import PreflightError
+from avalanche_ext.runner.engines import engine
 from avalanche_ext.runner.engines.local import LocalEngine, WorkerDied
 from tests.runner import deadly
 
@@ -134,7 +135,7 @@ def test_workers_end_when_the_process_they_work_for_is_gone(tmp_path, killed):
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, message):
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(PreflightError, match=message):
         engine(**options)
 
 
@@ -142,7 +143,7 @@ def test_options_that_do_not_go_together_are_refused(options, message):
 def test_a_backend_without_its_package_says_what_to_install(monkeypatch, backend, package):
     monkeypatch.delitem(sys.modules, f"avalanche_ext.runner.engines.{backend}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(EngineError) as refused:
+    with pytest.raises(PreflightError) as refused:
         engine(backend)
     assert str(refused.value) == (
         f'--backend {backend} needs the package {package}: pip install "avalanche-ext[{backend}]"'

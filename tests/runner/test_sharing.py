@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from avalanche_ext.results.experiment import read_results
@@ -53,6 +54,18 @@ def test_a_cell_that_somebody_else_runs_is_waited_for_and_taken_over(tmp_path, c
     assert f"naive seed 0 is held by process {holder.pid} on " in told
     assert "naive seed 1: ACC" in told
     assert (outcome.n_completed, outcome.n_elsewhere, outcome.n_failed) == (2, 0, 0)
+
+
+def test_the_threads_of_a_run_are_those_of_its_configuration(tmp_path):
+    before = torch.get_num_threads()
+    training = {**SMALL["training"], "threads": 2}
+    try:
+        run_claimed(cell(tmp_path, **TINY, training=training), tmp_path / "two", None)
+        assert torch.get_num_threads() == 2
+        run_claimed(cell(tmp_path, **TINY), tmp_path / "one", None)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_cell_that_somebody_else_has_run_is_not_run_again(tmp_path):

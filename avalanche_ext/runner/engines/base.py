@@ -8,13 +8,11 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+from avalanche_ext.runner.preflight import PreflightError
+
 R = TypeVar("R")
 
 BACKENDS = ("local", "dask", "ray")
-
-
-class EngineError(Exception):
-    """An engine cannot be started; the message says what to install or to change."""
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
@@ -52,18 +50,18 @@ def engine(
         on_gpu: Whether calls need a GPU, which Ray has to know.
 
     Raises:
-        EngineError: If the arguments do not go together or a package is missing.
+        PreflightError: If the arguments do not go together or a package is missing.
     """
     if backend == "local" and scheduler:
-        raise EngineError(
+        raise PreflightError(
             f"--scheduler {scheduler}: name the cluster's kind, --backend dask or ray"
         )
     if scheduler and jobs:
-        raise EngineError(
+        raise PreflightError(
             f"--jobs {jobs}: with --scheduler, the cluster decides how many cells run"
         )
     if devices and backend != "local":
-        raise EngineError(
+        raise PreflightError(
             f"--devices works with --backend local; give the workers of {backend} their devices"
         )
     jobs = jobs or len(devices) or max(1, n_cores() // threads)
@@ -74,7 +72,7 @@ def engine(
     if backend == "ray":
         from avalanche_ext.runner.engines.ray import RayEngine
 
-        return RayEngine(jobs, scheduler, on_gpu)
+        return RayEngine(jobs, scheduler, threads, on_gpu)
     from avalanche_ext.runner.engines.local import LocalEngine
 
     return LocalEngine(jobs, devices)
@@ -85,8 +83,8 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def missing(package: str, extra: str) -> EngineError:
+def missing(package: str, extra: str) -> PreflightError:
     """Return the error for a backend whose package is not installed."""
-    return EngineError(
+    return PreflightError(
         f'--backend {extra} needs the package {package}: pip install "avalanche-ext[{extra}]"'
     )

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
-from avalanche_ext.runner.engines.base import EngineError, R, missing
+from avalanche_ext.runner.engines.base import R, missing
+from avalanche_ext.runner.preflight import PreflightError
 
 try:
     from distributed import Client, KilledWorker, LocalCluster
@@ -28,7 +29,7 @@ class DaskEngine:
         scheduler: Address of the scheduler, such as tcp://host:8786, or None.
 
     Raises:
-        EngineError: If distributed is not installed, or the scheduler does not answer.
+        PreflightError: If distributed is not installed, or the scheduler does not answer.
     """
 
     died: tuple[type[Exception], ...] = (KilledWorker,)
@@ -47,7 +48,7 @@ class DaskEngine:
             address = self._cluster or self._scheduler
             self._client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise EngineError(
+            raise PreflightError(
                 f"--scheduler {self._scheduler}: no Dask scheduler answers there ({error})"
             ) from error
         self._executor = self._client.get_executor(pure=False)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, forkserver, get_context, parent_process
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
@@ -69,6 +69,10 @@ class LocalEngine:
         self._is_closed = False
 
     def __enter__(self) -> LocalEngine:
+        """Start the server, which imports torch while the caller goes on."""
+        if self._context.get_start_method() == "forkserver":
+            with _LOCK, _environment(_ONE_THREAD):
+                forkserver.ensure_running()
         return self
 
     def __exit__(
@@ -112,7 +116,7 @@ class LocalEngine:
             process = self._context.Process(  # type: ignore[attr-defined]
                 target=_work, args=(answer, environment, function, args)
             )
-            with _without_main(), _environment(_ONE_THREAD):
+            with _without_main():
                 process.start()
             self._processes.add(process)
         answer.close()

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
-from avalanche_ext.runner.engines.base import EngineError, R, missing
+from avalanche_ext.runner.engines.base import R, missing
+from avalanche_ext.runner.preflight import PreflightError
 
 try:
     import ray
@@ -25,25 +26,26 @@ class RayEngine:
     Args:
         jobs: Workers of a cluster on this machine, where there is no scheduler.
         scheduler: Address of the cluster, such as auto, host:6379 or ray://host:10001, or None.
+        threads: Threads, and so CPUs, of each call.
         on_gpu: Whether each call needs a GPU to itself.
 
     Raises:
-        EngineError: If ray is not installed, or the cluster does not answer.
+        PreflightError: If ray is not installed, or the cluster does not answer.
     """
 
     died: tuple[type[Exception], ...] = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
 
-    def __init__(self, jobs: int, scheduler: str | None, on_gpu: bool) -> None:
-        self._jobs = jobs
+    def __init__(self, jobs: int, scheduler: str | None, threads: int, on_gpu: bool) -> None:
+        self._n_cpus = jobs * threads
         self._scheduler = scheduler
-        self._needs = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_retries": _RETRIES}
+        self._needs = {"num_cpus": threads, "num_gpus": int(on_gpu), "max_retries": _RETRIES}
 
     def __enter__(self) -> RayEngine:
-        local = {} if self._scheduler else {"num_cpus": self._jobs, "include_dashboard": False}
+        local = {} if self._scheduler else {"num_cpus": self._n_cpus, "include_dashboard": False}
         try:
             ray.init(address=self._scheduler or "local", log_to_driver=False, **local)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise EngineError(
+            raise PreflightError(
                 f"--scheduler {self._scheduler}: no Ray cluster answers there ({error})"
             ) from error
         return self
