@@ -14,6 +14,13 @@ from torch.utils.data import get_worker_info
 
 Transform = Callable[[Tensor], Tensor]
 
+_GENERATORS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_rng_state, torch.set_rng_state),
+    (np.random.get_state, np.random.set_state),
+    (random.getstate, random.setstate),
+)
+"""How to get and set the states of the global generators: torch's on the CPU, NumPy's, Python's."""
+
 
 class SampleTransforms:
     """Transforms of each sample, drawn from generators that nothing else draws from.
@@ -34,6 +41,8 @@ class SampleTransforms:
         self.transforms = tuple(transforms)
         self.changes = tuple(changes)
         self.seed = seed
+        # Setting all three takes longer than cropping an image, and torchvision needs one alone.
+        self._n_generators = 1 if all(map(_draws_from_torch, self.transforms)) else 3
         self._states: Any = None
         self._worker: int | None = None
 
@@ -50,19 +59,21 @@ class SampleTransforms:
 
     @contextmanager
     def _own_generators(self) -> Iterator[None]:
-        before = global_states()
+        # Not kept in an attribute: a copy of it would be of other generators.
+        generators = _GENERATORS[: self._n_generators]
+        before = [get() for get, _ in generators]
         worker = get_worker_info()
         if worker is not None and self._worker != worker.seed:
             # Each worker of a loader has a copy, which would draw what the others draw.
             self._states, self._worker = _seeded_states([self.seed, worker.seed]), worker.seed
         elif self._states is None:
             self._states = _seeded_states([self.seed])
-        set_global_states(self._states)
+        _set(self._states, generators)
         try:
             yield
         finally:
-            self._states = global_states()
-            set_global_states(before)
+            self._states = [get() for get, _ in generators]
+            _set(before, generators)
 
 
 @contextmanager
@@ -85,15 +96,26 @@ def in_turn(transforms: Sequence[Transform], x: Tensor) -> Tensor:
 
 def global_states() -> tuple[Tensor, Any, Any]:
     """Return the states of torch's (on the CPU), NumPy's and Python's global generators."""
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()
+    of_torch, of_numpy, of_python = (get() for get, _ in _GENERATORS)
+    return of_torch, of_numpy, of_python
 
 
 def set_global_states(states: tuple[Tensor, Any, Any]) -> None:
     """Put these generators at states that `global_states` returned."""
-    of_torch, of_numpy, of_python = states
-    torch.set_rng_state(of_torch)
-    np.random.set_state(of_numpy)
-    random.setstate(of_python)
+    _set(states, _GENERATORS)
+
+
+def _set(states: Sequence[Any], generators: Sequence[tuple[Any, Callable[[Any], Any]]]) -> None:
+    # The states of all three may be there although fewer are set.
+    for state, (_, put) in zip(states, generators, strict=False):
+        put(state)
+
+
+def _draws_from_torch(transform: Transform) -> bool:
+    """Return whether a transform is torchvision's, and holds no other."""
+    is_theirs = type(transform).__module__.startswith("torchvision.transforms.v2")
+    holds_others = hasattr(transform, "transforms") or hasattr(transform, "lambd")
+    return is_theirs and not holds_others
 
 
 def _seeded_states(entropy: list[int]) -> tuple[Tensor, Any, Any]:

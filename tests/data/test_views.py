@@ -33,7 +33,8 @@ def draws() -> list[float]:
 
 
 def test_draws_of_others_stay_the_same() -> None:
-    data = dataset(SampleTransforms([noisy], seed=1))
+    # A copy that was pickled must not draw from copies of the generators.
+    data = pickle.loads(pickle.dumps(dataset(SampleTransforms([noisy], seed=1))))
     with seeded_generators([0]):
         expected = draws()
     with seeded_generators([0]):
@@ -44,6 +45,7 @@ def test_draws_of_others_stay_the_same() -> None:
 
 def test_draws_are_fixed_by_the_seed_alone() -> None:
     first, second, other = (dataset(SampleTransforms([noisy], seed=seed)) for seed in (1, 1, 2))
+    second = pickle.loads(pickle.dumps(second))
     with seeded_generators([0]):
         x = [first.fetch(slice(None))[0] for _ in range(2)]
     with seeded_generators([1]):
