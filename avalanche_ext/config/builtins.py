@@ -138,7 +138,10 @@ BUILT_INS: dict[str, BuiltIn] = {
         "does nothing without a validation stream that is evaluated while training, which a YAML "
         "has not; set training.epochs",
     ),
-    "ExpertGateStrategy": _OWN_MODEL,
+    "ExpertGateStrategy": BuiltIn(
+        "refused",
+        "trains an AlexNet for each task in place of the YAML's model; use a script",
+    ),
     "FeCAMOracle": _FECAM,
     "FeatureDistillationPlugin": BuiltIn(
         "refused",
