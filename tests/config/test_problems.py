@@ -69,7 +69,7 @@ def test_problems_of_every_kind_in_every_section_and_method_are_reported_at_once
     text = """
     name: small
     benchmark: {name: split_digits, n_experiences: 4, scenario: task, order_sed: 1, train_size: 9.5}
-    model: {name: mlp, hidden_sizes: [100], multi_head: false, depth: 2}
+    model: {name: mlp, hidden_sizes: [100], multi_head: false, multihead: true}
     optimizer: {name: SGD, lr: -0.1, momentun: 0.9}
     training: {batch_size: ten, iid: true}
     seeds: 2
@@ -88,7 +88,7 @@ def test_problems_of_every_kind_in_every_section_and_method_are_reported_at_once
         "benchmark.train_size: is 9.5, but must be an integer or null",
         "benchmark.n_experiences: is 4, but must divide the 10 classes of 'split_digits': "
         "1, 2, 5, 10",
-        "model.depth: unknown key 'depth' (known: hidden_sizes, initialisation, multi_head)",
+        "model.multihead: unknown key 'multihead' (did you mean 'multi_head'?)",
         "optimizer.momentun: unknown key 'momentun' (did you mean 'momentum'?)",
         "optimizer.lr: is -0.1, but must be at least 0",
         "training.batch_size: is 'ten', but must be an integer",
