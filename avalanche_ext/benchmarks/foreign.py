@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from avalanche.benchmarks import CLScenario, with_classes_timeline, with_task_labels
+from copy import copy
+
+from avalanche.benchmarks import (
+    CLScenario,
+    CLStream,
+    EagerCLStream,
+    with_classes_timeline,
+    with_task_labels,
+)
+from avalanche.benchmarks.utils import (
+    ConstantSequence,
+    DataAttribute,
+    TaskAwareSupervisedClassificationDataset,
+)
 
 from avalanche_ext.benchmarks.build import complete
 
@@ -12,18 +25,15 @@ def labelled(benchmark: CLScenario) -> CLScenario:
 
     Some of Avalanche's functions give neither, such as `benchmark_from_datasets`.
 
+    Samples without a task label get 0.
+
     Args:
         benchmark: Classification benchmark with finite streams of tensor samples.
-
-    Raises:
-        ValueError: If samples have no task labels.
     """
     result = benchmark
     first = benchmark.train_stream[0].logging()
     if not hasattr(first.dataset, "targets_task_labels"):
-        raise ValueError(
-            "samples have no task labels: make the data sets by as_taskaware_classification_dataset"
-        )
+        result = CLScenario([_with_task_label(stream) for stream in result.streams.values()])
     if not hasattr(first, "classes_in_this_experience"):
         result = with_classes_timeline(result)
     if not hasattr(first, "task_labels"):
@@ -34,3 +44,19 @@ def labelled(benchmark: CLScenario) -> CLScenario:
         for experience in stream:
             complete(experience, result)
     return result
+
+
+def _with_task_label(stream: CLStream) -> EagerCLStream:
+    """Return a stream whose samples have the task label 0."""
+    experiences = []
+    for original in stream:
+        experience = copy(original.logging())
+        dataset = experience.dataset
+        label = DataAttribute(
+            ConstantSequence(0, len(dataset)), "targets_task_labels", use_in_getitem=True
+        )
+        experience._dataset = TaskAwareSupervisedClassificationDataset(
+            [dataset], data_attributes=[label]
+        )
+        experiences.append(experience)
+    return EagerCLStream(stream.name, experiences)

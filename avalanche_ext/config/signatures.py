@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
+
+from pydantic import ValidationError
 
 from avalanche_ext.config.annotations import (
     Flag,
@@ -368,6 +371,10 @@ def _is_sound(type_: Any) -> bool:
     """Return whether pydantic can check values of a type, unlike `Annotated[str, Gt(0)]`."""
     try:
         adapter(type_).json_schema()
+        values: tuple[Any, ...] = (None, "", 0, [], {})
+        for value in values:
+            with suppress(ValidationError):
+                adapter(type_).validate_python(value)
     except Exception:
         return False
     return True

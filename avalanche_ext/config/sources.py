@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -159,7 +160,9 @@ def _bytes(file: Path) -> bytes:
 @lru_cache(maxsize=1024)
 def _parsed(file: Path, content: bytes) -> ast.Module:
     try:
-        return ast.parse(content, str(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python gives them again when the file is run.
+            return ast.parse(content, str(file))
     except SyntaxError as error:
         raise SourceError(f"{file}:{error.lineno or 1}: not valid Python: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from avalanche.benchmarks import CLScenario, with_classes_timeline, with_task_labels
+from avalanche.benchmarks import CLScenario
 from avalanche.core import BasePlugin
 from avalanche.training.templates.base import BaseTemplate
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from avalanche_ext.benchmarks.foreign import labelled
 from avalanche_ext.config import Component
@@ -28,8 +29,10 @@ _MOST_BYTES = 2 * 1024**3
 
 _CLASSES: dict[Kind, type] = {
     "model": nn.Module,
+    "criterion": nn.Module,
     "optimizer": Optimizer,
     "plugin": BasePlugin,
+    "scheduler": LRScheduler,
     "strategy": BaseTemplate,
 }
 
@@ -98,7 +101,7 @@ def asked_for(component: Component, offered: Mapping[str, Any]) -> dict[str, Any
     Raises:
         ComponentError: If the file that it is in raises anything when it is imported.
     """
-    names = _parameters(component) - {*component.args}
+    names = parameters(component) - {*component.args}
     if component.target.startswith("torchvision.models"):
         names |= {"num_classes"} - {*component.args}  # They all pass it on to the class.
     return {name: value for name, value in offered.items() if name in names}
@@ -107,12 +110,12 @@ def asked_for(component: Component, offered: Mapping[str, Any]) -> dict[str, Any
 def by_own_names(benchmark: Component) -> Component:
     """Return a benchmark with the argument `order_seed` as `seed`, where it calls it so."""
     args = {**benchmark.args}
-    if "order_seed" not in args or "order_seed" in _parameters(benchmark):
+    if "order_seed" not in args or "order_seed" in parameters(benchmark):
         return benchmark
     return replace(benchmark, args={"seed": args.pop("order_seed"), **args})
 
 
-def _parameters(component: Component) -> set[str]:
+def parameters(component: Component) -> set[str]:
     """The names of a constructor's parameters, once it is imported."""
     try:
         return {*inspect.signature(locate(component.target)).parameters}
@@ -154,10 +157,6 @@ def completed(benchmark: Any, component: Component) -> CLScenario:
         result = in_memory(benchmark) if sum(sizes) <= _MOST_BYTES else benchmark
     result = labelled(result)
     n_classes = getattr(benchmark, "n_classes", None)
-    if not hasattr(result.train_stream[0], "classes_in_this_experience"):
-        result = with_classes_timeline(result)
-    if not hasattr(result.train_stream[0], "task_labels"):
-        result = with_task_labels(result)
     largest = max(int(label) for each in experiences for label in each.dataset.targets)
     result.n_classes = max(n_classes or 0, largest + 1)
     return result
@@ -209,6 +208,15 @@ def _wrong_with_dataset(experience: Any) -> str:
     return ""
 
 
+def check_mixable(benchmark: CLScenario, component: Component) -> None:
+    """Raise ComponentError unless the training samples can be mixed, as `training.iid` does."""
+    if not all(isinstance(each.dataset, InMemoryDataset) for each in benchmark.train_stream):
+        raise ComponentError(
+            f"'{component.name}' cannot have training.iid: its samples are drawn at random or take "
+            "too much memory to be mixed"
+        )
+
+
 def sample_shape(benchmark: CLScenario) -> tuple[int, ...]:
-    """Return the shape of one sample of a benchmark."""
-    return tuple(benchmark.train_stream[0].dataset[0][0].shape)
+    """Return the shape of one sample of a benchmark; a test sample, for nothing is drawn then."""
+    return tuple(benchmark.test_stream[0].dataset[0][0].shape)

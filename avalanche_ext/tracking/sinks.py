@@ -18,7 +18,7 @@ class Run:
         seed: Seed of this run.
         config: The resolved configuration: plain, nested values.
         directory: Folder of the run's files; a sink may create it.
-        n_experiences: T, the number of test experiences.
+        n_experiences: T, the number of test experiences; None where only the data can tell.
     """
 
     experiment: str
@@ -26,7 +26,7 @@ class Run:
     seed: int
     config: Mapping[str, Any]
     directory: Path
-    n_experiences: int
+    n_experiences: int | None
 
 
 class Sink(Protocol):

@@ -442,6 +442,37 @@ def test_an_edit_is_seen_in_the_same_process(folder: Path) -> None:
     assert "unknown key 'strength'" in "\n".join(problems_of(of_mine(), folder))
 
 
+def test_sources_that_cannot_be_understood_are_one_problem_or_passed_on(folder: Path) -> None:
+    write(
+        folder,
+        odd="""
+            from typing import Annotated, Literal
+            from annotated_types import Gt
+            from avalanche.core import SupervisedPlugin
+            A = B
+            B = A
+            Json = list["Json"]
+            MODE = "fast"
+            class Odd(SupervisedPlugin):
+                def __init__(self, a: Literal[MODE], b: Json, c: Annotated[str, Gt(0)], d: "(",
+                             e: dict[str] = {[]: 1}): ...
+            """,
+    )
+    args = {"a": "fast", "b": [1], "c": "x", "d": 1, "e": {"x": 2}}
+    (plugin,) = loaded(with_plugin("./odd.py:Odd", **args), folder).methods["mine"].plugins
+    assert plugin.args == args
+    problem = plugin_problem(folder, "./odd.py:A")
+    assert problem.endswith(f"{folder}/odd.py:5: its names stand for each other without end")
+
+
+def test_warnings_of_the_users_source_are_left_to_its_run(
+    folder: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    write(folder, mine=MINE + '\nPATTERN = "\\d"\n')
+    loaded(of_mine(), folder)
+    assert not [*recwarn]
+
+
 def test_a_null_character_or_a_strange_name_is_one_problem(folder: Path) -> None:
     for name in ("./mi\0ne.py:A", "~nobody-at-all/x.py:A", ":", "a:", ":a", ".py", "x.py:", "::"):
         assert plugin_problem(folder, name)

@@ -237,6 +237,44 @@ def test_errors_of_the_users_code_are_one_sentence_with_file_and_line(
     assert error == message.format(folder=folder)
 
 
+def test_samples_that_are_random_are_learned_but_not_mixed(folder: Path) -> None:
+    source = """
+        import torch
+        from avalanche.benchmarks import benchmark_from_datasets
+        from avalanche.benchmarks.utils import as_classification_dataset
+        from torch.utils.data import Dataset
+
+        class Noise(Dataset):
+            targets = [0, 1] * 10
+            def __len__(self):
+                return 20
+            def __getitem__(self, index):
+                return torch.randn(1, 4, 4), self.targets[index]
+
+        def noise():
+            data = as_classification_dataset(Noise())
+            return benchmark_from_datasets(train=[data, data], test=[data, data])
+    """
+    (folder / "noise.py").write_text(dedent(source), "utf-8")
+    made = build(cell_of(folder, benchmark="./noise.py:noise"), data_root=None)
+    made.strategy.train(made.benchmark.train_stream[0], eval_streams=[])
+    assert made.strategy.clock.train_iterations == 4
+    cell = cell_of(folder, benchmark="./noise.py:noise", training={"batch_size": 5, "iid": True})
+    with pytest.raises(ComponentError, match=r"'./noise.py:noise' cannot have training.iid"):
+        build(cell, data_root=None)
+
+
+def test_the_data_root_is_given_wherever_it_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = MINE + "\n\ndef rooted(root):\n    return make_benchmark(int(root.name))\n"
+    (folder / "mine.py").write_text(source, "utf-8")
+    cell = cell_of(folder, benchmark="./mine.py:rooted")
+    monkeypatch.setenv("AVALANCHE_EXT_DATA", "/3")
+    assert len(build(cell, data_root=None).benchmark.train_stream) == 3
+    assert len(build(cell, data_root=Path("/4")).benchmark.train_stream) == 4
+
+
 def test_files_of_one_name_in_two_folders_and_their_helpers_are_apart(tmp_path: Path) -> None:
     values = []
     for name in ("a", "b"):
