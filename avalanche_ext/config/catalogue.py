@@ -9,13 +9,25 @@ from typing import Literal
 
 from avalanche_ext.config.sources import package_directory
 
-Kind = Literal["benchmark", "dataset", "model", "optimizer", "plugin", "strategy", "transform"]
+Kind = Literal[
+    "benchmark",
+    "criterion",
+    "dataset",
+    "model",
+    "optimizer",
+    "plugin",
+    "scheduler",
+    "strategy",
+    "transform",
+]
 KINDS: tuple[Kind, ...] = (
     "plugin",
     "strategy",
     "benchmark",
     "model",
     "optimizer",
+    "criterion",
+    "scheduler",
     "dataset",
     "transform",
 )
@@ -33,7 +45,7 @@ class Entry:
         paper: Where it was published; empty for Avalanche's and torch's.
         n_classes: The number of classes of a benchmark, where it is known without the data.
         analyses: Whether it is a plugin that looks on and changes nothing that is trained.
-        later: Arguments that a benchmark got after results were kept. Where they have their
+        later: Arguments that it got after results were kept. Where they have their
             defaults a component lacks them, so that the hashes of older results stay valid.
     """
 
@@ -185,11 +197,13 @@ OURS: dict[Kind, dict[str, Entry]] = {
         )
     },
     "model": {
-        "mlp": Entry("avalanche_ext.models.catalogue:mlp", _GEM),
+        "mlp": Entry("avalanche_ext.models.catalogue:mlp", _GEM, later=("dropout",)),
         "slim_resnet18": Entry("avalanche_ext.models.catalogue:slim_resnet18", _GEM),
         "simple_cnn": Entry("avalanche_ext.models.catalogue:simple_cnn"),
     },
     "optimizer": {},
+    "criterion": {},
+    "scheduler": {},
     "dataset": {
         name: Entry(f"avalanche_ext.benchmarks.datasets:{name}", paper)
         for name, paper in (
@@ -228,6 +242,8 @@ INJECTED: dict[Kind, dict[str, str]] = {
     },
     "model": dict.fromkeys(("input_shape", "n_classes", "num_classes"), "benchmark"),
     "optimizer": {"params": "model"},
+    "criterion": {"size_average": "", "reduce": ""},
+    "scheduler": {"optimizer": "optimizer", "last_epoch": ""},
     "dataset": {
         "seed": "seeds",
         **dict.fromkeys(("data_root", "dataset_root", "root"), "--data-root"),
@@ -237,6 +253,16 @@ INJECTED: dict[Kind, dict[str, str]] = {
     "transform": {},
 }
 """Per kind, the parameters that the runner fills, and the key that decides them (may be none)."""
+
+
+_OF_LOGITS = ("CrossEntropyLoss", "MultiMarginLoss")
+"""Torch's criteria of logits (B, C) and labels (B,); others want probabilities or targets."""
+
+_NOT_BY_COUNT = (
+    *("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"),
+    *("ReduceLROnPlateau", "SWALR"),
+)
+"""Schedulers that need functions, other schedulers, a metric or averaged weights."""
 
 
 def known_classes(benchmark: str) -> int | None:
@@ -256,6 +282,12 @@ def _installed(kind: Kind) -> dict[str, Entry]:
         found = _classes("torch.optim", root="Optimizer")
         # LBFGS evaluates the loss itself, through a closure that Avalanche's step does not pass.
         return {name: entry for name, entry in found.items() if name != "LBFGS"}
+    if kind == "criterion":
+        found = _classes("torch.nn.modules", root="Loss")
+        return {name: found[name] for name in _OF_LOGITS if name in found}
+    if kind == "scheduler":
+        found = _classes("torch.optim", root="LRScheduler")
+        return {name: entry for name, entry in found.items() if name not in _NOT_BY_COUNT}
     if kind in ("plugin", "strategy"):
         root = "Plugin" if kind == "plugin" else "Template"
         found = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from avalanche_ext.config.annotations import Integer, describe
+from avalanche_ext.config.annotations import Flag, Integer, describe
 from avalanche_ext.config.catalogue import AVALANCHE, INJECTED, KINDS, OURS, Entry, Kind, entries
 from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
 from avalanche_ext.config.open_names import (
@@ -30,12 +30,24 @@ ORDER_SEED = "order_seed"
 
 _OrderSeed = Annotated[Integer, Ge(0)]
 
+OF_THE_RUN: dict[Kind, tuple[Parameter, ...]] = {
+    "model": (Parameter("multi_head", "bool", Flag, required=False, default=False),),
+    "optimizer": (Parameter("reset", "bool", Flag, required=False, default=False),),
+    "scheduler": (
+        Parameter("by", "str", Literal["epoch", "iteration"], required=False, default="epoch"),
+        Parameter("reset", "bool", Flag, required=False, default=True),
+    ),
+}
+"""What a YAML says to the runner beside a component's arguments, unless it has such an argument."""
+
 _ADVICE: dict[Kind, str] = {
     "plugin": "plugins go into the method's list 'plugins'",
     "strategy": "strategies go into the method's key 'strategy'",
     "benchmark": "it goes into 'benchmark'",
     "model": "it goes into 'model'",
     "optimizer": "it goes into 'optimizer'",
+    "criterion": "it goes into 'training.criterion'",
+    "scheduler": "it goes into 'training.scheduler'",
     "dataset": "it goes into the key 'dataset' of the benchmark split, permuted or rotated",
     "transform": "it goes into 'benchmark.train_transforms' or 'benchmark.test_transforms'",
 }
@@ -69,8 +81,8 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
         read_signature(entry.target)  # It may be in a file that cannot be understood.
     except (LookupError, SourceError) as error:
         return None, [Problem(path, f"{shown(name)} cannot be used: {error.args[0]}")]
-    # Any module can transform images.
-    if other_kind not in (kind, None) and kind != "transform":
+    # Any module can transform images, or be a loss.
+    if other_kind not in (kind, None) and kind not in ("transform", "criterion"):
         return None, [Problem(path, _misplaced(name, other_kind, kind))]
     return entry, []
 
@@ -182,14 +194,18 @@ def component(
 def signature_of(kind: Kind, entry: Entry) -> Signature:
     """Return how a YAML calls what an entry stands for.
 
-    It differs from the source for a benchmark that is not ours and has a `seed` alone: that orders
-    its classes, and is `order_seed` in a YAML.
+    It differs from the source by what is `OF_THE_RUN`, and for a benchmark that is not ours and
+    has a `seed` alone: that orders its classes, and is `order_seed` in a YAML.
 
     Raises:
         LookupError: If it is not installed, or not in its file.
         SourceError: If its file cannot be read.
     """
     signature = read_signature(entry.target)
+    if kind in OF_THE_RUN:
+        own = {parameter.name for parameter in signature.parameters}
+        added = [parameter for parameter in OF_THE_RUN[kind] if parameter.name not in own]
+        return replace(signature, parameters=(*signature.parameters, *added))
     if not _orders_by_seed(kind, entry):
         return signature
     renamed = [

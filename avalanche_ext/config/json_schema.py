@@ -56,6 +56,9 @@ def experiment_json_schema() -> dict[str, Any]:
             "minProperties": 1,
         },
     )
+    definitions["Training"]["properties"].update(
+        {key: {"anyOf": [_reference(key), {"type": "null"}]} for key in ("criterion", "scheduler")}
+    )
     partial_training = {**definitions["Training"]}
     partial_training.pop("required")
     method["properties"].update(

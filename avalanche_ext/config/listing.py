@@ -20,6 +20,8 @@ _HEADINGS: dict[Kind, str] = {
     "benchmark": "Benchmarks (benchmark)",
     "model": "Models (model)",
     "optimizer": "Optimizers (optimizer), torch's",
+    "criterion": "Criteria (training.criterion), torch's",
+    "scheduler": "Schedulers (training.scheduler), torch's",
     "dataset": "Data sets (benchmark.dataset of split, permuted and rotated; benchmark.datasets)",
 }
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import Kind, entries
-from avalanche_ext.config.components import component, find_entry, sound_part
-from avalanche_ext.config.errors import Problem, at, lies_at
+from avalanche_ext.config.components import component, find_entry
+from avalanche_ext.config.errors import Problem, at
+from avalanche_ext.config.recipe import resolve_changed, resolve_training
 from avalanche_ext.config.schema import Component, Method
-from avalanche_ext.config.sections import DEFAULT_STRATEGY, MOST_PLUGINS, MethodSection, Training
+from avalanche_ext.config.sections import DEFAULT_STRATEGY, MOST_PLUGINS, MethodSection
 from avalanche_ext.config.semantics import (
     check_analyses,
     check_built_ins,
     check_greedy,
     check_method,
-    check_optimizer,
+    check_model,
     check_packed,
-    check_training,
 )
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.words import shown
@@ -30,17 +30,17 @@ class Shared:
     """What all methods share, unless a method's own section says otherwise.
 
     Attributes:
+        model: The experiment's model, as the YAML has it.
         optimizer: The experiment's optimizer, as the YAML has it.
         training: The experiment's training section, as the YAML has it.
         benchmark: What every method learns; None if the section has problems.
-        model: What learns; None if the section has problems.
         analyses: The plugins that the section `analyses` adds to every method, after its own.
     """
 
+    model: Any
     optimizer: Any
     training: Any
     benchmark: Component | None
-    model: Component | None = None
     analyses: tuple[Component, ...] = ()
 
 
@@ -71,18 +71,38 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
         plugins.append(plugin)
         problems += found
     problems += check_method(strategy, plugins, path, shared.benchmark)
-    problems += check_built_ins(strategy, plugins, path, shared.model, shared.benchmark)
+    model, sound, found = resolve_changed(
+        "model", section.get("model"), at(path, "model"), shared.model
+    )
+    problems += found
+    if section.get("model") is not None and sound and shared.benchmark:
+        problems += check_model(sound, shared.benchmark, at(path, "model"))
+    problems += check_built_ins(strategy, plugins, path, sound, shared.benchmark)
     problems += check_analyses(plugins, shared.analyses, path)
     plugins += shared.analyses
-    optimizer, found = _optimizer(section.get("optimizer"), at(path, "optimizer"), shared)
+    optimizer, _, found = resolve_changed(
+        "optimizer", section.get("optimizer"), at(path, "optimizer"), shared.optimizer
+    )
     problems += found
-    training, found = _training(section.get("training"), at(path, "training"), shared)
+    recipe, found = resolve_training(
+        section.get("training"), at(path, "training"), shared.benchmark, shared.training or {}
+    )
     problems += found
+    training = recipe.training
     problems += check_packed(strategy, optimizer, training, path)
     problems += check_greedy(strategy, plugins, training, path)
-    if not (strategy and optimizer and training):
+    if not (strategy and model and optimizer and training):
         return None, problems
-    return Method(strategy, tuple(filter(None, plugins)), optimizer, training), problems
+    method = Method(
+        strategy,
+        tuple(filter(None, plugins)),
+        model,
+        optimizer,
+        training,
+        recipe.criterion,
+        recipe.scheduler,
+    )
+    return method, problems
 
 
 def _plugin(item: Any, path: str) -> tuple[Component | None, list[Problem]]:
@@ -112,43 +132,6 @@ def _part(
         if key not in args:
             found = [*found, Problem(at(path, key), f"missing, but '{name}' needs it ({meaning})")]
     return made, found
-
-
-def _optimizer(section: Any, path: str, shared: Shared) -> tuple[Component | None, list[Problem]]:
-    """The method's optimizer. It keeps the shared arguments unless it names another one."""
-    common, own = _named(shared.optimizer), _named(section)
-    same = own.get("name", common.get("name")) == common.get("name")
-    merged = {**common, **own} if same else own
-    if not isinstance(merged.get("name"), str):
-        return None, []
-    args = {key: value for key, value in merged.items() if key != "name"}
-    made, found = component(
-        "optimizer", merged["name"], args, path=path, name_path=at(path, "name")
-    )
-    sound = made or sound_part("optimizer", merged["name"], args, path, found)
-    found += check_optimizer(sound, path) if sound else ()
-    return made, found if not same else _concerning(found, path, own)
-
-
-def _named(section: Any) -> dict[str, Any]:
-    return {"name": section} if isinstance(section, str) else of_type(dict, section, {})
-
-
-def _training(section: Any, path: str, shared: Shared) -> tuple[Training | None, list[Problem]]:
-    own = of_type(dict, section, {})
-    merged = {**of_type(dict, shared.training, {}), **own}
-    made, found = validate(Training, merged, path)
-    if shared.benchmark:
-        found += check_training(merged.get("iid"), shared.benchmark, path)
-    return made, _concerning(found, path, own)
-
-
-def _concerning(problems: Iterable[Problem], path: str, keys: Iterable[str]) -> list[Problem]:
-    """The problems under one of `keys`. The others were reported for the shared section."""
-    starts = [at(path, key) for key in keys]
-    return [
-        problem for problem in problems if any(lies_at(problem.path, start) for start in starts)
-    ]
 
 
 def _misshapen_plugin(item: Any) -> str:

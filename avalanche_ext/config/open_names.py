@@ -64,6 +64,7 @@ _ROOTS: dict[str, Kind] = {
     "CLScenario": "benchmark",
     "Module": "model",
     "Optimizer": "optimizer",
+    "LRScheduler": "scheduler",
     "Dataset": "dataset",
     "Transform": "transform",
 }

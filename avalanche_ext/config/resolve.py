@@ -15,6 +15,7 @@ from avalanche_ext.config.nested import with_parts
 from avalanche_ext.config.open_names import relative_to
 from avalanche_ext.config.overrides import apply_overrides
 from avalanche_ext.config.reader import read_file
+from avalanche_ext.config.recipe import resolve_training
 from avalanche_ext.config.rerun import as_experiment, is_resolved
 from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import (
@@ -22,7 +23,6 @@ from avalanche_ext.config.sections import (
     Document,
     Published,
     PublishedCorrelations,
-    Training,
     Wandb,
     claimed,
 )
@@ -31,7 +31,6 @@ from avalanche_ext.config.semantics import (
     check_benchmark,
     check_model,
     check_optimizer,
-    check_training,
 )
 from avalanche_ext.config.sweep import expand, is_swept
 from avalanche_ext.config.validation import of_type, validate
@@ -89,18 +88,19 @@ class _Resolver:
             self.problems += check_benchmark(sound_benchmark)
         model, sound_model = self._component("model")
         if sound_benchmark and sound_model:
-            self.problems += check_model(sound_model, sound_benchmark)
+            self.problems += check_model(sound_model, sound_benchmark, "model")
         optimizer, sound_optimizer = self._component("optimizer")
         if sound_optimizer:
             self.problems += check_optimizer(sound_optimizer, "optimizer")
-        training = self._section(Training, "training")
-        if sound_benchmark:
-            given = of_type(dict, self.document.get("training"), {})
-            self.problems += check_training(given.get("iid"), sound_benchmark, "training")
+        training = None
+        if "training" in self.document:
+            recipe, found = resolve_training(self.document["training"], "training", sound_benchmark)
+            training = recipe.training
+            self.problems += found
         analyses = self._analyses()
         wandb = self._optional_section(Wandb, "wandb") or Wandb()
         published = self._optional_section(Published, "published")
-        methods = self._methods(benchmark, model, analyses)
+        methods = self._methods(benchmark, analyses)
         self._check_names(published)
         is_lacking = _has_correlations(published) and not _has(methods, "rho_spectrum")
         # A method or an analysis with problems may be meant to have it.
@@ -198,16 +198,15 @@ class _Resolver:
     def _methods(
         self,
         benchmark: Component | None,
-        model: Component | None,
         analyses: tuple[Component, ...],
     ) -> dict[str, Method]:
         """Build all methods, and note the names and the sweep of each section."""
         sections = of_type(dict, self.document.get("methods"), {})
         shared = Shared(
+            self.document.get("model"),
             self.document.get("optimizer"),
             self.document.get("training"),
             benchmark,
-            model,
             analyses,
         )
         methods: dict[str, Method] = {}

@@ -92,12 +92,26 @@ class Component:
 
 @dataclass(frozen=True)
 class Method:
-    """A strategy with its plugins, and what it trains with."""
+    """A strategy with its plugins, and what it trains with.
+
+    Attributes:
+        strategy: The strategy.
+        plugins: Its plugins, in order.
+        model: What learns; a fresh one for each cell.
+        optimizer: What it steps with; its `reset` is the runner's.
+        training: How it trains.
+        criterion: Its loss function; None for the cross-entropy.
+        scheduler: The schedule of its learning rates, whose `by` and `reset` are the runner's; None
+            for none.
+    """
 
     strategy: Component
     plugins: tuple[Component, ...]
+    model: Component
     optimizer: Component
     training: Training
+    criterion: Component | None = None
+    scheduler: Component | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +123,12 @@ class Cell:
     method: Method
     seed: int
     benchmark: Component
-    model: Component
     wandb: Wandb
+
+    @property
+    def model(self) -> Component:
+        """The method's model."""
+        return self.method.model
 
     @property
     def optimizer(self) -> Component:
@@ -125,8 +143,13 @@ class Cell:
     @property
     def components(self) -> tuple[Component, ...]:
         """All that the cell is made of."""
-        strategy, plugins = self.method.strategy, self.method.plugins
-        return (self.benchmark, self.model, self.optimizer, strategy, *plugins)
+        method = self.method
+        chosen = filter(None, (method.criterion, method.scheduler))
+        return (
+            *(self.benchmark, self.model, self.optimizer, method.strategy),
+            *method.plugins,
+            *chosen,
+        )
 
     @property
     def hash(self) -> str:
@@ -137,7 +160,8 @@ class Cell:
         moving code changes no hash; keys of `training` count only where they differ from their
         defaults, so that a new key changes none.
         """
-        training = self.training.model_dump(exclude={"eval_batch_size"}, exclude_defaults=True)
+        not_here = {"eval_batch_size", "criterion", "scheduler"}  # The last two are components.
+        training = self.training.model_dump(exclude=not_here, exclude_defaults=True)
         if "device" in training:
             training["device"] = self.training.device.partition(":")[0]
         decisive = {
@@ -158,7 +182,7 @@ class Cell:
             "benchmark": self.benchmark.plain(),
             "model": self.model.plain(),
             "optimizer": self.optimizer.plain(),
-            "training": self.training.model_dump(),
+            "training": self._training(Component.plain),
             "strategy": self.method.strategy.plain(),
             "plugins": [plugin.plain() for plugin in self.method.plugins],
             "wandb": self.wandb.model_dump(),
@@ -172,8 +196,20 @@ class Cell:
         """Return this cell's files below `out`; config.yaml names copies of the user's files."""
         kept = {key: getattr(self, key).kept() for key in ("benchmark", "model", "optimizer")}
         strategy, plugins = self.method.strategy.kept(), [e.kept() for e in self.method.plugins]
-        config = {**self.resolved(), **kept, "strategy": strategy, "plugins": plugins}
-        return CellFiles(out, config)
+        kept |= {"strategy": strategy, "plugins": plugins}
+        training = self._training(Component.kept)
+        return CellFiles(out, {**self.resolved(), **kept, "training": training})
+
+    def _training(self, plain: Callable[[Component], dict[str, Any]]) -> dict[str, Any]:
+        """The section `training` as plain data, as a YAML may have it."""
+        needless = {"epochs"} if self.training.iterations is not None else set()
+        section = self.training.model_dump(exclude=needless)
+        for key in ("criterion", "scheduler"):
+            component = getattr(self.method, key)
+            if component:
+                named = plain(component)
+                section[key] = {"name": named["name"], **named["args"]}
+        return section
 
 
 @dataclass(frozen=True)
@@ -183,7 +219,7 @@ class Experiment:
     Attributes:
         name: The folder of its results.
         benchmark: What is learned.
-        model: What learns; a fresh one for each cell.
+        model: What learns unless a method says otherwise.
         optimizer: What every method steps with unless it says otherwise.
         training: How every method trains unless it says otherwise.
         seeds: One cell per method and seed.
@@ -217,7 +253,6 @@ class Experiment:
                 method=method,
                 seed=seed,
                 benchmark=self.benchmark,
-                model=self.model,
                 wandb=self.wandb,
             )
             for seed in self.seeds

@@ -128,15 +128,22 @@ class Section(BaseModel):
 class Training(Section):
     """How each cell trains and evaluates.
 
-    With `iid`, the samples of all experiences come in random order instead of task by task. A key
+    `iterations` per experience take the place of `epochs`; `repeats` is the number of steps on each
+    mini-batch. With `iid`, the samples of all experiences come in random order. A key
     counts in a cell's hash only where it differs from its default: a default must never change.
     """
 
     batch_size: PositiveInteger
     epochs: PositiveInteger = 1
+    iterations: PositiveInteger | None = None
+    repeats: PositiveInteger = 1
+    criterion: Text | dict[Text, Any] | None = None
+    scheduler: dict[Text, Any] | None = None
+    clip_grad_norm: Annotated[Number, Gt(0)] | None = None
     eval_batch_size: PositiveInteger = 512
     shuffle: Flag = True
     iid: Flag = False
+    threads: PositiveInteger = 1
     device: Annotated[
         Text, AfterValidator(_device), Field(json_schema_extra={"pattern": f"^({_DEVICE})$"})
     ] = "cpu"
@@ -208,6 +215,7 @@ class MethodSection(Section):
     strategy: Text = DEFAULT_STRATEGY
     args: dict[Text, Any] | None = None
     plugins: Annotated[list[Any], Field(max_length=MOST_PLUGINS)] | None = None
+    model: Text | dict[Text, Any] | None = None
     optimizer: Text | dict[Text, Any] | None = None
     training: dict[Text, Any] | None = None
     sweep: SweepValues | None = None

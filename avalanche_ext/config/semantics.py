@@ -43,12 +43,12 @@ def check_benchmark(benchmark: Component) -> Iterator[Problem]:
         )
 
 
-def check_model(model: Component, benchmark: Component) -> Iterator[Problem]:
+def check_model(model: Component, benchmark: Component, path: str) -> Iterator[Problem]:
     """Check that a multi-head model has task labels to choose the head by."""
     scenario = benchmark.args.get("scenario")
     if model.args.get("multi_head") is True and "scenario" in benchmark.args and scenario != "task":
         yield Problem(
-            "model.multi_head",
+            at(path, "multi_head"),
             "is true, but heads are chosen by task label: needs benchmark.scenario: task, "
             f"which is {shown(scenario)}",
         )
@@ -67,6 +67,14 @@ def check_training(iid: Any, benchmark: Component, path: str) -> Iterator[Proble
             at(path, "iid"),
             "is true, but the mini-experiences of an online stream cannot be mixed: "
             "leave out benchmark.online or training.iid",
+        )
+
+
+def check_criterion(criterion: Component, path: str) -> Iterator[Problem]:
+    """Check that the loss of a mini-batch is one number."""
+    if criterion.args.get("reduction") == "none":
+        yield Problem(
+            at(path, "reduction"), "is 'none', but must be 'mean' or 'sum': a loss is one number"
         )
 
 

@@ -7,12 +7,13 @@ add classes to the heads as they appear; new heads have torch's default initiali
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from avalanche.models import MTSlimResNet18, SimpleCNN, SlimResNet18, as_multitask
-from pydantic import PositiveFloat, PositiveInt
+from avalanche.models import MTSlimResNet18, SimpleCNN, SlimResNet18
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
+from avalanche_ext.models.features import with_heads
 from avalanche_ext.models.mlp import MLP
 from avalanche_ext.models.resnet import ReducedResNet18
 
@@ -24,6 +25,7 @@ def mlp(
     hidden_sizes: list[PositiveInt],
     initialisation: Literal["xavier", "torch"] = "xavier",
     multi_head: bool = False,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     *,
     input_shape: Sequence[int],
     n_classes: int,
@@ -34,8 +36,9 @@ def mlp(
         input_shape=tuple(input_shape),
         n_classes=n_classes,
         initialisation=initialisation,
+        dropout=dropout,
     )
-    return _with_heads(model, multi_head)
+    return with_heads(model) if multi_head else model
 
 
 def slim_resnet18(
@@ -46,7 +49,7 @@ def slim_resnet18(
     input_shape: Sequence[int],
     n_classes: int,
 ) -> nn.Module:
-    """GEM's reduced ResNet-18, for 3×H×W images of at least 25 pixels (3×32×32 if multi-head)."""
+    """GEM's reduced ResNet-18, for 3×H×W images of at least 25 pixels."""
     model = _slim_resnet18(width, multi_head, input_shape, n_classes)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -60,10 +63,9 @@ def _slim_resnet18(
     if tuple(input_shape) == (3, 32, 32):
         model: nn.Module = (MTSlimResNet18 if multi_head else SlimResNet18)(n_classes, nf=width)
         return model
-    if multi_head:
-        raise _misfit("slim_resnet18 with multi_head", "(3, 32, 32)", input_shape)
     _check_images("slim_resnet18", _LEAST_OF_RESNET, input_shape)
-    return ReducedResNet18(n_classes, width, (input_shape[1], input_shape[2]))
+    model = ReducedResNet18(n_classes, width, (input_shape[1], input_shape[2]))
+    return with_heads(model) if multi_head else model
 
 
 def simple_cnn(
@@ -71,12 +73,8 @@ def simple_cnn(
 ) -> nn.Module:
     """Avalanche's small convolutional network SimpleCNN, for 3×H×W images of at least 10 pixels."""
     _check_images("simple_cnn", _LEAST_OF_SIMPLE_CNN, input_shape)
-    return _with_heads(SimpleCNN(n_classes), multi_head)
-
-
-def _with_heads(model: nn.Module, multi_head: bool) -> nn.Module:
-    heads: nn.Module = as_multitask(model, "classifier") if multi_head else model
-    return heads
+    model: nn.Module = SimpleCNN(n_classes)
+    return with_heads(model) if multi_head else model
 
 
 def _check_images(model: str, least: int, input_shape: Sequence[int]) -> None:

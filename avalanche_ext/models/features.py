@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from avalanche.models import MultiHeadClassifier, MultiTaskModule
+from avalanche.models import MultiHeadClassifier, MultiTaskModule, as_multitask
 from avalanche.models.base_model import BaseModel
 from avalanche.models.helper_method import MultiTaskDecorator
 from torch import Tensor, nn
@@ -109,6 +109,25 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Linear | MultiHeadClassifier]:
         if of_kind:
             return of_kind[-1]
     raise ValueError(f"model {type(model).__name__} has no Linear layer to take for its classifier")
+
+
+def with_heads(model: nn.Module) -> MultiTaskModule:
+    """Return the model with one head per task, chosen by task label, in place of its last layer.
+
+    Raises:
+        ValueError: If the model has no last `Linear` layer, or hides it deeper than in an attribute
+            of its own, or at the end of one.
+    """
+    name, layer = last_layer(model)
+    attribute = name.partition(".")[0]
+    part = getattr(model, attribute, None)
+    ends = isinstance(part, nn.Sequential) and part[-1] is layer
+    if part is not layer and not ends:
+        raise ValueError(
+            f"model {type(model).__name__} classifies by its layer {name!r}, which cannot become "
+            "several heads: make it an attribute of the model itself"
+        )
+    return as_multitask(model, attribute)
 
 
 def single_head(model: nn.Module) -> nn.Linear:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import prod
 from typing import Annotated, Literal
 
-from pydantic import PositiveInt, Strict
+from pydantic import Field, PositiveInt, Strict
 from torch import Tensor, nn
 
 from avalanche_ext.validation import validated
@@ -23,6 +23,7 @@ class MLP(nn.Module):
         n_classes: Number of outputs.
         initialisation: "xavier" draws weights uniformly as in Glorot and Bengio (2010) and sets
             biases to 0, as in GEM's and DRL's code; "torch" keeps torch's default, as in GMED's.
+        dropout: Probability with which each hidden unit is 0 in training, from 0 to below 1.
 
     Raises:
         ValueError: If an argument does not fit its annotation.
@@ -36,12 +37,14 @@ class MLP(nn.Module):
         input_shape: Annotated[tuple[int, ...], Strict(False)],
         n_classes: PositiveInt,
         initialisation: Literal["xavier", "torch"] = "xavier",
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()
         sizes = [prod(input_shape), *hidden_sizes]
         hidden: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
             hidden += [nn.Linear(n_in, n_out), nn.ReLU()]
+            hidden += [nn.Dropout(dropout)] if dropout else []
         self.hidden = nn.Sequential(*hidden)
         self.classifier = nn.Linear(sizes[-1], n_classes)
         if initialisation == "xavier":

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import os
 import platform
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +20,13 @@ from numpy.typing import NDArray
 
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
+from avalanche_ext.data import by_origin
 from avalanche_ext.plugins import diagnostics, exhibits, series
 from avalanche_ext.results.cell import PHASES, result_record, run_metrics
+from avalanche_ext.results.copies import copy_files
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.components import Built, build
+from avalanche_ext.runner.recipe import run_options
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
 Outcome = Literal["completed", "failed"]
@@ -49,17 +51,15 @@ class Stopwatch:
         return {**self.seconds, PHASES[-1]: perf_counter() - self._started}
 
 
-def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None = None) -> Outcome:
-    """Run a cell on one thread and write its files. An error is written too, not raised.
+def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
+    """Run a cell on its threads and write its files. An error is written too, not raised.
 
     Args:
         cell: What to run.
         out: Folder of all results.
         data_root: Folder of the data.
-        parent: The process that this one works for. If it is gone, the cell ends without a
-            result, so that a grid that is started again has its files for itself.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(cell.training.threads)
     # A strategy and its data form cycles, which would keep the worker's last cell in memory.
     gc.collect()
     files = cell.files(out)
@@ -70,8 +70,11 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
         ]
     )
     try:
-        _end_if_orphaned(parent)
         directory = files.begin()
+        for component in cell.components:
+            for each in (component, *component.parts.values()):
+                if each.folder:
+                    copy_files(each.folder, each.files, directory)
         sinks.start(
             Run(
                 experiment=cell.experiment,
@@ -79,11 +82,11 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
                 seed=cell.seed,
                 config=cell.resolved(),
                 directory=directory,
-                n_experiences=cell.benchmark.args["n_experiences"],
+                n_experiences=_n_experiences(cell.benchmark.args),
             )
         )
         with _without_avalanche_deprecations():
-            result = _train(cell, files, data_root, sinks, parent)
+            result = _train(cell, files, data_root, sinks)
         sinks.finish(result)
         # Last, because a cell with a result has not failed.
         files.write_result(result)
@@ -98,9 +101,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None, parent: int | None =
     return "completed"
 
 
-def _train(
-    cell: Cell, files: CellFiles, data_root: Path | None, sinks: Sinks, parent: int | None
-) -> dict[str, Any]:
+def _train(cell: Cell, files: CellFiles, data_root: Path | None, sinks: Sinks) -> dict[str, Any]:
     """Train on each experience in turn, evaluate before and after each; return the result.
 
     JointTraining trains once, on the samples of all experiences, and is evaluated once: all rows of
@@ -116,12 +117,16 @@ def _train(
     assert built.matrix.untrained is not None
     sinks.experience(-1, built.matrix.untrained.tolist(), {})
     stream = built.benchmark.train_stream
-    parts = {len(stream) - 1: stream} if _is_joint(built) else dict(enumerate(stream))
+    parts = {len(test_stream) - 1: stream} if _is_joint(built) else by_origin(stream)
     for index, experience in parts.items():
-        _end_if_orphaned(parent)
         start = built.strategy.clock.train_iterations
         with watch.phase("training"):
-            built.strategy.train(experience, eval_streams=[], shuffle=cell.training.shuffle)
+            built.strategy.train(
+                experience,
+                eval_streams=[],
+                shuffle=cell.training.shuffle,
+                **run_options(cell.method),
+            )
             _wait_for(built.strategy.device)
         with watch.phase("evaluation"):
             built.strategy.eval(test_stream)
@@ -135,12 +140,14 @@ def _train(
     return _result(cell, built, watch)
 
 
+def _n_experiences(benchmark: Mapping[str, Any]) -> int | None:
+    """The number of experiences that a benchmark's arguments give; None if only the data tell."""
+    data_sets = benchmark.get("datasets")
+    return len(data_sets) if data_sets else benchmark.get("n_experiences")
+
+
 def _is_joint(built: Built) -> bool:
     return isinstance(built.strategy, JointTraining)
-
-
-def _is_iid(cell: Cell, built: Built) -> bool:
-    return cell.training.iid or _is_joint(built)
 
 
 def _rows(built: Built) -> NDArray[np.float64]:
@@ -150,10 +157,14 @@ def _rows(built: Built) -> NDArray[np.float64]:
 
 
 def _metrics(cell: Cell, built: Built) -> dict[str, float | None]:
-    """Return the metrics so far, those that are defined."""
     assert built.matrix.untrained is not None
-    is_iid = _is_iid(cell, built)
-    return run_metrics(_rows(built), built.matrix.untrained, built.matrix.test_sizes, is_iid)
+    return run_metrics(
+        _rows(built), built.matrix.untrained, built.matrix.test_sizes, _is_iid(cell, built)
+    )
+
+
+def _is_iid(cell: Cell, built: Built) -> bool:
+    return cell.training.iid or _is_joint(built)
 
 
 def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
@@ -170,11 +181,6 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
             **{name: version(name) for name in ("avalanche-lib", "torch", "numpy")},
         },
     )
-
-
-def _end_if_orphaned(parent: int | None) -> None:
-    if parent is not None and parent not in (os.getpid(), os.getppid()):
-        os._exit(1)
 
 
 def _wait_for(device: torch.device) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from importlib import import_module
-from inspect import signature
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -13,16 +11,31 @@ from zlib import crc32
 import numpy as np
 import torch
 from avalanche.benchmarks import CLScenario
-from torch.nn import CrossEntropyLoss
+from torch import nn
 
 from avalanche_ext.benchmarks.build import iid_stream
+from avalanche_ext.benchmarks.sources import given_data_root
 from avalanche_ext.config import Cell, Component
 from avalanche_ext.config.catalogue import ANALYSES
 from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory
+from avalanche_ext.data.views import seeded_generators
 from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
+from avalanche_ext.models.features import with_heads
 from avalanche_ext.plugins import check_composition
 from avalanche_ext.plugins.core.guard import LossGuard
 from avalanche_ext.runner.builtins import Given, model_arguments, trained
+from avalanche_ext.runner.foreign import (
+    ComponentError,
+    asked_for,
+    by_own_names,
+    call,
+    check_class,
+    check_mixable,
+    completed,
+    is_ours,
+    sample_shape,
+)
+from avalanche_ext.runner.recipe import recipe_plugins, run_keys, without_run_keys
 from avalanche_ext.strategies.repairs import repair
 
 
@@ -41,7 +54,22 @@ def build(cell: Cell, data_root: Path | None) -> Built:
     Raises:
         Exception: Whatever a component raises when its arguments do not fit.
     """
-    return build_on(create(cell.benchmark, seed=cell.seed, data_root=data_root), cell)
+    return build_on(create_benchmark(cell.benchmark, cell.seed, data_root), cell)
+
+
+def create_benchmark(benchmark: Component, seed: int, data_root: Path | None) -> CLScenario:
+    """Make a benchmark; another package's or the user's is checked and completed.
+
+    Raises:
+        Exception: As `build` does.
+    """
+    data_root = given_data_root(data_root)
+    roots = dict.fromkeys(("data_root", "dataset_root", "root"), data_root)
+    benchmark = by_own_names(benchmark)
+    # A function of others may draw from the global generators.
+    with seeded_generators([derived_seed(seed, "benchmark")]):
+        made = create(benchmark, **asked_for(benchmark, {"seed": seed, **roots}))
+    return made if is_ours(benchmark) else completed(made, benchmark)
 
 
 def build_on(benchmark: CLScenario, cell: Cell) -> Built:
@@ -53,20 +81,24 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
         Exception: As `build` does.
     """
     seed, training = cell.seed, cell.training
-    epochs = training.epochs
+    # At least one iteration an epoch: `iterations` end the training, not `epochs`.
+    epochs = training.iterations or training.epochs
     if training.iid:
+        check_mixable(benchmark, cell.benchmark)
         # The stream itself makes all the passes.
         benchmark, epochs = iid_stream(benchmark, epochs, derived_seed(seed, "iid")), 1
     _seed_everything(seed)
-    input_shape = tuple(benchmark.train_stream[0].dataset.x.shape[1:])
-    model = create(cell.model, input_shape=input_shape, n_classes=benchmark.n_classes)
+    input_shape, n_classes = sample_shape(benchmark), benchmark.n_classes
+    sizes = {"input_shape": input_shape, "n_classes": n_classes, "num_classes": n_classes}
+    model = _model(cell.model, sizes)
     if training.device != "cpu":
         benchmark = in_memory(benchmark, training.device)
     matrix = TransferMatrix()
     plugins = [
         matrix,
         InMemoryLoaders(derived_seed(seed, "loaders")),
-        *(_seeded(each, seed, _purpose(each, i)) for i, each in enumerate(cell.method.plugins)),
+        *(_plugin(each, index, seed) for index, each in enumerate(cell.method.plugins)),
+        *recipe_plugins(cell.method),
         LossGuard(),
     ]
     check_composition(plugins)
@@ -76,34 +108,75 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
         "eval_mb_size": training.eval_batch_size,
         "device": training.device,
     }
+    criterion = _criterion(cell, benchmark.n_classes)
     arguments = model_arguments(
         cell.method.strategy.target,
         Given(
             model=model,
-            criterion=CrossEntropyLoss(),
+            criterion=criterion,
             args=cell.method.strategy.args,
             template=template,
             input_shape=input_shape,
             n_classes=benchmark.n_classes,
         ),
     )
+    if cell.method.criterion and arguments.get("criterion") is not criterion:
+        raise ValueError(
+            f"strategy '{cell.method.strategy.name}' has a loss of its own: leave "
+            "training.criterion out"
+        )
     strategy = _seeded(
         cell.method.strategy,
         seed,
         "strategy",
         **arguments,
         **template,
-        optimizer=create(cell.optimizer, params=trained(arguments)),
+        optimizer=create(without_run_keys("optimizer", cell.optimizer), params=trained(arguments)),
         plugins=plugins,
         evaluator=NoEvaluation(),
     )
+    check_class("strategy", cell.method.strategy, strategy)
     repair(strategy)
     return Built(benchmark, strategy, matrix)
 
 
+def _model(component: Component, sizes: dict[str, Any]) -> nn.Module:
+    own = without_run_keys("model", component)
+    model: nn.Module = create(own, **asked_for(own, sizes))
+    check_class("model", component, model)
+    return with_heads(model) if run_keys("model", component)["multi_head"] else model
+
+
+def _criterion(cell: Cell, n_classes: int) -> nn.Module:
+    """Make the loss function, and see that it is one of logits and labels.
+
+    Raises:
+        ComponentError: If it is of another class, or gives no single number.
+    """
+    component = cell.method.criterion
+    if component is None:
+        return nn.CrossEntropyLoss()
+    criterion: nn.Module = create(component)
+    check_class("criterion", component, criterion)
+    try:
+        loss = criterion(torch.zeros(2, n_classes), torch.zeros(2, dtype=torch.int64))
+        is_number = loss.numel() == 1
+    except Exception as error:
+        raise ComponentError(
+            f"training.criterion: '{component.name}' does not take logits (B, {n_classes}) and "
+            f"labels (B,): {error}"
+        ) from error
+    if not is_number:
+        raise ComponentError(
+            f"training.criterion: '{component.name}' must return one number, but returns a tensor "
+            f"of shape {tuple(loss.shape)}"
+        )
+    return criterion
+
+
 def create(component: Component, **injected: Any) -> Any:
     """Call a component's target with its own arguments and what the runner adds."""
-    return _locate(component.target)(**component.args, **injected)
+    return call(component, injected)
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -121,14 +194,14 @@ def _purpose(plugin: Component, index: int) -> str:
 
 
 def _seeded(component: Component, seed: int, purpose: str, **injected: Any) -> Any:
-    if "seed" in signature(_locate(component.target)).parameters:
-        injected["seed"] = derived_seed(seed, purpose)
-    return create(component, **injected)
+    given = asked_for(component, {"seed": derived_seed(seed, purpose)})
+    return create(component, **given, **injected)
 
 
-def _locate(target: str) -> Any:
-    module, name = target.split(":")
-    return getattr(import_module(module), name)
+def _plugin(plugin: Component, index: int, seed: int) -> Any:
+    made = _seeded(plugin, seed, _purpose(plugin, index))
+    check_class("plugin", plugin, made)
+    return made
 
 
 def _seed_everything(seed: int) -> None:

@@ -1,8 +1,9 @@
-"""Plugins that carry out what the YAML's `training` section asks for beyond epochs and batches."""
+"""What the YAML's `training` section asks for beyond epochs and batches, as plugins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,12 @@ from avalanche.core import SupervisedPlugin
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from avalanche_ext.config import Component
+from avalanche_ext.config.catalogue import Kind
+from avalanche_ext.config.components import OF_THE_RUN
+from avalanche_ext.config.schema import Method
 from avalanche_ext.data import RepeatedBatches, Strategy
+from avalanche_ext.runner.foreign import call, check_class, parameters
 
 
 class IterationLimit(SupervisedPlugin):  # type: ignore[misc]
@@ -120,6 +126,54 @@ class Schedule(SupervisedPlugin):  # type: ignore[misc]
     def _step(self, unit: str) -> None:
         if self.by == unit and self.scheduler is not None:
             self.scheduler.step()
+
+
+def recipe_plugins(method: Method) -> list[SupervisedPlugin]:
+    """Return the plugins that carry out a method's recipe."""
+    training, scheduler = method.training, method.scheduler
+    plugins: list[SupervisedPlugin] = []
+    if training.repeats > 1:
+        plugins.append(RepeatedSteps(training.repeats))
+    if training.iterations is not None:
+        plugins.append(IterationLimit(training.iterations))
+    if training.clip_grad_norm is not None:
+        plugins.append(GradientClipping(training.clip_grad_norm))
+    if scheduler is not None:
+        called = without_run_keys("scheduler", scheduler)
+
+        def make(optimizer: Optimizer) -> LRScheduler:
+            made: LRScheduler = call(called, {"optimizer": optimizer})
+            check_class("scheduler", called, made)
+            return made
+
+        plugins.append(Schedule(make, **run_keys("scheduler", scheduler)))
+    return plugins
+
+
+def run_options(method: Method) -> dict[str, bool]:
+    """Return what `train` is told: whether the optimizer's state starts anew in each experience."""
+    if run_keys("optimizer", method.optimizer)["reset"]:
+        return {"reset_optimizer_state": True}
+    return {}
+
+
+def run_keys(kind: Kind, component: Component) -> dict[str, Any]:
+    """Return what a YAML says to the runner beside a component's arguments, with defaults.
+
+    A component that has an argument of that name gets it itself.
+    """
+    own = parameters(component)
+    return {
+        p.name: p.default if p.name in own else component.args.get(p.name, p.default)
+        for p in OF_THE_RUN[kind]
+    }
+
+
+def without_run_keys(kind: Kind, component: Component) -> Component:
+    """Return a component with its own arguments alone."""
+    not_own = {p.name for p in OF_THE_RUN[kind]} - parameters(component)
+    own = {key: value for key, value in component.args.items() if key not in not_own}
+    return replace(component, args=own)
 
 
 def _stepped(optimizer: Optimizer) -> list[torch.Tensor]:

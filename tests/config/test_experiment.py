@@ -31,6 +31,11 @@ def test_what_the_file_leaves_out_has_defaults(experiment: Experiment) -> None:
     assert experiment.training.model_dump() == {
         "batch_size": 10,
         "epochs": 1,
+        "iterations": None,
+        "repeats": 1,
+        "criterion": None,
+        "scheduler": None,
+        "clip_grad_norm": None,
         "eval_batch_size": 512,
         "shuffle": True,
         "iid": False,

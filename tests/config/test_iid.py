@@ -55,12 +55,12 @@ CELL = Cell(
     method=Method(
         strategy=Component("Naive", "their:Naive", {}),
         plugins=(),
+        model=Component("mlp", "our:mlp", {}),
         optimizer=Component("SGD", "torch:SGD", {"lr": 0.1}),
         training=Training(batch_size=10),
     ),
     seed=0,
     benchmark=Component("split", "our:split", {"n_experiences": 5}),
-    model=Component("mlp", "our:mlp", {}),
     wandb=Wandb(),
 )
 
@@ -79,6 +79,21 @@ def test_what_decides_no_number_changes_no_hash() -> None:
     moved = replace(CELL.method, strategy=Component("Naive", "elsewhere:Naive", {}))
     assert replace(CELL, method=moved).hash == CELL.hash
     assert replace(CELL, experiment="f", method_name="n").hash == CELL.hash
+
+
+def test_a_recipe_changes_the_hash() -> None:
+    method = CELL.method
+    components = Component("a", "x:a", {}), Component("b", "x:b", {})
+    hashes = {
+        CELL.hash,
+        hash_with({"iterations": 5}),
+        hash_with({"repeats": 2}),
+        hash_with({"clip_grad_norm": 1.0}),
+        *(replace(CELL, method=replace(method, criterion=each)).hash for each in components),
+        replace(CELL, method=replace(method, model=components[0])).hash,
+        replace(CELL, method=replace(method, scheduler=components[0])).hash,
+    }
+    assert len(hashes) == 7, "no criterion has the name of a schedule, so they need no kinds"
 
 
 def test_iid_pools_and_test_subsets_change_the_hash() -> None:

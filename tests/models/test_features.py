@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from avalanche.models import MultiHeadClassifier
 from torch import Tensor, nn
 
 from avalanche_ext.models import MLP
 from avalanche_ext.models.catalogue import mlp, simple_cnn, slim_resnet18
-from avalanche_ext.models.features import Features, FeaturesAndClassifier, single_head
+from avalanche_ext.models.features import (
+    Features,
+    FeaturesAndClassifier,
+    single_head,
+    with_heads,
+)
 
 MODELS = {
     "mlp": (mlp([7, 5], input_shape=(1, 8, 8), n_classes=4), (1, 8, 8)),
@@ -29,6 +35,26 @@ def test_features_and_the_last_layer_make_the_model(name: str) -> None:
     both = FeaturesAndClassifier(model).eval()
     assert torch.equal(both(x), model(x))
     assert torch.equal(both.get_features(x), features(x))
+
+
+class Nested(nn.Module):
+    """Its last layer is hidden in the middle of a part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.ModuleDict({"last": nn.Linear(4, 2)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part["last"](x)
+
+
+def test_heads_replace_a_last_layer_that_they_can_reach() -> None:
+    chain = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
+    model = nn.Module()
+    model.classifier = chain
+    assert isinstance(with_heads(model).classifier, MultiHeadClassifier)
+    with pytest.raises(ValueError, match=r"classifies by its layer 'part\.last'"):
+        with_heads(Nested())
 
 
 @pytest.mark.parametrize("multi_head", [mlp, slim_resnet18])

@@ -1,16 +1,18 @@
 """Iterations, repeats, clipping and schedules do in a strategy what a plain loop does."""
 
+import json
 import math
 
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.models import MultiHeadClassifier
 from avalanche.training import ER_ACE, Naive
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, StepLR
 
 from avalanche_ext.buffers import ReservoirBuffer
-from avalanche_ext.data import InMemoryLoaders
+from avalanche_ext.data import InMemoryLoaders, criterion_of
 from avalanche_ext.plugins import (
     AGEMPlugin,
     BalancedReplayPlugin,
@@ -19,8 +21,18 @@ from avalanche_ext.plugins import (
     OnlineEWCPlugin,
     OnlineReplayPlugin,
 )
-from avalanche_ext.runner.recipe import GradientClipping, IterationLimit, RepeatedSteps, Schedule
+from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.runner.components import build
+from avalanche_ext.runner.foreign import ComponentError
+from avalanche_ext.runner.recipe import (
+    GradientClipping,
+    IterationLimit,
+    RepeatedSteps,
+    Schedule,
+    run_options,
+)
 from tests.cases import Spy, digits, quiet, small_model, train, weights
+from tests.runner.cases import SMALL, cell
 
 N_SAMPLES = 40  # Four mini-batches of ten.
 
@@ -199,3 +211,98 @@ def test_memories_of_one_sample_can_be_repeated(benchmark):
     memory = ReservoirBuffer(1)
     trained(benchmark, OnlineReplayPlugin(1, 1, buffer=memory), RepeatedSteps(2))
     assert len(memory) == 1
+
+
+def as_run(folder, **changed):
+    """What a YAML's cell is built to."""
+    return build(cell(folder, **changed), data_root=None)
+
+
+def trained_as_told(folder, **changed):
+    one = cell(folder, **changed)
+    assert run_cell(one, folder, None) == "completed", (
+        one.directory(folder) / "failure.json"
+    ).read_text()
+    return json.loads((one.directory(folder) / "result.json").read_text())
+
+
+def test_a_yaml_says_all_of_it(tmp_path):
+    training = {
+        "batch_size": 5,
+        "iterations": 7,
+        "repeats": 2,
+        "clip_grad_norm": 0.5,
+        "criterion": {"name": "CrossEntropyLoss", "label_smoothing": 0.1},
+        "scheduler": {"name": "StepLR", "step_size": 2, "gamma": 0.1, "by": "iteration"},
+    }
+    made = as_run(tmp_path, training=training)
+    rates, spy = Rates(), Spy()
+    made.strategy.plugins += [rates, spy]
+    for experience in made.benchmark.train_stream:
+        made.strategy.train(experience, eval_streams=[])
+    by_experience = [0.05, 0.05, 5e-3, 5e-3, 5e-4, 5e-4, 5e-5]
+    assert rates.seen == pytest.approx(by_experience * 2)
+    for first, second in zip(spy.mbatches[0:6:2], spy.mbatches[1:6:2], strict=True):
+        assert torch.equal(first[0], second[0])
+    assert criterion_of(made.strategy).label_smoothing == 0.1
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_an_optimizer_keeps_or_loses_its_state_between_experiences(tmp_path, reset):
+    optimizer = {"name": "Adam", "lr": 0.01, "reset": reset}
+    steps = []
+
+    class Steps(SupervisedPlugin):
+        def before_training_epoch(self, strategy, **kwargs):
+            states = strategy.optimizer.state.values()
+            steps.append(max((float(state["step"]) for state in states), default=0))
+
+    one = cell(tmp_path, optimizer=optimizer)
+    made = build(one, data_root=None)
+    made.strategy.plugins.append(Steps())
+    for experience in made.benchmark.train_stream:
+        made.strategy.train(experience, eval_streams=[], **run_options(one.method))
+    assert steps == [0, 0 if reset else 12]
+
+
+def test_a_run_resets_its_optimizer(tmp_path):
+    """Seen in the numbers of whole runs, which differ."""
+    optimizer = {"name": "SGD", "lr": 0.05, "momentum": 0.9}
+    kept, reset = (
+        trained_as_told(tmp_path, name=f"reset_{reset}", optimizer={**optimizer, "reset": reset})
+        for reset in (False, True)
+    )
+    assert kept["R"][0] == reset["R"][0]
+    assert kept["R"][1] != reset["R"][1]
+
+
+@pytest.mark.parametrize("strategy", ["avalanche:SCR", "avalanche:FeatureReplay"])
+def test_a_strategy_with_a_loss_of_its_own_takes_no_criterion(tmp_path, strategy):
+    training = {"batch_size": 5, "criterion": "MultiMarginLoss"}
+    args = {"mem_size": 20} if strategy.endswith("SCR") else {"mem_size": 20, "batch_size_mem": 5}
+    methods = {"naive": {"strategy": strategy, "args": args}}
+    with pytest.raises(ValueError, match="has a loss of its own"):
+        as_run(tmp_path, training=training, methods=methods)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("torch.nn:BCEWithLogitsLoss", "does not take logits"),
+        ("torch.nn:ReLU", "does not take logits"),
+    ],
+)
+def test_a_criterion_of_something_else_is_refused_before_training(tmp_path, name, wrong):
+    with pytest.raises(ComponentError, match=wrong):
+        as_run(tmp_path, training={"batch_size": 5, "criterion": name})
+
+
+def test_a_torchvision_model_may_have_a_head_a_task(tmp_path):
+    benchmark = {**SMALL["benchmark"], "scenario": "task", "channels": 3, "image_size": 32}
+    model = {"name": "torchvision:squeezenet1_1", "multi_head": True}
+    with pytest.raises(ValueError, match="no Linear layer"):
+        as_run(tmp_path, benchmark=benchmark, model=model)
+    model["name"] = "torchvision:mobilenet_v3_small"
+    made = as_run(tmp_path, benchmark=benchmark, model=model)
+    made.strategy.eval(made.benchmark.test_stream)
+    assert isinstance(made.strategy.model.classifier, MultiHeadClassifier)

@@ -1,0 +1,171 @@
+"""What a YAML may say about a recipe: model, optimizer, criterion, schedule, iterations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avalanche_ext.config import load_experiment
+from tests.config.cases import experiment_with, loaded, problems_of
+
+TRAINING = {"batch_size": 10}
+
+
+def one(tmp_path: Path, training: Any = TRAINING, method: Any = None, **sections: Any) -> Any:
+    """The only method of an experiment."""
+    document = experiment_with(training=training, methods={"m": method}, **sections)
+    return loaded(document, tmp_path).methods["m"]
+
+
+def test_a_criterion_and_a_schedule_are_torchs_by_name(tmp_path: Path) -> None:
+    method = one(
+        tmp_path,
+        {
+            **TRAINING,
+            "criterion": {"name": "CrossEntropyLoss", "label_smoothing": 0.1},
+            "scheduler": {"name": "StepLR", "step_size": 3, "by": "iteration", "reset": False},
+        },
+    )
+    assert method.criterion.target.endswith(":CrossEntropyLoss")
+    assert method.criterion.args == {"label_smoothing": 0.1}
+    assert method.scheduler.args == {"step_size": 3, "by": "iteration", "reset": False}
+
+
+def test_without_them_there_are_none(tmp_path: Path) -> None:
+    method = one(tmp_path)
+    assert (method.criterion, method.scheduler) == (None, None)
+
+
+def test_a_criterion_may_be_a_bare_name(tmp_path: Path) -> None:
+    bare = one(tmp_path, {**TRAINING, "criterion": "MultiMarginLoss"})
+    mapped = one(tmp_path, {**TRAINING, "criterion": {"name": "MultiMarginLoss"}})
+    assert bare.criterion == mapped.criterion
+
+
+def test_a_method_may_change_the_model_or_name_another(tmp_path: Path) -> None:
+    model = {"name": "mlp", "hidden_sizes": [100], "initialisation": "torch"}
+    changed = one(tmp_path, method={"model": {"hidden_sizes": [7]}}, model=model).model
+    assert (changed.args["hidden_sizes"], changed.args["initialisation"]) == ([7], "torch")
+    other = one(tmp_path, method={"model": "slim_resnet18"}, model=model).model
+    assert (other.name, other.args["width"]) == ("slim_resnet18", 20)
+
+
+def test_a_method_may_train_by_iterations_where_the_others_train_by_epochs(tmp_path: Path) -> None:
+    shared = {**TRAINING, "epochs": 3}
+    by_iterations = one(tmp_path, shared, {"training": {"iterations": 50}})
+    assert by_iterations.training.iterations == 50
+    by_epochs = one(tmp_path, {**TRAINING, "iterations": 9}, {"training": {"epochs": 2}})
+    assert (by_epochs.training.iterations, by_epochs.training.epochs) == (None, 2)
+
+
+def test_an_optimizer_may_start_anew_in_each_experience(tmp_path: Path) -> None:
+    adam = {"name": "Adam", "lr": 0.01, "betas": [0.5, 0.9]}
+    kept, reset = (one(tmp_path, optimizer={**adam, "reset": reset}) for reset in (False, True))
+    assert (kept.optimizer.args["reset"], reset.optimizer.args["reset"]) == (False, True)
+
+
+def test_other_packages_models_may_have_several_heads(tmp_path: Path) -> None:
+    sections = {
+        "benchmark": {"name": "split_digits", "scenario": "task"},
+        "model": {"name": "torchvision:resnet18", "multi_head": True},
+    }
+    assert one(tmp_path, **sections).model.args == {"multi_head": True}
+
+
+@pytest.mark.parametrize(
+    ("training", "line"),
+    [
+        (
+            {"epochs": 2, "iterations": 5},
+            "training.iterations: is 5, but 'epochs' is 2: give one of them",
+        ),
+        ({"iterations": 0}, "training.iterations: is 0, but must be greater than 0"),
+        ({"repeats": 0}, "training.repeats: is 0, but must be greater than 0"),
+        ({"clip_grad_norm": 0}, "training.clip_grad_norm: is 0, but must be greater than 0"),
+        (
+            {"criterion": "CrossEntropy"},
+            "training.criterion: unknown criterion 'CrossEntropy' "
+            "(did you mean 'CrossEntropyLoss'?)",
+        ),
+        (
+            {"criterion": {"name": "CrossEntropyLoss", "smoothing": 0.1}},
+            "training.criterion.smoothing: unknown key 'smoothing' "
+            "(did you mean 'label_smoothing'?)",
+        ),
+        (
+            {"criterion": {"name": "CrossEntropyLoss", "reduction": "none"}},
+            "training.criterion.reduction: is 'none', but must be 'mean' or 'sum': a loss is one "
+            "number",
+        ),
+        (
+            {"criterion": {"label_smoothing": 0.1}},
+            "training.criterion.name: missing, must be the name of a criterion",
+        ),
+        (
+            {"criterion": "StepLR"},
+            "training.criterion: 'StepLR' is a scheduler, not a criterion: it goes into "
+            "'training.scheduler'",
+        ),
+        (
+            {"scheduler": {"name": "StepLR"}},
+            "training.scheduler.step_size: missing, but 'StepLR' needs it (integer)",
+        ),
+        (
+            {"scheduler": {"name": "StepLR", "step_size": 2, "by": "step"}},
+            "training.scheduler.by: is 'step', but must be 'epoch' or 'iteration'",
+        ),
+        (
+            {"iterations": 5, "iid": True},
+            "training.iterations: is 5, but iid: true passes over all samples: give 'epochs', not "
+            "'iterations'",
+        ),
+        (
+            {"scheduler": {"name": "StepLR", "step_size": 2}, "iid": True},
+            "training.scheduler: iid: true knows neither epochs nor the ends of experiences: give "
+            "the scheduler by: iteration and reset: false",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    training: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    document = experiment_with(training={**TRAINING, **training})
+    assert problems_of(document, tmp_path) == [line]
+
+
+def test_a_method_is_told_of_its_own_mistakes_alone(tmp_path: Path) -> None:
+    methods = {"a": None, "b": {"training": {"criterion": "CrosEntropyLoss"}}}
+    assert problems_of(experiment_with(methods=methods), tmp_path) == [
+        "methods.b.training.criterion: unknown criterion 'CrosEntropyLoss' "
+        "(did you mean 'CrossEntropyLoss'?)"
+    ]
+    methods = {"a": None, "b": {"training": {"iid": True}}}
+    document = experiment_with(training={**TRAINING, "iterations": 5}, methods=methods)
+    assert problems_of(document, tmp_path) == [
+        "methods.b.training.iid: is true, but iid: true passes over all samples: give 'epochs', "
+        "not 'iterations'"
+    ]
+    methods = {"a": None, "b": {"model": {"hiden_sizes": [3]}}}
+    assert problems_of(experiment_with(methods=methods), tmp_path) == [
+        "methods.b.model.hiden_sizes: unknown key 'hiden_sizes' (did you mean 'hidden_sizes'?)"
+    ]
+
+
+def test_a_resolved_recipe_can_be_read_again(tmp_path: Path) -> None:
+    training = {
+        **TRAINING,
+        "iterations": 5,
+        "repeats": 2,
+        "clip_grad_norm": 1.0,
+        "criterion": "MultiMarginLoss",
+        "scheduler": {"name": "StepLR", "step_size": 3, "by": "iteration"},
+    }
+    optimizer = {"name": "Adam", "lr": 0.01, "reset": True}
+    method = {"model": {"hidden_sizes": [7]}}
+    document = experiment_with(training=training, optimizer=optimizer, methods={"m": method})
+    cell = loaded(document, tmp_path).cells()[0]
+    cell.files(tmp_path).begin()
+    again = load_experiment(cell.directory(tmp_path) / "config.yaml").cells()[0]
+    assert again.hash == cell.hash
