@@ -101,7 +101,8 @@ def find_open(name: str) -> tuple[Kind, Entry]:
         ConfigError: If it stands for nothing.
     """
     problems: list[Problem] = []
-    for kind in ("model", "benchmark", "optimizer", "strategy", "plugin"):
+    first: tuple[Kind, ...] = ("model", "benchmark", "optimizer", "strategy", "plugin")
+    for kind in (*first, *(kind for kind in KINDS if kind not in first)):
         entry, problems = find_entry(kind, name, name)
         if entry is None:
             continue

@@ -11,6 +11,7 @@ import yaml
 
 from avalanche_ext.config import Experiment, load_experiment
 from avalanche_ext.config.errors import ConfigError
+from avalanche_ext.config.listing import list_catalogue
 from avalanche_ext.config.rerun import is_resolved
 from avalanche_ext.runner.cell import run_cell
 
@@ -189,3 +190,11 @@ def test_iid_cannot_mix_an_online_stream(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text.replace("training:\n  {", "training: {"))
     with pytest.raises(ConfigError, match="mini-experiences of an online stream cannot be mixed"):
         load_experiment(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("torchvision:RandomCrop", "padding: null"), ("torchvision:MNIST", "train: true")],
+)
+def test_they_are_listed(name: str, expected: str) -> None:
+    assert expected in list_catalogue([name])
