@@ -25,11 +25,13 @@ from avalanche_ext.config.sources import (
     ancestry,
     defined_names,
     dotted,
+    files_stay,
     find,
     is_beside,
     load,
     load_beside,
     load_module,
+    remembered,
 )
 from avalanche_ext.words import did_you_mean
 
@@ -81,7 +83,8 @@ def relative_to(folder: Path) -> Iterator[None]:
     """
     token = _FOLDER.set(folder)
     try:
-        yield
+        with files_stay():
+            yield
     finally:
         _FOLDER.reset(token)
 
@@ -114,6 +117,7 @@ def open_entry(kind: Kind, name: str) -> Entry:
     return Entry(_in_module(where, attribute))
 
 
+@remembered
 def kind_of(target: str) -> Kind | None:
     """Return what a class is, as far as its base classes tell; None also for a function.
 
@@ -136,6 +140,7 @@ def registered() -> dict[str, str]:
     return {point.name: point.value.partition("[")[0].strip() for point in points}
 
 
+@remembered
 def digests(target: str) -> dict[str, str]:
     """Return the files that decide what a component does, and a digest of the content of each.
 

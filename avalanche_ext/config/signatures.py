@@ -31,6 +31,7 @@ from avalanche_ext.config.sources import (
     is_file,
     load,
     referred,
+    remembered,
 )
 from avalanche_ext.config.validation import adapter
 
@@ -110,6 +111,7 @@ def read_signature(target: str) -> Signature:
     return _read_signature(target) if is_file(target) else _installed_signature(target)
 
 
+@remembered
 def _read_signature(target: str) -> Signature:
     found = locate(target)
     place = found[0].place(found[1])
@@ -125,6 +127,7 @@ def _read_signature(target: str) -> Signature:
 _installed_signature = cache(_read_signature)  # What is installed does not change meanwhile.
 
 
+@remembered
 def locate(target: str) -> Found:
     """Find the definition of a target, `package.module:Name` or `/folder/file.py:Name`.
 

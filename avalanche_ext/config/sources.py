@@ -9,15 +9,51 @@ from __future__ import annotations
 import ast
 import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from pathlib import Path
+from typing import Any, TypeVar
 
 KNOWN_PACKAGES = ("avalanche", "avalanche_ext", "torch", "torchvision")
 """Packages whose versions a result records, and whose sources therefore count in no hash."""
 
 _Definition = ast.ClassDef | ast.FunctionDef
+
+
+_ANSWERS: ContextVar[dict[tuple[str, Any], Any] | None] = ContextVar("answers", default=None)
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+@contextmanager
+def files_stay() -> Iterator[None]:
+    """Ask each question about a source file once, as the files do not change meanwhile."""
+    token = _ANSWERS.set({})
+    try:
+        yield
+    finally:
+        _ANSWERS.reset(token)
+
+
+def remembered(function: Callable[[Question], Answer]) -> Callable[[Question], Answer]:
+    """Answer a question about source files from memory, within `files_stay`."""
+
+    @wraps(function)
+    def answer(question: Question) -> Answer:
+        answers = _ANSWERS.get()
+        if answers is None:
+            return function(question)
+        key = function.__qualname__, question
+        if key not in answers:
+            answers[key] = function(question)
+        known: Answer = answers[key]
+        return known
+
+    return answer
 
 
 class SourceError(Exception):
@@ -300,11 +336,16 @@ def _module_name(module: Module, node: ast.expr) -> str | None:
 
 def class_attribute(found: Found, name: str) -> ast.expr | None:
     """Return what a class assigns to an attribute in its body, or inherits."""
-    for module, statement in ancestry(found):
+    for module, statement in _ancestors(found):
         for line in statement.body:
             if name in bound_names(line) and (value := assigned((module, line))) is not None:
                 return value
     return None
+
+
+@remembered
+def _ancestors(found: Found) -> list[tuple[Module, ast.ClassDef]]:
+    return [*ancestry(found)]
 
 
 def ancestry(found: Found) -> Iterator[tuple[Module, ast.ClassDef]]:
