@@ -181,7 +181,15 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["check", str(QUICKSTART)], ["list"], ["schema"]], ids=lambda w: w[0]
+    "words",
+    [
+        ["--help"],
+        ["check", str(QUICKSTART)],
+        ["run", str(QUICKSTART), "--dry-run"],
+        ["list"],
+        ["schema"],
+    ],
+    ids=lambda words: words[0],
 )
 def test_what_needs_no_data_needs_neither_torch_nor_avalanche(words: list[str]) -> None:
     code = (

@@ -14,6 +14,7 @@ CONFIG = "config.yaml"
 RESULT = "result.json"
 FAILURE = "failure.json"
 EVENTS = "events.jsonl"
+CHECKPOINT = "checkpoint.pt"
 WANDB = "wandb"
 CLAIMS = ".claims"
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from avalanche_ext.results.files import (
+    CHECKPOINT,
     CLAIMS,
     CONFIG,
     EVENTS,
@@ -27,7 +28,9 @@ from avalanche_ext.results.files import (
     exhibit_file,
 )
 
-_PARTIAL = re.compile(r"\.(config\.yaml|result\.json|failure\.json|[^.]+\.npz)\.[0-9]+")
+_PARTIAL = re.compile(
+    r"\.(experiment\.yaml|config\.yaml|result\.json|failure\.json|checkpoint\.pt|[^.]+\.npz)\.[0-9]+"
+)
 _IS_ASIDE = re.compile("-[0-9a-f]{16}(-[0-9]+)?$")
 
 
@@ -140,6 +143,26 @@ class CellFiles:
         content = {"format": RESULT_FORMAT, **self._identity, "exhibits": exhibits, **result}
         _write_json(self.folder / RESULT, content)
 
+    @property
+    def checkpoint(self) -> Path:
+        """The state of a run that goes on, or was ended; see `runner.checkpoint`."""
+        return self.folder / CHECKPOINT
+
+    def write_checkpoint(self, write: Callable[[Path], object]) -> None:
+        """Replace the checkpoint by what `write` writes to the path that it is given."""
+        with _replacing(self.checkpoint) as partial:
+            write(partial)
+            _sync(partial)
+        _sync(self.folder)
+
+    def set_checkpoint_aside(self) -> Path:
+        """Move a checkpoint that cannot be used to a free name, and return that."""
+        n = 1
+        while (aside := self.checkpoint.with_name(f"checkpoint-unusable-{n}.pt")).exists():
+            n += 1
+        os.replace(self.checkpoint, aside)
+        return aside
+
     def write_failure(self, error: str, trace: str = "") -> None:
         """Write why the cell has failed, in one line and as a traceback."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -169,9 +192,7 @@ class CellFiles:
 
     def _clear(self) -> None:
         """Set the present result aside, if there is one, and remove a failed attempt's files."""
-        for path in self.folder.glob(".*"):
-            if _PARTIAL.fullmatch(path.name):
-                path.unlink()
+        _remove_partial_files(self.folder)
         other = _hash_in(self.folder / RESULT)
         if other is not None:
             taken = _aside(self.folder / RESULT, other).exists()
@@ -204,7 +225,11 @@ class CellFiles:
 
 
 def write_experiment(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write experiment.yaml, with the keys of an `ExperimentRecord`, into its folder."""
+    """Write experiment.yaml, with the keys of an `ExperimentRecord`, into its folder.
+
+    Whoever calls this holds a claim, because partial files of other calls are removed.
+    """
+    _remove_partial_files(folder)
     _write_yaml(folder / EXPERIMENT, content)
 
 
@@ -235,12 +260,32 @@ def _move(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
+def _remove_partial_files(folder: Path) -> None:
+    """Remove what processes have left that died while they wrote."""
+    for path in folder.glob(".*"):
+        if _PARTIAL.fullmatch(path.name):
+            path.unlink()
+
+
 def _hash_in(path: Path) -> str | None:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return content.get("hash") if isinstance(content, dict) else None
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a loss of power."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # Folders cannot be opened on Windows.
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -176,7 +176,8 @@ class _Grid:
                 self._died.append(cell)
             return
         except Exception as error:
-            self._fail(cell, f"the worker failed: {type(error).__name__}: {error}")
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self._fail(cell, f"the worker failed: {reason}")
             return
         if how == "claimed":
             self._claimed[folder] = cell

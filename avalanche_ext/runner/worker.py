@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -38,6 +39,9 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
                 return "failed", files.failure()
     except ClaimedError as error:
         return "claimed", str(error)
-    except OSError as error:
-        return "failed", f"{type(error).__name__}: {error}"
+    except Exception as error:  # Of the claim or of the folder: a cell's own are written already.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        with suppress(OSError):
+            files.write_failure(reason)
+        return "failed", reason
     return "done", ""

@@ -22,6 +22,7 @@ RESULT = result_record(
     untrained=np.array([0.125, 0.25]),
     test_sizes=np.array([10, 30]),
     seconds={"setup": 0.5, "training": 2.0, "evaluation": 1.0, "total": 3.5},
+    weights="0a",
     versions={"python": "3"},
 )
 
@@ -163,6 +164,12 @@ def test_partial_files_of_a_killed_run_are_removed_and_no_others(tmp_path: Path)
         (one.folder / name).write_text("", "utf-8")
     one.begin()
     assert names(one) == {"config.yaml", ".mine", "notes.txt"}
+
+
+def test_partial_files_of_a_killed_command_are_removed(tmp_path: Path) -> None:
+    (tmp_path / ".experiment.yaml.123").write_text("na", "utf-8")
+    write_experiment(tmp_path, {"name": "exp"})
+    assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
 
 
 def test_what_cannot_be_written_leaves_no_partial_file(tmp_path: Path) -> None:

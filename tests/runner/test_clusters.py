@@ -1,8 +1,11 @@
 """Grids on the workers of real Dask and Ray clusters of two workers on this machine."""
 
 import json
+import re
+import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from avalanche_ext.runner import PreflightError, run_experiment
 from tests.runner import deadly
 from tests.runner.cases import experiment
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.cluster
 
 PACKAGES = {"dask": "distributed", "ray": "ray"}
@@ -59,7 +63,33 @@ def test_a_cell_that_always_kills_its_worker_costs_no_other(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch, backend):
-    monkeypatch.setattr(f"avalanche_ext.runner.engines.{backend}._SECONDS_TO_CONNECT", 2, raising=False)
+    monkeypatch.setattr(
+        f"avalanche_ext.runner.engines.{backend}._SECONDS_TO_CONNECT", 2, raising=False
+    )
     address = {"dask": "tcp://127.0.0.1:9", "ray": "127.0.0.1:9"}[backend]
     with pytest.raises(PreflightError, match=f"--scheduler {address}: no "):
         run_experiment(experiment(tmp_path), tmp_path / "out", backend=backend, scheduler=address)
+
+
+@pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="dask_jobqueue is missing")
+def test_the_script_of_the_page_runs_on_a_queue_of_this_machine(tmp_path):
+    page = (ROOT / "experiments/tutorials/cluster.md").read_text("utf-8")
+    (script,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    experiment(tmp_path)
+    # A queue of processes on this machine stands in for SLURM; the rest is as on the page.
+    for shown, here in {
+        "from dask_jobqueue import SLURMCluster": "from dask_jobqueue.local import LocalCluster",
+        "SLURMCluster(": "LocalCluster(",
+        "maximum_jobs=40": "maximum_jobs=2",
+        "my_table.yaml": str(tmp_path / "small.yaml"),
+        "/shared/results": str(tmp_path / "out"),
+        "/shared/data": str(tmp_path / "data"),
+    }.items():
+        assert shown in script
+        script = script.replace(shown, here)
+    (tmp_path / "on_slurm.py").write_text(script, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "on_slurm.py"], cwd=tmp_path, capture_output=True, text=True, timeout=800
+    )
+    assert len(results(tmp_path / "out")) == 4, done.stderr
+    assert done.returncode == 0

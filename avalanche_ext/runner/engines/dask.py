@@ -11,6 +11,7 @@ from avalanche_ext.runner.engines.base import R, missing
 from avalanche_ext.runner.preflight import PreflightError
 
 try:
+    import dask
     from distributed import Client, KilledWorker, LocalCluster
 except ImportError:
     raise missing("distributed", "dask") from None
@@ -21,8 +22,8 @@ _SECONDS_TO_CONNECT = 30
 class DaskEngine:
     """Runs calls on the workers of a Dask cluster, which must see the same files.
 
-    Dask gives a call whose worker dies to another worker, as often as its scheduler allows
-    (`distributed.scheduler.allowed-failures`, three unless it is set).
+    A scheduler that runs already gives a call whose worker dies to another worker, as often as its
+    `distributed.scheduler.allowed-failures` says, three times unless it is set.
 
     Args:
         jobs: Workers of a cluster on this machine, where there is no scheduler.
@@ -41,9 +42,11 @@ class DaskEngine:
     def __enter__(self) -> DaskEngine:
         self._cluster = None
         if self._scheduler is None:
-            self._cluster = LocalCluster(
-                n_workers=self._jobs, threads_per_worker=1, dashboard_address=None
-            )
+            # Whoever calls knows better than Dask when to try again.
+            with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+                self._cluster = LocalCluster(
+                    n_workers=self._jobs, threads_per_worker=1, dashboard_address=None
+                )
         try:
             address = self._cluster or self._scheduler
             self._client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)

@@ -116,7 +116,7 @@ class LocalEngine:
             process = self._context.Process(  # type: ignore[attr-defined]
                 target=_work, args=(answer, environment, function, args)
             )
-            with _without_main():
+            with _without_main(), _environment(_ONE_THREAD):
                 process.start()
             self._processes.add(process)
         answer.close()
