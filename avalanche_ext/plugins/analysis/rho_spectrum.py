@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from avalanche_ext.data import Strategy, origin_index
+from avalanche_ext.data import Strategy, origin_experience, origin_index
 from avalanche_ext.functional.model.running import generators_kept, outputs_at
 from avalanche_ext.functional.representation.rho import Directions, rho_directions
 from avalanche_ext.plugins.core.composition import ReportingPlugin
@@ -61,7 +61,9 @@ class RhoSpectrumPlugin(ReportingPlugin):
 
     Training is not changed. The representations are those of the first `n_samples` samples of each
     task seen so far, taken while a stream is evaluated, which must happen after each experience. If
-    the evaluation takes several calls, the spectrum is there after the last of them.
+    the evaluation takes several calls, the spectrum is there after the last of them. If the stream
+    is not divided as the training stream is, because one of them has more experiences, all that is
+    evaluated in one call counts.
     Representations of all layers are put side by side, as in the DRL paper (Chen, Diethe and Flach
     2020, Table 4), and each layer also has its own ρ. ρ is that of `functional.rho_spectrum`, whose
     docstring says what units that are always 0 do to it; another number leaves them out.
@@ -104,6 +106,8 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self._gathered: dict[int, list[Gathered]] = {}
         self._gathered_at = 0
         self._task: int | None = None
+        self._n_tasks: int | None = None
+        self._is_divided = True
         self._n_missing = 0
         self._hooked: dict[str, nn.Module] = {}
         self._gatherer = Gatherer()
@@ -116,6 +120,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         """Note which task is seen, and forget that the last spectrum is new."""
         experience = origin_index(strategy.experience)
         self._seen = [*(each for each in self._seen if each != experience), experience]
+        self._n_tasks = _length_of_stream(strategy.experience)
         self._is_new = False
 
     def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -128,7 +133,10 @@ class RhoSpectrumPlugin(ReportingPlugin):
         """Find out whether this experience's samples count."""
         experience = strategy.experience.logging()
         task = int(experience.current_experience)
-        counts = experience.origin_stream.name == self.stream and task in self._seen
+        if experience.origin_stream.name == self.stream:
+            self._is_divided = self._n_tasks == _length_of_stream(experience)
+        is_asked = experience.origin_stream.name == self.stream and bool(self._seen)
+        counts = is_asked and (task in self._seen or not self._is_divided)
         self._task = task if counts else None
         self._n_missing = self.n_samples if counts else 0
         self._hooked = {}
@@ -163,8 +171,9 @@ class RhoSpectrumPlugin(ReportingPlugin):
     def after_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Measure, if all tasks seen so far have been evaluated."""
         self._task = None
-        pieces = [piece for each in self._seen for piece in self._gathered.get(each, [])]
-        if not self._seen or not all(self._gathered.get(each) for each in self._seen):
+        tasks = self._seen if self._is_divided else [*self._gathered]
+        pieces = [piece for each in tasks for piece in self._gathered.get(each, [])]
+        if not self._seen or not pieces or not all(self._gathered.get(each) for each in tasks):
             return
         # A layer that runs for some tasks only has no representations of the others.
         names = [name for name in pieces[0] if all(name in piece for piece in pieces)]
@@ -197,6 +206,14 @@ class RhoSpectrumPlugin(ReportingPlugin):
         if not self.spectra:
             return {}
         return {RhoSpectra.NAME: _as_exhibit([*self.spectra.values()]).to_arrays()}
+
+
+def _length_of_stream(experience: Any) -> int | None:
+    """Return the number of experiences of the original stream; None if it does not tell."""
+    stream = origin_experience(experience).origin_stream
+    # Streams of generators have no length; some keep a list all the same.
+    sized = stream if isinstance(stream, Sized) else getattr(stream, "exps_iter", None)
+    return len(sized) if isinstance(sized, Sized) else None
 
 
 def _hidden(model: nn.Module, x: Tensor, t: Tensor) -> dict[str, nn.Module]:

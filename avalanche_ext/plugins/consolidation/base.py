@@ -89,6 +89,7 @@ class ConsolidationPlugin(MethodPlugin):
     prefix: ClassVar[str]
     """Beginning of the diagnostics' names."""
     phase = by("update", {"proximal": Phase.PULL}, otherwise=Phase.PENALTY)
+    looks_back = by("every", {None: True}, otherwise=False)
     needs_float32: ClassVar[bool] = True
     reads_samples: ClassVar[bool] = True
     """Whether estimates need samples."""
@@ -125,6 +126,7 @@ class ConsolidationPlugin(MethodPlugin):
         self._unfinished: Any = None
         self._recent = RecentRows(n_samples) if every and n_samples else None
         self._n_iterations = 0
+        self._n_at_consolidation = 0
         self._numbers: dict[str, float] = {}
 
     @property
@@ -197,7 +199,7 @@ class ConsolidationPlugin(MethodPlugin):
 
     def _consolidate(self, strategy: Strategy, experience: Any) -> None:
         self._follow(strategy)
-        self._warn_if_idle()
+        self._warn_if_idle(strategy)
         with generators_kept(strategy.device):
             new = self._estimate(strategy, lambda: self._samples(strategy, experience))
         if not isfinite(new.trace):
@@ -216,13 +218,30 @@ class ConsolidationPlugin(MethodPlugin):
             "megabytes": self._penalty.n_bytes / 1e6,
         }
 
-    def _warn_if_idle(self) -> None:
-        if not self._penalty.is_active or not self._penalty.is_idle:
+    def _warn_if_idle(self, strategy: Strategy) -> None:
+        n_iterations = self._n_iterations - self._n_at_consolidation
+        self._n_at_consolidation = self._n_iterations
+        if not self._penalty.is_active or not n_iterations:
+            return
+        is_pull, n_tries = self.phase is Phase.PULL, self._penalty.n_tries
+        is_at_anchor = n_tries == 1 and not is_pull and not self._penalty.acts
+        if not (self._penalty.is_idle or not n_tries or is_at_anchor):
             return
         assert self.curvature is not None
         largest = self.curvature.largest
         reason = "its curvature is zero, so no lam helps: estimate it from more samples"
-        if largest:
+        if not n_tries:
+            hook = "after_update" if is_pull else "before_backward"
+            reason = (
+                f"{type(strategy).__name__} has not called {hook}, in which it acts: use a "
+                "strategy that calls Avalanche's hooks"
+            )
+        elif is_at_anchor:
+            reason = (
+                "its gradient is zero in the first iteration after a consolidation, and there was "
+                "one iteration only: use update='proximal', or longer experiences"
+            )
+        elif largest:
             reason = (
                 f"lam={self.lam:.3g} times the curvature's largest eigenvalue {largest:.3g} is so "
                 "small that its pull is lost in rounding: use a larger lam"

@@ -31,6 +31,8 @@ class QuadraticPenalty:
     Attributes:
         curvature: F; None until `renew` is called.
         anchor: θ*, (P,), in the order of the model's trained parameters; None until then.
+        n_tries: Number of pulls or gradients since then.
+        acts: Whether one of these was above rounding.
     """
 
     def __init__(self, lam: float) -> None:
@@ -43,8 +45,8 @@ class QuadraticPenalty:
         self._step: tuple[list[float] | None, ProximalStep] | None = None
         self._eta: Tensor | None = None
         self._n_pulls_at_eta = 0
-        self._n_tries = 0
-        self._acts = False
+        self.n_tries = 0
+        self.acts = False
         self._largest = 0.0
         self._has_warned = False
 
@@ -95,7 +97,7 @@ class QuadraticPenalty:
         """Set F to `curvature`, and θ* to the current parameters."""
         self.curvature, self.anchor = curvature, self.weights()
         self._held = self._step = self._eta = None
-        self._n_tries, self._acts = 0, False
+        self.n_tries, self.acts = 0, False
         self._largest, self._has_warned = curvature.largest, False
 
     @property
@@ -104,7 +106,7 @@ class QuadraticPenalty:
 
         It is lost if the weights of each parameter move by it less than their largest is rounded.
         """
-        if self.curvature is None or self.anchor is None or self._acts or self._n_tries < 2:
+        if self.curvature is None or self.anchor is None or self.acts or self.n_tries < 2:
             return False
         drift = self.weights() - self.anchor
         return self._largest == 0 or bool(self.curvature.product(drift).any())
@@ -148,12 +150,12 @@ class QuadraticPenalty:
             rates: The learning rate of each parameter, a number or in the parameter's shape.
         """
         self._warn_if_unstable(max((r for r in rates if isinstance(r, float)), default=0.0))
-        self._n_tries += 1
+        self.n_tries += 1
         layout = self.layout
         if self._held is None:
             self._held = self._seen()
         pieces = self.gradient()
-        self._acts = self._acts or any(
+        self.acts = self.acts or any(
             _shows(piece * rate, p)
             for p, piece, rate in zip(layout.parameters, pieces, rates, strict=True)
         )
@@ -173,15 +175,15 @@ class QuadraticPenalty:
             rates: The learning rate of each parameter, a number or in the parameter's shape. With
                 eigenpairs, those in shapes are taken anew for every tenth call only.
         """
-        self._n_tries += 1
+        self.n_tries += 1
         step = self._proximal_step(rates)
-        if self._acts:
+        if self.acts:
             step()
             return
         before = self.weights()
         step()
         moves = self.layout.pieces(self.weights() - before)
-        self._acts = any(map(_shows, moves, self.layout.parameters))
+        self.acts = any(map(_shows, moves, self.layout.parameters))
 
     def _proximal_step(self, rates: Sequence[float | Tensor]) -> ProximalStep:
         assert self.curvature is not None

@@ -106,6 +106,8 @@ class MethodPlugin(ReportingPlugin):
     criterion_alone: ClassVar[bool] = False
     splits_loss: ClassVar[bool] = False
     replaces_criterion: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = False
+    trains_hidden: ClassVar[bool] = False
     needs_float32: ClassVar[bool] = False
     """Whether it cannot act on weights of lower precision."""
     arrived: Columns | None = None

@@ -18,7 +18,7 @@ class Endings:
 
     On a plain stream each experience ends when it has been learned. On an online stream, which cuts
     experiences into parts, one ends with its last part: the part that says so, or the last of as
-    many parts as the stream announces.
+    many parts as the stream announces. A part that mixes several experiences is one by itself.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Endings:
             experience: The experience, or part of one, that has just been learned.
         """
         part = experience.logging()
-        if not isinstance(part, OnlineCLExperience):
+        if not isinstance(part, OnlineCLExperience) or part.origin_experience is None:
             return True
         origin = origin_index(part)
         goes_on = origin == self._origin and not part.is_first_subexp

@@ -112,9 +112,9 @@ class AGEMPlugin(MemoryPlugin):
         self._layout: FlatLayout | None = None
         self._references: Columns | None = None
 
-    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the experience, and the parameters of the model, now adapted to it."""
-        super().before_training_exp(strategy, **kwargs)
+    def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Note the parameters that are trained, once other plugins have frozen what they freeze."""
+        super().before_training_epoch(strategy, **kwargs)
         self._layout = FlatLayout(own_model(strategy).named_parameters())
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:

@@ -113,9 +113,9 @@ class MGEMPlugin(StoringPlugin):
         super().check(strategy)
         FlatLayout(own_model(strategy).named_parameters(), self.partition)
 
-    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the experience, and the parameters of the model, which has been adapted to it."""
-        super().before_training_exp(strategy, **kwargs)
+    def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Note the parameters that are trained, once other plugins have frozen what they freeze."""
+        super().before_training_epoch(strategy, **kwargs)
         named = [*own_model(strategy).named_parameters()]
         if self._layout is None or not self._layout.is_of(named):
             self._layout = FlatLayout(named, self.partition)

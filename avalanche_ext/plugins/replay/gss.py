@@ -93,10 +93,14 @@ class GSSPlugin(StoringPlugin):
         self._similarity: GradientSimilarity | None = None
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note which experience the next mini-batches come from, and the model."""
+        """Note which experience the next mini-batches come from."""
         if origin_index(strategy.experience) != self._origin:
             self._n_replaced = 0
         super().before_training_exp(strategy, **kwargs)
+
+    def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Note the parameters that are trained, once other plugins have frozen what they freeze."""
+        super().before_training_epoch(strategy, **kwargs)
         used = own_model(strategy), criterion_of(strategy)
         if self._similarity is None or not self._similarity.is_of(*used):
             self._similarity = GradientSimilarity(*used)

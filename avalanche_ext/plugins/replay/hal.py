@@ -160,13 +160,16 @@ class HALPlugin(OnlineReplayPlugin):
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Add the loss on the anchors."""
+        if self.anchors is None:
+            strategy.loss += self._missing(strategy)
+            return
+        # The step to θ̃ is on the criterion alone, without what other plugins added to the loss.
+        # It is asked for before the model runs again, since a strategy may read the last run.
+        criterion = strategy.criterion()
         missing = self._missing(strategy)
         strategy.loss += missing
-        if self.anchors is None:
-            return
         x, _, t = self.anchors
-        # The step to θ̃ is on the criterion alone, without what other plugins added to the loss.
-        inputs, criterion = model_inputs(strategy, x, t), strategy.criterion() + missing
+        inputs, criterion = model_inputs(strategy, x, t), criterion + missing
         anchoring = anchoring_loss(
             own_model(strategy), inputs, criterion, learning_rates(strategy, self.lr)
         )

@@ -18,6 +18,7 @@ from avalanche_ext.plugins.representation.base import (
     RepresentationLossPlugin,
     summed,
 )
+from avalanche_ext.traits import by
 from avalanche_ext.validation import validated
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -51,6 +52,7 @@ class MetricLossPlugin(RepresentationLossPlugin):
     """
 
     default_layers: ClassVar[DefaultLayers] = "last hidden"
+    trains_hidden = by("layers", {None: True}, otherwise=False)
 
     @validated
     def __init__(

@@ -17,6 +17,7 @@ from avalanche_ext.plugins.representation.base import (
     RepresentationLossPlugin,
     summed,
 )
+from avalanche_ext.traits import by
 from avalanche_ext.validation import validated
 
 
@@ -64,6 +65,7 @@ class RMarginPlugin(RepresentationLossPlugin):
     """
 
     default_layers: ClassVar[DefaultLayers] = "last hidden"
+    trains_hidden = by("layers", {None: True}, otherwise=False)
 
     @validated
     def __init__(
