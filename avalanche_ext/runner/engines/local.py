@@ -87,12 +87,14 @@ class LocalEngine:
                 process.terminate()
         self._pool.shutdown(wait=False, cancel_futures=True)
         deadline = monotonic() + _SECONDS_TO_END
-        while self._processes and monotonic() < deadline:
-            connection.wait([process.sentinel for process in [*self._processes]], timeout=0.1)
-        with _LOCK:
-            for process in self._processes:
-                process.kill()
-        self._pool.shutdown()
+        try:
+            while self._processes and monotonic() < deadline:
+                connection.wait([process.sentinel for process in [*self._processes]], timeout=0.1)
+        finally:  # Also if Ctrl-C comes a second time.
+            with _LOCK:
+                for process in self._processes:
+                    process.kill()
+            self._pool.shutdown()
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""
