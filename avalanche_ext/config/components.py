@@ -19,6 +19,7 @@ from avalanche_ext.config.open_names import (
     open_entry,
     registered,
 )
+from avalanche_ext.config.ranges import check_range
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, Signature, read_signature
 from avalanche_ext.config.sources import SourceError
@@ -167,6 +168,7 @@ def component(
             continue
         type_ = parameters[key].type
         checked, found = validate(type_, value, where)
+        found = found or [*check_range(entry.target, key, value, where)]
         problems += found
         if not found:
             values[key] = adapter(type_).dump_python(checked, mode="json")

@@ -11,7 +11,12 @@ from avalanche_ext.config.components import component, sound_part
 from avalanche_ext.config.errors import Problem, at, lies_at
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.sections import Training
-from avalanche_ext.config.semantics import check_criterion, check_optimizer, check_training
+from avalanche_ext.config.semantics import (
+    check_criterion,
+    check_optimizer,
+    check_scheduler,
+    check_training,
+)
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.words import shown
 
@@ -44,7 +49,8 @@ def resolve_training(
             Problems with the others are not repeated.
     """
     own = of_type(dict, section, {})
-    given = {**of_type(dict, shared, {}), **own} if isinstance(section, Mapping | None) else section
+    is_changed = shared is not None and isinstance(section, Mapping | None)
+    given = {**of_type(dict, shared, {}), **own} if is_changed else section
     for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
         if own.get(one) is not None and other not in own and isinstance(given, dict):
             given.pop(other, None)
@@ -59,6 +65,8 @@ def resolve_training(
     problems += _misfits(given, scheduler, path, own)
     if criterion:
         problems += check_criterion(criterion, at(path, "criterion"))
+    if scheduler:
+        problems += check_scheduler(scheduler, training, at(path, "scheduler"))
     if shared is not None:
         problems = concerning(problems, path, own)
     return Recipe(training, criterion, scheduler), problems

@@ -30,6 +30,7 @@ from avalanche_ext.config.semantics import (
     check_analysis,
     check_benchmark,
     check_model,
+    check_names,
     check_optimizer,
 )
 from avalanche_ext.config.sweep import expand, is_swept
@@ -243,7 +244,7 @@ class _Resolver:
         ]
 
     def _check_names(self, published: Published | None) -> None:
-        """Check that the baseline, claims and published numbers name methods that exist."""
+        """Check methods' names, and that baseline, claims and published numbers name methods."""
         baseline = self.document.get("baseline")
         named = [("baseline", baseline)] if isinstance(baseline, str) else []
         for path, claim in self._claims():
@@ -251,6 +252,7 @@ class _Resolver:
         for metric, numbers in published.by_metric().items() if published else ():
             named += [(at(at("published", metric), name), name) for name in numbers]
         known = [*chain(*self.names.values())]
+        self.problems += check_names(self.names)
         for path, name in named:
             if len(self.problems) >= MOST_PROBLEMS:
                 return

@@ -22,6 +22,8 @@ MOST_PLUGINS = 100
 
 FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 FOLDER_RULE = "use only letters, digits, '_', '-' and '.', and do not begin with '-' or '.'"
+LONGEST_NAME = 255
+"""Characters of a folder's name, as many as file systems allow."""
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
 
 CLAIMED_METRICS = ("ACC", "instance_accuracy", "BWT", "FWT", "learning_accuracy")
@@ -33,6 +35,8 @@ _RIGHT_CLAIM = rf"^{_METHODS}(\s+in\s+({'|'.join(CLAIMED_METRICS)}))?\s*$"
 
 
 def _folder_name(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        raise rejection(f"has {len(name)} characters, but must have at most {LONGEST_NAME}")
     if not re.fullmatch(FOLDER_NAME, name):
         raise rejection(f"is {shown(name)}, but must be a folder name: {FOLDER_RULE}")
     return name

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import ANALYSES, known_classes
 from avalanche_ext.config.errors import Problem, at
-from avalanche_ext.config.schema import Component, Experiment
-from avalanche_ext.config.sections import Training
+from avalanche_ext.config.schema import Component, Experiment, Method
+from avalanche_ext.config.sections import LONGEST_NAME, Training
 from avalanche_ext.config.traits import read_traits
-from avalanche_ext.traits import Part, Traits, conflicts
+from avalanche_ext.traits import Part, Phase, Traits, conflicts
 from avalanche_ext.words import shown
 
 _GREEDY_MEMORY = 200
 _GREEDY_REPLAY = 32
 """Avalanche's defaults: samples that GSS-greedy stores, and adds to each mini-batch."""
 
-_NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
+_SUFFIXES = (".csv", ".html", ".png", ".txt", ".yaml")
+"""How the files end that lie beside the folders of methods."""
+
+_HIGH_RATE = 10.0
+_MANY_EPOCHS = 100_000
+_MANY_ITERATIONS = 100_000_000
+"""Values above which a learning rate or the length of a training is no doubt mistyped."""
+
+_HAS_ITS_OWN_START = ("ConstantLR", "CyclicLR", "LinearLR", "OneCycleLR")
+"""Schedules of torch's that change the learning rate before the first step."""
 
 
 def check_benchmark(benchmark: Component) -> Iterator[Problem]:
@@ -72,18 +81,107 @@ def check_training(iid: Any, benchmark: Component, path: str) -> Iterator[Proble
 
 def check_criterion(criterion: Component, path: str) -> Iterator[Problem]:
     """Check that the loss of a mini-batch is one number."""
-    if criterion.args.get("reduction") == "none":
+    reduction = criterion.args.get("reduction", "mean")
+    is_known = reduction in ("mean", "sum") or not _is_torch(criterion)
+    if reduction == "none" or not is_known:
         yield Problem(
-            at(path, "reduction"), "is 'none', but must be 'mean' or 'sum': a loss is one number"
+            at(path, "reduction"),
+            f"is {shown(reduction)}, but must be 'mean' or 'sum': a loss is one number",
         )
 
 
 def check_optimizer(optimizer: Component, path: str) -> Iterator[Problem]:
-    """Check the ranges that torch's signatures do not show."""
-    for name in _NOT_NEGATIVE:
-        value = optimizer.args.get(name)
-        if isinstance(value, int | float) and value < 0:
-            yield Problem(at(path, name), f"is {value}, but must be at least 0")
+    """Check arguments of torch's optimizers against each other."""
+    if not _is_torch(optimizer):
+        return
+    args = optimizer.args
+    if args.get("nesterov") is True and optimizer.name == "SGD":
+        if not args.get("momentum"):
+            wrong = "is true, but needs a momentum above 0: add 'momentum', such as 0.9"
+            yield Problem(at(path, "nesterov"), wrong)
+        elif args.get("dampening"):
+            wrong = f"is {shown(args['dampening'])}, but must be 0 with nesterov: true"
+            yield Problem(at(path, "dampening"), wrong)
+    for key, wanted in (("etas", "[below 1, above 1]"), ("step_sizes", "[smaller, larger]")):
+        low, high = args.get(key) or (0, 2)
+        if high <= low or (key == "etas" and not low < 1 < high):
+            yield Problem(at(path, key), f"is {shown(args[key])}, but must be {wanted}")
+
+
+def check_scheduler(
+    scheduler: Component, training: Training | None, path: str
+) -> Iterator[Problem]:
+    """Check a schedule of torch's against its other arguments, and against the steps it takes.
+
+    Args:
+        scheduler: The schedule.
+        training: How the method trains; None where the section has problems of its own.
+        path: Where the YAML has the schedule.
+    """
+    args = scheduler.args
+    if scheduler.name == "CyclicLR" and _is_above(args.get("base_lr"), args.get("max_lr")):
+        wrong = f"is {shown(args['base_lr'])}, but must be at most max_lr, which is "
+        yield Problem(at(path, "base_lr"), f"{wrong}{shown(args['max_lr'])}")
+    if scheduler.name != "OneCycleLR":
+        return
+    total = args.get("total_steps")
+    if total is None and "epochs" in args and "steps_per_epoch" in args:
+        total = args["epochs"] * args["steps_per_epoch"]
+    if total is None:
+        yield Problem(
+            at(path, "total_steps"),
+            "missing, but 'OneCycleLR' needs it, or both 'epochs' and 'steps_per_epoch'",
+        )
+        return
+    if training is None or not args.get("reset", True):
+        return
+    by_epoch = args.get("by", "epoch") == "epoch"
+    key = "epochs" if by_epoch else "iterations"
+    n_steps = training.epochs if by_epoch else training.iterations
+    if n_steps is not None and n_steps > total and not (by_epoch and training.iterations):
+        yield Problem(
+            at(path, "total_steps" if "total_steps" in args else "epochs"),
+            f"gives 'OneCycleLR' {total} steps, but must give at least {n_steps}: as many as "
+            f"training.{key}",
+        )
+
+
+def _is_above(low: Any, high: Any) -> bool:
+    return isinstance(low, float | int) and isinstance(high, float | int) and low > high
+
+
+def _is_torch(component: Component) -> bool:
+    return component.target.startswith("torch.")
+
+
+def check_names(names: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Check that the folders of methods can lie beside each other and beside a report's files.
+
+    Args:
+        names: The names of the methods that each section of `methods` stands for.
+    """
+    first: dict[str, str] = {}
+    for section, name in ((section, name) for section, made in names.items() for name in made):
+        path = at("methods", section)
+        other = first.setdefault(name.lower(), name)
+        if other != name:
+            yield Problem(
+                path,
+                f"'{name}' differs from '{other}' in case alone, and would share its folder on "
+                "macOS and Windows: rename one",
+            )
+        suffix = next((each for each in _SUFFIXES if name.lower().endswith(each)), None)
+        if suffix:
+            yield Problem(
+                path,
+                f"'{name}' must not end in '{suffix}': the folder lies beside the report's files",
+            )
+        if name != section and len(name) > LONGEST_NAME:
+            yield Problem(
+                path,
+                f"the sweep makes a name of {len(name)} characters, but a folder's name has at "
+                f"most {LONGEST_NAME}",
+            )
 
 
 @dataclass(frozen=True)
@@ -203,19 +301,84 @@ def check_greedy(
 
 
 def notes(experiment: Experiment) -> list[str]:
-    """Return what is wrong with Avalanche's strategies and plugins that run, one line for each."""
+    """Return what runs, but is hardly meant, or is wrong in Avalanche; one line for each."""
     sections = {name: key for key, sweep in experiment.sweeps.items() for name in sweep.values}
-    found: dict[str, tuple[str, list[str]]] = {}
+    found: dict[str, list[str]] = {}
     for name, method in experiment.methods.items():
-        for each in (method.strategy, *method.plugins):
-            state = built_in(each.target)
-            if state and state.state == "wrong":
-                path = at("methods", sections.get(name, name))
-                found.setdefault(each.name, (state.remark, []))[1].append(path)
-    return [
-        f"{', '.join(dict.fromkeys(paths))}: '{name}' {remark}"
-        for name, (remark, paths) in found.items()
-    ]
+        path = at("methods", sections.get(name, name))
+        for where, remark in (
+            *_on_built_ins(method, path),
+            *_on_twins(method, path),
+            *_on_rates(method, experiment, path),
+            *_on_lengths(method, experiment, path),
+        ):
+            found.setdefault(remark, []).append(where)
+    return [f"{', '.join(dict.fromkeys(paths))}: {remark}" for remark, paths in found.items()]
+
+
+_Remarks = Iterator[tuple[str, str]]
+"""Paths, each with what is to be said of it."""
+
+
+def _on_built_ins(method: Method, path: str) -> _Remarks:
+    for each in (method.strategy, *method.plugins):
+        state = built_in(each.target)
+        if state and state.state == "wrong":
+            yield path, f"'{each.name}' {state.remark}"
+
+
+def _on_twins(method: Method, path: str) -> _Remarks:
+    """What is listed twice, unless it is two losses of one class."""
+    places = _places(method.strategy, method.plugins, path)
+    for index, place in enumerate(places):
+        if _adds_a_term(place) and any(_are_alike(place, other) for other in places[:index]):
+            yield place.path, f"'{place.component.name}' is listed twice, and counts twice"
+
+
+def _on_rates(method: Method, experiment: Experiment, path: str) -> _Remarks:
+    where = "" if method.optimizer == experiment.optimizer else path
+    lr = method.optimizer.args.get("lr")
+    if _is_torch(method.optimizer) and isinstance(lr, float | int):
+        if lr == 0:
+            yield at(where, "optimizer.lr"), "is 0, so that nothing is trained"
+        elif lr > _HIGH_RATE:
+            yield at(where, "optimizer.lr"), f"is {lr:g}, with which hardly any model learns"
+    training, scheduler = method.training, method.scheduler
+    where = "" if training == experiment.training else path
+    if (
+        scheduler
+        and scheduler.name not in _HAS_ITS_OWN_START
+        and _is_torch(scheduler)
+        and scheduler.args.get("by", "epoch") == "epoch"
+        and scheduler.args.get("reset", True)
+        and training.iterations is None
+        and training.epochs == 1
+    ):
+        yield (
+            at(where, "training.scheduler"),
+            "changes nothing: it steps after each epoch, starts again in each experience, and an "
+            "experience has 1 epoch; give by: iteration, or reset: false",
+        )
+
+
+def _on_lengths(method: Method, experiment: Experiment, path: str) -> _Remarks:
+    """Mini-batches larger than the data, and trainings that never end."""
+    training = method.training
+    where = "" if training == experiment.training else path
+    for key in ("train_size", "online"):
+        size = experiment.benchmark.args.get(key)
+        is_ours = experiment.benchmark.target.startswith("avalanche_ext.")
+        if is_ours and not training.iid and isinstance(size, int) and training.batch_size > size:
+            yield (
+                at(where, "training.batch_size"),
+                f"is {training.batch_size}, but benchmark.{key} is {size}: each mini-batch has "
+                f"{size} samples of the stream",
+            )
+    lengths = (("epochs", _MANY_EPOCHS), ("iterations", _MANY_ITERATIONS))
+    for key, most in lengths:
+        length = getattr(training, key) or 0
+        if length > most:
+            yield at(where, f"training.{key}"), f"is {length:,}: such a run hardly ends"
 
 
 def check_method(
@@ -235,6 +398,7 @@ def check_method(
     places = _places(strategy, plugins, path)
     yield from _check_combination(places)
     for place in places:
+        yield from _check_modes(place)
         if not place.component.target.startswith("avalanche_ext."):
             continue  # What an argument of another package means is not known by its name.
         if benchmark:
@@ -258,8 +422,34 @@ def _check_combination(places: Sequence[_Place]) -> Iterator[Problem]:
             yield Problem(at(place.args_path, key), f"is {value}, but {conflict.message}")
 
 
+def _adds_a_term(place: _Place) -> bool:
+    """Return whether a plugin adds a term to the loss, or pulls by one after the step."""
+    phases = (Phase.PENALTY, Phase.PULL)
+    return any(traits.phase in phases for traits in _traits(place.component))
+
+
+def _are_alike(place: _Place, other: _Place) -> bool:
+    """Return whether two are of one class, and of one of its losses where it has several."""
+    one, two = place.component, other.component
+    return (one.target, one.args.get("loss")) == (two.target, two.args.get("loss"))
+
+
 def _traits(component: Component) -> Sequence[Traits]:
     return read_traits(component.target, component.args)
+
+
+def _check_modes(place: _Place) -> Iterator[Problem]:
+    """Check that Avalanche's EWC forgets old tasks where it is online, and there alone."""
+    args = place.component.args
+    if place.component.name not in ("avalanche:EWC", "avalanche:EWCPlugin"):
+        return
+    is_online, decay = args.get("mode") == "online", args.get("decay_factor")
+    if is_online and decay is None:
+        wrong = "missing, but mode 'online' needs it (a number from 0 to 1)"
+        yield Problem(at(place.args_path, "decay_factor"), wrong)
+    if not is_online and decay is not None:
+        wrong = f"is {decay}, but only mode 'online' has it: add mode: online, or leave it out"
+        yield Problem(at(place.args_path, "decay_factor"), wrong)
 
 
 def _check_candidates(place: _Place) -> Iterator[Problem]:

@@ -146,7 +146,7 @@ def published(**section: Any) -> dict[str, Any]:
             method(optimizer={"name": "Adam", "momentum": 0.9}),
             "methods.m.optimizer.momentum: unknown key 'momentum' (known: lr, betas, eps, "
             "weight_decay, amsgrad, foreach, maximize, capturable, differentiable, fused, "
-            "decoupled_weight_decay)",
+            "decoupled_weight_decay, reset)",
         ),
         (
             method(training={"epochs": 0}),

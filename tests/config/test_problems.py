@@ -57,7 +57,7 @@ def test_a_mistake_in_what_methods_share_is_reported_once(tmp_path: Path) -> Non
         methods={"a": {"optimizer": {"momentum": 0.9}}, "b": {"training": {"batch_size": 5}}},
     )
     assert problems_of(document, tmp_path) == [
-        "optimizer.lr: is -1.0, but must be at least 0",
+        "optimizer.lr: is -1, but must be at least 0",
         "training.epochs: is 0, but must be greater than 0",
     ]
 
@@ -89,8 +89,8 @@ def test_problems_of_every_kind_in_every_section_and_method_are_reported_at_once
         "benchmark.n_experiences: is 4, but must divide the 10 classes of 'split_digits': "
         "1, 2, 5, 10",
         "model.multihead: unknown key 'multihead' (did you mean 'multi_head'?)",
-        "optimizer.momentun: unknown key 'momentun' (did you mean 'momentum'?)",
         "optimizer.lr: is -0.1, but must be at least 0",
+        "optimizer.momentun: unknown key 'momentun' (did you mean 'momentum'?)",
         "training.batch_size: is 'ten', but must be an integer",
         "training.iid: is true, but would mix samples of different task labels: needs a "
         "benchmark.scenario other than 'task'",
@@ -108,8 +108,8 @@ def test_problems_of_every_kind_in_every_section_and_method_are_reported_at_once
         "methods.d.strategy: 'avalanche:SynapticIntelligence' cannot be used: it is the same as "
         "avalanche:Naive bit for bit on a CPU: it stores views of the weights instead of copies, "
         "so that all importances are 0; use 'synaptic_intelligence'",
-        "methods.d.optimizer.dampening: is 'no', but must be a number",
         "methods.d.optimizer.momentum: is -1, but must be at least 0",
+        "methods.d.optimizer.dampening: is 'no', but must be a number",
         "methods.e.plugins[0].mir.n_candidates: is 5, but must be at least batch_size, which is 10",
         "methods.e.training.epochs: is 0, but must be greater than 0",
         "methods.e.sweep.plugins: is [], but must be at least 1 long",

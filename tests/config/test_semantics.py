@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from avalanche_ext.config import notes
 from tests.config.cases import experiment_with, loaded, problems_of
 
 
@@ -242,4 +243,105 @@ def test_more_samples_than_the_pool_has_are_refused(tmp_path: Path) -> None:
     benchmark = {"name": "permuted_digits", "train_size": 51, "pool_size": 50}
     assert problems_of(document(benchmark=benchmark), tmp_path) == [
         "benchmark.train_size: is 51, but must be at most benchmark.pool_size, which is 50"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "note"),
+    [
+        (
+            document("online_replay", "drl", {"drl": {"normalisation": "pairs"}}),
+            "methods.m.plugins[2]: 'drl' is listed twice, and counts twice",
+        ),
+        (document("mas", "mas"), "methods.m.plugins[1]: 'mas' is listed twice, and counts twice"),
+        (
+            document(optimizer={"lr": 0}),
+            "methods.m.optimizer.lr: is 0, so that nothing is trained",
+        ),
+        (
+            experiment_with(optimizer={"name": "SGD", "lr": 50}),
+            "optimizer.lr: is 50, with which hardly any model learns",
+        ),
+        (
+            document(benchmark={"name": "split_digits", "train_size": 8}),
+            "training.batch_size: is 10, but benchmark.train_size is 8: each mini-batch has 8 "
+            "samples of the stream",
+        ),
+        (
+            document(benchmark={"name": "split_digits", "online": 5}),
+            "training.batch_size: is 10, but benchmark.online is 5: each mini-batch has 5 samples "
+            "of the stream",
+        ),
+        (
+            document(training={"scheduler": {"name": "StepLR", "step_size": 1}}),
+            "methods.m.training.scheduler: changes nothing: it steps after each epoch, starts "
+            "again in each experience, and an experience has 1 epoch; give by: iteration, or "
+            "reset: false",
+        ),
+        (
+            document(training={"epochs": 10**9}),
+            "methods.m.training.epochs: is 1,000,000,000: such a run hardly ends",
+        ),
+    ],
+)
+def test_what_runs_but_is_hardly_meant_is_noted(
+    made: dict[str, Any], note: str, tmp_path: Path
+) -> None:
+    assert notes(loaded(made, tmp_path)) == [note]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        document(
+            {"metric_loss": {"loss": "ContrastiveLoss"}}, {"metric_loss": {"loss": "NCALoss"}}
+        ),
+        document("mgem", "mgem"),
+        document(benchmark={"name": "split_digits", "train_size": 10, "online": 10}),
+        document(training={"epochs": 2, "scheduler": {"name": "StepLR", "step_size": 1}}),
+        document(training={"scheduler": {"name": "StepLR", "step_size": 1, "by": "iteration"}}),
+        document(training={"scheduler": {"name": "StepLR", "step_size": 1, "reset": False}}),
+        document(training={"scheduler": {"name": "ConstantLR", "factor": 0.5}}),
+    ],
+)
+def test_what_may_well_be_meant_is_not_noted(made: dict[str, Any], tmp_path: Path) -> None:
+    assert notes(loaded(made, tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (
+            ["drl", "DRL"],
+            "methods.DRL: 'DRL' differs from 'drl' in case alone, and would share its folder on "
+            "macOS and Windows: rename one",
+        ),
+        (
+            ["report.txt"],
+            "methods.report.txt: 'report.txt' must not end in '.txt': the folder lies beside the "
+            "report's files",
+        ),
+        (
+            ["a" * 256],
+            f"methods.{'a' * 256}: has 256 characters, but must have at most 255",
+        ),
+    ],
+)
+def test_methods_can_have_folders_beside_each_other(
+    names: list[str], line: str, tmp_path: Path
+) -> None:
+    loaded(experiment_with(methods=dict.fromkeys(["a.b", "a" * 255])), tmp_path)
+    assert problems_of(experiment_with(methods=dict.fromkeys(names)), tmp_path) == [line]
+
+
+def test_a_sweeps_methods_need_folders_too(tmp_path: Path) -> None:
+    long, path = "a" * 253, "optimizer.lr"
+    methods = {"B-0.1": None, "b": {"sweep": {path: [0.1]}}, long: {"sweep": {path: [0.1, 0.25]}}}
+    assert problems_of(experiment_with(methods=methods), tmp_path) == [
+        "methods.b: 'b-0.1' differs from 'B-0.1' in case alone, and would share its folder on "
+        "macOS and Windows: rename one",
+        f"methods.{long}: the sweep makes a name of 257 characters, but a folder's name has at "
+        "most 255",
+        f"methods.{long}: the sweep makes a name of 258 characters, but a folder's name has at "
+        "most 255",
     ]
