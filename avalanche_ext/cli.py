@@ -12,7 +12,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -128,10 +128,21 @@ def _how_to_go_on(arguments: Sequence[str]) -> str:
 
 def _check(options: argparse.Namespace) -> int:
     experiment = _load(options)
+    from avalanche_ext.runner.preflight import PreflightError, check_here, missing_here
+
+    try:
+        if options.build:
+            check_here(experiment, options.data_root)
+        else:
+            _note(missing_here(experiment, options.data_root))
+    except PreflightError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
     n_methods, n_seeds = len(experiment.methods), len(experiment.seeds)
+    built = "; benchmark and methods can be built" if options.build else ""
     print(
         f"{options.file.name}: {_count(n_methods, 'method')} x {_count(n_seeds, 'seed')}"
-        f" = {_count(n_methods * n_seeds, 'cell')}, no problems"
+        f" = {_count(n_methods * n_seeds, 'cell')}, no problems{built}"
     )
     return 0
 
@@ -172,9 +183,13 @@ def _load(options: argparse.Namespace) -> Experiment:
     from avalanche_ext.config import load_experiment, notes
 
     experiment = load_experiment(options.file, options.overrides, options.seeds)
-    for note in notes(experiment):
-        print(f"note: {note}", file=sys.stderr)
+    _note(notes(experiment))
     return experiment
+
+
+def _note(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _count(n: int, noun: str) -> str:
@@ -243,6 +258,17 @@ def _parser() -> _Parser:
         reader.add_argument(
             "--seeds", type=_positive, metavar="N", help="use seeds 0 to N-1 instead of the YAML's"
         )
+        reader.add_argument(
+            "--data-root",
+            type=Path,
+            metavar="DIR",
+            help="folder of the data sets (default: $AVALANCHE_EXT_DATA, or else Avalanche's own)",
+        )
+    check.add_argument(
+        "--build",
+        action="store_true",
+        help="also load the data, and build the benchmark and all methods with their models",
+    )
     run.add_argument(
         "--jobs",
         type=_positive,
@@ -255,12 +281,6 @@ def _parser() -> _Parser:
         default=Path("results"),
         metavar="DIR",
         help="folder of the results (default: results)",
-    )
-    run.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="folder of the data sets (default: $AVALANCHE_EXT_DATA, or else Avalanche's own)",
     )
     _add_grid_options(run)
     report = add("report", _report, "show the results of a finished or running experiment")

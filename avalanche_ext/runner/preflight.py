@@ -6,9 +6,10 @@ import ctypes
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from avalanche_ext.config import Cell
+from avalanche_ext.config import Cell, Component, Experiment
 
 
 class PreflightError(Exception):
@@ -63,6 +64,51 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
         except Exception as error:
             keys.setdefault(_reason(error), []).append(f"methods.{cell.method_name}")
     _raise_all([f"{', '.join(names)}: {reason}" for reason, names in keys.items()])
+
+
+def check_here(experiment: Experiment, data_root: Path | None) -> None:
+    """Raise PreflightError unless this machine has the devices and data, and can build all."""
+    _check_data_root(data_root)
+    cells = replace(experiment, seeds=experiment.seeds[:1]).cells()
+    check_devices(cells)
+    check_builds(cells, data_root)
+
+
+def missing_here(experiment: Experiment, data_root: Path | None) -> Iterator[str]:
+    """Yield what this machine lacks, as far as that shows without torch; a line for each.
+
+    It need not be the machine that runs the experiment.
+
+    Raises:
+        PreflightError: If there is no folder `data_root`.
+    """
+    _check_data_root(data_root)
+    devices = {method.training.device for method in experiment.methods.values()} - {"cpu"}
+    if devices and not _has_cuda_driver():
+        yield f"training.device: is '{min(devices)}', but this machine has no CUDA driver"
+    for path, folder in _image_folders(experiment.benchmark):
+        whole = (data_root or Path()) / Path(folder).expanduser()
+        if (data_root or whole.is_absolute()) and not whole.is_dir():
+            yield f"{path}: there is no folder {whole} on this machine"
+
+
+def _check_data_root(data_root: Path | None) -> None:
+    """Raise PreflightError if there is no such folder, where a misspelt one would be made."""
+    if data_root and not data_root.is_dir():
+        raise PreflightError(f"--data-root {data_root}: no such folder")
+
+
+def _image_folders(benchmark: Component) -> Iterator[tuple[str, str]]:
+    """Yield the folders of images that a benchmark of ours names, each with its path."""
+    if benchmark.name == "image_folder":
+        yield "benchmark.folder", benchmark.args["folder"]
+    sources = [("benchmark", {**benchmark.args, "name": benchmark.args.get("dataset")})]
+    for index, source in enumerate(benchmark.args.get("datasets") or ()):
+        sources.append((f"benchmark.datasets[{index}]", source))
+    for path, source in sources:
+        folder = (source.get("args") or {}).get("folder")
+        if source.get("name") == "image_folder" and isinstance(folder, str):
+            yield f"{path}.args.folder", folder
 
 
 def _raise_all(problems: Sequence[str]) -> None:
