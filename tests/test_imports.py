@@ -13,6 +13,7 @@ PACKAGE = Path(avalanche_ext.__file__).parent
 
 # What each room may import of ours; a room is a folder or, where it is named, a module.
 ALLOWED = {
+    "state": set(),
     "functional": set(),
     "traits": set(),
     "words": set(),
@@ -21,9 +22,9 @@ ALLOWED = {
     "metrics.heatmap": set(),
     "results": {"metrics.matrix"},
     "config": {"results", "traits", "validation", "words"},
-    "data": set(),
+    "data": {"state"},
     "buffers": {"functional", "data", "validation"},
-    "plugins": {"functional", "buffers", "data", "results", "traits", "validation"},
+    "plugins": {"state", "functional", "buffers", "data", "results", "traits", "validation"},
     "strategies": {"plugins", "buffers", "data", "functional", "validation"},
     "benchmarks": {"data", "validation"},
     "models": {"validation"},
@@ -34,7 +35,8 @@ ALLOWED = {
     "report": {"metrics.matrix", "metrics.heatmap", "results"},
     "runner": {
         "benchmarks", "buffers", "config", "data", "functional", "metrics", "metrics.matrix",
-        "metrics.recorder", "models", "plugins", "results", "strategies", "tracking", "words",
+        "metrics.recorder", "models", "plugins", "results", "state", "strategies", "tracking",
+        "words",
     },
     "cli": {"config", "report", "results", "runner", "words"},
     "__main__": {"cli"},

@@ -155,12 +155,13 @@ class Cell:
     def hash(self) -> str:
         """Sixteen hexadecimal digits that change with whatever decides the numbers.
 
-        Names of experiments and methods, wandb's settings, the index of a device and the batch
-        size of evaluation decide none. Components count by the names that the YAML uses, so that
-        moving code changes no hash; keys of `training` count only where they differ from their
-        defaults, so that a new key changes none.
+        Names of experiments and methods, wandb's settings, the index of a device, the batch size
+        of evaluation and the time between checkpoints decide none. Components count by the names
+        that the YAML uses, so that moving code changes no hash; keys of `training` count only where
+        they differ from their defaults, so that a new key changes none.
         """
-        not_here = {"eval_batch_size", "criterion", "scheduler"}  # The last two are components.
+        # The last two are components.
+        not_here = {"eval_batch_size", "checkpoint_minutes", "criterion", "scheduler"}
         training = self.training.model_dump(exclude=not_here, exclude_defaults=True)
         if "device" in training:
             training["device"] = self.training.device.partition(":")[0]

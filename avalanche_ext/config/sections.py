@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from avalanche_ext.config.annotations import Flag, Integer, Number, Text
 from avalanche_ext.config.validation import rejection
@@ -75,6 +75,13 @@ def _claim(claim: str) -> str:
     return f"{higher} > {lower}" + ("" if metric == CLAIMED_METRICS[0] else f" in {metric}")
 
 
+def _listed(plugins: Any) -> Any:
+    if isinstance(plugins, str | dict):
+        wrong = f"is {shown(plugins)}, but must be a list: write '- ' before each plugin"
+        raise rejection(wrong)
+    return plugins
+
+
 def _distinct(values: list[Any]) -> list[Any]:
     # In Python, but not in YAML, true equals 1.
     counts = Counter((isinstance(value, bool), value) for value in values)
@@ -123,10 +130,29 @@ SweepValues = Annotated[
 ]
 
 
+_TOP_LEVEL = ("name", "benchmark", "seeds", "methods", "baseline", "claims", "analyses", "wandb")
+_IN_SECTIONS = {
+    "optimizer": ("lr", "learning_rate", "momentum", "weight_decay"),
+    "model": ("hidden_sizes", "multi_head", "dropout"),
+    "benchmark": ("n_experiences", "scenario", "order_seed", "train_size", "test_size", "dataset"),
+}
+_HOMES = {key: key for key in _TOP_LEVEL} | {
+    key: f"{section}.{key.replace('learning_rate', 'lr')}"
+    for section, keys in _IN_SECTIONS.items()
+    for key in keys
+}
+"""Where keys stand that are often put elsewhere."""
+
+
 class Section(BaseModel):
-    """A part of the YAML with fixed keys."""
+    """A part of the YAML with fixed keys.
+
+    Attributes:
+        elsewhere: Where other keys stand, for who puts one here: paths by their names.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    elsewhere: ClassVar[dict[str, str]] = _HOMES
 
 
 class Training(Section):
@@ -142,12 +168,13 @@ class Training(Section):
     iterations: PositiveInteger | None = None
     repeats: PositiveInteger = 1
     criterion: Text | dict[Text, Any] | None = None
-    scheduler: dict[Text, Any] | None = None
+    scheduler: Text | dict[Text, Any] | None = None
     clip_grad_norm: Annotated[Number, Gt(0)] | None = None
     eval_batch_size: PositiveInteger = 512
     shuffle: Flag = True
     iid: Flag = False
     threads: PositiveInteger = 1
+    checkpoint_minutes: Annotated[Number, Gt(0)] = 10
     device: Annotated[
         Text, AfterValidator(_device), Field(json_schema_extra={"pattern": f"^({_DEVICE})$"})
     ] = "cpu"
@@ -199,6 +226,12 @@ class Published(Section):
 class Document(Section):
     """The keys of an experiment; sections of type `Any` are checked later, one by one."""
 
+    elsewhere = (
+        _HOMES
+        | {key: f"training.{key}" for key in Training.model_fields}
+        | {key: f"methods.NAME.{key}" for key in ("strategy", "args", "plugins", "sweep")}
+    )
+
     name: FolderName
     benchmark: Any
     model: Any
@@ -216,9 +249,13 @@ class Document(Section):
 class MethodSection(Section):
     """The keys of a method."""
 
+    elsewhere = _HOMES | {key: f"training.{key}" for key in Training.model_fields}
+
     strategy: Text = DEFAULT_STRATEGY
     args: dict[Text, Any] | None = None
-    plugins: Annotated[list[Any], Field(max_length=MOST_PLUGINS)] | None = None
+    plugins: (
+        Annotated[list[Any], BeforeValidator(_listed), Field(max_length=MOST_PLUGINS)] | None
+    ) = None
     model: Text | dict[Text, Any] | None = None
     optimizer: Text | dict[Text, Any] | None = None
     training: dict[Text, Any] | None = None

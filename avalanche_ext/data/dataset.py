@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from avalanche_ext.data.views import SampleTransforms, Transform
+from avalanche_ext.data.views import SampleTransforms, Transform, drawing, draws_of
 
 Batch = list[Tensor]
 
@@ -40,6 +41,9 @@ class _Lazy:
             self._value, self._make, self._depth = self._make(), None, 0
         assert self._value is not None
         return self._value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_make": None, "_value": self.read(), "_depth": 0}
 
 
 class _Samples(Dataset[tuple[Any, int]]):
@@ -141,6 +145,14 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         elif transform is not None and len(x):
             x = torch.stack([transform(sample) for sample in x])
         return [x, y, t]
+
+    def draws(self) -> Any:
+        """Return what the view's transform draws from next; None without a transform."""
+        return draws_of(self._transform)
+
+    def drawing(self, draws: Any) -> AbstractContextManager[None]:
+        """Inside, let the view's transform draw what it drew from what `draws` has returned."""
+        return drawing(self._transform, draws)
 
     def __getitem__(self, index: Any) -> Any:
         """Return `[x_i, y_i, t_i]` for an integer, a dataset for a slice."""

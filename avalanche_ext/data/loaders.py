@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,12 +14,30 @@ from torch.utils.data import DataLoader
 
 from avalanche_ext.data.dataset import Batch, InMemoryDataset
 from avalanche_ext.data.experiences import Strategy
+from avalanche_ext.state import encoded, restored
 
 _ROWS_PER_GATHER = 1024
 
 
+@dataclass
+class _Pass:
+    """How far a pass over a dataset is.
+
+    Attributes:
+        order: The rows in the order in which they come, (n,).
+        given: The number of batches that have come.
+        draws: What the dataset's transform was to draw from when the current rows were fetched.
+    """
+
+    order: Tensor
+    given: int = 0
+    draws: Any = None
+
+
 class TensorLoader:
     """Batches `[x, y, t]` of an in-memory dataset, copied from it many rows at a time.
+
+    A pass can be left and gone on with, in another process too: see `state_dict`.
 
     Args:
         dataset: The dataset to iterate over.
@@ -26,6 +45,10 @@ class TensorLoader:
         shuffle: Whether each pass draws a new order.
         drop_last: Whether to leave out a last batch that is smaller than the others.
         generator: The generator that draws orders; torch's global generator if None.
+
+    Attributes:
+        before_batch: Called before each batch is taken, when all before it have been used; None
+            for nothing.
 
     Raises:
         ValueError: If `batch_size` is below 1.
@@ -47,20 +70,54 @@ class TensorLoader:
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.generator = generator
+        self.before_batch: Callable[[], None] | None = None
+        self._pass: _Pass | None = None
+        self._is_left = False
 
     def __len__(self) -> int:
         n, b = len(self.dataset), self.batch_size
         return n // b if self.drop_last else -(-n // b)
 
     def __iter__(self) -> Iterator[Batch]:
-        size = self.batch_size
+        if self._pass is None or not self._is_left:
+            self._pass = _Pass(self._order())
+        self._is_left = False
+        now = self._pass
+        size, per_gather = self.batch_size, max(1, _ROWS_PER_GATHER // self.batch_size)
         n_rows = len(self) * size if self.drop_last else len(self.dataset)
-        order = self._order()[:n_rows].to(self.dataset.y.device)
-        step = max(1, _ROWS_PER_GATHER // size) * size
-        for start in range(0, n_rows, step):
-            # Rows are copied even without shuffling, because users may write to a batch.
-            gathered = self.dataset.fetch(order[start : start + step])
-            yield from map(list, zip(*(torch.split(c, size) for c in gathered), strict=True))
+        order = now.order[:n_rows].to(self.dataset.y.device)
+        gathered: list[tuple[Tensor, ...]] = []
+        while now.given < len(self):
+            if self.before_batch:
+                self.before_batch()
+            first, i = divmod(now.given, per_gather)
+            if not gathered or i == 0:
+                rows = order[first * per_gather * size : (first + 1) * per_gather * size]
+                if i == 0:
+                    now.draws = self.dataset.draws()
+                # Rows are copied even without shuffling, because users may write to a batch.
+                fetched = self.dataset.fetch(rows) if i == 0 else self._again(rows, now.draws)
+                gathered = [*zip(*(torch.split(c, size) for c in fetched), strict=True)]
+            now.given += 1
+            yield [*gathered[i]]
+        self._pass = None
+
+    def _again(self, rows: Tensor, draws: Any) -> Batch:
+        """Return rows as they were fetched before."""
+        with self.dataset.drawing(draws):
+            return self.dataset.fetch(rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the pass is that goes on, as tensors and plain data; empty without one."""
+        return encoded(vars(self._pass)) if self._pass else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on in the next pass where another loader of the same data was."""
+        self._pass = _Pass(**restored(state)) if state else None
+        self._is_left = self._pass is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "before_batch": None, "_pass": None, "_is_left": False}
 
     def _order(self) -> Tensor:
         n = len(self.dataset)

@@ -105,6 +105,31 @@ def set_global_states(states: tuple[Tensor, Any, Any]) -> None:
     _set(states, _GENERATORS)
 
 
+def draws_of(transform: Transform | None) -> Any:
+    """Return the states that a transform draws from next; None for no transform."""
+    if transform is None:
+        return None
+    return transform._states if isinstance(transform, SampleTransforms) else global_states()
+
+
+@contextmanager
+def drawing(transform: Transform | None, draws: Any) -> Iterator[None]:
+    """Let a transform draw from states that `draws_of` has returned, and then go on as before."""
+    before = draws_of(transform)
+    _put_draws(transform, draws)
+    try:
+        yield
+    finally:
+        _put_draws(transform, before)
+
+
+def _put_draws(transform: Transform | None, draws: Any) -> None:
+    if isinstance(transform, SampleTransforms):
+        transform._states = draws
+    elif transform is not None:
+        set_global_states(draws)
+
+
 def _set(states: Sequence[Any], generators: Sequence[tuple[Any, Callable[[Any], Any]]]) -> None:
     # The states of all three may be there although fewer are set.
     for state, (_, put) in zip(states, generators, strict=False):

@@ -60,6 +60,7 @@ def result_record(
     untrained: Floats,
     test_sizes: NDArray[np.int64],
     seconds: Mapping[str, float],
+    weights: str,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what result.json says of a finished run, as plain data.
@@ -70,6 +71,7 @@ def result_record(
         untrained: The untrained model's accuracies, (T,).
         test_sizes: Numbers of samples of the test experiences, (T,).
         seconds: Seconds by phase, one for each of PHASES.
+        weights: A hash of the trained weights.
         versions: Versions of the packages that decide numbers, by name.
     """
     return {
@@ -79,6 +81,7 @@ def result_record(
         "test_sizes": test_sizes.tolist(),
         "metrics": run_metrics(R, untrained, test_sizes, is_iid),
         "seconds": dict(seconds),
+        "weights": weights,
         "versions": dict(versions),
     }
 

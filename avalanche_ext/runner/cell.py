@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import platform
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -17,38 +19,73 @@ import numpy as np
 import torch
 from avalanche.training.supervised import JointTraining
 from numpy.typing import NDArray
+from torch import nn
 
-from avalanche_ext import __version__
 from avalanche_ext.config import Cell
 from avalanche_ext.data import by_origin
 from avalanche_ext.plugins import diagnostics, exhibits, series
-from avalanche_ext.results.cell import PHASES, result_record, run_metrics
+from avalanche_ext.results.cell import PHASES, read_events, result_record, run_metrics
 from avalanche_ext.results.copies import copy_files
+from avalanche_ext.results.files import EVENTS
 from avalanche_ext.results.store import CellFiles
+from avalanche_ext.runner.checkpoint import (
+    Checkpoints,
+    Progress,
+    file_size,
+    go_on,
+    read_checkpoint,
+    set_aside,
+    versions,
+)
 from avalanche_ext.runner.components import Built, build
 from avalanche_ext.runner.recipe import run_options
+from avalanche_ext.state import StateError
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
 Outcome = Literal["completed", "failed"]
 
 
 class Stopwatch:
-    """Seconds spent in each phase of a run."""
+    """Seconds spent in each phase of a run, by the processes that have gone on with it too."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(PHASES[:-1], 0.0)
-        self._started = perf_counter()
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._running = {PHASES[-1]: perf_counter()}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the time spent inside to one phase."""
-        started = perf_counter()
+        self._running[name] = perf_counter()
         yield
-        self.seconds[name] += perf_counter() - started
+        self._seconds[name] += perf_counter() - self._running.pop(name)
 
     def total(self) -> dict[str, float]:
-        """Return the seconds of each phase, and the whole time."""
-        return {**self.seconds, PHASES[-1]: perf_counter() - self._started}
+        """Return the seconds of each phase so far, and the whole time."""
+        now = perf_counter()
+        running = {name: now - started for name, started in self._running.items()}
+        return {name: each + running.get(name, 0.0) for name, each in self._seconds.items()}
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add the seconds of the processes before this one."""
+        for name, each in seconds.items():
+            self._seconds[name] += each
+
+
+@dataclass
+class _Begun:
+    """A run that has its objects: made anew, or restored from a checkpoint.
+
+    Attributes:
+        built: The objects.
+        checkpoints: What takes its checkpoints.
+        watch: Counts its seconds.
+        progress: Where its checkpoint was taken; None for a run from the start.
+    """
+
+    built: Built
+    checkpoints: Checkpoints
+    watch: Stopwatch
+    progress: Progress | None = None
 
 
 def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
@@ -63,33 +100,35 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     # A strategy and its data form cycles, which would keep the worker's last cell in memory.
     gc.collect()
     files = cell.files(out)
-    sinks = Sinks(
-        [
-            JsonLinesSink(),
-            WandbSink(cell.wandb.mode, cell.wandb.project, cell.wandb.entity),
-        ]
-    )
+    wandb = WandbSink(cell.wandb.mode, cell.wandb.project, cell.wandb.entity)
+    sinks = Sinks([JsonLinesSink(), wandb])
     try:
         directory = files.begin()
         for component in cell.components:
             for each in (component, *component.parts.values()):
                 if each.folder:
                     copy_files(each.folder, each.files, directory)
-        sinks.start(
-            Run(
-                experiment=cell.experiment,
-                method=cell.method_name,
-                seed=cell.seed,
-                config=cell.resolved(),
-                directory=directory,
-                n_experiences=_n_experiences(cell.benchmark.args),
-            )
-        )
         with _without_avalanche_deprecations():
-            result = _train(cell, files, data_root, sinks)
+            resumed = _resumed(cell, files, data_root)
+            kept = resumed.progress.n_bytes if resumed and resumed.progress else None
+            sinks.start(
+                Run(
+                    experiment=cell.experiment,
+                    method=cell.method_name,
+                    seed=cell.seed,
+                    config=cell.resolved(),
+                    directory=directory,
+                    n_experiences=_n_experiences(cell.benchmark.args),
+                    n_bytes_kept=kept,
+                )
+            )
+            if resumed:
+                _repeat_events(directory, wandb)
+            result = _train(cell, files, resumed or _begun(cell, files, data_root), sinks)
         sinks.finish(result)
         # Last, because a cell with a result has not failed.
         files.write_result(result)
+        files.checkpoint.unlink(missing_ok=True)
     except Exception as error:
         message = _one_line(error)
         # Where even this cannot be written, the grid still counts the cell as failed.
@@ -101,43 +140,96 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     return "completed"
 
 
-def _train(cell: Cell, files: CellFiles, data_root: Path | None, sinks: Sinks) -> dict[str, Any]:
+def _begun(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun:
+    watch = Stopwatch()
+    with watch.phase("setup"):
+        built = build(cell, data_root)
+    return _Begun(built, Checkpoints(cell, files, built), watch)
+
+
+def _resumed(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun | None:
+    """Return the run as its checkpoint has it; None if there is none that can be used."""
+    content = read_checkpoint(files, cell)
+    if content is None:
+        return None
+    run = _begun(cell, files, data_root)
+    try:
+        run.progress = run.checkpoints.restore(content)
+        if file_size(files.folder / EVENTS) < run.progress.n_bytes:
+            raise StateError(f"{EVENTS} has lost lines since")
+    except StateError as error:
+        set_aside(files, error)
+        return None
+    run.watch.add(run.progress.seconds)
+    return run
+
+
+def _repeat_events(directory: Path, wandb: WandbSink) -> None:
+    """Tell wandb's new run of a cell that goes on what it had reported by then."""
+    for event in read_events(directory, since=0.0):
+        kind = event.pop("event")
+        del event["time"]
+        if kind == "experience":
+            wandb.experience(event.pop("experience"), event.pop("accuracies"), event)
+        elif kind == "series":
+            numbers = {
+                name: [nan if each is None else each for each in values]
+                for name, values in event["series"].items()
+            }
+            wandb.series(event["index"], event["start"], numbers)
+
+
+def _train(cell: Cell, files: CellFiles, run: _Begun, sinks: Sinks) -> dict[str, Any]:
     """Train on each experience in turn, evaluate before and after each; return the result.
 
     JointTraining trains once, on the samples of all experiences, and is evaluated once: all rows of
     its R are this evaluation's, and the run counts as i.i.d. Numbers that plugins report go to the
     sinks, their exhibits into the cell's folder.
     """
-    watch = Stopwatch()
-    with watch.phase("setup"):
-        built = build(cell, data_root)
+    built, watch, progress = run.built, run.watch, run.progress
     test_stream = built.benchmark.test_stream
-    with watch.phase("evaluation"):
-        built.strategy.eval(test_stream)
-    assert built.matrix.untrained is not None
-    sinks.experience(-1, built.matrix.untrained.tolist(), {})
-    stream = built.benchmark.train_stream
-    parts = {len(test_stream) - 1: stream} if _is_joint(built) else by_origin(stream)
-    for index, experience in parts.items():
-        start = built.strategy.clock.train_iterations
-        with watch.phase("training"):
-            built.strategy.train(
-                experience,
-                eval_streams=[],
-                shuffle=cell.training.shuffle,
-                **run_options(cell.method),
-            )
-            _wait_for(built.strategy.device)
-        with watch.phase("evaluation"):
-            built.strategy.eval(test_stream)
-        numbers = {**_metrics(cell, built), **diagnostics(built.strategy.plugins)}
-        sinks.experience(index, built.matrix.R[-1].tolist(), numbers)
-        recorded = series(built.strategy.plugins)
-        if any(recorded.values()):
-            sinks.series(index, start, recorded)
+    with run.checkpoints.heeding_sigterm():
+        if progress is None:
+            with watch.phase("evaluation"):
+                built.strategy.eval(test_stream)
+            assert built.matrix.untrained is not None
+            sinks.experience(-1, built.matrix.untrained.tolist(), {})
+        stream = built.benchmark.train_stream
+        parts = {len(test_stream) - 1: stream} if _is_joint(built) else by_origin(stream)
+        n_done = progress.n_done if progress else 0
+        for n, (index, experience) in [*enumerate(parts.items())][n_done:]:
+            part = progress.part if progress and n == n_done else None
+            start = built.strategy.clock.train_iterations
+            if progress and part is not None:
+                start = progress.start
+
+            def now(part: int | None, n_done: int = n, start: int = start) -> Progress:
+                n_bytes = file_size(files.folder / EVENTS)
+                return Progress(n_done, part, start, watch.total(), n_bytes)
+
+            with watch.phase("training"), run.checkpoints.within(now):
+                _train_on(cell, built, experience, part)
+            with watch.phase("evaluation"):
+                built.strategy.eval(test_stream)
+            numbers = {**_metrics(cell, built), **diagnostics(built.strategy.plugins)}
+            sinks.experience(index, built.matrix.R[-1].tolist(), numbers)
+            recorded = series(built.strategy.plugins)
+            if any(recorded.values()):
+                sinks.series(index, start, recorded)
+            run.checkpoints.save(now(None, n + 1))
     for name, arrays in exhibits(built.strategy.plugins).items():
         files.write_exhibit(name, arrays)
     return _result(cell, built, watch)
+
+
+def _train_on(cell: Cell, built: Built, experience: Sequence[Any], part: int | None) -> None:
+    """Train on an experience, or to its end from the middle of one of its parts."""
+    options = {"shuffle": cell.training.shuffle, **run_options(cell.method)}
+    if part is None:
+        built.strategy.train(experience, eval_streams=[], **options)
+    else:
+        go_on(built.strategy, experience, part, **options)
+    _wait_for(built.strategy.device)
 
 
 def _n_experiences(benchmark: Mapping[str, Any]) -> int | None:
@@ -175,12 +267,18 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
         untrained=built.matrix.untrained,
         test_sizes=built.matrix.test_sizes,
         seconds=watch.total(),
-        versions={
-            "avalanche-ext": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("avalanche-lib", "torch", "numpy")},
-        },
+        weights=_digest(built.strategy.model),
+        versions={"python": platform.python_version(), **versions()},
     )
+
+
+def _digest(model: nn.Module) -> str:
+    """Return a hash of the weights and buffers of a model, by their names and every bit."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _wait_for(device: torch.device) -> None:

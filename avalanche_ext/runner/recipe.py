@@ -111,9 +111,13 @@ class Schedule(SupervisedPlugin):  # type: ignore[misc]
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Start the schedule: for the first experience, or for each."""
         if self.scheduler is None or self.reset:
-            for group in strategy.optimizer.param_groups:
-                group["lr"] = group.pop("initial_lr", group["lr"])
-            self.scheduler = self.make(strategy.optimizer)
+            self.start(strategy)
+
+    def start(self, strategy: Strategy) -> None:
+        """Start the schedule anew, with the optimizer's first learning rates."""
+        for group in strategy.optimizer.param_groups:
+            group["lr"] = group.pop("initial_lr", group["lr"])
+        self.scheduler = self.make(strategy.optimizer)
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Step by iterations."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,9 +27,15 @@ class JsonLinesSink:
         self._path: Path | None = None
 
     def start(self, run: Run) -> None:
-        """Empty the file, create the folder if needed, and write the "start" line."""
+        """Empty the file, create the folder if needed, and write the "start" line.
+
+        A run that goes on from a checkpoint keeps the lines that it had written by then.
+        """
         run.directory.mkdir(parents=True, exist_ok=True)
         self._path = run.directory / EVENTS
+        if run.n_bytes_kept is not None:
+            os.truncate(self._path, run.n_bytes_kept)
+            return
         self._path.write_text("", encoding="utf-8")
         self._write(
             "start",

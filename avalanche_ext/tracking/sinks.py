@@ -19,6 +19,8 @@ class Run:
         config: The resolved configuration: plain, nested values.
         directory: Folder of the run's files; a sink may create it.
         n_experiences: T, the number of test experiences; None where only the data can tell.
+        n_bytes_kept: Of a run that goes on from a checkpoint, how much of its events.jsonl is
+            true of it; None for a run from the start.
     """
 
     experiment: str
@@ -27,6 +29,7 @@ class Run:
     config: Mapping[str, Any]
     directory: Path
     n_experiences: int | None
+    n_bytes_kept: int | None = None
 
 
 class Sink(Protocol):

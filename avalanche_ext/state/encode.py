@@ -1,0 +1,223 @@
+"""Objects to plain data: every object once, by number, so that shared objects stay shared."""
+
+from __future__ import annotations
+
+import copyreg
+import logging
+import types
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from avalanche_ext.state.names import is_known, name_of
+
+FORMAT = 1
+
+PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+"""Types whose values stand for themselves. All other objects are nodes: `(3,)` is node 3."""
+
+TORCH_NAMES = (torch.dtype, torch.layout, torch.memory_format)
+"""Types of torch's constants, which are known by their names in torch."""
+
+_PACKED_FROM = 32
+"""The length from which a list of whole numbers, or of floats, becomes a tensor."""
+
+_TENSORS: dict[type, str] = {Tensor: "tensor", nn.Parameter: "parameter", nn.Buffer: "buffer"}
+_METHODS = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType)
+
+Live = Callable[[Any], "str | None"]
+
+
+class NotStorableError(TypeError):
+    """An object whose state cannot be taken; the message says where it is and what it is."""
+
+
+def encoded(
+    root: Any,
+    live: Live = lambda thing: None,
+    whole: tuple[type, ...] = (),
+    packages: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the state of an object, and of all that it refers to, as tensors and plain data.
+
+    The result shares its tensors with the objects: write it, or copy it, before they change.
+
+    Args:
+        root: The object.
+        live: Gives the name of an object that will be there when the state is restored, and is
+            then not looked into; None for all others.
+        whole: Classes whose objects are taken with all their attributes, whatever their
+            `__getstate__` leaves out.
+        packages: Packages that objects may be from, besides `state.names.PACKAGES`.
+
+    Raises:
+        NotStorableError: If an object has no state that can be taken, such as an open file or a
+            running generator.
+    """
+    encoder = _Encoder(live, whole, packages)
+    value = encoder.value(root, "")
+    encoder.separate_views()
+    return {"format": FORMAT, "root": value, "nodes": encoder.nodes}
+
+
+class _Encoder:
+    def __init__(self, live: Live, whole: tuple[type, ...], packages: Collection[str]) -> None:
+        self.nodes: list[Any] = []
+        self._live = live
+        self._whole = whole
+        self._packages = packages
+        self._numbers: dict[int, int] = {}
+        self._alive: list[Any] = []  # Numbers go by `id`, which another object may get later.
+
+    def value(self, thing: Any, path: str) -> Any:
+        """Return what stands for an object: itself, or the number of its node."""
+        if type(thing) in PLAIN:
+            return thing
+        number = self._numbers.get(id(thing))
+        if number is None:
+            number = self._numbers[id(thing)] = len(self.nodes)
+            self._alive.append(thing)
+            self.nodes.append(None)
+            self.nodes[number] = self._node(thing, path)
+        return (number,)
+
+    def items(self, things: Sequence[Any], path: str) -> Any:
+        """Return what stands for the entries of a list: a tensor of numbers, or a list."""
+        kinds = set(map(type, things))
+        if len(things) >= _PACKED_FROM and kinds in ({int}, {float}):
+            dtype = torch.int64 if kinds == {int} else torch.float64
+            try:
+                return torch.tensor(things, dtype=dtype)
+            except (OverflowError, RuntimeError):
+                pass  # Whole numbers of more than 64 bits.
+        if kinds <= PLAIN:
+            return list(things)
+        return [self.value(thing, f"{path}[{i}]") for i, thing in enumerate(things)]
+
+    def separate_views(self) -> None:
+        """Copy tensors that are small parts of something larger, which would be stored with them.
+
+        Tensors that fill their memory together stay views of it.
+        """
+        parts: dict[int, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            if node[0] in _TENSORS.values():
+                parts[node[1].untyped_storage().data_ptr()].append(node)
+        for nodes in parts.values():
+            used = sum(node[1].numel() * node[1].element_size() for node in nodes)
+            if used < nodes[0][1].untyped_storage().nbytes():
+                for node in nodes:
+                    node[1] = node[1].clone()
+
+    def _node(self, thing: Any, path: str) -> Any:
+        name = self._live(thing)
+        if name is not None:
+            return ["live", name]
+        kind = type(thing)
+        if kind in _TENSORS:
+            return self._tensor(thing, path)
+        if kind in (list, tuple, set, frozenset):
+            return [kind.__name__, self.items([*thing], path)]
+        if kind is dict:
+            return self._dict(thing, path)
+        if isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
+            return ["array", thing.dtype.str, [*thing.shape], _bytes(thing)]
+        if isinstance(thing, np.generic):
+            return ["scalar", thing.dtype.str, thing.tobytes()]
+        if kind is np.random.Generator:
+            name, state = type(thing.bit_generator).__name__, thing.bit_generator.state
+            return ["numpy generator", name, self.value(state, path)]
+        if kind is torch.Generator:
+            return ["torch generator", thing.device.type, thing.get_state()]
+        if isinstance(thing, TORCH_NAMES):
+            return ["torch", str(thing).removeprefix("torch.")]
+        if isinstance(thing, torch.device):
+            return ["device", str(thing)]
+        if isinstance(thing, logging.Logger):
+            return ["logger", thing.name]
+        if isinstance(thing, weakref.ref):
+            return ["weak", self.value(thing(), path)]
+        return self._callable(thing, path) or self._object(thing, path)
+
+    def _tensor(self, tensor: Tensor, path: str) -> Any:
+        if tensor.layout is not torch.strided:
+            raise _not_storable(path, "a tensor that is not dense")
+        # A tensor that was computed from others is taken without them.
+        is_leaf = tensor.is_leaf and tensor.requires_grad
+        gradient = self.value(tensor.grad if tensor.is_leaf else None, f"{path}.grad")
+        attributes = self._dict(vars(tensor), path)[1:] if vars(tensor) else None
+        plain = tensor.detach()
+        return [_TENSORS[type(tensor)], plain, is_leaf, gradient, attributes, plain.device.type]
+
+    def _dict(self, entries: Mapping[Any, Any], path: str) -> Any:
+        keys = self.items([*entries], f"{path} keys")
+        if all(type(key) is str for key in entries):
+            values = [self.value(each, f"{path}.{key}") for key, each in entries.items()]
+        else:
+            values = self.items([*entries.values()], path)
+        return ["dict", keys, values]
+
+    def _callable(self, thing: Any, path: str) -> Any:
+        """Return the node of a class, function or method; None for other objects."""
+        owner = getattr(thing, "__self__", None) if isinstance(thing, _METHODS) else None
+        if owner is not None and not isinstance(owner, types.ModuleType):
+            return ["method", self.value(owner, path), thing.__name__]
+        if not isinstance(thing, type | types.FunctionType | types.BuiltinFunctionType):
+            return None
+        if isinstance(thing, types.FunctionType) and name_of(thing) is None:
+            # It is made anew with whatever holds it.
+            return ["kept", f"{thing.__module__}:{thing.__qualname__}"]
+        return ["global", self._name(thing, path)]
+
+    def _object(self, thing: Any, path: str) -> Any:
+        kind = type(thing)
+        place, path = path, kind.__qualname__
+        if isinstance(thing, self._whole):
+            return ["object", self._name(kind, path), self.value(vars(thing), path)]
+        try:
+            reduce = copyreg.dispatch_table.get(kind)
+            made = reduce(thing) if reduce else thing.__reduce_ex__(4)
+        except Exception as error:
+            raise _not_storable(place, f"a {kind.__qualname__}") from error
+        if isinstance(made, str):
+            return ["global", f"{thing.__module__}:{made}"]
+        make, args, state, entries, pairs = (*made, None, None, None)[:5]
+        if make is copyreg.__newobj__:  # type: ignore[attr-defined]
+            kind, *args = args
+            if not args and entries is None and pairs is None:
+                return ["object", self._name(kind, path), self.value(state, path)]
+            name, how = self._name(kind, path), "new"
+        elif make is copyreg.__newobj_ex__ or name_of(make) is None:  # type: ignore[attr-defined]
+            raise _not_storable(place, f"a {kind.__qualname__}")
+        else:
+            name, how = self._name(make, place), "call"
+        return [
+            how,
+            name,
+            self.items([*args], path),
+            self.value(state, path),
+            None if entries is None else self.items([*entries], path),
+            None if pairs is None else self._dict(dict(pairs), path)[1:],
+        ]
+
+    def _name(self, thing: Any, path: str) -> str:
+        name = name_of(thing)
+        if name is None:
+            what = f"{thing.__qualname__}, which is defined within a function"
+            raise NotStorableError(f"{path.lstrip('.')} has to do with {what}")
+        if not is_known(name, self._packages):
+            raise _not_storable(path, f"made by {name.replace(':', '.')}")
+        return name
+
+
+def _bytes(array: np.ndarray[Any, Any]) -> Tensor:
+    return torch.frombuffer(bytearray(array.tobytes()) or bytearray(1), dtype=torch.uint8)
+
+
+def _not_storable(path: str, what: str) -> NotStorableError:
+    return NotStorableError(f"{path.lstrip('.') or 'it'} is {what}, which cannot be stored")

@@ -1,0 +1,76 @@
+"""Names of the classes and functions that a state may mention."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib import import_module
+from typing import Any
+
+PACKAGES = frozenset(
+    {
+        *("avalanche_ext", "avalanche", "torch", "torchvision", "numpy"),
+        *("collections", "functools", "contextlib", "enum", "pathlib"),
+    }
+)
+"""The packages whose classes a state may hold objects of, and whose functions it may mention."""
+
+_BUILTINS = frozenset(
+    {
+        *("object", "bool", "int", "float", "complex", "str", "bytes", "bytearray"),
+        *("list", "tuple", "dict", "set", "frozenset", "slice", "range"),
+        *("min", "max", "sum", "len", "abs"),
+    }
+)
+
+
+class StateError(ValueError):
+    """A state that cannot be restored here; the message says why."""
+
+
+def name_of(thing: Any) -> str | None:
+    """Return where a class or function is, `module:Name`; None if it cannot be imported."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    # What is written in C does not always say where it is; much of it is in torch.
+    for place in ((module, name), ("torch", getattr(thing, "__name__", None))):
+        if None in place or "<" in str(place[1]):
+            continue
+        try:
+            found = _attribute(import_module(str(place[0])), str(place[1]))
+        except (ImportError, AttributeError):
+            continue
+        if found is thing:
+            return f"{place[0]}:{place[1]}"
+    return None
+
+
+def is_known(where: str, packages: Collection[str]) -> bool:
+    """Return whether a state may mention `module:Name`, given packages besides `PACKAGES`."""
+    module, _, name = where.partition(":")
+    if module == "builtins":
+        return name in _BUILTINS
+    return module.partition(".")[0] in {*PACKAGES, *packages}
+
+
+def named(where: str, packages: Collection[str]) -> Any:
+    """Return the class or function that `name_of` has named.
+
+    Args:
+        where: `module:Name`.
+        packages: Packages that it may be from, besides `PACKAGES`.
+
+    Raises:
+        StateError: If it is from another package, or is not there.
+    """
+    if not is_known(where, packages):
+        raise StateError(f"it mentions {where}, which is not from a package of this run")
+    module, _, name = where.partition(":")
+    try:
+        return _attribute(import_module(module), name)
+    except (ImportError, AttributeError):
+        raise StateError(f"it mentions {where}, which is not there") from None
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    return thing
