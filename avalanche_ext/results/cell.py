@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avalanche_ext.metrics.matrix import summary
-from avalanche_ext.results.files import EVENTS, FAILURE, RESULT, RESULT_FORMAT
+from avalanche_ext.results.files import (
+    EVENTS,
+    FAILURE,
+    RESULT,
+    RESULT_FORMAT,
+    printable,
+    read_json,
+)
 
 Floats = NDArray[np.float64]
 
@@ -118,17 +125,36 @@ def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | Non
         The result; the error if the run has failed; None if there is neither.
 
     Raises:
-        ValueError, KeyError, TypeError: If a file of the run cannot be understood.
+        ValueError: If a file of the run cannot be understood; the message is one line.
+        OSError: If it cannot be read.
     """
     for name in (FAILURE, RESULT):
         path = folder / name
         if not path.is_file():
             continue
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if expected_hash is not None and content["hash"] != expected_hash:
+        content = read_json(path)
+        if expected_hash is not None and "hash" in content and content["hash"] != expected_hash:
             continue
-        return str(content["error"]) if name == FAILURE else _result(content)
+        if name == RESULT:
+            return result_of(content)
+        if "error" not in content:
+            raise ValueError("no entry 'error'")
+        return printable(content["error"])
     return None
+
+
+def result_of(content: Mapping[str, Any]) -> CellResult:
+    """Return the finished run that the content of a result.json says.
+
+    Raises:
+        ValueError: If it does not say one; the message is one line.
+    """
+    try:
+        return _result(content)
+    except KeyError as error:
+        raise ValueError(f"no entry {printable(error)}") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(printable(error)) from None
 
 
 def read_events(folder: Path, since: float) -> list[dict[str, Any]]:
@@ -139,20 +165,30 @@ def read_events(folder: Path, since: float) -> list[dict[str, Any]]:
         since: Seconds since the epoch before which events are left out.
 
     Returns:
-        The events in order, without a line that is still being written.
+        The events in order, without a line that is still being written or is damaged.
     """
     try:
-        text = (folder / EVENTS).read_text("utf-8")
+        text = (folder / EVENTS).read_text("utf-8", errors="replace")
     except OSError:
         return []
-    events = [json.loads(line) for line in text.split("\n")[:-1]]
-    return [event for event in events if event["time"] >= since]
+    events = [_event(line) for line in text.split("\n")[:-1]]
+    return [event for event in events if event and event["time"] >= since]
+
+
+def _event(line: str) -> dict[str, Any]:
+    """Return what a line of events.jsonl holds; nothing if it is damaged."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    is_event = isinstance(event, dict) and isinstance(event.get("time"), int | float)
+    return event if is_event else {}
 
 
 def _result(content: Mapping[str, Any]) -> CellResult:
     if content["format"] != RESULT_FORMAT:
         raise ValueError(
-            f"format {content['format']}, but this version reads format {RESULT_FORMAT}"
+            f"format {printable(content['format'])}, but this version reads format {RESULT_FORMAT}"
         )
     R = np.asarray(content["R"], dtype=np.float64)
     untrained = np.asarray(content["untrained"], dtype=np.float64)
@@ -161,6 +197,9 @@ def _result(content: Mapping[str, Any]) -> CellResult:
     if len(R) != len(untrained):
         raise ValueError(f"R must be square, but has shape {R.shape}")
     seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
+    exhibits = content.get("exhibits", [])
+    if not isinstance(exhibits, list) or not all(isinstance(name, str) for name in exhibits):
+        raise ValueError("exhibits must be a list of names")
     return CellResult(
         R=R,
         untrained=untrained,
@@ -168,6 +207,8 @@ def _result(content: Mapping[str, Any]) -> CellResult:
         metrics=metrics,
         is_iid=is_iid,
         hash=str(content["hash"]),
-        exhibits=[*content.get("exhibits", ())],
-        versions={name: str(each) for name, each in content.get("versions", {}).items()},
+        exhibits=exhibits,
+        versions={
+            printable(name): printable(each) for name, each in content.get("versions", {}).items()
+        },
     )

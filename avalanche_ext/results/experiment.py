@@ -12,7 +12,7 @@ import numpy as np
 from avalanche_ext.metrics.matrix import average_accuracy
 from avalanche_ext.results.cell import CellResult, Floats, read_cell
 from avalanche_ext.results.exhibits import Arrays, E
-from avalanche_ext.results.files import cell_folder, exhibit_file
+from avalanche_ext.results.files import cell_folder, exhibit_file, printable
 from avalanche_ext.results.record import Claim, ResultsError, Sweep, read_record
 
 
@@ -157,7 +157,7 @@ def read_exhibits(results: ExperimentResults, kind: type[E]) -> Exhibits[E]:
             # A damaged file can make zipfile, zlib and numpy raise nearly anything.
             except Exception as error:
                 where = path.relative_to(results.folder).as_posix()
-                unreadable[where] = f"{type(error).__name__}: {error}"
+                unreadable[where] = f"{type(error).__name__}: {printable(error)}"
             else:
                 methods.setdefault(method.name, {})[seed] = exhibit
     return Exhibits(methods, unreadable)
@@ -181,8 +181,8 @@ def _read_method(
         folder = cell_folder(experiment, name, seed)
         try:
             outcome = read_cell(folder, hashes.get(seed))
-        except (ValueError, KeyError, TypeError) as error:
-            outcome = f"unreadable result file: {type(error).__name__}: {error}"
+        except (OSError, ValueError) as error:
+            outcome = f"unreadable result file: {printable(error)}"
         if outcome is None:
             method.missing.append(seed)
         elif isinstance(outcome, str):

@@ -7,7 +7,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 EXPERIMENT = "experiment.yaml"
 CONFIG = "config.yaml"
@@ -30,3 +35,44 @@ def cell_folder(experiment: Path, method: str, seed: int) -> Path:
 def exhibit_file(folder: Path, name: str) -> Path:
     """Return the file of an exhibit in a run's folder."""
     return folder / f"{name}.npz"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the mapping that a JSON file holds.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds anything else; the message is one line.
+    """
+    return _mapping(path, json.loads, "JSON")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds; raises what `read_json` raises."""
+    return _mapping(path, yaml.safe_load, "YAML")
+
+
+def printable(text: object) -> str:
+    r"""Return a text of a file on one line, without what would steer a terminal.
+
+    >>> printable("a\x1b[2J\nb")
+    'a\\x1b[2J b'
+    """
+    words = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+
+
+def _mapping(path: Path, parse: Callable[[str], Any], form: str) -> dict[str, Any]:
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("not text in UTF-8") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    # A YAML's tags make constructors of Python's own raise, too.
+    except (ValueError, TypeError, AttributeError, OverflowError, yaml.YAMLError) as error:
+        what = f"{type(error).__name__}: {printable(error)}"
+        raise ValueError(f"not {form}: {what}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"must hold a mapping, but holds {printable(repr(content)[:60])}")
+    return content

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from avalanche_ext.results.files import EXPERIMENT
+from avalanche_ext.results.files import EXPERIMENT, printable, read_yaml
 
 
 class ResultsError(Exception):
@@ -82,37 +80,88 @@ def read_record(folder: Path) -> ExperimentRecord:
     content = _content(path)
     try:
         return ExperimentRecord(
-            name=content["name"],
-            baseline=content["baseline"],
+            name=_name(content["name"]),
+            baseline=content["baseline"] and _name(content["baseline"]),
             claims=tuple(
-                Claim(claim["higher"], claim["lower"], claim.get("metric", Claim.metric))
+                Claim(
+                    _name(claim["higher"]),
+                    _name(claim["lower"]),
+                    _name(claim.get("metric", Claim.metric)),
+                )
                 for claim in content.get("claims") or ()
             ),
-            methods=tuple(content["methods"]),
+            methods=tuple(_name(name) for name in _list(content["methods"])),
             sweeps={
-                name: Sweep(sweep["parameter"], sweep["values"])
+                _name(name): Sweep(
+                    _name(sweep["parameter"]),
+                    {_name(setting): value for setting, value in sweep["values"].items()},
+                )
                 for name, sweep in (content.get("sweeps") or {}).items()
             },
-            seeds=tuple(int(seed) for seed in content["seeds"]),
-            hashes=content.get("hashes") or {},
-            published=content.get("published"),
+            seeds=tuple(int(seed) for seed in _list(content["seeds"])),
+            hashes={
+                _name(name): {int(seed): str(each) for seed, each in hashes.items()}
+                for name, hashes in (content.get("hashes") or {}).items()
+            },
+            published=_published(content.get("published")),
         )
     except KeyError as error:
-        raise ResultsError(f"{path}: no entry {error}") from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ResultsError(f"{path}: malformed: {error}") from error
+        raise ResultsError(f"{path}: no entry {printable(error)}") from error
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise ResultsError(f"{path}: malformed: {printable(error)}") from error
+
+
+def _name(value: Any) -> str:
+    """Return a name, which goes into paths and onto the terminal.
+
+    Raises:
+        ValueError: If it is not a text of one line.
+    """
+    if not isinstance(value, str) or not value.isprintable() or "/" in value:
+        raise ValueError(f"{value!r} is not a name")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list")
+    return value
+
+
+def _published(value: Any) -> Mapping[str, Any] | None:
+    """Return published numbers, by metric and method.
+
+    Raises:
+        ValueError: If they have another form.
+    """
+    if value is None:
+        return None
+    for metric, numbers in value.items():
+        if metric == "reference":
+            if not isinstance(numbers, str) or not numbers.isprintable():
+                raise ValueError("published.reference is not a text of one line")
+        elif not isinstance(numbers, dict):
+            raise ValueError(f"published.{metric} is not a mapping")
+        elif metric != "rho_correlation":
+            for name, number in numbers.items():
+                if not isinstance(number["mean"], int | float):
+                    raise ValueError(f"published.{metric}.{name}.mean is not a number")
+    return dict(value)
 
 
 def _content(path: Path) -> dict[str, Any]:
+    if path.parent.is_file():
+        raise ResultsError(
+            f"{path.parent}: is a file, but must be the folder of an experiment, <out>/<experiment>"
+        )
     if not path.is_file():
+        below = sorted(each.parent for each in path.parent.glob(f"*/{EXPERIMENT}"))
+        hint = f" (did you mean '{below[0]}'?)" if below else ""
         raise ResultsError(
             f"{path}: no such file; give the folder of an experiment, <out>/<experiment>, "
-            "after it has been run"
+            f"after it has been run{hint}"
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ResultsError(f"{path}: not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ResultsError(f"{path}: must hold a mapping, but holds {content!r}")
-    return content
+        return read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: {printable(error)}") from error

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from avalanche_ext.results.files import (
     WANDB,
     cell_folder,
     exhibit_file,
+    printable,
+    read_json,
+    read_yaml,
 )
 
 _PARTIAL = re.compile(
@@ -54,8 +58,8 @@ class CellFiles:
         return cell_folder(experiment, self.config["method"], self.config["seed"])
 
     def is_done(self) -> bool:
-        """Return whether the folder has a result of this configuration."""
-        return _hash_in(self.folder / RESULT) == self._hash
+        """Return whether the folder has a result of this configuration that can be read."""
+        return self._is_result(self.folder / RESULT)
 
     def has_failed(self) -> bool:
         """Return whether the folder has a failure of this configuration."""
@@ -68,10 +72,9 @@ class CellFiles:
     def begun_config(self) -> dict[str, Any]:
         """Return the config.yaml that is there, of whatever configuration; empty if none is."""
         try:
-            config = yaml.safe_load((self.folder / CONFIG).read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            return read_yaml(self.folder / CONFIG)
+        except (OSError, ValueError):
             return {}
-        return config if isinstance(config, dict) else {}
 
     def failed_at(self) -> int | None:
         """Return when this configuration has failed, on the file's clock; None if it has not."""
@@ -84,14 +87,13 @@ class CellFiles:
     def failure(self) -> str:
         """Return why this configuration has failed, in one line."""
         try:
-            content = json.loads((self.folder / FAILURE).read_text("utf-8"))
-            return str(content["error"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return printable(read_json(self.folder / FAILURE)["error"])
+        except (OSError, ValueError, KeyError):
             return "the reason could not be written"
 
     def is_set_aside(self) -> bool:
         """Return whether a result of this configuration is set aside, to be brought back."""
-        return _hash_in(_aside(self.folder / RESULT, self._hash)) == self._hash
+        return self._is_result(_aside(self.folder / RESULT, self._hash))
 
     @property
     def claim(self) -> Path:
@@ -157,9 +159,7 @@ class CellFiles:
 
     def set_checkpoint_aside(self) -> Path:
         """Move a checkpoint that cannot be used to a free name, and return that."""
-        n = 1
-        while (aside := self.checkpoint.with_name(f"checkpoint-unusable-{n}.pt")).exists():
-            n += 1
+        aside = self._free("checkpoint-unusable-", ".pt")
         os.replace(self.checkpoint, aside)
         return aside
 
@@ -193,6 +193,7 @@ class CellFiles:
     def _clear(self) -> None:
         """Set the present result aside, if there is one, and remove a failed attempt's files."""
         _remove_partial_files(self.folder)
+        self._set_broken_aside()
         other = _hash_in(self.folder / RESULT)
         if other is not None:
             taken = _aside(self.folder / RESULT, other).exists()
@@ -203,6 +204,32 @@ class CellFiles:
         (self.folder / FAILURE).unlink(missing_ok=True)
         for exhibit in self._exhibits():
             exhibit.unlink()
+
+    def _is_result(self, path: Path) -> bool:
+        """Return whether a file is a result of this configuration that can be read."""
+        return _hash_in(path) == self._hash and not _wrong_with(path)
+
+    def _set_broken_aside(self) -> None:
+        """Move a result that cannot be read to result-broken-N.json, and say so."""
+        path = self.folder / RESULT
+        wrong = _wrong_with(path)
+        if not wrong:
+            return
+        aside = self._free("result-broken-", ".json")
+        os.replace(path, aside)
+        print(
+            f"{path}: this result cannot be read, and the run starts anew: {wrong}; it is kept as "
+            f"{aside.name}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _free(self, stem: str, suffix: str) -> Path:
+        """Return the first path STEM-N that is not there."""
+        n = 1
+        while (path := self.folder / f"{stem}{n}{suffix}").exists():
+            n += 1
+        return path
 
     def _set_aside(self, label: str) -> None:
         """Move the result and what belongs to it to NAME-LABEL, beside their usual places."""
@@ -269,10 +296,26 @@ def _remove_partial_files(folder: Path) -> None:
 
 def _hash_in(path: Path) -> str | None:
     try:
-        content = json.loads(path.read_text("utf-8"))
+        found = read_json(path).get("hash")
     except (OSError, ValueError):
         return None
-    return content.get("hash") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _wrong_with(path: Path) -> str:
+    """Return why a result cannot be read; empty if it can, or is not there."""
+    from avalanche_ext.results.cell import result_of  # Not above, for the reason given above.
+
+    if not path.exists():
+        return ""
+    try:
+        content = read_json(path)
+        if not isinstance(content.get("hash"), str):
+            return "no entry 'hash'"
+        result_of(content)
+    except (OSError, ValueError) as error:
+        return printable(error)
+    return ""
 
 
 def _sync(path: Path) -> None:
