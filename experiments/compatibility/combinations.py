@@ -32,6 +32,11 @@ any number.
   loss is that criterion. `loss: separate` and `loss: union` go with other losses too.
 - Strategies with a loop of their own train without the backward pass and the optimizer's step that
   plugins change, so that penalties, projections and pulls would do nothing in them.
+- `avalanche:JointTraining` trains once, so what acts only after an experience would do nothing.
+- `avalanche:CWRStar` trains the classifier alone after the first experience. Losses on the last
+  hidden layer would then do nothing, unless `layers` names others.
+
+[matrix.md](matrix.md) shows what was tried, and how it ended.
 
 A strategy or plugin that is not listed here is judged while it runs. If it trains on more samples
 than the experience holds, our plugins that store samples refuse it before the experience's first

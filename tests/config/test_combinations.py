@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
 from functools import cache
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,39 +17,7 @@ from avalanche_ext.metrics import NoEvaluation
 from avalanche_ext.plugins import ReportingPlugin, check_composition
 from avalanche_ext.runner.components import create
 from tests.cases import small_model
-
-ARGS: dict[str, dict[str, Any]] = {
-    "metric_loss": {"loss": "ContrastiveLoss"},
-    "avalanche:AGEM": {"patterns_per_exp": 5, "sample_size": 5},
-    "avalanche:AGEMPlugin": {"patterns_per_experience": 5, "sample_size": 5},
-    "avalanche:CWRStar": {"cwr_layer_name": "layers.0"},
-    "avalanche:CoPE": {"p_size": 4, "n_classes": 10},
-    "avalanche:CoPEPlugin": {"p_size": 4, "n_classes": 10},
-    "avalanche:EWC": {"ewc_lambda": 1.0},
-    "avalanche:EWCPlugin": {"ewc_lambda": 1.0},
-    "avalanche:EarlyStoppingPlugin": {"patience": 1, "val_stream_name": "valid"},
-    "avalanche:GEM": {"patterns_per_exp": 5},
-    "avalanche:GEMPlugin": {"patterns_per_experience": 5, "memory_strength": 0.5},
-    "avalanche:LFL": {"lambda_e": 1.0},
-    "avalanche:LFLPlugin": {"lambda_e": 1.0},
-    "avalanche:MIRPlugin": {"batch_size_mem": 5},
-    "avalanche:RARPlugin": {"batch_size_mem": 5},
-    "avalanche:LwF": {"alpha": 1.0, "temperature": 2.0},
-    "avalanche:MIR": {"mem_size": 5, "subsample": 5},
-    "avalanche:SynapticIntelligence": {"si_lambda": 1.0},
-    "avalanche:SynapticIntelligencePlugin": {"si_lambda": 1.0},
-}
-"""What a part needs, beyond what it has by default."""
-
-FOLDER = Path(__file__).parents[2] / "experiments" / "compatibility"
-SCRIPT = runpy.run_path(str(FOLDER / "combinations.py"))
-
-
-def choices(target: str) -> list[dict[str, Any]]:
-    """Arguments that change a part's traits, one for each set of traits but that by default."""
-    named = [choice.split(": ") for choice in [*SCRIPT["variants"](target)][1:]]
-    return [{argument: options.split(" | ")[0]} for argument, options in named]
-
+from tests.compatibility.parts import FOLDER, SCRIPT, made
 
 NOT_BY_A_YAML = {
     f"avalanche:{name}" for name in ("CWRStarPlugin", "CheckpointPlugin", "LRSchedulerPlugin")
@@ -72,18 +37,10 @@ OF_ANOTHER_KIND = {
 @cache
 def parts(kind: Kind) -> list[tuple[str, Component]]:
     """All strategies or plugins, ours and Avalanche's, that a YAML can build by themselves."""
-    # AR1 downloads a model when it is built.
-    names = [name for name in entries(kind) if name != "avalanche:AR1"]
-    named = [(name, ARGS.get(name, {})) for name in names]
-    targets = {name: entry.target for name, entry in entries(kind).items()}
-    named += [(name, {**args, **more}) for name, args in named for more in choices(targets[name])]
-    made = [
-        (f"{name} {args}", component(kind, name, args, path="p", name_path="p")[0])
-        for name, args in named
-    ]
-    known = [(name, part) for name, part in made if part]
     is_plugin = kind == "plugin"
-    return [(n, p) for n, p in known if _builds(*((NAIVE, [p]) if is_plugin else (p, [])))]
+    return [
+        (n, p) for n, p in made(kind).items() if _builds(*((NAIVE, [p]) if is_plugin else (p, [])))
+    ]
 
 
 NAIVE, _ = component("strategy", "avalanche:Naive", {}, path="p", name_path="p")
@@ -120,7 +77,8 @@ def is_refused(strategy: Component | None, plugins: list[Component]) -> bool:
     try:
         build(strategy, plugins)
     except ValueError as error:
-        if not any(words in str(error) for words in ("cannot be combined", "must be 'union'")):
+        reasons = "cannot be combined", "must be 'union'", "must name layers"
+        if not any(words in str(error) for words in reasons):
             raise
         return True
     return False
@@ -129,7 +87,7 @@ def is_refused(strategy: Component | None, plugins: list[Component]) -> bool:
 def test_nearly_everything_is_compared() -> None:
     """Most of what a YAML can name can be built by itself."""
     plugins, strategies = (
-        [name.split()[0] for name, _ in parts(k)] for k in ("plugin", "strategy")
+        [name.split("(")[0] for name, _ in parts(k)] for k in ("plugin", "strategy")
     )
     for name in ("agem", "bgd", "gss", "hal", "mgem", "mas", "drl", "avalanche:LwFPlugin"):
         assert name in plugins

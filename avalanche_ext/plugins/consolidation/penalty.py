@@ -106,7 +106,7 @@ class QuadraticPenalty:
 
         It is lost if the weights of each parameter move by it less than their largest is rounded.
         """
-        if self.curvature is None or self.anchor is None or self.acts or self.n_tries < 2:
+        if self.curvature is None or self.anchor is None or self.acts or not self.n_tries:
             return False
         drift = self.weights() - self.anchor
         return self._largest == 0 or bool(self.curvature.product(drift).any())
