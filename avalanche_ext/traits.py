@@ -93,6 +93,11 @@ class Traits:
         looks_back: Whether it acts only after an experience has ended.
         freezes_hidden: Whether it trains the classifier alone after the first experience.
         trains_hidden: Whether it acts on the hidden layers alone.
+        has_no_scores: Whether a strategy's model gives no class scores in evaluation mode that
+            could be differentiated, but distances from class means.
+        needs_scores: Whether it differentiates the model's class scores in evaluation mode.
+        adds_views: Whether a strategy's model sees a second view of each row of the mini-batch.
+        reads_rows: Whether it takes what the layers see for the rows of the mini-batch.
     """
 
     phase: Phase | None = None
@@ -109,6 +114,10 @@ class Traits:
     looks_back: bool = False
     freezes_hidden: bool = False
     trains_hidden: bool = False
+    has_no_scores: bool = False
+    needs_scores: bool = False
+    adds_views: bool = False
+    reads_rows: bool = False
 
     @property
     def replays(self) -> bool:
@@ -135,6 +144,7 @@ _PROJECTION = Traits(Phase.GRADIENT)
 _OWN_LOSS = Traits(beyond_criterion=True, has_own_loss=True)
 _OWN_LOOP = Traits(beyond_criterion=True, has_own_loop=True)
 _FREEZING = Traits(freezes_hidden=True)
+_PROTOTYPES = Traits(Phase.DATA, beyond_criterion=True, has_no_scores=True)
 
 AVALANCHE: dict[str, Traits] = {
     "AGEM": _PROJECTION,
@@ -162,7 +172,7 @@ AVALANCHE: dict[str, Traits] = {
     "GSS_greedyPlugin": _REPLAY,
     "GenerativeReplay": _REPLAY_AND_MORE,
     "GenerativeReplayPlugin": _REPLAY_AND_MORE,
-    "ICaRL": _REPLAY_AND_MORE,
+    "ICaRL": _PROTOTYPES,
     "JointTraining": Traits(Phase.DATA, trains_once=True),
     "LFL": _PENALTY,
     "LFLPlugin": _PENALTY,
@@ -180,7 +190,7 @@ AVALANCHE: dict[str, Traits] = {
     "RWalkPlugin": _PENALTY,
     "Replay": _REPLAY,
     "ReplayPlugin": _REPLAY,
-    "SCR": _REPLAY_AND_MORE,
+    "SCR": replace(_PROTOTYPES, adds_views=True),
     "StreamingLDA": _OWN_LOOP,
     "SynapticIntelligence": _PENALTY,
     "SynapticIntelligencePlugin": _PENALTY,
@@ -233,6 +243,8 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
     once = next((part for part in parts if part.traits.trains_once), None)
     packing = next((part for part in parts if part.traits.packs_weights), None)
     freezing = next((part for part in parts if part.traits.freezes_hidden), None)
+    prototypes = next((part for part in parts if part.traits.has_no_scores), None)
+    doubling = next((part for part in parts if part.traits.adds_views), None)
     for index, part in enumerate(parts):
         if once and part.traits.looks_back:
             yield Conflict(
@@ -255,6 +267,21 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
                 "layers",
                 f"must name layers, such as 'logits', beside '{freezing.name}', which trains no "
                 "hidden layer after the first experience",
+            )
+        if prototypes and part.traits.needs_scores:
+            yield Conflict(
+                index,
+                None,
+                f"'{part.name}' cannot be combined with '{prototypes.name}', which classifies by "
+                "the nearest class mean: it needs gradients of class scores, which the model does "
+                "not give in evaluation mode",
+            )
+        if doubling and part.traits.reads_rows:
+            yield Conflict(
+                index,
+                None,
+                f"'{part.name}' cannot be combined with '{doubling.name}', which shows the model "
+                "two views of each sample in one pass: it needs one representation of each sample",
             )
         earlier = (other for other in parts[:index] if _mix_up(part.traits, other.traits))
         other = next(earlier, None)

@@ -26,6 +26,8 @@ def outputs_at(
 ) -> Tensor:
     """Return the model's outputs with some parameters replaced, computed on copies of its buffers.
 
+    Outputs of lower precision than the parameters, as autocast gives them, are converted to theirs.
+
     Args:
         parameters: The new parameters, by name.
         model: Runs in the mode it is in, and does not change.
@@ -35,7 +37,8 @@ def outputs_at(
     state = {**parameters, **buffers}
     with uncompiled():
         outputs: Tensor = functional_call(model, state, tuple(inputs)) if state else model(*inputs)
-    return outputs
+    parameter = next(model.parameters(), outputs)
+    return outputs.to(torch.promote_types(outputs.dtype, parameter.dtype))
 
 
 def losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tensor:

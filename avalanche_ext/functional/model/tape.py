@@ -17,14 +17,16 @@ class Run:
 
     Attributes:
         layer: The layer.
-        inputs: What it was called with, without graph.
-        probe: The zeros added to its outputs. The gradient of a loss at them is that at the
-            outputs.
+        inputs: What it was called with, without graph; numbers in the precision of its parameters.
+        probe: The zeros added to its outputs, in the same precision. The gradient of a loss at
+            them is that at the outputs.
+        precision: The type of its outputs, lower than that of its parameters under autocast.
     """
 
     layer: nn.Module
     inputs: Tensor
     probe: Tensor
+    precision: torch.dtype
 
 
 class LayerTape:
@@ -34,7 +36,7 @@ class LayerTape:
     probes alone leaves out the gradients of the parameters, most of the work of a backward pass.
 
     Args:
-        layers: Modules that are called with one tensor and return one.
+        layers: Modules with parameters that are called with one tensor and return one.
     """
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
@@ -67,9 +69,11 @@ class LayerTape:
         output: Tensor,
     ) -> Tensor:
         (x,) = (*positional, *named.values())
-        probe = torch.zeros_like(output, requires_grad=True)
-        self._runs.append(Run(layer, x.detach(), probe))
-        return output + probe
+        dtype = next(layer.parameters()).dtype
+        inputs = x.detach().to(dtype) if x.is_floating_point() else x
+        probe = torch.zeros_like(output, dtype=dtype, requires_grad=True)
+        self._runs.append(Run(layer, inputs, probe, output.dtype))
+        return output + probe.to(output.dtype)
 
 
 class LinearGradients:

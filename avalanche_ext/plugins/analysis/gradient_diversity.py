@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,13 @@ from avalanche_ext.functional.representation.diversity import (
 )
 from avalanche_ext.plugins.core.composition import ReportingPlugin
 from avalanche_ext.plugins.core.experiences import Endings, draw_samples
-from avalanche_ext.plugins.core.gathering import LOGITS, Gatherer, gathered_layers, named_layers
+from avalanche_ext.plugins.core.gathering import (
+    LOGITS,
+    Gatherer,
+    gathered_layers,
+    in_float32,
+    named_layers,
+)
 from avalanche_ext.plugins.core.model import (
     class_labels,
     is_multi_head,
@@ -69,6 +75,8 @@ class GradientDiversityPlugin(ReportingPlugin):
     """
 
     supports_distributed = False
+    needs_scores: ClassVar[bool] = True
+    needs_float32: ClassVar[bool] = True
 
     @validated
     def __init__(
@@ -90,13 +98,13 @@ class GradientDiversityPlugin(ReportingPlugin):
         self._generator = torch.Generator().manual_seed(seed)
 
     def check(self, strategy: Strategy) -> None:
-        """Raise ValueError if the model lacks one of the layers."""
+        """Raise ValueError if the plugin cannot act in this strategy."""
+        super().check(strategy)
         gathered_layers(own_model(strategy), self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Forget that the last experience's numbers are new, and check the layers."""
+        """Forget that the last experience's numbers are new."""
         self._is_new = False
-        self.check(strategy)
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Compare the pairs, if the experience is over."""
@@ -191,6 +199,6 @@ def _hidden_representations(
             if layers is None:
                 found = [rows for rows in found if rows.requires_grad]
             if layers is None or LOGITS in layers:
-                found.append(unmasked(logits, mask_values(model)))
+                found.append(in_float32(unmasked(logits, mask_values(model))))
             batches.append([rows.detach() for rows in found])
     return [torch.cat(parts) for parts in zip(*batches, strict=True)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -122,6 +122,8 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
     """
 
     supports_distributed = False
+    needs_scores: ClassVar[bool] = True
+    needs_float32: ClassVar[bool] = True
 
     @validated
     def __init__(

@@ -69,6 +69,7 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
     """
 
     prefix: ClassVar[str] = "spectrum_ewc"
+    needs_scores: ClassVar[bool] = True
 
     @validated
     def __init__(

@@ -51,6 +51,7 @@ class MASPlugin(ConsolidationPlugin):
     """
 
     prefix: ClassVar[str] = "mas"
+    needs_scores: ClassVar[bool] = True
 
     @validated
     def __init__(

@@ -55,6 +55,7 @@ class OnlineEWCPlugin(ConsolidationPlugin):
     """
 
     prefix: ClassVar[str] = "ewc"
+    needs_scores: ClassVar[bool] = True
 
     @validated
     def __init__(

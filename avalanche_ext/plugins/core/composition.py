@@ -32,12 +32,20 @@ class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
     can be combined with all other plugins.
     """
 
+    needs_scores: ClassVar[bool] = False
+    needs_float32: ClassVar[bool] = False
+    """Whether it cannot act on weights of lower precision."""
+
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
+        check_composition(strategy.plugins, strategy)
+        if self.needs_float32:
+            check_precision(strategy.model, type(self).__name__)
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Warn if the plugin holds what it kept in another strategy."""
+        """Refuse a strategy in which the plugin cannot act, before anything is trained."""
         note_strategy(self, strategy)
+        self.check(strategy)
 
     def after_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Publish the experience's numbers."""
@@ -108,8 +116,7 @@ class MethodPlugin(ReportingPlugin):
     replaces_criterion: ClassVar[bool] = False
     looks_back: ClassVar[bool] = False
     trains_hidden: ClassVar[bool] = False
-    needs_float32: ClassVar[bool] = False
-    """Whether it cannot act on weights of lower precision."""
+    reads_rows: ClassVar[bool] = False
     arrived: Columns | None = None
     not_pickled: ClassVar[tuple[str, ...]] = ()
 
@@ -124,15 +131,12 @@ class MethodPlugin(ReportingPlugin):
                 f"{type(self).__name__} declares no phase, so it cannot be checked against other "
                 "plugins: give the class an attribute `phase`, such as Phase.PENALTY"
             )
-        check_composition(strategy.plugins, strategy)
+        super().check(strategy)
         check_model(strategy.model)
-        if self.needs_float32:
-            check_precision(strategy.model, type(self).__name__)
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Refuse impossible combinations before anything is trained, and guard the loss."""
         super().before_training(strategy, **kwargs)
-        self.check(strategy)
         guard(strategy)
 
 

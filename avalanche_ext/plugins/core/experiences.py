@@ -10,7 +10,6 @@ from avalanche.benchmarks import OnlineCLExperience
 from torch import Tensor
 
 from avalanche_ext.data import fetch_all, origin_experience, origin_index
-from avalanche_ext.plugins.core.composition import Columns
 
 
 class Endings:
@@ -71,10 +70,10 @@ class RecentRows:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._batches: deque[Columns] = deque()
+        self._batches: deque[tuple[Tensor, Tensor, Tensor]] = deque()
         self._n_rows = 0
 
-    def add(self, columns: Columns) -> None:
+    def add(self, columns: tuple[Tensor, Tensor, Tensor]) -> None:
         """Add copies of a mini-batch's x, y and t, and forget the oldest rows."""
         x, y, t = (column.detach().clone() for column in columns)
         self._batches.append((x, y, t))
@@ -82,7 +81,7 @@ class RecentRows:
         while self._n_rows - len(self._batches[0][1]) >= self.size:
             self._n_rows -= len(self._batches.popleft()[1])
 
-    def columns(self) -> Columns:
+    def columns(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return x, y and t of all kept rows, oldest first."""
         x, y, t = (torch.cat(parts)[-self.size :] for parts in zip(*self._batches, strict=True))
         return x, y, t

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from avalanche.models import MultiTaskModule
+from avalanche.models.packnet import WeightAndBiasPackNetModule
 from torch import Tensor, nn
 
 from avalanche_ext.functional.model.wrapped import called_uncompiled, plain_name, unwrapped
@@ -78,7 +79,8 @@ class Gatherer:
             task_labels: The mini-batch's task labels, (B,).
 
         Returns:
-            What each layer that has run saw, (B, H_l), by name, in the order in which they ran.
+            What each layer that has run saw, (B, H_l), by name, in the order in which they ran; in
+            float32 if it was of lower precision.
 
         Raises:
             ValueError: If the model ran several times and did not return `output` in exactly one
@@ -113,7 +115,12 @@ class Gatherer:
         self._gather(name, output)
 
     def _gather(self, name: str, rows: Tensor) -> None:
-        self._passes[-1].gathered.setdefault(name, []).append(rows.flatten(1))
+        self._passes[-1].gathered.setdefault(name, []).append(in_float32(rows.flatten(1)))
+
+
+def in_float32(rows: Tensor) -> Tensor:
+    """Return rows of lower precision, as autocast gives them, in float32; others as they are."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
 def named_layers(layers: Sequence[str] | None) -> Sequence[str] | None:
@@ -160,11 +167,16 @@ def linear_layers(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {}
     for name, wrapper in model.named_children():
         child = unwrapped(wrapper)
-        if isinstance(child, nn.Linear | MultiTaskModule):
+        if isinstance(child, nn.Linear | MultiTaskModule) or _is_packed_linear(child):
             layers[prefix + name] = child
         else:
             layers |= linear_layers(child, f"{prefix}{name}.")
     return layers
+
+
+def _is_packed_linear(module: nn.Module) -> bool:
+    """Return whether it is PackNet's layer around a linear one, whose weight it uses by itself."""
+    return isinstance(module, WeightAndBiasPackNetModule) and isinstance(module.wrappee, nn.Linear)
 
 
 def _of_output(passes: Sequence[_Pass], output: object) -> _Pass:

@@ -16,6 +16,7 @@ from avalanche_ext.plugins.core.gathering import (
     LOGITS,
     Gatherer,
     gathered_layers,
+    in_float32,
     named_layers,
 )
 from avalanche_ext.plugins.core.model import (
@@ -36,7 +37,8 @@ class RepresentationLossPlugin(MethodPlugin):
 
     A new loss is a subclass with a `representation_loss`. Forward hooks gather the representations,
     and only while the strategy computes the output of a training mini-batch, so that other plugins
-    may run the model. If the loss has parameters, the strategy's optimizer trains them with the
+    may run the model; those of lower precision than float32, as autocast gives them, are converted
+    to it. If the loss has parameters, the strategy's optimizer trains them with the
     model's, see `join_optimizer`.
 
     Args:
@@ -55,6 +57,7 @@ class RepresentationLossPlugin(MethodPlugin):
     """
 
     phase = Phase.PENALTY
+    reads_rows: ClassVar[bool] = True
     default_layers: ClassVar[DefaultLayers] = "hidden and logits"
     """The layers used with `layers=None`: all hidden ones and the logits, or only the last hidden
     one that has run."""
@@ -114,7 +117,7 @@ class RepresentationLossPlugin(MethodPlugin):
     def _representations(self, strategy: Strategy) -> list[Tensor]:
         by_layer = self._gatherer.taken(strategy.mb_output, task_labels(strategy))
         gathered = [*by_layer.values()]
-        logits = unmasked(strategy.mb_output, self._mask_values)
+        logits = in_float32(unmasked(strategy.mb_output, self._mask_values))
         if self.layers is not None:
             return [*gathered, logits] if LOGITS in self.layers else gathered
         hidden = [rows for rows in gathered if rows.requires_grad]

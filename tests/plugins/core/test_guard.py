@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from avalanche.benchmarks import split_online_stream
 from avalanche.core import SupervisedPlugin
 from torch import nn
 
@@ -45,10 +46,10 @@ def test_finite_losses_pass(waits):
     assert all(torch.isfinite(p).all() for p in strategy.model.parameters())
 
 
-def poisoned(value):
-    """Two experiences of which the second has one pixel that is not finite."""
+def poisoned(value, rows=17):
+    """Two experiences of which the second has rows with one pixel that is not finite."""
     benchmark = digits(n_experiences=2, train_size=30)
-    benchmark.train_stream[1].dataset.x[17, 0, 3, 3] = value
+    benchmark.train_stream[1].dataset.x[rows, 0, 3, 3] = value
     return benchmark
 
 
@@ -93,6 +94,33 @@ def test_a_last_step_that_destroys_the_weights_is_noticed(waits):
         train(strategy, benchmark)
 
 
+def learn(strategy, stream):
+    for part in stream:
+        strategy.train(part, eval_streams=[])
+
+
+def test_weights_are_looked_at_once_an_experience_of_an_online_stream(monkeypatch, waits):
+    looks = []
+    monkeypatch.setattr(guard, "_bad_weight", lambda model: looks.append(model))
+    stream = split_online_stream(digits(n_experiences=5, train_size=40).train_stream, 10)
+    learn(make_naive(OnlineReplayPlugin(20, 5)), stream)
+    assert len(looks) == 5
+
+
+@pytest.mark.parametrize("iteration", [3, 7])
+def test_a_last_part_that_destroys_the_weights_is_noticed(iteration, waits):
+    class Slip(SupervisedPlugin):
+        def after_backward(self, strategy, **kwargs):
+            if strategy.clock.train_iterations == iteration:
+                strategy.model.classifier.bias.grad[0] = torch.nan
+
+    stream = split_online_stream(digits(n_experiences=2, train_size=40).train_stream, 10)
+    strategy = make_naive(OnlineReplayPlugin(20, 5), Slip())
+    message = rf"'classifier\.bias' are not finite after iteration {iteration} "
+    with pytest.raises(DivergedError, match=message):
+        learn(strategy, stream)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_says_where_inputs_weights_and_rates_are_wrong(name):
     model = small_model()
@@ -101,7 +129,7 @@ def test_every_method_says_where_inputs_weights_and_rates_are_wrong(name):
     by_data = "(stream's inputs|replayed samples) are not finite; look at the data"
     cases = {
         by_data: (
-            poisoned(torch.nan),
+            poisoned(torch.nan, slice(None)),  # Balanced replay trains on some rows only.
             small_model(),
             0.1,
         ),

@@ -12,6 +12,7 @@ from torch import nn
 from avalanche_ext.buffers import TaskBuffer
 from avalanche_ext.models.catalogue import mlp
 from avalanche_ext.plugins import AGEMPlugin, DRLPlugin, MGEMPlugin, OnlineReplayPlugin
+from avalanche_ext.plugins.core.guard import DivergedError
 from tests.cases import Spy, digits, make_naive, small_model, train, weights
 from tests.plugins.projection.agem_cases import Expected
 from tests.plugins.projection.test_mgem_models import Growing
@@ -137,8 +138,17 @@ def test_a_gradient_of_zero_stays_zero():
 def test_a_diverged_model_is_named():
     strategy = make_naive(AGEMPlugin(30))
     strategy.optimizer.param_groups[0]["lr"] = 1e30
-    with pytest.raises(FloatingPointError, match="training has diverged"):
+    with pytest.raises(DivergedError, match="the loss became nan at iteration 1 "):
         train(strategy, digits("permuted", **SMALL))
+
+
+def test_a_gradient_that_is_not_finite_is_named_where_the_loss_is():
+    strategy = make_naive(AGEMPlugin(30))
+    first, second, *_ = digits("permuted", **SMALL).train_stream
+    strategy.train(first, eval_streams=[])
+    strategy._criterion = lambda outputs, y: (0.0 * outputs).sum().sqrt()
+    with pytest.raises(FloatingPointError, match="training has diverged"):
+        strategy.train(second, eval_streams=[])
 
 
 def test_it_goes_on_from_a_copy_or_a_pickle_as_if_nothing_had_been():

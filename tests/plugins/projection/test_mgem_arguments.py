@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from avalanche_ext.plugins import MGEMPlugin
+from avalanche_ext.plugins.core.guard import DivergedError
 from tests.cases import digits, make_naive, small_model, train, weights
 from tests.plugins.projection.gem_cases import SMALL, Expected, check
 
@@ -31,8 +32,16 @@ class TestDegenerateCases:
     def test_a_diverged_model_is_named(self):
         strategy = make_naive(MGEMPlugin(5, 0.5))
         strategy.optimizer.param_groups[0]["lr"] = 1e30
-        with pytest.raises(FloatingPointError, match="training has diverged"):
+        with pytest.raises(DivergedError, match="the loss became nan at iteration 1 "):
             train(strategy, digits("permuted", **SMALL))
+
+    def test_a_gradient_that_is_not_finite_is_named_where_the_loss_is(self):
+        strategy = make_naive(MGEMPlugin(5, 0.5))
+        first, second, *_ = digits("permuted", **SMALL).train_stream
+        strategy.train(first, eval_streams=[])
+        strategy._criterion = lambda outputs, y: (0.0 * outputs).sum().sqrt()
+        with pytest.raises(FloatingPointError, match="training has diverged"):
+            strategy.train(second, eval_streams=[])
 
     def test_frozen_parameters_are_left_out(self):
         model = small_model()
