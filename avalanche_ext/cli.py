@@ -12,7 +12,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -197,7 +197,13 @@ def _count(n: int, noun: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors take one line and suggest the nearest right word."""
+    """An argument parser whose errors take one line and suggest the nearest right word.
+
+    Attributes:
+        siblings: The parsers of all commands by name.
+    """
+
+    siblings: Mapping[str, _Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         from avalanche_ext.words import closest
@@ -209,9 +215,24 @@ class _Parser(argparse.ArgumentParser):
             for word in (*action.option_strings, *(action.choices or ()))
         ]
         near = closest(mistyped[1] or mistyped[2], words) if mistyped else None
-        hint = f"did you mean '{near}'?" if near else f"see {self.prog} --help"
+        hint = f"did you mean '{near}'?" if near else self._hint(mistyped)
         message = re.sub(r" \(choose from .*\)", "", message)
+        message = message.replace("argument command: invalid choice:", "unknown command")
+        message = message.removesuffix(", key=value")  # Which is not required.
         self.exit(WRONG_USE, f"{self.prog}: {message} ({hint})\n")
+
+    def _hint(self, mistyped: re.Match[str] | None) -> str:
+        command, option = mistyped.groups() if mistyped else (None, None)
+        if command and command.endswith((".yaml", ".yml")):
+            return f"did you mean 'run {command}'?"
+        if option and re.fullmatch(r"--[\w\[\]]+\.[^=]+=.+", option):
+            return f"did you mean '{option.removeprefix('--')}'?"
+        others = [
+            name
+            for name, parser in self.siblings.items()
+            if option and option.partition("=")[0] in parser._option_string_actions
+        ]
+        return f"only '{others[0]}' has it" if others else f"see {self.prog} --help"
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -243,6 +264,7 @@ def _parser() -> _Parser:
             name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False
         )
         added.set_defaults(command=command, parser=added)
+        added.siblings = commands.choices
         return added
 
     run = add("run", _run, "run the cells of a YAML that are not done yet, then show the report")

@@ -30,6 +30,10 @@ _SYNONYMS = {
     "margin": ("memory_strength",),
     "eps": ("damping",),
     "learning_rate": ("lr",),
+    "n_tasks": ("n_experiences",),
+    "num_tasks": ("n_experiences",),
+    "hidden": ("hidden_sizes",),
+    "hidden_dim": ("hidden_sizes",),
 }
 
 
@@ -66,7 +70,8 @@ def alternatives(options: Sequence[str], conjunction: str = "or") -> str:
 def closest(word: str, known: Sequence[str]) -> str | None:
     """Return the known word that is spelt most like `word`, or None.
 
-    Case and prefixes that end in a colon are ignored, so `replay` finds `avalanche:Replay`.
+    Case and prefixes that end in a colon are ignored, so `replay` finds `avalanche:Replay`, and
+    `torch.optim.Adam` finds `Adam`.
 
     >>> closest("alhpa", ["alpha", "lam"]), closest("sgd", ["SGD"]), closest("x", ["alpha"])
     ('alpha', 'SGD', None)
@@ -78,7 +83,8 @@ def closest(word: str, known: Sequence[str]) -> str | None:
         for spelling in (name, name.rpartition(":")[2]):
             by_spelling.setdefault(spelling.lower(), name)
     found = difflib.get_close_matches(word.lower(), by_spelling, n=1)
-    return by_spelling[found[0]] if found else None
+    last = word.rpartition(".")[2].lower()
+    return by_spelling[found[0]] if found else by_spelling.get(last)
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
@@ -133,6 +139,9 @@ def did_you_mean(word: object, known: Sequence[str]) -> str:
     >>> did_you_mean("alhpa", ["alpha", "lam"]), did_you_mean("seed", ["alpha", "lam"])
     (" (did you mean 'alpha'?)", ' (known: alpha, lam)')
     """
+    key, colon, value = str(word).partition(":")
+    if colon and key in known:
+        return f" (write '{key}: {value}', with a space)"
     advice = suggestion(str(word), known)
     if advice:
         return f" ({advice})"

@@ -83,7 +83,7 @@ def test_check_says_every_problem_on_stderr(tmp_path: Path) -> None:
     [
         (
             ["chekc"],
-            "avalanche-ext: argument command: invalid choice: 'chekc' (did you mean 'check'?)",
+            "avalanche-ext: unknown command 'chekc' (did you mean 'check'?)",
         ),
         (
             ["check", "experiments/quickstart.yaml", "--sedes=3"],

@@ -21,9 +21,10 @@ from avalanche_ext.config.open_names import (
 )
 from avalanche_ext.config.ranges import check_range
 from avalanche_ext.config.schema import Component
+from avalanche_ext.config.sections import Document
 from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, Signature, read_signature
 from avalanche_ext.config.sources import SourceError
-from avalanche_ext.config.validation import adapter, validate
+from avalanche_ext.config.validation import adapter, elsewhere, validate
 from avalanche_ext.words import did_you_mean, shown, suggestion
 
 ORDER_SEED = "order_seed"
@@ -75,17 +76,31 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
         elif is_open_name(name) and not _is_listed(kind, name):
             entry = open_entry(kind, name)
         else:
-            known_names = [*known, *registered()]
-            advice = suggestion(name, known_names) or f"known: {', '.join(_shown_names(kind))}"
-            return None, [Problem(path, f"unknown {kind} {shown(name)} ({advice})")]
+            return None, [Problem(path, f"unknown {kind} {shown(name)} ({_nearest(kind, name)})")]
         other_kind = kind_of(entry.target)
         read_signature(entry.target)  # It may be in a file that cannot be understood.
     except (LookupError, SourceError) as error:
-        return None, [Problem(path, f"{shown(name)} cannot be used: {error.args[0]}")]
+        reason = str(error.args[0])
+        is_plain = reason.startswith("unknown ")  # Which names the name itself.
+        wrong = reason if is_plain else f"{shown(name)} cannot be used: {reason}"
+        return None, [Problem(path, wrong)]
     # Any module can transform images, or be a loss.
     if other_kind not in (kind, None) and kind not in ("transform", "criterion"):
         return None, [Problem(path, _misplaced(name, other_kind, kind))]
     return entry, []
+
+
+def _nearest(kind: Kind, name: str) -> str:
+    """Return advice on a name that stands for nothing."""
+    if ".py." in name:
+        return f"for a class in a file write '{name.replace('.py.', '.py:')}'"
+    spellings = {each.lower(): (other, each) for other in KINDS for each in OURS[other]}
+    other, namesake = spellings.get(name.lower(), (kind, ""))
+    return (
+        suggestion(name, [*entries(kind), *registered()])
+        or (f"did you mean the {other} '{namesake}'?" if namesake else "")
+        or f"known: {', '.join(_shown_names(kind))}"
+    )
 
 
 def may_be_found(name: str) -> bool:
@@ -102,8 +117,10 @@ def find_open(name: str) -> tuple[Kind, Entry]:
         ConfigError: If it stands for nothing.
     """
     problems: list[Problem] = []
+    listed: list[str] = []
     first: tuple[Kind, ...] = ("model", "benchmark", "optimizer", "strategy", "plugin")
     for kind in (*first, *(kind for kind in KINDS if kind not in first)):
+        listed += entries(kind)
         entry, problems = find_entry(kind, name, name)
         if entry is None:
             continue
@@ -111,7 +128,8 @@ def find_open(name: str) -> tuple[Kind, Entry]:
         is_certain = kind_of(entry.target) or name.startswith((AVALANCHE, TORCHVISION))
         if kind != "model" or is_certain or names & {*INJECTED["model"]}:
             return kind, entry
-    raise ConfigError(problems)
+    advice = suggestion(name, listed)
+    raise ConfigError([Problem(name, f"unknown name ({advice})")] if advice else problems)
 
 
 def _is_listed(kind: Kind, name: str) -> bool:
@@ -274,7 +292,10 @@ def _refusal(kind: Kind, key: str, signature: Signature, known: list[str]) -> st
         if parameter.name == key:
             advice = "leave it out, or use a script"
             return f"'{key}' takes a Python object ({parameter.annotation}): {advice}"
-    return f"unknown key '{key}'{did_you_mean(key, known) or ' (it takes none)'}"
+    place = Document.elsewhere.get(key, "")
+    if suggestion(key, known) or not place or place.startswith(f"{kind}."):
+        return f"unknown key '{key}'{did_you_mean(key, known) or ' (it takes none)'}"
+    return f"unknown key '{key}'{elsewhere(key, Document.elsewhere)}"
 
 
 def _missing(
@@ -286,8 +307,9 @@ def _missing(
         yield Problem(name_path, f"'{name}' cannot be built from a YAML: {needs}")
         return
     for parameter in parameters:
-        needs = f"missing, but '{name}' needs it ({describe(parameter.type)})"
-        yield Problem(at(path, parameter.name), needs)
+        needs = f"missing, but '{name}' needs it"
+        values = "" if parameter.type is Any else f" ({describe(parameter.type)})"
+        yield Problem(at(path, parameter.name), needs + values)
 
 
 def _defaults(parameters: Mapping[str, Parameter]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from avalanche_ext.config.semantics import (
     check_model,
     check_packed,
 )
-from avalanche_ext.config.validation import of_type, validate
+from avalanche_ext.config.signatures import read_signature
+from avalanche_ext.config.validation import elsewhere, of_type, validate
 from avalanche_ext.words import shown
 
 
@@ -58,6 +59,13 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     section = {} if section is None else section
     _, problems = validate(MethodSection, section, path)
     if not isinstance(section, Mapping):
+        key = path.rpartition(".")[2]
+        if key in MethodSection.model_fields:
+            wrong = f"'{key}' stands where a method's name should: indent it below its method"
+            problems = [Problem(path, wrong)]
+        elif isinstance(section, str | list):
+            wrong = f"is {shown(section)}, but must be a mapping such as {{plugins: [drl]}}"
+            problems = [Problem(path, wrong)]
         return None, problems
     name = of_type(str, section.get("strategy"), DEFAULT_STRATEGY)
     args = of_type(dict, section.get("args"), {})
@@ -70,6 +78,7 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
         plugin, found = _plugin(item, at(at(path, "plugins"), index))
         plugins.append(plugin)
         problems += found
+    problems = [*_homed(problems, section, path, strategy, plugins)]
     problems += check_method(strategy, plugins, path, shared.benchmark)
     model, sound, found = resolve_changed(
         "model", section.get("model"), at(path, "model"), shared.model
@@ -103,6 +112,33 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
         recipe.scheduler,
     )
     return method, problems
+
+
+def _homed(
+    problems: Sequence[Problem],
+    section: Mapping[str, Any],
+    path: str,
+    strategy: Component | None,
+    plugins: Sequence[Component | None],
+) -> Iterator[Problem]:
+    """Yield the problems; those of a key that belongs to the strategy or a plugin say to which."""
+    homes: dict[str, str] = {}
+    for index, plugin in enumerate(plugins):
+        if plugin:
+            place = at(at("plugins", index), plugin.name)
+            homes |= {name: at(place, name) for name in plugin.args} | {plugin.name: place}
+    if strategy:
+        names = (each.name for each in read_signature(strategy.target).parameters)
+        homes |= {name: at("args", name) for name in names}
+    known = {*MethodSection.model_fields, *MethodSection.elsewhere}
+    lost = {at(path, key): key for key in section if key in homes and key not in known}
+    for problem in problems:
+        key = lost.get(problem.path)
+        yield (
+            problem
+            if key is None
+            else Problem(problem.path, f"unknown key '{key}'{elsewhere(key, homes)}")
+        )
 
 
 def _plugin(item: Any, path: str) -> tuple[Component | None, list[Problem]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
 from avalanche_ext.config.reader import DEEPEST, read_text
+from avalanche_ext.config.sections import Document
+from avalanche_ext.config.validation import elsewhere
 from avalanche_ext.words import did_you_mean, shown
 
 
@@ -22,11 +24,16 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[
     Returns:
         A problem for each override that cannot be applied.
     """
+    spaced = " ".join(overrides)
+    joined = re.sub(r"\s+=\s*|=\s+", "=", spaced)
+    if joined != spaced and any(not _is_whole(each) for each in overrides):
+        wrong = f"must have no spaces around '=': write {joined}"
+        return [Problem(shown(spaced), wrong)]
     problems: list[Problem] = []
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
-            problems.append(Problem(shown(override), "an override must have the form key=value"))
+            problems.append(Problem(shown(override), _malformed(override)))
             continue
         try:
             value, found = read_text(text, where=path, root=path)
@@ -35,6 +42,17 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[
         except ConfigError as error:
             problems += error.problems
     return problems
+
+
+def _is_whole(override: str) -> bool:
+    key, _, value = override.partition("=")
+    return bool(key.strip() and value.strip())
+
+
+def _malformed(override: str) -> str:
+    if override.endswith((".yaml", ".yml")):
+        return "give one file at a time, then values as key=value"
+    return "must have the form key=value, such as optimizer.lr=0.1"
 
 
 def write(document: dict[str, Any], path: str, value: Any) -> None:
@@ -68,7 +86,12 @@ def write(document: dict[str, Any], path: str, value: Any) -> None:
             container[key] = value
             return
         keys.append(key)
-        container[key] = container = _opened(container, key, rest)
+        inner = _opened(container, key, rest)
+        if inner is None:
+            done = reduce(at, keys, "")
+            advice = elsewhere(str(key), Document.elsewhere) if len(keys) == 1 else ""
+            raise ConfigError([Problem(path, f"there is no '{done}'{advice}")])
+        container[key] = container = inner
 
 
 def _split(

@@ -70,6 +70,12 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
 }
 """Where a class means something else by a name."""
 
+_MAY_BE_LISTS = (
+    *("alpha", "lambda_e"),  # One for each experience.
+    *("betas", "etas", "step_sizes", "eps", "milestones"),
+    *("base_lr", "max_lr", "base_momentum", "max_momentum"),
+)
+
 
 def check_range(target: str, key: str, value: Any, path: str) -> Iterator[Problem]:
     """Check that an argument of a class of Avalanche's or torch's lies where it means something.
@@ -77,7 +83,7 @@ def check_range(target: str, key: str, value: Any, path: str) -> Iterator[Proble
     Args:
         target: The class, `package.module:Name`. Of other packages' nothing is known.
         key: The argument's name.
-        value: Its value, which has the right type; of a list each item is checked.
+        value: Its value, which has the type that the signature shows.
         path: Where the YAML has it.
     """
     module, _, name = target.partition(":")
@@ -86,11 +92,9 @@ def check_range(target: str, key: str, value: Any, path: str) -> Iterator[Proble
     type_ = _BY_CLASS.get(name, {}).get(key) or ranges.get(key)
     if type_ is None or value is None:
         return
-    places = [(at(path, i), item) for i, item in enumerate(value)] if _is_list(value) else []
-    for where, item in places or [(path, value)]:
+    places = [(path, value)]
+    if key in _MAY_BE_LISTS and isinstance(value, list | tuple):
+        places = [(at(path, index), item) for index, item in enumerate(value)]
+    for where, item in places:
         if item is not None:
             yield from validate(type_, item, where)[1]
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)

@@ -46,6 +46,8 @@ _IN_PLAIN_WORDS = {
     "expected <block end>": (
         "this does not go on from the lines above: check indentation and quotes"
     ),
+    "expected ',' or ']'": "in [ ], a ',' or the closing ']' is missing, or a text needs quotes",
+    "expected ',' or '}'": "in { }, a ',' or the closing '}' is missing, or a text needs quotes",
     "for merging": "'<<' must be followed by an alias of a mapping, or a list of them",
 }
 """What PyYAML's messages mean, by a part of them; the first that fits counts."""

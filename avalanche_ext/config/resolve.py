@@ -36,7 +36,7 @@ from avalanche_ext.config.semantics import (
 from avalanche_ext.config.sweep import expand, is_swept
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.results.record import Claim, Sweep
-from avalanche_ext.words import did_you_mean, shown
+from avalanche_ext.words import alternatives, did_you_mean, shown
 
 
 def load_experiment(
@@ -162,6 +162,11 @@ class _Resolver:
             name = args.pop("name", None)
             if isinstance(name, str):
                 return name, args
+            key = next(iter(value), None)
+            if "name" not in value and key in entries(kind):
+                wrong = f"has the key '{key}', but must be {{name: {key}, …}}"
+                self.problems.append(Problem(path, wrong))
+                return None
             known = ", ".join(entries(kind))
             wrong = f"is {shown(name)}, but must be" if "name" in value else "missing, must be"
             self.problems.append(Problem(at(path, "name"), f"{wrong} one of {known}"))
@@ -175,7 +180,7 @@ class _Resolver:
         section = self.document.get("analyses")
         section = {} if section is None else section
         if not isinstance(section, Mapping):
-            expected = f"a mapping of {' or '.join(ANALYSES)} to arguments"
+            expected = f"a mapping of {alternatives(ANALYSES)} to arguments"
             problem = Problem("analyses", f"is {shown(section)}, but must be {expected}")
             self.problems.append(problem)
             return ()

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from avalanche_ext.config.annotations import Flag, Integer, Number, Text
 from avalanche_ext.config.validation import rejection
@@ -73,6 +73,13 @@ def _claim(claim: str) -> str:
         hint = did_you_mean(metric, CLAIMED_METRICS)
         raise rejection(f"'{metric}' is not a metric where higher is better{hint}")
     return f"{higher} > {lower}" + ("" if metric == CLAIMED_METRICS[0] else f" in {metric}")
+
+
+def _strategys_name(strategy: Any) -> Any:
+    if isinstance(strategy, dict):
+        wrong = "must be a name: its arguments go into 'args' beside it"
+        raise rejection(f"is {shown(strategy)}, but {wrong}")
+    return strategy
 
 
 def _listed(plugins: Any) -> Any:
@@ -194,6 +201,13 @@ class PublishedValue(Section):
     mean: Annotated[Number, Ge(-1), Le(1)]
     std: Annotated[Number, Ge(0), Le(1)] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_mapping(cls, value: Any) -> Any:
+        if isinstance(value, float | int):
+            raise rejection(f"is {shown(value)}, but must be a mapping: {{mean: {shown(value)}}}")
+        return value
+
 
 class PublishedCorrelations(Section):
     """A paper's correlations between the ρ-spectrum and metrics, over all its runs."""
@@ -251,7 +265,7 @@ class MethodSection(Section):
 
     elsewhere = _HOMES | {key: f"training.{key}" for key in Training.model_fields}
 
-    strategy: Text = DEFAULT_STRATEGY
+    strategy: Annotated[Text, BeforeValidator(_strategys_name)] = DEFAULT_STRATEGY
     args: dict[Text, Any] | None = None
     plugins: (
         Annotated[list[Any], BeforeValidator(_listed), Field(max_length=MOST_PLUGINS)] | None

@@ -124,8 +124,25 @@ def _message(errors: list[ErrorDetails], type_: Any, nullable: bool) -> str:
         return first["msg"]
     if kind == "extra_forbidden":
         key = str(first["loc"][-1])
-        return f"unknown key '{key}'{did_you_mean(key, _keys(type_, first['loc']))}"
+        advice = elsewhere(key, getattr(type_, "elsewhere", {}) if len(first["loc"]) == 1 else {})
+        return f"unknown key '{key}'{advice or did_you_mean(key, _keys(type_, first['loc']))}"
     return wrong_value(errors, nullable)
+
+
+def elsewhere(key: str, places: Mapping[str, str]) -> str:
+    """Return advice on a key that stands in the wrong section, empty without any.
+
+    Args:
+        key: The key.
+        places: Where keys stand, as paths; one that is its own path stands at the top level.
+
+    >>> elsewhere("lr", {"lr": "optimizer.lr"}), elsewhere("seeds", {"seeds": "seeds"})
+    (" (did you mean 'optimizer.lr'?)", ' (it stands at the top level)')
+    """
+    place = places.get(key)
+    if place == key:
+        return " (it stands at the top level)"
+    return f" (did you mean '{place}'?)" if place else ""
 
 
 def _keys(type_: Any, location: Sequence[int | str]) -> list[str]:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from avalanche_ext.config.catalogue import ANALYSES
+from avalanche_ext.words import alternatives
 from tests.config.cases import EXPERIMENT, experiment_with, loaded, problems_of, swept
 
 PATH = "analyses.spectrum_analysis"
 TARGET = "avalanche_ext.plugins:SpectrumAnalysisPlugin"
-NAMES = " or ".join(ANALYSES)
+NAMES = alternatives(ANALYSES)
 DEFAULTS = {"rank": 50, "n_samples": 1000, "kind": "sampled"}
 TWICE = "'spectrum_analysis' is what the section 'analyses' adds to every method: keep one of them"
 

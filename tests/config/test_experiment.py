@@ -110,10 +110,10 @@ def test_a_method_may_change_parts_of_optimizer_and_training(tmp_path: Path) -> 
 def test_a_method_with_another_optimizer_shares_no_arguments(tmp_path: Path) -> None:
     optimizer = {"name": "SGD", "lr": 0.05, "momentum": 0.9}
     cell = only_cell(
-        {"optimizer": {"name": "Adam", "betas": [0, 1]}}, tmp_path, optimizer=optimizer
+        {"optimizer": {"name": "Adam", "betas": [0, 0.5]}}, tmp_path, optimizer=optimizer
     )
     assert cell.optimizer.target == "torch.optim.adam:Adam"
-    assert cell.optimizer.args == {"betas": [0.0, 1.0]}
+    assert cell.optimizer.args == {"betas": [0.0, 0.5]}
 
 
 def test_cells_come_seed_by_seed(experiment: Experiment) -> None:

@@ -233,7 +233,7 @@ def test_only_the_first_problems_are_looked_into(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("a" + "[0]" * 500 + "=1", "'a' is not a list"),
+        ("a" + "[0]" * 500 + "=1", "there is no 'a'"),
         (".".join(["a"] * 500) + "=1", f"is nested more than {DEEPEST} levels deep"),
         ("methods.drl.plugins[" + "9" * 5000 + "]=1", "not a path such as"),
         ("[0]=1", "[0]: 'experiment' is not a list"),

@@ -34,7 +34,8 @@ def published(**section: Any) -> dict[str, Any]:
         ),
         (
             method(plugins={"drl": {}}),
-            'methods.m.plugins: is {"drl": {}}, but must be a list',
+            'methods.m.plugins: is {"drl": {}}, but must be a list: '
+            "write '- ' before each plugin",
         ),
         (
             method(strategy="Naive"),

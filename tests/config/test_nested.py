@@ -95,7 +95,7 @@ def problems(folder: Path, **benchmark: Any) -> list[str]:
         ),
         (
             {"test_transforms": ["torchvision:Padd"]},
-            "benchmark.test_transforms[0]: 'torchvision:Padd' cannot be used: unknown transform",
+            "benchmark.test_transforms[0]: unknown transform 'torchvision:Padd'",
         ),
         (
             {"train_transforms": [{"size": 4}]},

@@ -351,10 +351,9 @@ def test_torchvisions_models_and_avalanches_benchmarks_are_found_by_name(tmp_pat
     document["model"] = "torchvision:resnet81"
     document["benchmark"]["name"] = "avalanche:SplitMNSIT"
     assert problems_of(document, tmp_path) == [
-        "benchmark.name: 'avalanche:SplitMNSIT' cannot be used: unknown benchmark "
-        "'avalanche:SplitMNSIT' (did you mean 'avalanche:SplitMNIST'?)",
-        "model: 'torchvision:resnet81' cannot be used: unknown model 'torchvision:resnet81' "
-        "(did you mean 'torchvision:resnet18'?)",
+        "benchmark.name: unknown benchmark 'avalanche:SplitMNSIT' "
+        "(did you mean 'avalanche:SplitMNIST'?)",
+        "model: unknown model 'torchvision:resnet81' (did you mean 'torchvision:resnet18'?)",
     ]
 
 

@@ -52,8 +52,8 @@ def test_n_seeds_counts_from_zero_whatever_the_file_says(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("lr", "'lr': an override must have the form key=value"),
-        ("=3", "'=3': an override must have the form key=value"),
+        ("lr", "'lr': must have the form key=value, such as optimizer.lr=0.1"),
+        ("=3", "'=3': must have the form key=value, such as optimizer.lr=0.1"),
         (
             "optimizer.lr='1e-3'",
             "optimizer.lr: is '1e-3', but must be a number (remove the quotes)",
@@ -74,7 +74,7 @@ def test_n_seeds_counts_from_zero_whatever_the_file_says(tmp_path: Path) -> None
         ),
         (
             "methods.naive.plugins[0]=drl",
-            "methods.naive.plugins[0]: 'methods.naive.plugins' is not a list",
+            "methods.naive.plugins[0]: there is no 'methods.naive.plugins'",
         ),
         ("optimizer..lr=1", "optimizer..lr: not a path such as 'optimizer.lr' or 'plugins[0].drl'"),
         ("seeds=[1", "seeds:1:3: not valid YAML:"),

@@ -61,6 +61,10 @@ def scheduler(name: str, **args: Any) -> dict[str, Any]:
             "methods.m.args.mem_size: is 0, but must be greater than 0",
         ),
         (
+            strategy("MER", mem_size=[]),  # MER has no annotations.
+            "methods.m.args.mem_size: is [], but must be an integer",
+        ),
+        (
             strategy("GEM", patterns_per_exp=0),
             "methods.m.args.patterns_per_exp: is 0, but must be greater than 0",
         ),

@@ -34,7 +34,7 @@ def alone(**section: Any) -> dict[str, Any]:
         ),
         (
             swept("optimizer.lr", [0.5, -1]),
-            ["methods.drl.sweep.optimizer.lr[1]: is -1.0, but must be at least 0"],
+            ["methods.drl.sweep.optimizer.lr[1]: is -1, but must be at least 0"],
         ),
         (
             swept("plugins[0].balanced_replay.mem_size", [100, 5]),
