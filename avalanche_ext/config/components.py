@@ -190,10 +190,13 @@ def component(
         problems += found
         if not found:
             values[key] = adapter(type_).dump_python(checked, mode="json")
+    meant = " ".join(suggestion(key, [*parameters]) for key in args if key not in parameters)
     missing = [
         parameter
         for parameter in signature.parameters
-        if parameter.required and parameter.name not in (*INJECTED[kind], *args)
+        if parameter.required
+        and parameter.name not in (*INJECTED[kind], *args)
+        and f"'{parameter.name}'" not in meant  # Its misspelt key is a problem already.
     ]
     problems += _missing(missing, name, path, name_path)
     if problems:
@@ -204,10 +207,15 @@ def component(
         defaults = _defaults({ORDER_SEED: parameters[ORDER_SEED]})
     else:
         defaults = {}
+    # What a YAML need not say changes no hash where it is said.
+    later = {
+        *entry.later,
+        *(each.name for each in OF_THE_RUN.get(kind, ()) if each in signature.parameters),
+    }
     given = {
         key: value
         for key, value in {**defaults, **values}.items()
-        if key not in entry.later or value != parameters[key].default
+        if key not in later or value != parameters[key].default
     }
     return Component(name, entry.target, given, files), []
 

@@ -13,6 +13,9 @@ from avalanche_ext.config.sections import Document
 from avalanche_ext.config.validation import elsewhere
 from avalanche_ext.words import did_you_mean, shown
 
+_MAY_BE_BARE = ("benchmark", "model", "optimizer", "criterion", "scheduler")
+"""Sections that may be a name alone."""
+
 
 def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[Problem]:
     """Write each `path=value` into `document`, before it is validated; later ones win.
@@ -118,6 +121,8 @@ def _opened(container: Any, key: Any, rest: str) -> Any:
     inner = container[key] if isinstance(container, list) else container.get(key)
     if inner is None and not rest.startswith("["):
         return {}
+    if isinstance(inner, str) and key in _MAY_BE_BARE and not rest.startswith("["):
+        return {"name": inner}
     if isinstance(inner, str) and (rest == inner or rest.startswith(f"{inner}.")):
         return {inner: {}}
     return inner

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import Kind
 from avalanche_ext.config.components import component, sound_part
 from avalanche_ext.config.errors import Problem, at, lies_at
@@ -17,8 +18,14 @@ from avalanche_ext.config.semantics import (
     check_scheduler,
     check_training,
 )
+from avalanche_ext.config.traits import read_traits
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.words import shown
+
+_IF_ONLINE = {
+    "iterations": "give 'epochs', the passes over each part",
+    "scheduler": "give the scheduler by: iteration",
+}
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,9 @@ def resolve_training(
             Problems with the others are not repeated.
     """
     own = of_type(dict, section, {})
-    is_changed = shared is not None and isinstance(section, Mapping | None)
-    given = {**of_type(dict, shared, {}), **own} if is_changed else section
-    for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
-        if own.get(one) is not None and other not in own and isinstance(given, dict):
-            given.pop(other, None)
+    given = section
+    if isinstance(section, Mapping) or (section is None and shared is not None):
+        given = _merged(of_type(dict, shared, {}), own)
     training, problems = validate(Training, given, path)
     given = of_type(dict, given, {})
     criterion, found = _named_part("criterion", given, path)
@@ -62,11 +67,12 @@ def resolve_training(
     problems += found
     if benchmark:
         problems += check_training(given.get("iid"), benchmark, path)
-    problems += _misfits(given, scheduler, path, own)
+    online = benchmark.args.get("online") if benchmark else None
+    problems += _misfits(given, scheduler, online, path, own)
     if criterion:
         problems += check_criterion(criterion, at(path, "criterion"))
     if scheduler:
-        problems += check_scheduler(scheduler, training, at(path, "scheduler"))
+        problems += check_scheduler(scheduler, training, path, own)
     if shared is not None:
         problems = concerning(problems, path, own)
     return Recipe(training, criterion, scheduler), problems
@@ -96,12 +102,82 @@ def resolve_changed(
     return made, sound, concerning(found, path, own) if same else found
 
 
+def check_recipe(
+    strategy: Component | None,
+    plugins: Sequence[Component | None],
+    optimizer: Component | None,
+    recipe: Recipe,
+    path: str,
+) -> Iterator[Problem]:
+    """Check that what a recipe says has an effect in the method.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own, as with the other parts.
+        plugins: Its plugins.
+        optimizer: What the method steps with.
+        recipe: How it trains.
+        path: Where the YAML has the method.
+    """
+    training = recipe.training
+    state = built_in(strategy.target) if strategy else None
+    if strategy and state and state.has_own_loss and recipe.criterion:
+        yield Problem(
+            at(path, "training.criterion"),
+            f"is {shown(recipe.criterion.name)}, but '{strategy.name}' has a loss of its own: set "
+            "it to null for this method",
+        )
+    stepping = next(filter(_takes_own_steps, (strategy, *plugins)), None)
+    clips = training is not None and training.clip_grad_norm is not None
+    for key, is_given in (("clip_grad_norm", clips), ("scheduler", recipe.scheduler is not None)):
+        if stepping and is_given:
+            yield Problem(
+                at(at(path, "training"), key),
+                f"has no effect with '{stepping.name}', which moves the weights itself: set it to "
+                "null for this method",
+            )
+    if training and training.iid and optimizer and optimizer.args.get("reset"):
+        yield Problem(
+            at(path, "optimizer.reset"),
+            "is true, but with iid: true there are no experiences to start from: set it to false "
+            "for this method",
+        )
+
+
+def _takes_own_steps(part: Component | None) -> bool:
+    return part is not None and any(
+        traits.takes_own_steps for traits in read_traits(part.target, part.args)
+    )
+
+
 def concerning(problems: Iterable[Problem], path: str, keys: Iterable[str]) -> list[Problem]:
     """Return the problems under one of `keys`; the others were reported for the shared section."""
     starts = [at(path, key) for key in keys]
     return [
         problem for problem in problems if any(lies_at(problem.path, start) for start in starts)
     ]
+
+
+def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a method's section over the shared one; of a named part, over its arguments."""
+    given = {**shared, **own}
+    for key in ("criterion", "scheduler"):
+        if own.get(key) is not None:
+            given[key] = _over(shared.get(key), own[key])
+    for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
+        if own.get(one) is not None and own.get(other) is None:
+            given.pop(other, None)
+    if given.get("epochs", 1) is None:
+        del given["epochs"]
+    return given
+
+
+def _over(shared: Any, own: Any) -> Any:
+    """Return a part with the arguments of the shared one, unless it names another."""
+    if isinstance(own, Mapping) and isinstance(shared, str | Mapping):
+        common = _named(shared)
+        if own.get("name", common.get("name")) == common.get("name"):
+            return {**common, **own}
+    return own
 
 
 def _named(section: Any) -> dict[str, Any]:
@@ -125,23 +201,46 @@ def _named_part(
 
 
 def _misfits(
-    given: Mapping[str, Any], scheduler: Component | None, path: str, own: Mapping[str, Any]
+    given: Mapping[str, Any],
+    scheduler: Component | None,
+    online: int | None,
+    path: str,
+    own: Mapping[str, Any],
 ) -> Iterator[Problem]:
-    """Yield what two keys cannot mean together, at the one that the section itself has."""
+    """Yield what two keys cannot mean together, at the one that the section itself has.
+
+    Args:
+        given: The section.
+        scheduler: The schedule that it names.
+        online: Samples of each mini-experience, if the benchmark is cut into such.
+        path: Where the YAML has the section.
+        own: Its keys, without those of the section that it changes.
+    """
     if given.get("iterations") is not None and "epochs" in given:
         yield Problem(
             at(path, "iterations"),
             f"is {shown(given['iterations'])}, but 'epochs' is {shown(given['epochs'])}: "
             "give one of them",
         )
+    by_epoch = scheduler is not None and scheduler.args.get("by", "epoch") == "epoch"
+    for key, is_meant in (
+        ("iterations", given.get("iterations") is not None),
+        ("scheduler", by_epoch),
+    ):
+        if online is not None and is_meant:
+            yield Problem(
+                at(path, key),
+                f"benchmark.online cuts experiences into parts of {online} samples, which have "
+                f"epochs of their own: {_IF_ONLINE[key]}",
+            )
     if given.get("iid") is not True:
         return
     if given.get("iterations") is not None:
         key, value = ("iterations", given["iterations"]) if "iterations" in own else ("iid", True)
         yield Problem(
             at(path, key),
-            f"is {shown(value)}, but iid: true passes over all samples: give 'epochs', not "
-            "'iterations'",
+            f"is {shown(value)}, but iid: true makes whole passes over all samples: give 'epochs', "
+            "not 'iterations'",
         )
     if scheduler and (scheduler.args.get("by"), scheduler.args.get("reset")) != (
         "iteration",
@@ -149,6 +248,6 @@ def _misfits(
     ):
         yield Problem(
             at(path, "scheduler" if "scheduler" in own else "iid"),
-            "iid: true knows neither epochs nor the ends of experiences: give the scheduler "
+            "with iid: true there are no epochs or experiences to step by: give the scheduler "
             "by: iteration and reset: false",
         )

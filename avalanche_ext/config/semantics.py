@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import ast
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from avalanche_ext.config.catalogue import ANALYSES, known_classes
 from avalanche_ext.config.errors import Problem, at
 from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import LONGEST_NAME, Training
+from avalanche_ext.config.signatures import locate
 from avalanche_ext.config.traits import read_traits
 from avalanche_ext.traits import Part, Phase, Traits, conflicts
 from avalanche_ext.words import shown
@@ -80,13 +82,17 @@ def check_training(iid: Any, benchmark: Component, path: str) -> Iterator[Proble
 
 
 def check_criterion(criterion: Component, path: str) -> Iterator[Problem]:
-    """Check that the loss of a mini-batch is one number."""
+    """Check that the loss of a mini-batch is a mean, and that what is named makes modules."""
     reduction = criterion.args.get("reduction", "mean")
-    is_known = reduction in ("mean", "sum") or not _is_torch(criterion)
-    if reduction == "none" or not is_known:
+    if _is_torch(criterion) and reduction != "mean":
         yield Problem(
             at(path, "reduction"),
-            f"is {shown(reduction)}, but must be 'mean' or 'sum': a loss is one number",
+            f"is {shown(reduction)}, but must be 'mean': methods take the loss for a mean over the "
+            "mini-batch",
+        )
+    if isinstance(locate(criterion.target)[1], ast.FunctionDef):
+        yield Problem(
+            path, f"'{criterion.name}' is a function, but must be a class of torch.nn.Module"
         )
 
 
@@ -109,16 +115,17 @@ def check_optimizer(optimizer: Component, path: str) -> Iterator[Problem]:
 
 
 def check_scheduler(
-    scheduler: Component, training: Training | None, path: str
+    scheduler: Component, training: Training | None, section: str, own: Container[str]
 ) -> Iterator[Problem]:
     """Check a schedule of torch's against its other arguments, and against the steps it takes.
 
     Args:
         scheduler: The schedule.
         training: How the method trains; None where the section has problems of its own.
-        path: Where the YAML has the schedule.
+        section: Where the YAML has the section `training`.
+        own: The section's keys; the others are those of the experiment's section.
     """
-    args = scheduler.args
+    args, path = scheduler.args, at(section, "scheduler")
     if scheduler.name == "CyclicLR" and _is_above(args.get("base_lr"), args.get("max_lr")):
         wrong = f"is {shown(args['base_lr'])}, but must be at most max_lr, which is "
         yield Problem(at(path, "base_lr"), f"{wrong}{shown(args['max_lr'])}")
@@ -138,11 +145,18 @@ def check_scheduler(
     by_epoch = args.get("by", "epoch") == "epoch"
     key = "epochs" if by_epoch else "iterations"
     n_steps = training.epochs if by_epoch else training.iterations
-    if n_steps is not None and n_steps > total and not (by_epoch and training.iterations):
+    if n_steps is None or n_steps <= total or (by_epoch and training.iterations):
+        return
+    if "scheduler" in own:
         yield Problem(
             at(path, "total_steps" if "total_steps" in args else "epochs"),
             f"gives 'OneCycleLR' {total} steps, but must give at least {n_steps}: as many as "
             f"training.{key}",
+        )
+    else:
+        yield Problem(
+            at(section, key),
+            f"is {n_steps}, but must be at most {total}: as many steps as training.scheduler has",
         )
 
 
@@ -259,7 +273,15 @@ def check_packed(
     if strategy is None or strategy.name != "avalanche:PackNet":
         return
     after = strategy.args["post_prune_epochs"]
-    if training and training.epochs <= after:
+    if training and training.iterations is not None:
+        yield Problem(
+            at(path, "training.iterations"),
+            f"is {training.iterations}, but '{strategy.name}' prunes after so many epochs: give "
+            "'epochs'",
+        )
+    elif after < 1:
+        yield Problem(at(path, "args.post_prune_epochs"), f"is {after}, but must be at least 1")
+    elif training and training.epochs <= after:
         yield Problem(
             at(path, "args.post_prune_epochs"),
             f"is {after}, but must be less than training.epochs, which is {training.epochs}",

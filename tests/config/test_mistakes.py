@@ -135,6 +135,10 @@ MISTAKES: list[tuple[dict[str, Any] | str, str]] = [
     ),
     (optimizer(SGD={"lr": 0.1}), "optimizer: has the key 'SGD', but must be {name: SGD, …}"),
     (
+        model(name="mlp", hidden_size=[10]),
+        "model.hidden_size: unknown key 'hidden_size' (did you mean 'hidden_sizes'?)",
+    ),
+    (
         training(criterion="cross_entropy"),
         "training.criterion: unknown criterion 'cross_entropy' (did you mean 'CrossEntropyLoss'?)",
     ),

@@ -37,6 +37,13 @@ def test_arguments_can_be_given_to_what_the_file_has_as_a_bare_name(tmp_path: Pa
     assert experiment.methods["ber"].plugins[0].args["mem_size"] == 50
 
 
+def test_a_section_that_is_a_bare_name_keeps_it(tmp_path: Path) -> None:
+    document = experiment_with(benchmark="split_digits")
+    experiment = loaded(document, tmp_path, "benchmark.n_experiences=2")
+    assert experiment.benchmark.name == "split_digits"
+    assert experiment.benchmark.args["n_experiences"] == 2
+
+
 def test_a_method_may_have_dots_in_its_name(tmp_path: Path) -> None:
     document = experiment_with(methods={"er": None, "er-1.5": None})
     experiment = loaded(document, tmp_path, "methods.er-1.5.optimizer.lr=0.5")

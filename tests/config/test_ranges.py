@@ -124,6 +124,14 @@ def scheduler(name: str, **args: Any) -> dict[str, Any]:
             "as many as training.epochs",
         ),
         (
+            {
+                **scheduler("OneCycleLR", max_lr=0.1, total_steps=5),
+                "methods": {"m": {"training": {"epochs": 6}}},
+            },
+            "methods.m.training.epochs: is 6, but must be at most 5: as many steps as "
+            "training.scheduler has",
+        ),
+        (
             training(criterion={"name": "CrossEntropyLoss", "label_smoothing": 1.5}),
             "training.criterion.label_smoothing: is 1.5, but must be at most 1",
         ),
