@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar, cast
 
 Trait = TypeVar("Trait")
@@ -87,6 +88,8 @@ class Traits:
             mini-batch.
         has_own_loop: Whether a strategy trains without the backward pass and the optimizer's step
             around which other plugins act.
+        takes_own_steps: Whether it moves the weights in the optimizer's place, so that settings of
+            the optimizer's step have no effect.
         trains_once: Whether a strategy trains once, on all experiences together.
         packs_weights: Whether a strategy trains on one task at a time, and keeps earlier tasks by
             masking gradients.
@@ -109,6 +112,7 @@ class Traits:
     replaces_criterion: bool = False
     has_own_loss: bool = False
     has_own_loop: bool = False
+    takes_own_steps: bool = False
     trains_once: bool = False
     packs_weights: bool = False
     looks_back: bool = False
@@ -176,7 +180,7 @@ AVALANCHE: dict[str, Traits] = {
     "JointTraining": Traits(Phase.DATA, trains_once=True),
     "LFL": _PENALTY,
     "LFLPlugin": _PENALTY,
-    "LaMAML": _OWN_LOOP,
+    "LaMAML": replace(_OWN_LOOP, takes_own_steps=True),
     "LearningToPrompt": _OWN_LOSS,
     "LwF": _PENALTY,
     "LwFPlugin": _PENALTY,
@@ -202,14 +206,20 @@ _THEIRS = "avalanche."
 
 def traits_of(part: Any) -> Traits:
     """Return the traits of a plugin or strategy: Avalanche's, and over these what it declares."""
-    names = [base.__name__ for base in type(part).__mro__ if base.__module__.startswith(_THEIRS)]
-    known = next((AVALANCHE[name] for name in names if name in AVALANCHE), Traits())
-    values = {name: getattr(part, name, None) for name in NAMES}
+    known = _avalanches(*type(part).__mro__)
+    values = [(name, getattr(part, name, None)) for name in NAMES]
     # Another library's plugin may use these names for other things.
     declared: dict[str, Any] = {
-        name: value for name, value in values.items() if isinstance(value, Phase | bool)
+        name: value for name, value in values if isinstance(value, (Phase, bool))
     }
-    return replace(known, **declared)
+    return replace(known, **declared) if declared else known
+
+
+@cache
+def _avalanches(*bases: type) -> Traits:
+    """Return the traits in `AVALANCHE` of the first of these classes that is there."""
+    names = [base.__name__ for base in bases if base.__module__.startswith(_THEIRS)]
+    return next((AVALANCHE[name] for name in names if name in AVALANCHE), Traits())
 
 
 @dataclass(frozen=True)
