@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 State = Literal["works", "adapted", "wrong", "refused"]
@@ -23,6 +23,7 @@ class BuiltIn:
         heads: "one" if it fails with a multi-head model, "many" if it needs one.
         scenarios: The benchmark's scenarios that it works with.
         needs: Arguments that Avalanche has a default for, which fails, and what each is.
+        has_own_loss: Whether its loss is, at least in part, another than the criterion it is given.
     """
 
     state: State
@@ -30,6 +31,7 @@ class BuiltIn:
     heads: Literal["one", "many"] | None = None
     scenarios: tuple[str, ...] = SCENARIOS
     needs: tuple[tuple[str, str], ...] = ()
+    has_own_loss: bool = False
 
 
 _ONE_TASK = ("class", "domain")
@@ -105,7 +107,7 @@ _PRETRAINED = BuiltIn(
 )
 _OWN_MODEL = BuiltIn(
     "refused",
-    "needs a model of its own kind, which a YAML cannot build; use a script",
+    "needs a special model, which a YAML cannot build; use a script",
 )
 
 BUILT_INS: dict[str, BuiltIn] = {
@@ -128,8 +130,8 @@ BUILT_INS: dict[str, BuiltIn] = {
     "Cumulative": _WORKS,
     "CurrentDataFeCAMUpdate": _FECAM,
     "CurrentDataNCMUpdate": _NCM,
-    "DER": _ONE_HEAD,
-    "ER_ACE": _WORKS,
+    "DER": replace(_ONE_HEAD, has_own_loss=True),
+    "ER_ACE": replace(_WORKS, has_own_loss=True),
     "ER_AML": _OWN_MODEL,
     "EWC": _EWC,
     "EWCPlugin": _EWC,
@@ -153,6 +155,7 @@ BUILT_INS: dict[str, BuiltIn] = {
         "masks the classes of other experiences in the loss, as its paper does; Avalanche's masks "
         "none",
         heads="one",
+        has_own_loss=True,
     ),
     "FromScratchTraining": _WORKS,
     "FromScratchTrainingPlugin": _WORKS,
@@ -174,6 +177,7 @@ BUILT_INS: dict[str, BuiltIn] = {
         "gets the YAML's model split before its last layer",
         heads="one",
         scenarios=("class",),
+        has_own_loss=True,
     ),
     "JointTraining": BuiltIn(
         "adapted",
@@ -223,6 +227,7 @@ BUILT_INS: dict[str, BuiltIn] = {
         "adapted",
         "gets a projection of the features of the YAML's model to 128 outputs",
         scenarios=_ONE_TASK,
+        has_own_loss=True,
     ),
     "StreamingLDA": _PRETRAINED,
     "SynapticIntelligence": _SI,

@@ -207,11 +207,11 @@ def component(
         defaults = _defaults({ORDER_SEED: parameters[ORDER_SEED]})
     else:
         defaults = {}
-    # What a YAML need not say changes no hash where it is said.
-    later = {
-        *entry.later,
-        *(each.name for each in OF_THE_RUN.get(kind, ()) if each in signature.parameters),
-    }
+    # What is the runner's changes no hash where a YAML says the default.
+    own = {parameter.name for parameter in read_signature(entry.target).parameters}
+    later = {*entry.later, *(each.name for each in OF_THE_RUN.get(kind, ()))} - (
+        own - {*entry.later}
+    )
     given = {
         key: value
         for key, value in {**defaults, **values}.items()

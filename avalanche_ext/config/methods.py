@@ -10,7 +10,7 @@ from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import Kind, entries
 from avalanche_ext.config.components import component, find_entry
 from avalanche_ext.config.errors import Problem, at
-from avalanche_ext.config.recipe import resolve_changed, resolve_training
+from avalanche_ext.config.recipe import check_recipe, resolve_changed, resolve_training
 from avalanche_ext.config.schema import Component, Method
 from avalanche_ext.config.sections import DEFAULT_STRATEGY, MOST_PLUGINS, MethodSection
 from avalanche_ext.config.semantics import (
@@ -98,6 +98,7 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     )
     problems += found
     training = recipe.training
+    problems += check_recipe(strategy, plugins, optimizer, recipe, path)
     problems += check_packed(strategy, optimizer, training, path)
     problems += check_greedy(strategy, plugins, training, path)
     if not (strategy and model and optimizer and training):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import Kind
-from avalanche_ext.config.components import component, sound_part
+from avalanche_ext.config.components import component, find_entry, sound_part
 from avalanche_ext.config.errors import Problem, at, lies_at
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.sections import Training
@@ -18,6 +19,7 @@ from avalanche_ext.config.semantics import (
     check_scheduler,
     check_training,
 )
+from avalanche_ext.config.signatures import locate
 from avalanche_ext.config.traits import read_traits
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.words import shown
@@ -197,6 +199,10 @@ def _named_part(
         wrong = f"is {shown(name)}, but must be" if name is not None else "missing, must be"
         return None, [Problem(at(where, "name"), f"{wrong} the name of a {kind}")]
     name_path = where if isinstance(value, str) else at(where, "name")
+    entry, _ = find_entry(kind, name, name_path)
+    if entry and isinstance(locate(entry.target)[1], ast.FunctionDef):
+        wrong = f"'{name}' is a function, but must be a class: a {kind} is made for each run"
+        return None, [Problem(name_path, wrong)]
     return component(kind, name, args, path=where, name_path=name_path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ from avalanche_ext.config.catalogue import ANALYSES, known_classes
 from avalanche_ext.config.errors import Problem, at
 from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import LONGEST_NAME, Training
-from avalanche_ext.config.signatures import locate
 from avalanche_ext.config.traits import read_traits
 from avalanche_ext.traits import Part, Phase, Traits, conflicts
 from avalanche_ext.words import shown
@@ -82,17 +80,13 @@ def check_training(iid: Any, benchmark: Component, path: str) -> Iterator[Proble
 
 
 def check_criterion(criterion: Component, path: str) -> Iterator[Problem]:
-    """Check that the loss of a mini-batch is a mean, and that what is named makes modules."""
+    """Check that the loss of a mini-batch is a mean."""
     reduction = criterion.args.get("reduction", "mean")
     if _is_torch(criterion) and reduction != "mean":
         yield Problem(
             at(path, "reduction"),
             f"is {shown(reduction)}, but must be 'mean': methods take the loss for a mean over the "
             "mini-batch",
-        )
-    if isinstance(locate(criterion.target)[1], ast.FunctionDef):
-        yield Problem(
-            path, f"'{criterion.name}' is a function, but must be a class of torch.nn.Module"
         )
 
 

@@ -7,6 +7,7 @@ from avalanche_ext.data.experiences import (
     criterion_of,
     origin_experience,
     origin_index,
+    take_back_stop,
 )
 from avalanche_ext.data.loaders import (
     InMemoryLoaders,
@@ -33,4 +34,5 @@ __all__ = [
     "materialise",
     "origin_experience",
     "origin_index",
+    "take_back_stop",
 ]

@@ -78,6 +78,16 @@ def criterion_of(strategy: Strategy) -> Callable[[Tensor, Tensor], Tensor]:
     return criterion
 
 
+def take_back_stop(strategy: Strategy) -> None:
+    """Let a strategy train that was asked to stop in the last epoch of the experience before.
+
+    Avalanche looks at the request before each iteration and each epoch alone, so one that comes
+    after the very last iteration would end the next experience. Only this function undoes it,
+    because Avalanche keeps it in a private attribute.
+    """
+    strategy._stop_training = False  # type: ignore[attr-defined]
+
+
 _STRATEGY_OF: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
 
 

@@ -66,6 +66,7 @@ class BGDPlugin(MethodPlugin):
     """
 
     phase = Phase.GRADIENT
+    takes_own_steps: ClassVar[bool] = True
     criterion_alone: ClassVar[bool] = True
     needs_float32: ClassVar[bool] = True
     not_pickled: ClassVar[tuple[str, ...]] = ("_layout", "_draw")
@@ -89,6 +90,16 @@ class BGDPlugin(MethodPlugin):
         self._layout: FlatLayout | None = None
         self._draw: _Draw | None = None
         self._has_checked = False
+
+    def check(self, strategy: Strategy) -> None:
+        """Raise ValueError if the plugin cannot act in this strategy."""
+        super().check(strategy)
+        reduction = getattr(criterion_of(strategy), "reduction", "mean")
+        if reduction != "mean":
+            raise ValueError(
+                f"BGDPlugin needs a criterion that is a mean over rows, but this one's reduction "
+                f"is {reduction!r}: give reduction='mean'"
+            )
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
         """Undo the draw that a failed iteration has left; raise what `check` raises."""

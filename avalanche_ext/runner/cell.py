@@ -38,7 +38,6 @@ from avalanche_ext.runner.checkpoint import (
     versions,
 )
 from avalanche_ext.runner.components import Built, build
-from avalanche_ext.runner.recipe import run_options
 from avalanche_ext.state import StateError
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
@@ -100,6 +99,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     # A strategy and its data form cycles, which would keep the worker's last cell in memory.
     gc.collect()
     files = cell.files(out)
+    resumed: _Begun | None = None
     wandb = WandbSink(cell.wandb.mode, cell.wandb.project, cell.wandb.entity)
     sinks = Sinks([JsonLinesSink(), wandb])
     try:
@@ -131,6 +131,11 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
         files.checkpoint.unlink(missing_ok=True)
     except Exception as error:
         message = _one_line(error)
+        is_of_here = isinstance(error, OSError | MemoryError | torch.OutOfMemoryError)
+        if resumed and not resumed.checkpoints.has_saved and not is_of_here:
+            # It may be what makes the cell fail, again and again.
+            with suppress(OSError):
+                set_aside(files, f"the run has failed after it, {message}")
         # Where even this cannot be written, the grid still counts the cell as failed.
         with suppress(OSError):
             files.write_failure(message, traceback.format_exc())
@@ -224,7 +229,7 @@ def _train(cell: Cell, files: CellFiles, run: _Begun, sinks: Sinks) -> dict[str,
 
 def _train_on(cell: Cell, built: Built, experience: Sequence[Any], part: int | None) -> None:
     """Train on an experience, or to its end from the middle of one of its parts."""
-    options = {"shuffle": cell.training.shuffle, **run_options(cell.method)}
+    options = {"shuffle": cell.training.shuffle}
     if part is None:
         built.strategy.train(experience, eval_streams=[], **options)
     else:

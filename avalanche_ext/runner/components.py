@@ -11,7 +11,9 @@ from zlib import crc32
 import numpy as np
 import torch
 from avalanche.benchmarks import CLScenario
-from torch import nn
+from avalanche.models import MultiHeadClassifier
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from avalanche_ext.benchmarks.build import iid_stream
 from avalanche_ext.benchmarks.sources import given_data_root
@@ -33,9 +35,10 @@ from avalanche_ext.runner.foreign import (
     check_mixable,
     completed,
     is_ours,
-    sample_shape,
+    one_sample,
 )
-from avalanche_ext.runner.recipe import recipe_plugins, run_keys, without_run_keys
+from avalanche_ext.runner.recipe import clip, recipe_plugins, run_keys, without_run_keys
+from avalanche_ext.runner.trial import check_output, wants_logits
 from avalanche_ext.strategies.repairs import repair
 
 
@@ -88,9 +91,10 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
         # The stream itself makes all the passes.
         benchmark, epochs = iid_stream(benchmark, epochs, derived_seed(seed, "iid")), 1
     _seed_everything(seed)
-    input_shape, n_classes = sample_shape(benchmark), benchmark.n_classes
-    sizes = {"input_shape": input_shape, "n_classes": n_classes, "num_classes": n_classes}
-    model = _model(cell.model, sizes)
+    sample = one_sample(benchmark)
+    input_shape = tuple(sample.shape)
+    model = _model(cell, sample, benchmark.n_classes)
+    _check_heads(model, benchmark)
     if training.device != "cpu":
         benchmark = in_memory(benchmark, training.device)
     matrix = TransferMatrix()
@@ -131,7 +135,7 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
         "strategy",
         **arguments,
         **template,
-        optimizer=create(without_run_keys("optimizer", cell.optimizer), params=trained(arguments)),
+        optimizer=_optimizer(cell, trained(arguments)),
         plugins=plugins,
         evaluator=NoEvaluation(),
     )
@@ -140,11 +144,42 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
     return Built(benchmark, strategy, matrix)
 
 
-def _model(component: Component, sizes: dict[str, Any]) -> nn.Module:
+def _model(cell: Cell, sample: Tensor, n_classes: int) -> nn.Module:
+    component = cell.model
     own = without_run_keys("model", component)
+    shape = tuple(sample.shape)
+    sizes = {"input_shape": shape, "n_classes": n_classes, "num_classes": n_classes}
     model: nn.Module = create(own, **asked_for(own, sizes))
     check_class("model", component, model)
-    return with_heads(model) if run_keys("model", component)["multi_head"] else model
+    has_heads = run_keys("model", component)["multi_head"]
+    if wants_logits(cell.method.strategy):
+        # Heads grow to as many outputs as they need.
+        check_output(model, sample, 0 if has_heads else n_classes, component, cell.benchmark)
+    return with_heads(model, shape) if has_heads else model
+
+
+def _check_heads(model: nn.Module, benchmark: CLScenario) -> None:
+    """Raise ValueError if heads are chosen by a task label that is the same everywhere."""
+    stream = benchmark.train_stream
+    has_heads = any(isinstance(module, MultiHeadClassifier) for module in model.modules())
+    if (
+        has_heads
+        and len(stream) > 1
+        and len({label for e in stream for label in e.task_labels}) == 1
+    ):
+        raise ValueError(
+            "model.multi_head is true, but all experiences have the same task label, so there is "
+            "one head: use a benchmark with task labels (scenario: task, or return_task_id: true)"
+        )
+
+
+def _optimizer(cell: Cell, params: list[nn.Parameter]) -> Optimizer:
+    own = without_run_keys("optimizer", cell.optimizer)
+    optimizer: Optimizer = create(own, params=params)
+    check_class("optimizer", own, optimizer)
+    if cell.training.clip_grad_norm is not None:
+        clip(optimizer, cell.training.clip_grad_norm)
+    return optimizer
 
 
 def _criterion(cell: Cell, n_classes: int) -> nn.Module:
@@ -171,7 +206,12 @@ def _criterion(cell: Cell, n_classes: int) -> nn.Module:
             f"training.criterion: '{component.name}' must return one number, but returns a tensor "
             f"of shape {tuple(loss.shape)}"
         )
-    return criterion
+    if any(parameter.requires_grad for parameter in criterion.parameters()):
+        raise ComponentError(
+            f"training.criterion: '{component.name}' has parameters to learn, but the optimizer "
+            "steps the model's alone"
+        )
+    return criterion.to(cell.training.device)
 
 
 def create(component: Component, **injected: Any) -> Any:

@@ -15,7 +15,7 @@ from avalanche_ext.config import Component
 from avalanche_ext.config.catalogue import Kind
 from avalanche_ext.config.components import OF_THE_RUN
 from avalanche_ext.config.schema import Method
-from avalanche_ext.data import RepeatedBatches, Strategy
+from avalanche_ext.data import RepeatedBatches, Strategy, origin_index, take_back_stop
 from avalanche_ext.runner.foreign import call, check_class, parameters
 
 
@@ -38,6 +38,7 @@ class IterationLimit(SupervisedPlugin):  # type: ignore[misc]
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Count from 0."""
         self._n_done = 0
+        take_back_stop(strategy)
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Ask the strategy to stop after the last iteration."""
@@ -67,22 +68,24 @@ class RepeatedSteps(SupervisedPlugin):  # type: ignore[misc]
             strategy.dataloader = RepeatedBatches(strategy.dataloader, self.repeats)
 
 
-class GradientClipping(SupervisedPlugin):  # type: ignore[misc]
-    """Scale the gradient down to a largest Euclidean norm, after all plugins have edited it.
+class FreshOptimizer(SupervisedPlugin):  # type: ignore[misc]
+    """Forget the optimizer's state, its momentum and moments, at the start of each experience.
 
-    Args:
-        max_norm: The largest norm over all parameters, above 0.
+    The parts into which an online stream cuts an experience are one experience.
     """
 
     supports_distributed = True
 
-    def __init__(self, max_norm: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.max_norm = max_norm
+        self._origin: int | None = None
 
-    def before_update(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Clip the gradient of what the optimizer steps."""
-        torch.nn.utils.clip_grad_norm_(_stepped(strategy.optimizer), self.max_norm)
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Forget it, if another experience starts."""
+        origin = origin_index(strategy.experience)
+        if origin != self._origin:
+            strategy.optimizer.state.clear()
+        self._origin = origin
 
 
 class Schedule(SupervisedPlugin):  # type: ignore[misc]
@@ -96,7 +99,8 @@ class Schedule(SupervisedPlugin):  # type: ignore[misc]
         make: Makes the scheduler of an optimizer.
         by: "iteration" steps it after each iteration, "epoch" after each epoch.
         reset: Whether each experience starts again, with the optimizer's first learning rates. If
-            not, one schedule runs over all experiences.
+            not, one schedule runs over all experiences. The parts into which an online stream cuts
+            an experience are one experience.
     """
 
     supports_distributed = True
@@ -107,11 +111,14 @@ class Schedule(SupervisedPlugin):  # type: ignore[misc]
         self.by = by
         self.reset = reset
         self.scheduler: LRScheduler | None = None
+        self._origin: int | None = None
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Start the schedule: for the first experience, or for each."""
-        if self.scheduler is None or self.reset:
+        origin = origin_index(strategy.experience)
+        if self.scheduler is None or (self.reset and origin != self._origin):
             self.start(strategy)
+        self._origin = origin
 
     def start(self, strategy: Strategy) -> None:
         """Start the schedule anew, with the optimizer's first learning rates."""
@@ -140,8 +147,8 @@ def recipe_plugins(method: Method) -> list[SupervisedPlugin]:
         plugins.append(RepeatedSteps(training.repeats))
     if training.iterations is not None:
         plugins.append(IterationLimit(training.iterations))
-    if training.clip_grad_norm is not None:
-        plugins.append(GradientClipping(training.clip_grad_norm))
+    if run_keys("optimizer", method.optimizer)["reset"]:
+        plugins.append(FreshOptimizer())
     if scheduler is not None:
         called = without_run_keys("scheduler", scheduler)
 
@@ -154,11 +161,21 @@ def recipe_plugins(method: Method) -> list[SupervisedPlugin]:
     return plugins
 
 
-def run_options(method: Method) -> dict[str, bool]:
-    """Return what `train` is told: whether the optimizer's state starts anew in each experience."""
-    if run_keys("optimizer", method.optimizer)["reset"]:
-        return {"reset_optimizer_state": True}
-    return {}
+def clip(optimizer: Optimizer, max_norm: float) -> None:
+    """Let an optimizer scale the gradient of all parameters down to a largest norm in each step.
+
+    It happens within the step, so after all plugins have changed the gradient, and in steps that
+    plugins and strategies take beside the strategy's own.
+
+    Args:
+        optimizer: The optimizer.
+        max_norm: The largest Euclidean norm over all parameters, above 0.
+    """
+
+    def scale(optimizer: Optimizer, *_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(_stepped(optimizer), max_norm)
+
+    optimizer.register_step_pre_hook(scale)
 
 
 def run_keys(kind: Kind, component: Component) -> dict[str, Any]:

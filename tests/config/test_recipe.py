@@ -63,7 +63,8 @@ def test_a_method_may_train_by_iterations_where_the_others_train_by_epochs(tmp_p
 def test_an_optimizer_may_start_anew_in_each_experience(tmp_path: Path) -> None:
     adam = {"name": "Adam", "lr": 0.01, "betas": [0.5, 0.9]}
     kept, reset = (one(tmp_path, optimizer={**adam, "reset": reset}) for reset in (False, True))
-    assert (kept.optimizer.args["reset"], reset.optimizer.args["reset"]) == (False, True)
+    assert "reset" not in kept.optimizer.args, "what is the default changes no hash"
+    assert reset.optimizer.args["reset"] is True
 
 
 def test_other_packages_models_may_have_several_heads(tmp_path: Path) -> None:
@@ -95,9 +96,9 @@ def test_other_packages_models_may_have_several_heads(tmp_path: Path) -> None:
             "(did you mean 'label_smoothing'?)",
         ),
         (
-            {"criterion": {"name": "CrossEntropyLoss", "reduction": "none"}},
-            "training.criterion.reduction: is 'none', but must be 'mean' or 'sum': a loss is one "
-            "number",
+            {"criterion": {"name": "CrossEntropyLoss", "reduction": "sum"}},
+            "training.criterion.reduction: is 'sum', but must be 'mean': methods take the loss for "
+            "a mean over the mini-batch",
         ),
         (
             {"criterion": {"label_smoothing": 0.1}},
@@ -118,13 +119,13 @@ def test_other_packages_models_may_have_several_heads(tmp_path: Path) -> None:
         ),
         (
             {"iterations": 5, "iid": True},
-            "training.iterations: is 5, but iid: true passes over all samples: give 'epochs', not "
-            "'iterations'",
+            "training.iterations: is 5, but iid: true makes whole passes over all samples: give "
+            "'epochs', not 'iterations'",
         ),
         (
             {"scheduler": {"name": "StepLR", "step_size": 2}, "iid": True},
-            "training.scheduler: iid: true knows neither epochs nor the ends of experiences: give "
-            "the scheduler by: iteration and reset: false",
+            "training.scheduler: with iid: true there are no epochs or experiences to step by: "
+            "give the scheduler by: iteration and reset: false",
         ),
     ],
 )
@@ -144,12 +145,106 @@ def test_a_method_is_told_of_its_own_mistakes_alone(tmp_path: Path) -> None:
     methods = {"a": None, "b": {"training": {"iid": True}}}
     document = experiment_with(training={**TRAINING, "iterations": 5}, methods=methods)
     assert problems_of(document, tmp_path) == [
-        "methods.b.training.iid: is true, but iid: true passes over all samples: give 'epochs', "
-        "not 'iterations'"
+        "methods.b.training.iid: is true, but iid: true makes whole passes over all samples: give "
+        "'epochs', not 'iterations'"
     ]
     methods = {"a": None, "b": {"model": {"hiden_sizes": [3]}}}
     assert problems_of(experiment_with(methods=methods), tmp_path) == [
         "methods.b.model.hiden_sizes: unknown key 'hiden_sizes' (did you mean 'hidden_sizes'?)"
+    ]
+
+
+def test_a_method_may_change_one_argument_of_a_shared_part(tmp_path: Path) -> None:
+    scheduler = {"name": "StepLR", "step_size": 3, "gamma": 0.5}
+    shared = {**TRAINING, "scheduler": scheduler, "criterion": "CrossEntropyLoss"}
+    own = {"scheduler": {"step_size": 7}, "criterion": {"label_smoothing": 0.1}}
+    changed = one(tmp_path, shared, {"training": own})
+    assert changed.scheduler.args == {"step_size": 7, "gamma": 0.5}
+    assert changed.criterion.args == {"label_smoothing": 0.1}
+    without = one(tmp_path, shared, {"training": {"scheduler": None}})
+    assert without.scheduler is None
+    other = {"scheduler": {"name": "ExponentialLR", "gamma": 0.9}}
+    assert one(tmp_path, shared, {"training": other}).scheduler.args == {"gamma": 0.9}
+    swept = {"m": {"sweep": {"training.scheduler.step_size": [1, 2]}}}
+    methods = loaded(experiment_with(training=shared, methods=swept), tmp_path).methods
+    assert [each.scheduler.args["step_size"] for each in methods.values()] == [1, 2]
+
+
+def test_no_epochs_are_as_epochs_left_out(tmp_path: Path) -> None:
+    training = one(tmp_path, {**TRAINING, "epochs": None, "iterations": 4}).training
+    assert (training.iterations, training.epochs) == (4, 1)
+
+
+def test_defaults_change_no_hash(tmp_path: Path) -> None:
+    def hash_with(**sections: Any) -> str:
+        return loaded(experiment_with(**sections), tmp_path).cells()[0].hash
+
+    sgd = {"name": "SGD", "lr": 0.05}
+    assert hash_with(optimizer={**sgd, "reset": False}) == hash_with(optimizer=sgd)
+    assert hash_with(optimizer={**sgd, "reset": True}) != hash_with(optimizer=sgd)
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        (
+            {
+                "training": {**TRAINING, "criterion": "MultiMarginLoss"},
+                "methods": {"a": {"strategy": "avalanche:ER_ACE"}},
+            },
+            "methods.a.training.criterion: is 'MultiMarginLoss', but 'avalanche:ER_ACE' has a loss "
+            "of its own: set it to null for this method",
+        ),
+        (
+            {
+                "training": {**TRAINING, "clip_grad_norm": 1.0},
+                "methods": {"a": {"plugins": ["bgd"]}},
+            },
+            "methods.a.training.clip_grad_norm: has no effect with 'bgd', which moves the weights "
+            "itself: set it to null for this method",
+        ),
+        (
+            {
+                "training": {**TRAINING, "iid": True},
+                "optimizer": {"name": "SGD", "lr": 0.1, "reset": True},
+                "methods": {"a": None},
+            },
+            "methods.a.optimizer.reset: is true, but with iid: true there are no experiences to "
+            "start from: set it to false for this method",
+        ),
+        (
+            {
+                "benchmark": {"name": "split_digits", "online": 10},
+                "training": {**TRAINING, "iterations": 5},
+                "methods": {"a": None},
+            },
+            "training.iterations: benchmark.online cuts experiences into parts of 10 samples, "
+            "which have epochs of their own: give 'epochs', the passes over each part",
+        ),
+        (
+            {
+                "benchmark": {"name": "split_digits", "online": 10},
+                "training": {**TRAINING, "scheduler": {"name": "StepLR", "step_size": 2}},
+                "methods": {"a": None},
+            },
+            "training.scheduler: benchmark.online cuts experiences into parts of 10 samples, which "
+            "have epochs of their own: give the scheduler by: iteration",
+        ),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    sections: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    assert problems_of(experiment_with(**sections), tmp_path) == [line]
+
+
+def test_a_loss_that_is_a_function_is_refused(tmp_path: Path) -> None:
+    source = "def loss(outputs, labels):\n    return outputs.sum()\n"
+    (tmp_path / "mine.py").write_text(source, "utf-8")
+    document = experiment_with(training={**TRAINING, "criterion": "./mine.py:loss"})
+    assert problems_of(document, tmp_path) == [
+        "training.criterion: './mine.py:loss' is a function, but must be a class: a criterion is "
+        "made for each run"
     ]
 
 

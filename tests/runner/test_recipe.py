@@ -7,7 +7,7 @@ import pytest
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.models import MultiHeadClassifier
-from avalanche.training import ER_ACE, Naive
+from avalanche.training import ER_ACE, MER, Naive
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, StepLR
 
@@ -25,11 +25,10 @@ from avalanche_ext.runner.cell import run_cell
 from avalanche_ext.runner.components import build
 from avalanche_ext.runner.foreign import ComponentError
 from avalanche_ext.runner.recipe import (
-    GradientClipping,
     IterationLimit,
     RepeatedSteps,
     Schedule,
-    run_options,
+    clip,
 )
 from tests.cases import Spy, digits, quiet, small_model, train, weights
 from tests.runner.cases import SMALL, cell
@@ -162,27 +161,69 @@ def test_repeats_reach_loaders_that_strategies_bring(benchmark):
     assert len(spy.mbatches) == 2 * 4 * 5
 
 
+LEARNED = """
+import torch
+
+class Learned(torch.nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+"""
+
+
+class Norms(SupervisedPlugin):
+    """Lengths of the gradient before and after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen_before, self.seen_after = [], []
+
+    def after_backward(self, strategy, **kwargs):
+        self.seen_before.append(norm(strategy))
+
+    def after_update(self, strategy, **kwargs):
+        self.seen_after.append(norm(strategy))
+
+
+def norm(strategy):
+    gradients = [p.grad.double().flatten() for p in strategy.model.parameters()]
+    return float(torch.cat(gradients).norm())
+
+
+def clipped(benchmark, max_norm, *plugins, strategy=Naive, **given):
+    """A strategy that has been trained with an optimizer that clips."""
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    clip(optimizer, max_norm)
+    plugins = [InMemoryLoaders(), *plugins]
+    made = quiet(strategy, model=model, optimizer=optimizer, plugins=plugins, **given)
+    train(made, benchmark)
+    return made
+
+
 def test_the_gradient_is_no_longer_than_asked_for(benchmark):
-    class Norms(SupervisedPlugin):
-        def __init__(self):
-            super().__init__()
-            self.seen_before, self.seen_after = [], []
-
-        def after_backward(self, strategy, **kwargs):
-            self.seen_before.append(norm(strategy))
-
-        def after_update(self, strategy, **kwargs):
-            self.seen_after.append(norm(strategy))
-
-    def norm(strategy):
-        gradients = [p.grad.double().flatten() for p in strategy.model.parameters()]
-        return float(torch.cat(gradients).norm())
-
     norms = Norms()
-    trained(benchmark, norms, GradientClipping(0.5))
+    clipped(benchmark, 0.5, norms)
     assert max(norms.seen_before) > 1
     for before, after in zip(norms.seen_before, norms.seen_after, strict=True):
         assert after == pytest.approx(min(before, 0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize("n_iterations", [1, 3])
+def test_steps_that_a_plugin_takes_beside_the_strategys_are_clipped_too(benchmark, n_iterations):
+    plugin = GSSPlugin(300, 5, n_iterations)
+    made = clipped(benchmark, 1e-9, plugin)
+    torch.testing.assert_close(
+        weights(made), weights(quiet(model=small_model())), atol=1e-6, rtol=0
+    )
+
+
+def test_strategies_with_a_loop_of_their_own_are_clipped(benchmark):
+    given = {"mem_size": 20, "batch_size_mem": 5, "n_inner_steps": 2}
+    made = clipped(benchmark, 1e-9, strategy=MER, **given)
+    torch.testing.assert_close(
+        weights(made), weights(quiet(model=small_model())), atol=1e-6, rtol=0
+    )
 
 
 def test_a_schedule_by_iteration_starts_again_in_each_experience(benchmark):
@@ -247,22 +288,53 @@ def test_a_yaml_says_all_of_it(tmp_path):
     assert criterion_of(made.strategy).label_smoothing == 0.1
 
 
+@pytest.mark.parametrize("online", [None, 15])
 @pytest.mark.parametrize("reset", [False, True])
-def test_an_optimizer_keeps_or_loses_its_state_between_experiences(tmp_path, reset):
-    optimizer = {"name": "Adam", "lr": 0.01, "reset": reset}
-    steps = []
+def test_an_optimizer_keeps_or_loses_its_state_between_experiences(tmp_path, reset, online):
+    """60 samples an experience; parts of an online stream are one experience."""
+    n_steps = 12
+    seen = []
 
     class Steps(SupervisedPlugin):
-        def before_training_epoch(self, strategy, **kwargs):
+        def before_update(self, strategy, **kwargs):
             states = strategy.optimizer.state.values()
-            steps.append(max((float(state["step"]) for state in states), default=0))
+            seen.append(max((float(state["step"]) for state in states), default=0))
 
-    one = cell(tmp_path, optimizer=optimizer)
-    made = build(one, data_root=None)
+    optimizer = {"name": "Adam", "lr": 0.01, "reset": reset}
+    benchmark = {**SMALL["benchmark"], "online": online}
+    made = as_run(tmp_path, optimizer=optimizer, benchmark=benchmark)
     made.strategy.plugins.append(Steps())
     for experience in made.benchmark.train_stream:
-        made.strategy.train(experience, eval_streams=[], **run_options(one.method))
-    assert steps == [0, 0 if reset else 12]
+        made.strategy.train(experience, eval_streams=[])
+    assert seen == ([*range(n_steps)] * 2 if reset else [*range(2 * n_steps)])
+
+
+def test_a_schedule_of_an_online_stream_starts_again_with_its_experiences(tmp_path):
+    training = {
+        "batch_size": 5,
+        "scheduler": {"name": "StepLR", "step_size": 6, "gamma": 0.1, "by": "iteration"},
+    }
+    benchmark = {**SMALL["benchmark"], "online": 5}
+    made = as_run(tmp_path, training=training, benchmark=benchmark)
+    rates = Rates()
+    made.strategy.plugins.append(rates)
+    for experience in made.benchmark.train_stream:
+        made.strategy.train(experience, eval_streams=[])
+    assert rates.seen == pytest.approx(([0.05] * 6 + [0.005] * 6) * 2)
+
+
+def test_a_limit_that_is_met_by_the_last_batch_stops_no_other_experience(benchmark):
+    """Several experiences in one call, each of one batch and trained for as many epochs."""
+    model, spy = small_model(), Spy()
+    made = quiet(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        plugins=[InMemoryLoaders(), IterationLimit(2), spy],
+        train_mb_size=N_SAMPLES,
+        train_epochs=2,
+    )
+    made.train([*benchmark.train_stream], eval_streams=[])
+    assert len(spy.mbatches) == 2 * len(benchmark.train_stream)
 
 
 def test_a_run_resets_its_optimizer(tmp_path):
@@ -276,23 +348,16 @@ def test_a_run_resets_its_optimizer(tmp_path):
     assert kept["R"][1] != reset["R"][1]
 
 
-@pytest.mark.parametrize("strategy", ["avalanche:SCR", "avalanche:FeatureReplay"])
-def test_a_strategy_with_a_loss_of_its_own_takes_no_criterion(tmp_path, strategy):
-    training = {"batch_size": 5, "criterion": "MultiMarginLoss"}
-    args = {"mem_size": 20} if strategy.endswith("SCR") else {"mem_size": 20, "batch_size_mem": 5}
-    methods = {"naive": {"strategy": strategy, "args": args}}
-    with pytest.raises(ValueError, match="has a loss of its own"):
-        as_run(tmp_path, training=training, methods=methods)
-
-
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
         ("torch.nn:BCEWithLogitsLoss", "does not take logits"),
         ("torch.nn:ReLU", "does not take logits"),
+        ("./losses.py:Learned", "has parameters to learn"),
     ],
 )
 def test_a_criterion_of_something_else_is_refused_before_training(tmp_path, name, wrong):
+    (tmp_path / "losses.py").write_text(LEARNED, "utf-8")
     with pytest.raises(ComponentError, match=wrong):
         as_run(tmp_path, training={"batch_size": 5, "criterion": name})
 
@@ -302,7 +367,43 @@ def test_a_torchvision_model_may_have_a_head_a_task(tmp_path):
     model = {"name": "torchvision:squeezenet1_1", "multi_head": True}
     with pytest.raises(ValueError, match="no Linear layer"):
         as_run(tmp_path, benchmark=benchmark, model=model)
-    model["name"] = "torchvision:mobilenet_v3_small"
+
+
+VIT = "torchvision.models.vision_transformer:VisionTransformer"
+SMALL_VIT = {"image_size": 32, "patch_size": 16, "num_layers": 1, "num_heads": 1, "hidden_dim": 8,
+             "mlp_dim": 8}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "place"),
+    [
+        ("torchvision:mobilenet_v3_small", {}, "classifier"),
+        ("torchvision:resnet18", {}, "fc"),
+        (VIT, SMALL_VIT, "heads.head"),
+    ],
+)
+def test_the_last_layer_of_a_model_becomes_heads_wherever_it_is(tmp_path, name, args, place):
+    benchmark = {**SMALL["benchmark"], "scenario": "task", "channels": 3, "image_size": 32}
+    model = {"name": name, **args, "multi_head": True}
     made = as_run(tmp_path, benchmark=benchmark, model=model)
+    first, *_ = made.benchmark.train_stream
+    made.strategy.train(first, eval_streams=[])
     made.strategy.eval(made.benchmark.test_stream)
-    assert isinstance(made.strategy.model.classifier, MultiHeadClassifier)
+    heads = made.strategy.model.get_submodule(place)
+    assert isinstance(heads, MultiHeadClassifier)
+    assert [*heads.classifiers] == ["0", "1"]
+
+
+def test_heads_need_task_labels(tmp_path):
+    (tmp_path / "mine.py").write_text(WITHOUT_LABELS, "utf-8")
+    model = {"name": "mlp", "hidden_sizes": [5], "multi_head": True}
+    with pytest.raises(ValueError, match="all experiences have the same task label"):
+        as_run(tmp_path, benchmark="./mine.py:plain", model=model)
+
+
+WITHOUT_LABELS = """
+from avalanche_ext.benchmarks import split_digits
+
+def plain():
+    return split_digits(n_experiences=2, train_size=20)
+"""

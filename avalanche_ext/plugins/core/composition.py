@@ -17,6 +17,7 @@ from avalanche_ext.data import Strategy, origin_index
 from avalanche_ext.data.experiences import note_strategy
 from avalanche_ext.plugins.core.guard import guard
 from avalanche_ext.plugins.core.model import check_model, check_precision, task_labels
+from avalanche_ext.state import StateError, encoded, restored
 from avalanche_ext.traits import Part, Phase, conflicts, traits_of
 
 Columns = tuple[Tensor, Tensor, Tensor]
@@ -69,6 +70,23 @@ class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
         """
         return {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the plugin's state between two experiences, with its memory and generators.
+
+        It is tensors and plain data, which `torch.load(weights_only=True)` reads. It shares its
+        tensors with the plugin: save it, or copy it, before training goes on.
+        """
+        return encoded(self, packages=_packages(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` of a plugin made with the same arguments has returned.
+
+        Raises:
+            ValueError: If it is the state of a plugin of another class, or is malformed.
+        """
+        if restored(state, self, packages=_packages(self)) is not self:
+            raise StateError(f"it is not the state of a {type(self).__name__}")
+
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Return arrays about the whole run for the report: exhibit name → array name → array.
 
@@ -112,6 +130,7 @@ class MethodPlugin(ReportingPlugin):
     knows_stream: ClassVar[bool] = True
     beyond_criterion: ClassVar[bool] = False
     criterion_alone: ClassVar[bool] = False
+    takes_own_steps: ClassVar[bool] = False
     splits_loss: ClassVar[bool] = False
     replaces_criterion: ClassVar[bool] = False
     looks_back: ClassVar[bool] = False
@@ -214,6 +233,11 @@ def _n_samples(loader: Any) -> int:
     """Return the number of samples that a loader draws from; 0 if it does not tell."""
     datasets = getattr(loader, "datasets", [getattr(loader, "dataset", ())])
     return sum(len(each) for each in datasets if hasattr(each, "__len__"))
+
+
+def _packages(plugin: object) -> list[str]:
+    """Return where a user's plugin is from, whose objects its state may hold."""
+    return [type(plugin).__module__.partition(".")[0]]
 
 
 def check_composition(plugins: Sequence[object], strategy: Strategy | None = None) -> None:
