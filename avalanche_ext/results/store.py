@@ -124,6 +124,8 @@ class CellFiles:
             os.replace(aside, self.folder / RESULT)
         if not self.is_done():
             return
+        with suppress(OSError):  # Of a run that was ended just after it had written its result.
+            self.checkpoint.unlink(missing_ok=True)
         # After the result, and also if it is there: an earlier call may have ended in between.
         for path in [*self.folder.glob(f"*-{self._hash}*")]:
             name = path.name.replace(f"-{self._hash}", "", 1)

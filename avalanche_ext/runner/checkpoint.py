@@ -79,6 +79,9 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         cell: The cell.
         files: Where the checkpoint is.
         built: The cell's objects as they are made anew.
+
+    Attributes:
+        has_saved: Whether this process has written a checkpoint.
     """
 
     supports_distributed = True
@@ -93,6 +96,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._minutes = cell.training.checkpoint_minutes
         self._progress: Callable[[int | None], Progress] | None = None
         self._saved_at = monotonic()
+        self.has_saved = False
         self._part = -1
         self._can_store = True
         self._must_end = False
@@ -203,6 +207,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         }
         self._files.write_checkpoint(lambda path: torch.save(content, path))
         self._saved_at = monotonic()
+        self.has_saved = True
 
     def _root(self, progress: Progress) -> dict[str, Any]:
         loader = self._loader() if progress.part is not None else None

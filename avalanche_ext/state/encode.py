@@ -93,7 +93,7 @@ class _Encoder:
             dtype = torch.int64 if kinds == {int} else torch.float64
             try:
                 return torch.tensor(things, dtype=dtype)
-            except (OverflowError, RuntimeError):
+            except (OverflowError, RuntimeError, ValueError):
                 pass  # Whole numbers of more than 64 bits.
         if kinds <= PLAIN:
             return list(things)

@@ -1,0 +1,149 @@
+"""Cells that are ended in the middle and run again, and what is left of their runs to compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avalanche_ext.config import Cell
+from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.runner.checkpoint import Checkpoints
+from tests.runner.cases import cell
+
+REPLAY = {"balanced_replay": {"mem_size": 20}}
+
+OURS: dict[str, dict[str, Any]] = {
+    "online_replay": {"plugins": [{"online_replay": {"mem_size": 20}}]},
+    "ring": {"plugins": [{"online_replay": {"mem_size": 20, "buffer": "ring", "loss": "sum"}}]},
+    "gmed": {
+        "plugins": [{"gmed": {"mem_size": 20, "batch_size": 5, "keep_originals": True}}],
+    },
+    "mir": {"plugins": [{"mir": {"mem_size": 20, "batch_size": 5, "n_candidates": 8}}]},
+    "hal": {"plugins": [{"hal": {"mem_size": 20, "hindsight_steps": 3, "anchor_steps": 3}}]},
+    "gss": {"plugins": [{"gss": {"mem_size": 20}}]},
+    "agem": {"plugins": [{"agem": {"mem_size": 20}}]},
+    "bgd": {"plugins": ["bgd"]},
+    "si": {"plugins": ["synaptic_intelligence"]},
+    "fisher_spectrum": {"plugins": [{"fisher_spectrum_ewc": {}}]},
+    "combined": {
+        "plugins": [
+            REPLAY,
+            "drl",
+            "r_margin",
+            "multi_similarity",
+            "online_ewc",
+            "mas",
+            {"mgem": {"size_per_task": 10, "statistics": True}},
+            "rho_spectrum",
+            "gradient_diversity",
+        ]
+    },
+}
+"""Methods of ours that have every plugin of ours between them."""
+
+AVALANCHES: dict[str, dict[str, Any]] = {
+    "Naive": {"strategy": "avalanche:Naive"},
+    "Replay": {"strategy": "avalanche:Replay", "args": {"mem_size": 20}},
+    "GEM": {"strategy": "avalanche:GEM", "args": {"patterns_per_exp": 10}},
+    "EWC": {"strategy": "avalanche:EWC", "args": {"ewc_lambda": 0.4}},
+    "LwF": {"strategy": "avalanche:LwF", "args": {"alpha": 1.0, "temperature": 2.0}},
+    "DER": {"strategy": "avalanche:DER", "args": {"mem_size": 20}},
+    "MAS": {"strategy": "avalanche:MAS"},
+    "CWRStar": {"strategy": "avalanche:CWRStar", "args": {"cwr_layer_name": "classifier"}},
+}
+
+DIGITS = {"name": "split_digits", "n_experiences": 2, "train_size": 60}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "adam with a schedule": {
+        "optimizer": {"name": "Adam", "lr": 0.01},
+        "training": {"scheduler": {"name": "CosineAnnealingLR", "T_max": 50, "by": "iteration"}},
+    },
+    "iterations, repeated": {"training": {"iterations": 17, "repeats": 3}},
+    "iid": {"training": {"iid": True}},
+    "heads": {
+        "model": {"name": "mlp", "hidden_sizes": [16], "multi_head": True},
+        "benchmark": {**DIGITS, "scenario": "task"},
+    },
+    "random transforms": {
+        "benchmark": {
+            **DIGITS,
+            "train_transforms": [
+                "torchvision:RandomHorizontalFlip",
+                {"name": "torchvision:RandomCrop", "size": 8, "padding": 2},
+            ],
+        }
+    },
+    "online stream": {
+        "benchmark": {"name": "split", "dataset": "digits", "n_experiences": 2, "online": 50}
+    },
+}
+
+
+class Ended(BaseException):
+    """Ends a run where a checkpoint has just been written."""
+
+
+def small(folder: Path, method: dict[str, Any], minutes: float = 10, **changed: Any) -> Cell:
+    """Return a cell of one method on a few digits."""
+    training = {"batch_size": 5, "epochs": 2, "checkpoint_minutes": minutes}
+    training |= changed.pop("training", {})
+    if "iterations" in training:
+        del training["epochs"]
+    return cell(folder, "method", methods={"method": method}, training=training, **changed)
+
+
+def run(one: Cell, out: Path) -> None:
+    """Run a cell to its end."""
+    assert run_cell(one, out, None) == "completed", one.files(out).failure()
+
+
+def run_until(
+    one: Cell, out: Path, monkeypatch: Any, n_experiences: int = 0, n_batches: int = 0
+) -> bool:
+    """Run a cell until a checkpoint after so many experiences, or before so many batches.
+
+    Returns:
+        Whether it was ended there.
+    """
+    experiences, batches = iter(range(1, 10_000)), iter(range(1, 10_000))
+    save = Checkpoints.save
+
+    def after_experience(self: Checkpoints, progress: Any) -> None:
+        save(self, progress)
+        if next(experiences) == n_experiences:
+            raise Ended
+
+    def before_batch(self: Checkpoints) -> None:
+        if next(batches) == n_batches:
+            save(self, self._progress(self._part))
+            raise Ended
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", after_experience)
+        if n_batches:
+            patch.setattr(Checkpoints, "_between_batches", before_batch)
+        try:
+            run(one, out)
+        except Ended:
+            return True
+    return False
+
+
+def left_by(one: Cell, out: Path) -> dict[str, Any]:
+    """Return what a finished cell has left, without times."""
+    folder = one.directory(out)
+    result = json.loads((folder / "result.json").read_text("utf-8"))
+    del result["seconds"]
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    for event in events:
+        event.pop("time")
+        event.pop("seconds", None)
+    exhibits = {
+        path.name: {name: array.tobytes() for name, array in np.load(path).items()}
+        for path in sorted(folder.glob("*.npz"))
+    }
+    return {"result": result, "events": events, "exhibits": exhibits}

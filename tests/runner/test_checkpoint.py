@@ -1,0 +1,285 @@
+"""A run that is ended goes on from its checkpoint, and leaves what it would have left."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from avalanche_ext.config.catalogue import OURS
+from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.runner.checkpoint import Checkpoints
+from avalanche_ext.strategies import repairs
+from tests.runner import resuming
+from tests.runner.resuming import AVALANCHES, RECIPES, REPLAY, left_by, run, run_until, small
+
+
+def check_resumed(tmp_path, monkeypatch, method, n_times_within=2, **changed):
+    """Compare a run with one that is ended after an experience and within each of two."""
+    whole = small(tmp_path, method, **changed)
+    run(whole, tmp_path / "whole")
+    expected = left_by(whole, tmp_path / "whole")
+    between = tmp_path / "between"
+    assert run_until(whole, between, monkeypatch, 1)
+    assert whole.files(between).checkpoint.exists()
+    run(whole, between)
+    assert left_by(whole, between) == expected
+    assert not whole.files(between).checkpoint.exists()
+    within = tmp_path / "within"
+    n_ended = [run_until(whole, within, monkeypatch, n_batches=n) for n in (5, 9, 27)]
+    assert sum(n_ended) >= n_times_within
+    if not whole.files(within).is_done():
+        run(whole, within)
+    assert left_by(whole, within) == expected
+
+
+@pytest.mark.parametrize("name", resuming.OURS)
+def test_our_plugins_go_on_bit_for_bit(tmp_path, monkeypatch, name):
+    check_resumed(tmp_path, monkeypatch, resuming.OURS[name])
+
+
+@pytest.mark.parametrize("name", AVALANCHES)
+def test_strategies_of_avalanche_go_on_bit_for_bit(tmp_path, monkeypatch, name):
+    # Strategies with loaders of their own go on from the beginning of an experience.
+    n_times_within = 0 if name in ("Replay", "DER") else 2
+    check_resumed(tmp_path, monkeypatch, AVALANCHES[name], n_times_within)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_and_streams_go_on_bit_for_bit(tmp_path, monkeypatch, name):
+    check_resumed(tmp_path, monkeypatch, {"plugins": [REPLAY, "drl"]}, **RECIPES[name])
+
+
+def test_every_plugin_of_ours_is_among_them():
+    used = {
+        next(iter(each)) if isinstance(each, dict) else each
+        for method in resuming.OURS.values()
+        for each in method["plugins"]
+    }
+    # Its losses come from another package; its state is that of the other metric losses.
+    assert set(OURS["plugin"]) - used == {"metric_loss", "spectrum_analysis"}
+
+
+def test_what_was_finished_is_not_trained_again(tmp_path, monkeypatch):
+    one = small(tmp_path, {"plugins": [REPLAY]}, benchmark={**resuming.DIGITS, "n_experiences": 5})
+    assert run_until(one, tmp_path, monkeypatch, 3)
+    trained = []
+    within = Checkpoints.within
+    monkeypatch.setattr(
+        Checkpoints,
+        "within",
+        lambda self, now: trained.append(now(None).n_done) or within(self, now),
+    )
+    run(one, tmp_path)
+    assert trained == [3, 4]
+
+
+def test_a_checkpoint_is_plain_and_holds_no_data_set(tmp_path, monkeypatch):
+    sizes = []
+    for train_size in (60, 180):
+        out = tmp_path / str(train_size)
+        benchmark = {**resuming.DIGITS, "train_size": train_size}
+        one = small(tmp_path, {"plugins": [REPLAY]}, benchmark=benchmark)
+        assert run_until(one, out, monkeypatch, n_batches=5)
+        path = one.files(out).checkpoint
+        assert torch.load(path, weights_only=True)["hash"] == one.hash
+        sizes.append(path.stat().st_size)
+    assert abs(sizes[1] - sizes[0]) < 4_000  # The order of the rows, but not 120 images.
+
+
+def damaged(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "text":
+        path.write_text("not a checkpoint")
+    else:
+        stored = torch.load(path, weights_only=True)
+        stored |= {
+            "hash": {"hash": "0123456789abcdef"},
+            "version": {"versions": {**stored["versions"], "torch": "1.0"}},
+            "format": {"format": 99},
+            "progress": {"progress": {}},
+            "state": {"state": {"format": 1, "root": (0,), "nodes": [["global", "os:system"]]}},
+        }[how]
+        torch.save(stored, path)
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("cut", "cut off or damaged"),
+        ("empty", "cut off or damaged"),
+        ("text", "cut off or damaged"),
+        ("hash", "from another configuration"),
+        ("version", "it is from torch 1.0, but this is"),
+        ("format", "not a checkpoint of this version"),
+        ("progress", "does not say where the run was"),
+        ("state", "mentions os:system"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path, monkeypatch, capsys, how, why):
+    one = small(tmp_path, {})
+    run(one, tmp_path / "whole")
+    out = tmp_path / "out"
+    assert run_until(one, out, monkeypatch, 1)
+    damaged(one.files(out).checkpoint, how)
+    capsys.readouterr()
+    run(one, out)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "this checkpoint cannot be used, and the run starts anew" in said
+    assert why in said
+    assert (one.directory(out) / "checkpoint-unusable-1.pt").exists()
+    assert left_by(one, out) == left_by(one, tmp_path / "whole")
+
+
+def test_flipped_bits_are_harmless_or_found(tmp_path, monkeypatch, capsys):
+    from avalanche_ext.runner.checkpoint import read_checkpoint
+
+    one = small(tmp_path, {"plugins": [REPLAY]})
+    assert run_until(one, tmp_path, monkeypatch, 1)
+    files = one.files(tmp_path)
+    right = files.checkpoint.read_bytes()
+    expected = str(read_checkpoint(files, one))
+    drawn = random.Random(0)
+    n_found = 0
+    for region in range(60):
+        wrong = bytearray(right)
+        place = drawn.randrange(len(right) * region // 60, len(right) * (region + 1) // 60)
+        wrong[place] ^= 1 << drawn.randrange(8)
+        files.checkpoint.write_bytes(wrong)
+        found = read_checkpoint(files, one)
+        n_found += found is None
+        assert found is None or str(found) == expected, place
+        assert len(capsys.readouterr().err.splitlines()) == (found is None)
+    assert n_found > 20
+
+
+def test_what_cannot_be_resumed_says_so_once_and_starts_anew(tmp_path, monkeypatch, capsys):
+    method = {
+        "strategy": "avalanche:MIR",
+        "args": {"mem_size": 40, "subsample": 10, "batch_size_mem": 5},
+    }
+    one = small(tmp_path, method, benchmark={**resuming.DIGITS, "n_experiences": 5})
+    run(one, tmp_path / "whole")
+    said = capsys.readouterr().err
+    assert said.count("cannot be resumed if it is ended, but starts anew") == 1
+    assert f"{repairs.MIRPlugin.__name__}.replay_loader is a generator" in said
+    assert run_until(one, tmp_path / "cut", monkeypatch, 3)
+    assert not one.files(tmp_path / "cut").checkpoint.exists()
+    run(one, tmp_path / "cut")
+    assert left_by(one, tmp_path / "cut") == left_by(one, tmp_path / "whole")
+
+
+def test_a_run_that_fails_after_it_has_gone_on_starts_anew_the_next_time(tmp_path, monkeypatch):
+    one = small(tmp_path, {})
+    assert run_until(one, tmp_path, monkeypatch, 1)
+
+    def fail(*_, **__):
+        raise ValueError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("avalanche_ext.runner.cell.diagnostics", fail)
+        assert run_cell(one, tmp_path, None) == "failed"
+    assert not one.files(tmp_path).checkpoint.exists()
+    run(one, tmp_path)
+
+
+def test_the_time_between_checkpoints_does_not_change_the_hash(tmp_path):
+    assert small(tmp_path, {}, 1).hash == small(tmp_path, {}, 20).hash
+
+
+RUN = """
+import sys, warnings
+from pathlib import Path
+import yaml
+from avalanche_ext.config import load_experiment
+from avalanche_ext.runner.cell import run_cell
+warnings.simplefilter("ignore")
+(cell,) = load_experiment(Path(sys.argv[1])).cells()
+print("begins", flush=True)
+print(run_cell(cell, Path(sys.argv[2]), None))
+"""
+
+
+def begun(yaml_file: Path, out: Path) -> subprocess.Popen[str]:
+    """Start a run of a cell in another process."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", RUN, str(yaml_file), str(out)]
+    process = subprocess.Popen(command, text=True, **pipes)
+    assert process.stdout.readline() == "begins\n"
+    return process
+
+
+def wait_for(seen, process):
+    for _ in range(3000):
+        if seen():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError("it never came")
+
+
+def progress(one, out):
+    """Where the checkpoint of a cell was taken, if there is one."""
+    path = one.files(out).checkpoint
+    return torch.load(path, weights_only=True)["progress"] if path.exists() else {"n_done": 0}
+
+
+def test_a_process_that_is_killed_or_ended_goes_on(tmp_path):
+    """SIGKILL, then SIGTERM within an experience."""
+    method = {"plugins": [REPLAY, "drl", "online_ewc"]}
+    one = small(tmp_path, method, minutes=0.005, training={"epochs": 60})
+    yaml_file, out = tmp_path / "small.yaml", tmp_path / "out"
+    files = one.files(out)
+    process = begun(yaml_file, out)
+    wait_for(lambda: progress(one, out)["n_done"] == 1, process)
+    process.kill()
+    process.communicate()
+    before = progress(one, out)
+
+    process = begun(yaml_file, out)
+    wait_for(lambda: progress(one, out) != before, process)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 10
+    assert process.returncode == 143
+    assert f"ended by SIGTERM: a checkpoint was written: {files.checkpoint}" in said
+    after = progress(one, out)
+    assert (after["n_done"], after["part"]) == (1, 0)
+
+    process = begun(yaml_file, out)
+    assert process.communicate()[0] == "completed\n"
+    run(one, tmp_path / "whole")
+    assert left_by(one, out) == left_by(one, tmp_path / "whole")
+    seconds = json.loads((files.folder / "result.json").read_text())["seconds"]
+    assert seconds["training"] > after["seconds"]["training"] > before["seconds"]["training"] > 0
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", ["combined", "gmed", "hal", "bgd", "fisher_spectrum"])
+def test_a_process_that_is_killed_at_random_moments_goes_on(tmp_path, name):
+    one = small(tmp_path, resuming.OURS[name], 1e-3, training={"epochs": 15})
+    yaml_file, out = tmp_path / "small.yaml", tmp_path / "out"
+    drawn = random.Random(name)
+    for _ in range(6):
+        process = begun(yaml_file, out)
+        time.sleep(drawn.uniform(0.2, 3))
+        process.send_signal(drawn.choice([signal.SIGKILL, signal.SIGTERM]))
+        process.communicate(timeout=60)
+    process = begun(yaml_file, out)
+    assert process.communicate()[0] == "completed\n"
+    run(one, tmp_path / "whole")
+    assert left_by(one, out) == left_by(one, tmp_path / "whole")
+    assert not [path for path in one.directory(out).iterdir() if path.name.startswith(".")]
