@@ -22,13 +22,21 @@ from avalanche_ext.config.open_names import (
 from avalanche_ext.config.ranges import check_range
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.sections import Document
-from avalanche_ext.config.signatures import NO_DEFAULT, Parameter, Signature, read_signature
+from avalanche_ext.config.signatures import (
+    NO_DEFAULT,
+    Parameter,
+    Signature,
+    keywords,
+    read_signature,
+)
 from avalanche_ext.config.sources import SourceError
 from avalanche_ext.config.validation import adapter, elsewhere, validate
 from avalanche_ext.words import did_you_mean, shown, suggestion
 
 ORDER_SEED = "order_seed"
 """What a YAML calls the seed of a benchmark that orders its classes, the same in all runs."""
+
+_NUMBERS_OF_CLASSES = {"n_classes", "num_classes"}
 
 _OrderSeed = Annotated[Integer, Ge(0)]
 
@@ -178,11 +186,11 @@ def component(
     values: dict[str, Any] = {}
     for key, value in args.items():
         where = at(path, key)
-        if key not in parameters and _may_be_passed(kind, key, signature):
+        if key not in parameters and _may_be_passed(kind, key, signature, entry.target):
             values[key] = value
             continue
         if key not in parameters:
-            problems.append(Problem(where, _refusal(kind, key, signature, [*parameters])))
+            problems.append(Problem(where, _refusal(kind, key, signature, [*parameters], entry)))
             continue
         type_ = parameters[key].type
         checked, found = validate(type_, value, where)
@@ -258,9 +266,11 @@ def _orders_by_seed(kind: Kind, entry: Entry) -> bool:
     return "seed" in names and ORDER_SEED not in names
 
 
-def _may_be_passed(kind: Kind, key: str, signature: Signature) -> bool:
+def _may_be_passed(kind: Kind, key: str, signature: Signature, target: str) -> bool:
     """Return whether only a call can show what becomes of a keyword."""
-    known = (*INJECTED[kind], *(parameter.name for parameter in signature.parameters))
+    known = {*INJECTED[kind], *(parameter.name for parameter in signature.parameters)}
+    if kind == "model":
+        known -= _NUMBERS_OF_CLASSES - keywords(target)  # Nobody else gives these to it.
     return signature.is_open and key not in known
 
 
@@ -292,8 +302,8 @@ def sound_part(
     return Component(name, entry.target, sound) if entry else None
 
 
-def _refusal(kind: Kind, key: str, signature: Signature, known: list[str]) -> str:
-    if key in INJECTED[kind] and any(known.name == key for known in signature.parameters):
+def _refusal(kind: Kind, key: str, signature: Signature, known: list[str], entry: Entry) -> str:
+    if key in INJECTED[kind] and key in keywords(entry.target):
         source = INJECTED[kind][key]
         return f"'{key}' cannot be set here{f': it comes from {source}' if source else ''}"
     for parameter in signature.parameters:

@@ -128,6 +128,29 @@ _installed_signature = cache(_read_signature)  # What is installed does not chan
 
 
 @remembered
+def keywords(target: str) -> set[str]:
+    """Return the names of the arguments that a class or function takes, as far as sources tell.
+
+    The `**kwargs` of a function also take the arguments of the class that it returns by its
+    annotation, as torchvision's functions for models have it.
+
+    Raises:
+        LookupError: If the target is not installed, or not in the file.
+        SourceError: If its file cannot be read.
+    """
+    names = {parameter.name for parameter in read_signature(target).parameters}
+    module, statement = locate(target)
+    if not isinstance(statement, ast.FunctionDef) or not statement.args.kwarg:
+        return names
+    returned = referred(module, statement.returns) if statement.returns else None
+    if not returned or not isinstance(returned[1], ast.ClassDef):
+        return names
+    of_class = {parameter.name for parameter in _parameters(returned)[0]}
+    set_by_it = {word.arg for call in _passing_on(statement) for word in call.keywords}
+    return names | (of_class - set_by_it)
+
+
+@remembered
 def locate(target: str) -> Found:
     """Find the definition of a target, `package.module:Name` or `/folder/file.py:Name`.
 
@@ -217,7 +240,31 @@ def _of_class(module: Module, definition: ast.ClassDef) -> _Parameters | None:
     inherited, base_is_open = _of_bases(module, definition) or ([], False)
     if _is_closed(module) or _passes_on(init):
         is_open = base_is_open
-    return [*own, *_without(inherited, own)], is_open
+    return [*own, *_without(_left_open(init, inherited), own)], is_open
+
+
+def _left_open(init: ast.FunctionDef, inherited: list[Parameter]) -> list[Parameter]:
+    """Return the parameters of the base class that `__init__` does not set itself."""
+    for call in _passing_on(init):
+        called = ast.unparse(call.func)
+        if not called.endswith(".__init__"):
+            continue
+        n_set = len(call.args) - (called != "super().__init__")  # `Base.__init__(self, …)`.
+        words = {word.arg for word in call.keywords}
+        inherited = [each for each in inherited[max(0, n_set) :] if each.name not in words]
+    return inherited
+
+
+def _passing_on(function: ast.FunctionDef) -> list[ast.Call]:
+    """Return the calls that get a function's `**kwargs`."""
+    kwargs = function.args.kwarg
+    return [
+        node
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and kwargs
+        for word in node.keywords
+        if word.arg is None and isinstance(word.value, ast.Name) and word.value.id == kwargs.arg
+    ]
 
 
 def _without(parameters: list[Parameter], others: list[Parameter]) -> list[Parameter]:
@@ -295,14 +342,8 @@ def _passes_on(init: ast.FunctionDef) -> bool:
     assert init.args.kwarg is not None
     name = init.args.kwarg.arg
     uses = [node for node in ast.walk(init) if isinstance(node, ast.Name) and node.id == name]
-    passed = [
-        word.value
-        for node in ast.walk(init)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".__init__")
-        for word in node.keywords
-        if word.arg is None
-    ]
-    return len(uses) == 1 and any(uses[0] is value for value in passed)
+    passed = [call for call in _passing_on(init) if ast.unparse(call.func).endswith(".__init__")]
+    return len(uses) == 1 and len(passed) == 1
 
 
 def _of_function(module: Module, function: ast.FunctionDef) -> _Parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 from avalanche.models.packnet import PackNetModel, PackNetModule, WeightAndBiasPackNetModule
@@ -11,7 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from avalanche_ext.models.features import Features
 
 
-def packnet_model(model: nn.Module, n_classes: int) -> nn.Module:
+def packnet_model(
+    model: nn.Module, n_classes: int, input_shape: Sequence[int] | None = None
+) -> nn.Module:
     """Return a model that PackNet can pack, made from a classifier.
 
     All tasks share one last layer, whose weights are packed like the others. Each task has its own
@@ -21,12 +24,13 @@ def packnet_model(model: nn.Module, n_classes: int) -> nn.Module:
     Args:
         model: The classifier, with one head or several; it is not changed.
         n_classes: Number of outputs.
+        input_shape: Shape of one sample, as `features.last_layer` has it.
 
     Raises:
         ValueError: If the model has no last layer that classifies, or layers with weights other
             than `Linear`, convolutions and BatchNorm.
     """
-    features = Features(model)
+    features = Features(model, input_shape)
     for parent in [*features.modules()]:
         for name, child in parent.named_children():
             if isinstance(child, _BatchNorm):

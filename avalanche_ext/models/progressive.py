@@ -16,7 +16,9 @@ from avalanche_ext.models.features import Features
 from avalanche_ext.models.mlp import MLP
 
 
-def progressive_network(model: nn.Module) -> ProgressiveNetwork:
+def progressive_network(
+    model: nn.Module, input_shape: Sequence[int] | None = None
+) -> ProgressiveNetwork:
     """Return a progressive network whose first column starts as `model` does.
 
     The columns of an `MLP` meet in each hidden layer, as in Avalanche's PNN. The columns of any
@@ -24,6 +26,7 @@ def progressive_network(model: nn.Module) -> ProgressiveNetwork:
 
     Args:
         model: The classifier, with one head or several; it is not changed.
+        input_shape: Shape of one sample, as `features.last_layer` has it.
 
     Raises:
         ValueError: If the model has no last layer that classifies.
@@ -31,7 +34,7 @@ def progressive_network(model: nn.Module) -> ProgressiveNetwork:
     inner = model.model if isinstance(model, MultiTaskDecorator) else model
     hidden = [*inner.hidden] if isinstance(inner, MLP) else []
     layers = [layer for layer in hidden if isinstance(layer, nn.Linear)]
-    return ProgressiveMLP(layers) if layers else ProgressiveFeatures(Features(model))
+    return ProgressiveMLP(layers) if layers else ProgressiveFeatures(Features(model, input_shape))
 
 
 class ProgressiveNetwork(PNN):  # type: ignore[misc]

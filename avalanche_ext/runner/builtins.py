@@ -76,7 +76,8 @@ def _feature_replay(given: Given) -> dict[str, Any]:
     # Avalanche's default criterion is one object for all runs, and masks no class seen so far,
     # against the strategy's own description; with it the method forgets as Naive does.
     criterion = MaskedCrossEntropy(mask="new")
-    return {"model": FeaturesAndClassifier(given.model), "criterion": criterion}
+    model = FeaturesAndClassifier(given.model, given.input_shape)
+    return {"model": model, "criterion": criterion}
 
 
 def _generative_replay(given: Given) -> dict[str, Any]:
@@ -97,27 +98,29 @@ def _generative_replay(given: Given) -> dict[str, Any]:
 
 def _icarl(given: Given) -> dict[str, Any]:
     return {
-        "feature_extractor": Features(given.model),
-        "classifier": single_head(given.model),
+        "feature_extractor": Features(given.model, given.input_shape),
+        "classifier": single_head(given.model, given.input_shape),
         "buffer_transform": None,
     }
 
 
 def _lfl(given: Given) -> dict[str, Any]:
-    return {"model": FeaturesAndClassifier(given.model), "criterion": given.criterion}
+    model = FeaturesAndClassifier(given.model, given.input_shape)
+    return {"model": model, "criterion": given.criterion}
 
 
 def _packnet(given: Given) -> dict[str, Any]:
-    model = packnet_model(given.model, given.n_classes)
+    model = packnet_model(given.model, given.n_classes, given.input_shape)
     return {"model": model, "criterion": given.criterion}
 
 
 def _pnn(given: Given) -> dict[str, Any]:
-    return {"model": progressive_network(given.model), "criterion": given.criterion}
+    model = progressive_network(given.model, given.input_shape)
+    return {"model": model, "criterion": given.criterion}
 
 
 def _scr(given: Given) -> dict[str, Any]:
-    features = Features(given.model)
+    features = Features(given.model, given.input_shape)
     n = features.n_features
     projection = nn.Sequential(nn.Linear(n, n), nn.ReLU(), nn.Linear(n, _N_PROJECTED))
     return {"model": SCRModel(features, projection)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from avalanche_ext.benchmarks.foreign import labelled
 from avalanche_ext.config import Component
 from avalanche_ext.config.catalogue import Kind
+from avalanche_ext.config.signatures import keywords
+from avalanche_ext.config.sources import SourceError
 from avalanche_ext.data import InMemoryDataset, in_memory
 from avalanche_ext.runner.imports import locate
 
@@ -102,8 +105,6 @@ def asked_for(component: Component, offered: Mapping[str, Any]) -> dict[str, Any
         ComponentError: If the file that it is in raises anything when it is imported.
     """
     names = parameters(component) - {*component.args}
-    if component.target.startswith("torchvision.models"):
-        names |= {"num_classes"} - {*component.args}  # They all pass it on to the class.
     return {name: value for name, value in offered.items() if name in names}
 
 
@@ -116,15 +117,23 @@ def by_own_names(benchmark: Component) -> Component:
 
 
 def parameters(component: Component) -> set[str]:
-    """The names of a constructor's parameters, once it is imported."""
+    """Return the names of a constructor's parameters, also those of what gets its `**kwargs`.
+
+    Raises:
+        ComponentError: If the file that it is in raises anything when it is imported.
+    """
     try:
-        return {*inspect.signature(locate(component.target)).parameters}
+        # A decorator may hide from the source what shows once it is imported.
+        names = {*inspect.signature(locate(component.target)).parameters}
     except Exception as error:
         if not component.files:
             raise
         raise ComponentError(
             f"'{component.name}' cannot be imported: {_reason(error)}{_place(error)}"
         ) from error
+    with suppress(LookupError, SourceError):
+        names |= keywords(component.target)
+    return names
 
 
 def check_class(kind: Kind, component: Component, made: Any) -> None:
@@ -217,6 +226,7 @@ def check_mixable(benchmark: CLScenario, component: Component) -> None:
         )
 
 
-def sample_shape(benchmark: CLScenario) -> tuple[int, ...]:
-    """Return the shape of one sample of a benchmark; a test sample, for nothing is drawn then."""
-    return tuple(benchmark.test_stream[0].dataset[0][0].shape)
+def one_sample(benchmark: CLScenario) -> Tensor:
+    """Return one sample of a benchmark; a test sample, for nothing is drawn then."""
+    sample: Tensor = benchmark.test_stream[0].dataset[0][0]
+    return sample

@@ -121,26 +121,26 @@ def test_a_benchmarks_seed_is_order_seed_and_the_same_in_all_runs(folder: Path) 
     [
         (
             {"strenght": 1.0, "strength": 1.0},
-            "mine.py:MyPlugin.strenght: unknown key 'strenght' (did you mean 'strength'?); "
+            "mine.py:MyPlugin\"].strenght: unknown key 'strenght' (did you mean 'strength'?); "
             "MyPlugin is at {file}:11",
         ),
         (
             {"strength": "strong"},
-            "mine.py:MyPlugin.strength: is 'strong', but must be a number; "
+            "mine.py:MyPlugin\"].strength: is 'strong', but must be a number; "
             "MyPlugin is at {file}:11",
         ),
         (
             {"strength": 1.0, "mode": "l3"},
-            "mine.py:MyPlugin.mode: is 'l3', but must be 'l1' or 'l2'; MyPlugin is at {file}:11",
+            "mine.py:MyPlugin\"].mode: is 'l3', but must be 'l1' or 'l2'; MyPlugin is at {file}:11",
         ),
         (
             {},
-            "mine.py:MyPlugin.strength: missing, but './mine.py:MyPlugin' needs it (number); "
+            "mine.py:MyPlugin\"].strength: missing, but './mine.py:MyPlugin' needs it (number); "
             "MyPlugin is at {file}:11",
         ),
         (
             {"strength": 1.0, "seed": 3},
-            "mine.py:MyPlugin.seed: 'seed' cannot be set here: it comes from seeds; "
+            "mine.py:MyPlugin\"].seed: 'seed' cannot be set here: it comes from seeds; "
             "MyPlugin is at {file}:11",
         ),
     ],
@@ -149,7 +149,7 @@ def test_arguments_are_checked_as_ours_are(
     args: dict[str, Any], problem: str, folder: Path
 ) -> None:
     found = plugin_problem(folder, "./mine.py:MyPlugin", **args)
-    assert found == "methods.mine.plugins[0]../" + problem.format(file=folder / "mine.py")
+    assert found == 'methods.mine.plugins[0]["./' + problem.format(file=folder / "mine.py")
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,10 @@ def test_other_folders_are_relative_to_the_yaml_and_absolute_and_home(
         assert experiment.methods["mine"].plugins[0].target == f"{folder}/mine.py:MyPlugin"
 
 
-def test_a_sweep_and_an_override_reach_an_argument_of_the_users(folder: Path) -> None:
-    key = "plugins[0]../mine.py:MyPlugin.strength"
+@pytest.mark.parametrize("name", ["../mine.py:MyPlugin", '["./mine.py:MyPlugin"]'])
+def test_a_sweep_and_an_override_reach_an_argument_of_the_users(name: str, folder: Path) -> None:
+    """By the path that errors name, and by the plain one."""
+    key = f"plugins[0]{'.' if name.startswith('.') else ''}{name.removeprefix('.')}.strength"
     document = with_plugin("./mine.py:MyPlugin", strength=0.5)
     experiment = loaded(document, folder, f"methods.mine.{key}=2")
     assert experiment.methods["mine"].plugins[0].args == {"strength": 2.0}
@@ -337,6 +339,13 @@ def test_traits_are_read_as_ours_are(folder: Path) -> None:
     assert problems(replay, {"./replaying.py:Declares": {"kind": "none"}}) == []
     assert problems("./replaying.py:Silent", replay) == []
     assert problems({"balanced_replay": {"mem_size": 10}}, "./replaying.py:Inherits") == where
+
+
+def test_what_the_benchmark_decides_is_not_set_in_torchvisions_models(tmp_path: Path) -> None:
+    model = {"name": "torchvision:resnet18", "num_classes": 5}
+    assert problems_of(experiment_with(model=model), tmp_path) == [
+        "model.num_classes: 'num_classes' cannot be set here: it comes from benchmark"
+    ]
 
 
 def test_torchvisions_models_and_avalanches_benchmarks_are_found_by_name(tmp_path: Path) -> None:

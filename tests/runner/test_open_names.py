@@ -135,6 +135,49 @@ def test_constructors_get_what_they_ask_for(folder: Path) -> None:
     assert made.benchmark.n_classes == 6
 
 
+def test_constructors_get_what_their_bases_ask_for(folder: Path) -> None:
+    source = """
+        from mine import MyModel, MyPlugin
+
+        class Longer(MyPlugin):
+            def __init__(self, extra: int = 1, **kwargs):
+                super().__init__(**kwargs)
+
+        class Stronger(MyPlugin):
+            def __init__(self, **kwargs):
+                super().__init__(strength=3.0, seed=7, **kwargs)
+
+        class Wider(MyModel):
+            def __init__(self, **kwargs):
+                super().__init__(width=16, **kwargs)
+
+        def wide(**kwargs) -> Wider:
+            return Wider(**kwargs)
+    """
+    (folder / "more.py").write_text(dedent(source), "utf-8")
+    plugins = [{"./more.py:Longer": {"strength": 0.1}}, "./more.py:Stronger"]
+    methods = {"mine": {"plugins": plugins}}
+    seeds = set()
+    for model in ("./more.py:Wider", "./more.py:wide"):
+        experiment = load_experiment(written(folder, model=model, methods=methods, seeds=[1, 2]))
+        for cell in experiment.cells():
+            made = build(cell, data_root=None)
+            assert made.strategy.model.net[1].weight.shape == (6, 16)
+            longer, stronger = (p for p in made.strategy.plugins if hasattr(p, "strength"))
+            assert (stronger.strength, stronger.seed) == (6.0, 7)
+            seeds.add(longer.seed)
+    assert len(seeds) == 2
+    assert min(seeds) >= 0
+
+
+def test_a_function_of_any_keywords_may_be_given_the_number_of_classes(folder: Path) -> None:
+    source = "from mine import MyModel\n\ndef net(**kwargs):\n    return MyModel((16,), **kwargs)\n"
+    (folder / "more.py").write_text(source, "utf-8")
+    named = {"name": "./more.py:net", "n_classes": 6}
+    model = build(cell_of(folder, model=named), data_root=None).strategy.model
+    assert model.net[1].weight.shape == (6, 16)
+
+
 def test_a_benchmark_is_the_same_for_all_seeds_and_follows_order_seed(folder: Path) -> None:
     def first(**args: Any) -> torch.Tensor:
         named = {"name": "./mine.py:make_benchmark", **args}
