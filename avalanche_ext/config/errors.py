@@ -43,12 +43,25 @@ class ConfigError(Exception):
 def at(path: str, key: str | int) -> str:
     """Return the path of `key` below `path`: `a.b` for a key, `a[0]` for a position.
 
+    A key that names a class by its file or package is quoted, since it has dots itself.
+
     >>> at("plugins", 1), at("plugins[1]", "drl"), at("", "name")
     ('plugins[1]', 'plugins[1].drl', 'name')
+    >>> at("plugins[0]", "./mine.py:MyPlugin")
+    'plugins[0]["./mine.py:MyPlugin"]'
     """
     if isinstance(key, int):
         return f"{path}[{key}]"
+    if _is_dotted_name(key):
+        return f'{path}["{key}"]'
     return f"{path}.{key}" if path else key
+
+
+def _is_dotted_name(key: str) -> bool:
+    """Return whether a key is such as `package.module:Name` or `./file.py:Name`, and no path."""
+    place, _, name = key.rpartition(":")
+    has_dots = any(char in place for char in "./\\")
+    return has_dots and name.isidentifier() and not any(char in key for char in '[]"')
 
 
 def lies_at(path: str, start: str) -> bool:

@@ -58,8 +58,11 @@ def _malformed(override: str) -> str:
     return "must have the form key=value, such as optimizer.lr=0.1"
 
 
-def write(document: dict[str, Any], path: str, value: Any) -> None:
+def write(document: dict[str, Any], path: str, value: Any) -> str:
     """Write one value into `document`, in place, at a path as in `apply_overrides`.
+
+    Returns:
+        The path as problems have it.
 
     Raises:
         ConfigError: If the path does not fit the document.
@@ -87,7 +90,7 @@ def write(document: dict[str, Any], path: str, value: Any) -> None:
             )
         if not rest:
             container[key] = value
-            return
+            return reduce(at, [*keys, key], "")
         keys.append(key)
         inner = _opened(container, key, rest)
         if inner is None:
@@ -104,6 +107,9 @@ def _split(
     position = re.match(r"\[([0-9]{1,6})\]\.?", path)
     if position:
         return int(position[1]), path[position.end() :]
+    quoted = re.match(r'\["([^"]+)"\]\.?', path)
+    if quoted:
+        return quoted[1], path[quoted.end() :]
     known = [*container] if isinstance(container, dict) else []
     for key in sorted(known, key=len, reverse=True):
         if lies_at(path, key):
@@ -123,6 +129,6 @@ def _opened(container: Any, key: Any, rest: str) -> Any:
         return {}
     if isinstance(inner, str) and key in _MAY_BE_BARE and not rest.startswith("["):
         return {"name": inner}
-    if isinstance(inner, str) and (rest == inner or rest.startswith(f"{inner}.")):
+    if isinstance(inner, str) and any(lies_at(rest, each) for each in (inner, at("", inner))):
         return {inner: {}}
     return inner

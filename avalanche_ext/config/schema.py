@@ -175,19 +175,7 @@ class Cell:
 
     def resolved(self) -> dict[str, Any]:
         """Return everything about this cell as plain data, for `config.yaml` and wandb."""
-        return {
-            "experiment": self.experiment,
-            "method": self.method_name,
-            "seed": self.seed,
-            "hash": self.hash,
-            "benchmark": self.benchmark.plain(),
-            "model": self.model.plain(),
-            "optimizer": self.optimizer.plain(),
-            "training": self._training(Component.plain),
-            "strategy": self.method.strategy.plain(),
-            "plugins": [plugin.plain() for plugin in self.method.plugins],
-            "wandb": self.wandb.model_dump(),
-        }
+        return self._described(Component.plain)
 
     def directory(self, out: Path) -> Path:
         """Return the folder of this cell's files below `out`."""
@@ -195,11 +183,22 @@ class Cell:
 
     def files(self, out: Path) -> CellFiles:
         """Return this cell's files below `out`; config.yaml names copies of the user's files."""
-        kept = {key: getattr(self, key).kept() for key in ("benchmark", "model", "optimizer")}
-        strategy, plugins = self.method.strategy.kept(), [e.kept() for e in self.method.plugins]
-        kept |= {"strategy": strategy, "plugins": plugins}
-        training = self._training(Component.kept)
-        return CellFiles(out, {**self.resolved(), **kept, "training": training})
+        return CellFiles(out, self._described(Component.kept))
+
+    def _described(self, plain: Callable[[Component], dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "experiment": self.experiment,
+            "method": self.method_name,
+            "seed": self.seed,
+            "hash": self.hash,
+            "benchmark": plain(self.benchmark),
+            "model": plain(self.model),
+            "optimizer": plain(self.optimizer),
+            "training": self._training(plain),
+            "strategy": plain(self.method.strategy),
+            "plugins": [plain(plugin) for plugin in self.method.plugins],
+            "wandb": self.wandb.model_dump(),
+        }
 
     def _training(self, plain: Callable[[Component], dict[str, Any]]) -> dict[str, Any]:
         """The section `training` as plain data, as a YAML may have it."""

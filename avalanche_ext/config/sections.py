@@ -89,10 +89,17 @@ def _listed(plugins: Any) -> Any:
     return plugins
 
 
+def _identity(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, list):
+        return tuple(map(_identity, value))
+    return isinstance(value, bool), value
+
+
 def _distinct(values: list[Any]) -> list[Any]:
     # In Python, but not in YAML, true equals 1.
-    counts = Counter((isinstance(value, bool), value) for value in values)
-    repeated = [shown(value) for (_, value), count in counts.items() if count > 1]
+    counts = Counter(map(_identity, values))
+    first = {_identity(value): value for value in reversed(values)}
+    repeated = [shown(first[each]) for each, count in counts.items() if count > 1]
     if repeated:
         raise rejection(f"has {', '.join(repeated)} more than once")
     return values
@@ -123,11 +130,13 @@ Claims = Annotated[
     AfterValidator(_distinct),
 ]
 
+_Plain = Integer | Number | Flag | Text
+
 SweepValues = Annotated[
     dict[
         Text,
         Annotated[
-            list[Integer | Number | Flag | Text],
+            list[_Plain | list[_Plain]],
             Field(min_length=1, max_length=MOST_METHODS),
             AfterValidator(_distinct),
         ],

@@ -65,7 +65,8 @@ def expand(
         others = [problem for problem in base_problems if problem.path not in given]
         return Expansion(None, problems=[*others, *malformed])
     ((key, values),) = swept.items()
-    sweep = _Sweep(name, key, values)
+    base = _with_shared(base, key, shared)
+    sweep = _Sweep(name, key, values, _target(base, name, key))
     methods: dict[str, Method] = {}
     problems: list[list[Problem]] = []
     for full_name, value in zip(sweep.names, values, strict=True):
@@ -85,11 +86,16 @@ def expand(
 
 @dataclass(frozen=True)
 class _Sweep:
-    """A sweep as in the YAML: the method's name, the parameter's path and its values."""
+    """A sweep as in the YAML: the method's name, the parameter's path and its values.
+
+    Attributes:
+        target: The path that problems with a single value have without the sweep.
+    """
 
     method: str
     key: str
     values: list[Any]
+    target: str
 
     @cached_property
     def names(self) -> list[str]:
@@ -101,13 +107,15 @@ class _Sweep:
         """Path of the values in the YAML."""
         return at(at(at("methods", self.method), "sweep"), self.key)
 
-    @property
-    def target(self) -> str:
-        """Path that a single value would have without the sweep."""
-        return at(at("methods", self.method), self.key)
-
 
 def _text(value: Any) -> str:
+    """Return what a value adds to the method's name.
+
+    >>> _text("Adam"), _text(0.1), _text(True), _text([10, 20]), _text([])
+    ('Adam', '0.1', 'true', '10x20', 'empty')
+    """
+    if isinstance(value, list):
+        return "x".join(map(_text, value)) or "empty"
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -116,10 +124,39 @@ def _parameter(key: str) -> str:
     return re.sub(r"\[\d+\]", "", key).rpartition(".")[2]
 
 
+def _with_shared(base: Mapping[str, Any], key: str, shared: Shared) -> dict[str, Any]:
+    """Return the section with what all methods share, where the sweep changes a part of that."""
+    parts = re.match(r"(model|optimizer|training)\.(\w+)[.\[]", key)
+    if not parts:
+        return {**base}
+    section, name = parts.groups()
+    own, common = base.get(section), getattr(shared, section)
+    own = {} if own is None else own
+    is_another = (
+        section != "training"
+        and isinstance(own, Mapping)
+        and "name" in own
+        and own["name"] != of_type(dict, common, {}).get("name")
+    )
+    given = of_type(dict, common, {}).get(name)
+    if not isinstance(own, Mapping) or name in own or given is None or is_another:
+        return {**base}
+    return {**base, section: {**own, name: given}}
+
+
+def _target(base: Mapping[str, Any], method: str, key: str) -> str:
+    document = {"methods": {method: copy.deepcopy(base)}}
+    path = at(at("methods", method), key)
+    try:
+        return write(document, path, None)
+    except ConfigError:
+        return path
+
+
 def _with(value: Any, base: Mapping[str, Any], sweep: _Sweep) -> Any:
     """Return the section with one value in place of the sweep."""
     document = {"methods": {sweep.method: copy.deepcopy(base)}}
-    write(document, sweep.target, value)
+    write(document, at(at("methods", sweep.method), sweep.key), value)
     return document["methods"][sweep.method]
 
 
@@ -139,9 +176,13 @@ def _reported(
             values_with.setdefault(problem, []).append(index)
     for problem, indices in values_with.items():
         always = len(indices) == len(problems)
-        if lies_at(sweep.target, problem.path) and not (always and problem in base):
-            paths = [sweep.path] if always else [at(sweep.path, index) for index in indices]
-            yield from (Problem(path, problem.message) for path in paths)
+        # Of a value that is a list, the item is named too.
+        is_in_value = problem.path.startswith(f"{sweep.target}[")
+        item = problem.path.removeprefix(sweep.target) if is_in_value else ""
+        if item or (lies_at(sweep.target, problem.path) and not (always and problem in base)):
+            is_one = always and not item
+            paths = [sweep.path] if is_one else [at(sweep.path, index) for index in indices]
+            yield from (Problem(f"{path}{item}", problem.message) for path in paths)
         elif always:
             yield problem
         else:

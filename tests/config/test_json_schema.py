@@ -123,18 +123,15 @@ def test_a_method_need_not_repeat_the_batch_size(schema: dict[str, Any]) -> None
     assert schema["$defs"]["Training"]["required"] == ["batch_size"]
 
 
-def test_a_sweep_has_one_path_and_a_list_of_plain_values(schema: dict[str, Any]) -> None:
+def test_a_sweep_has_one_path_and_a_list_of_values_or_lists(schema: dict[str, Any]) -> None:
     sweep, null = schema["$defs"]["MethodSection"]["properties"]["sweep"]["anyOf"]
     assert null == {"type": "null"}
     assert (sweep["minProperties"], sweep["maxProperties"]) == (1, 1)
     values = sweep["additionalProperties"]
     assert (values["type"], values["minItems"]) == ("array", 1)
-    assert {item["type"] for item in values["items"]["anyOf"]} == {
-        "integer",
-        "number",
-        "boolean",
-        "string",
-    }
+    *plain, listed = values["items"]["anyOf"]
+    assert [each["type"] for each in plain] == ["integer", "number", "boolean", "string"]
+    assert listed == {"type": "array", "items": {"anyOf": plain}}
 
 
 def test_published_correlations_lie_between_minus_one_and_one(schema: dict[str, Any]) -> None:

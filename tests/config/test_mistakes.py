@@ -301,7 +301,7 @@ MISTAKES: list[tuple[dict[str, Any] | str, str]] = [
     ),
     (
         plugin({"./mine.py:MyPlugin": {"strenght": 1}}),
-        f"{PLUGIN}../mine.py:MyPlugin.strenght: unknown key 'strenght' "
+        f"{PLUGIN}[\"./mine.py:MyPlugin\"].strenght: unknown key 'strenght' "
         "(did you mean 'strength'?); MyPlugin is at FOLDER/mine.py:4",
     ),
     # Sweeps, claims, baseline, published numbers.

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from avalanche_ext.results.record import Claim
-from tests.config.cases import LAM, PLUGINS, experiment_with, loaded, swept
+from tests.config.cases import LAM, PLUGINS, experiment_with, loaded, problems_of, swept
 
 
 def alone(**section: Any) -> dict[str, Any]:
@@ -64,6 +64,50 @@ def test_whatever_an_override_can_write_can_be_swept(
     section: dict[str, Any], names: list[str], tmp_path: Path
 ) -> None:
     assert [*loaded(alone(**section), tmp_path).methods] == names
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "values", "names", "found"),
+    [
+        ({}, "model.hidden_sizes", [[10], [20, 5], []], ["m-10", "m-20x5", "m-empty"],
+         [[10], [20, 5], []]),
+        ({}, "model.hidden_sizes[0]", [10, 20], ["m-10", "m-20"], [[10, 100], [20, 100]]),
+        ({"model": {"hidden_sizes": [7]}}, "model.hidden_sizes[0]", [10, 20], ["m-10", "m-20"],
+         [[10], [20]]),
+    ],
+)  # fmt: skip
+def test_what_the_method_shares_is_swept_as_its_own(
+    method: dict[str, Any],
+    path: str,
+    values: list[Any],
+    names: list[str],
+    found: list[list[int]],
+    tmp_path: Path,
+) -> None:
+    experiment = loaded(alone(**method, sweep={path: values}), tmp_path)
+    assert [*experiment.methods] == names
+    assert [each.model.args["hidden_sizes"] for each in experiment.methods.values()] == found
+    assert experiment.model.args["hidden_sizes"] == [100, 100]
+    assert experiment.sweeps["m"].parameter == "hidden_sizes"
+    assert experiment.sweeps["m"].values == dict(zip(names, values, strict=True))
+
+
+def test_an_argument_of_the_shared_schedule_is_swept_beside_its_others(tmp_path: Path) -> None:
+    schedule = {"name": "StepLR", "step_size": 2, "gamma": 0.5}
+    document = {
+        **alone(sweep={"training.scheduler.gamma": [0.1, 0.2]}),
+        "training": {"batch_size": 10, "scheduler": schedule},
+    }
+    methods = loaded(document, tmp_path).methods
+    assert [each.scheduler.args for each in methods.values() if each.scheduler] == [
+        {"step_size": 2, "gamma": 0.1},
+        {"step_size": 2, "gamma": 0.2},
+    ]
+
+
+def test_an_argument_of_another_model_is_not_the_shared_ones(tmp_path: Path) -> None:
+    section = {"model": "slim_resnet18", "sweep": {"model.hidden_sizes[0]": [1]}}
+    assert len(problems_of(alone(**section), tmp_path)) == 1
 
 
 def test_aliases_of_one_anchor_are_swept_apart(tmp_path: Path) -> None:

@@ -99,10 +99,30 @@ def alone(**section: Any) -> dict[str, Any]:
         ),
         (
             swept("optimizer.lr", [[1], 2]),
+            ["methods.drl.sweep.optimizer.lr[0]: is [1], but must be a number"],
+        ),
+        (
+            swept("model.hidden_sizes", [[10], [10, -1]]),
+            ["methods.drl.sweep.model.hidden_sizes[1][1]: is -1, but must be greater than 0"],
+        ),
+        (
+            swept("model.hidden_sizes[0]", [10, "a"]),
+            ["methods.drl.sweep.model.hidden_sizes[0][1]: is 'a', but must be an integer"],
+        ),
+        (
+            swept("model.hidden_sizes[2]", [10]),
             [
-                "methods.drl.sweep.optimizer.lr[0]: is [1], "
-                "but must be a number, true, false or text"
+                "methods.drl.sweep.model.hidden_sizes[2]: there is no item 2: "
+                "'methods.drl.model.hidden_sizes' has 2 items, counted from 0"
             ],
+        ),
+        (
+            swept("model.hidden_sizes", [[10], [10.0], [20]]),
+            ["methods.drl.sweep.model.hidden_sizes: has [10] more than once"],
+        ),
+        (
+            swept("model.hidden_sizes", [[10], 20]),
+            ["methods.drl.sweep.model.hidden_sizes[1]: is 20, but must be a list"],
         ),
         (
             swept("optimizer.lr", [1, 2, 1.0]),
