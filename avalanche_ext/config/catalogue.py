@@ -258,11 +258,23 @@ INJECTED: dict[Kind, dict[str, str]] = {
 _OF_LOGITS = ("CrossEntropyLoss", "MultiMarginLoss")
 """Torch's criteria of logits (B, C) and labels (B,); others want probabilities or targets."""
 
-_NOT_BY_COUNT = (
-    *("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"),
-    *("ReduceLROnPlateau", "SWALR"),
-)
-"""Schedulers that need functions, other schedulers, a metric or averaged weights."""
+_REFUSED: dict[Kind, dict[str, str]] = {
+    "optimizer": {
+        "LBFGS": "it evaluates the loss itself, which Avalanche's strategies do not let it",
+        "SparseAdam": "it takes sparse gradients only, and models have dense ones",
+    },
+    "scheduler": {
+        **dict.fromkeys(
+            ("LambdaLR", "MultiplicativeLR"), "it needs a Python function; use StepLR, or a script"
+        ),
+        **dict.fromkeys(
+            ("SequentialLR", "ChainedScheduler"), "it needs other schedulers as Python objects"
+        ),
+        "ReduceLROnPlateau": "it needs a metric at each step, and gets none",
+        "SWALR": "it needs weights that are averaged, and nothing averages them",
+    },
+}
+"""Torch's classes that no YAML can use, and why."""
 
 
 def known_classes(benchmark: str) -> int | None:
@@ -276,18 +288,26 @@ def entries(kind: Kind) -> dict[str, Entry]:
     return {**OURS[kind], **_installed(kind)}
 
 
+def why_not(kind: Kind, name: str) -> str:
+    """Return why no YAML can use a class of torch's for a purpose; empty if it can."""
+    if kind == "criterion" and name not in _OF_LOGITS:
+        return f"it is no loss of logits and labels; torch's are {' and '.join(_OF_LOGITS)}"
+    return _REFUSED.get(kind, {}).get(name, "")
+
+
+_TORCHS: dict[Kind, tuple[str, str]] = {
+    "optimizer": ("torch.optim", "Optimizer"),
+    "criterion": ("torch.nn.modules", "Loss"),
+    "scheduler": ("torch.optim", "LRScheduler"),
+}
+"""The package that has torch's classes of a kind, and the end of their base's name."""
+
+
 @cache
 def _installed(kind: Kind) -> dict[str, Entry]:
-    if kind == "optimizer":
-        found = _classes("torch.optim", root="Optimizer")
-        # LBFGS evaluates the loss itself, through a closure that Avalanche's step does not pass.
-        return {name: entry for name, entry in found.items() if name != "LBFGS"}
-    if kind == "criterion":
-        found = _classes("torch.nn.modules", root="Loss")
-        return {name: found[name] for name in _OF_LOGITS if name in found}
-    if kind == "scheduler":
-        found = _classes("torch.optim", root="LRScheduler")
-        return {name: entry for name, entry in found.items() if name not in _NOT_BY_COUNT}
+    if kind in _TORCHS:
+        found = _classes(*_TORCHS[kind])
+        return {name: entry for name, entry in found.items() if not why_not(kind, name)}
     if kind in ("plugin", "strategy"):
         root = "Plugin" if kind == "plugin" else "Template"
         found = {

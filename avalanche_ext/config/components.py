@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from avalanche_ext.config.annotations import Flag, Integer, describe
-from avalanche_ext.config.catalogue import AVALANCHE, INJECTED, KINDS, OURS, Entry, Kind, entries
+from avalanche_ext.config.catalogue import (
+    AVALANCHE,
+    INJECTED,
+    KINDS,
+    OURS,
+    Entry,
+    Kind,
+    entries,
+    why_not,
+)
 from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
 from avalanche_ext.config.open_names import (
     TORCHVISION,
@@ -27,6 +36,7 @@ from avalanche_ext.config.signatures import (
     Parameter,
     Signature,
     keywords,
+    locate,
     read_signature,
 )
 from avalanche_ext.config.sources import SourceError
@@ -83,6 +93,10 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
             entry = Entry(registered()[name])
         elif is_open_name(name) and not _is_listed(kind, name):
             entry = open_entry(kind, name)
+            module, definition = locate(entry.target)
+            reason = why_not(kind, getattr(definition, "name", "")) if module.is_of("torch") else ""
+            if reason:
+                raise LookupError(reason)
         else:
             return None, [Problem(path, f"unknown {kind} {shown(name)} ({_nearest(kind, name)})")]
         other_kind = kind_of(entry.target)

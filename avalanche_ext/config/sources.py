@@ -85,7 +85,11 @@ class Module:
     @property
     def is_known(self) -> bool:
         """Whether it belongs to one of `KNOWN_PACKAGES`."""
-        return self.folder is None and self.package in KNOWN_PACKAGES
+        return self.is_of(*KNOWN_PACKAGES)
+
+    def is_of(self, *packages: str) -> bool:
+        """Return whether it belongs to one of these installed packages."""
+        return self.folder is None and self.package in packages
 
     def absolute(self, node: ast.ImportFrom) -> str:
         """Return the dotted name of the module in a `from … import …`, relative or not."""

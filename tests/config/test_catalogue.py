@@ -43,6 +43,7 @@ def test_avalanche_and_torch_are_found_by_name(kind: Kind, name: str, target: st
         ("optimizer", "Optimizer"),
         ("optimizer", "AveragedModel"),
         ("optimizer", "LBFGS"),
+        ("optimizer", "SparseAdam"),
     ],
 )
 def test_what_is_of_another_kind_or_cannot_be_used_is_not_found(kind: Kind, name: str) -> None:

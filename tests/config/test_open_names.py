@@ -341,6 +341,36 @@ def test_traits_are_read_as_ours_are(folder: Path) -> None:
     assert problems({"balanced_replay": {"mem_size": 10}}, "./replaying.py:Inherits") == where
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "reason"),
+    [
+        ("criterion", "torch.nn:NLLLoss", "it is no loss of logits and labels; torch's are"),
+        ("criterion", "torch.nn.modules.loss:MSELoss", "it is no loss of logits and labels"),
+        ("scheduler", "torch.optim.lr_scheduler:ReduceLROnPlateau", "it needs a metric"),
+        ("optimizer", "torch.optim:LBFGS", "it evaluates the loss itself"),
+        ("optimizer", "torch.optim:SparseAdam", "it takes sparse gradients only"),
+    ],
+)
+def test_an_open_name_of_torchs_is_refused_as_a_short_one_is(
+    section: str, name: str, reason: str, tmp_path: Path
+) -> None:
+    if section == "optimizer":
+        document = experiment_with(optimizer={"name": name, "lr": 0.1})
+    else:
+        document = experiment_with()
+        document["training"][section] = name
+    (problem, *_) = problems_of(document, tmp_path)
+    assert f"{section}" in problem
+    assert f"'{name}' cannot be used: {reason}" in problem
+
+
+def test_an_open_name_of_torchs_may_stand_for_a_listed_class(tmp_path: Path) -> None:
+    optimizer = {"name": "torch.optim:Adam", "lr": 0.1}
+    document = experiment_with(optimizer=optimizer)
+    document["training"]["criterion"] = "torch.nn:MultiMarginLoss"
+    loaded(document, tmp_path)
+
+
 def test_what_the_benchmark_decides_is_not_set_in_torchvisions_models(tmp_path: Path) -> None:
     model = {"name": "torchvision:resnet18", "num_classes": 5}
     assert problems_of(experiment_with(model=model), tmp_path) == [
