@@ -152,12 +152,27 @@ class CellFiles:
         """The state of a run that goes on, or was ended; see `runner.checkpoint`."""
         return self.folder / CHECKPOINT
 
-    def write_checkpoint(self, write: Callable[[Path], object]) -> None:
-        """Replace the checkpoint by what `write` writes to the path that it is given."""
-        with _replacing(self.checkpoint) as partial:
+    def write_checkpoint(self, write: Callable[[Path], object]) -> Path:
+        """Write a new checkpoint beside the present one, by calling `write` with its path.
+
+        Returns:
+            The path, for `finish_checkpoint`.
+        """
+        partial = _partial(self.checkpoint)
+        try:
             write(partial)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
+        return partial
+
+    def finish_checkpoint(self, partial: Path) -> None:
+        """Put a new checkpoint in the present one's place, once it is on the disk."""
+        with suppress(OSError):  # The present one stays.
             _sync(partial)
-        _sync(self.folder)
+            os.replace(partial, self.checkpoint)
+            _sync(self.folder)
 
     def set_checkpoint_aside(self) -> Path:
         """Move a checkpoint that cannot be used to a free name, and return that."""
@@ -333,10 +348,14 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Give the path of a file to write, which then replaces `path` in one step."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = _partial(path)
     try:
         yield partial
         os.replace(partial, path)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from time import monotonic
 from typing import Any
 
@@ -100,6 +100,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._part = -1
         self._can_store = True
         self._must_end = False
+        self._finishing: Thread | None = None
         built.strategy.plugins.insert(len(built.strategy.plugins) - 1, self)  # Before the clock.
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -160,8 +161,17 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
     @contextmanager
     def heeding_sigterm(self) -> Iterator[None]:
         """Inside, end this process at SIGTERM with a checkpoint, where nobody else handles it."""
-        with _on_sigterm(self._at_sigterm):
-            yield
+        try:
+            with _on_sigterm(self._at_sigterm):
+                yield
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Wait for the disk."""
+        if self._finishing:
+            self._finishing.join()
+            self._finishing = None
 
     def _at_sigterm(self) -> None:
         if self._progress is None:
@@ -177,6 +187,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         """End this process."""
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
+        self._finish()
         path = self._files.checkpoint
         found = "the last checkpoint is kept" if path.exists() else "there is no checkpoint yet"
         print(f"ended by SIGTERM: {what or found}: {path}", file=sys.stderr, flush=True)
@@ -186,6 +197,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         """Write a checkpoint, unless something in the cell has no state that can be taken."""
         if not self._can_store:
             return
+        self._finish()
         try:
             state = encoded(self._root(progress), self._live.name, _WHOLE, self._packages)
         except NotStorableError as error:
@@ -205,7 +217,10 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             "progress": vars(progress),
             "state": state,
         }
-        self._files.write_checkpoint(lambda path: torch.save(content, path))
+        partial = self._files.write_checkpoint(lambda path: torch.save(content, path))
+        # The disk takes several times as long as all else, and training need not wait for it.
+        self._finishing = Thread(target=self._files.finish_checkpoint, args=(partial,))
+        self._finishing.start()
         self._saved_at = monotonic()
         self.has_saved = True
 
