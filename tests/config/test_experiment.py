@@ -36,6 +36,7 @@ def test_what_the_file_leaves_out_has_defaults(experiment: Experiment) -> None:
         "criterion": None,
         "scheduler": None,
         "clip_grad_norm": None,
+        "checkpoint_minutes": 10,
         "eval_batch_size": 512,
         "shuffle": True,
         "iid": False,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from avalanche.core import SupervisedPlugin
+from avalanche.training import Naive
 from torch.nn import CrossEntropyLoss
 from torch.optim import SGD
 
@@ -151,16 +151,15 @@ def build(method: dict[str, Any]) -> None:
     for item in method.get("plugins", []):
         ((name, args),) = item.items() if isinstance(item, dict) else [(item, {})]
         plugins.append(named("plugin", name)(**args))
-    strategy: Any = SimpleNamespace(plugins=plugins)
-    if "strategy" in method:
-        model = small_model()
-        strategy = named("strategy", method["strategy"])(
-            model=model,
-            optimizer=SGD(model.parameters(), lr=0.1),
-            criterion=CrossEntropyLoss(),
-            plugins=plugins,
-            **method.get("args", {}),
-        )
+    model = small_model()
+    made = named("strategy", method["strategy"]) if "strategy" in method else Naive
+    strategy: Any = made(
+        model=model,
+        optimizer=SGD(model.parameters(), lr=0.1),
+        criterion=CrossEntropyLoss(),
+        plugins=plugins,
+        **method.get("args", {}),
+    )
     for plugin in strategy.plugins:
         if isinstance(plugin, BGDPlugin):
             plugin.check(strategy)
