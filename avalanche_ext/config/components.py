@@ -107,7 +107,9 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
         wrong = reason if is_plain else f"{shown(name)} cannot be used: {reason}"
         return None, [Problem(path, wrong)]
     # Any module can transform images, or be a loss.
-    if other_kind not in (kind, None) and kind not in ("transform", "criterion"):
+    is_module = other_kind in ("model", "criterion", "transform")
+    may_be_module = kind in ("transform", "criterion")
+    if other_kind not in (kind, None) and not (may_be_module and is_module):
         return None, [Problem(path, _misplaced(name, other_kind, kind))]
     return entry, []
 

@@ -11,7 +11,7 @@ import ast
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -64,6 +64,7 @@ _ROOTS: dict[str, Kind] = {
     "SupervisedTemplate": "strategy",
     "SupervisedMetaLearningTemplate": "strategy",
     "CLScenario": "benchmark",
+    "_Loss": "criterion",
     "Module": "model",
     "Optimizer": "optimizer",
     "LRScheduler": "scheduler",
@@ -146,7 +147,9 @@ def digests(target: str) -> dict[str, str]:
 
     These are, of a user's file, the file and what it imports from its own folder, by paths
     relative to that folder; of an installed package, the module that is named and the one that
-    defines the component. Packages whose versions a result records have none.
+    defines the component; of a package that is being worked on, because it is installed from
+    outside of Python's own folders, also what they import from the package. Packages whose versions
+    a result records have none.
 
     Raises:
         LookupError: If the target is not installed, or not in the file.
@@ -157,9 +160,9 @@ def digests(target: str) -> dict[str, str]:
     if module.is_known:
         return {}
     defining, _ = locate(target)
-    modules = [*_own(module)] if module.folder else [module]
-    if not module.folder and not defining.is_known:
-        modules.append(defining)
+    modules = [module] if module.folder or defining.is_known else [module, defining]
+    if module.folder or not {"site-packages", "dist-packages"} & {*module.file.parts}:
+        modules = [*_own(modules)]
     return {_relative(each): _digest(each.file) for each in modules}
 
 
@@ -173,9 +176,9 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _own(module: Module) -> Iterator[Module]:
-    """Yield a user's module and all that it imports from its folder, directly or not."""
-    waiting, seen = [module], {module.file}
+def _own(modules: Sequence[Module]) -> Iterator[Module]:
+    """Yield modules and all that they import from their folder or package, directly or not."""
+    waiting, seen = [*modules], {module.file for module in modules}
     while waiting:
         module = waiting.pop(0)
         yield module
@@ -198,13 +201,17 @@ def imported_names(tree: ast.AST, module: Module) -> Iterator[str]:
 
 
 def _with_parents(module: Module, name: str) -> Iterator[Module]:
-    """The modules in the user's folder that importing `name` runs: packages, then the module."""
-    assert module.folder is not None
-    parts = name.split(".")
-    if not is_beside(module.folder, parts[0]):
+    """Yield the modules that importing `name` runs, of the user's folder or the module's package.
+
+    These are packages, then the module.
+    """
+    package, *parts = name.split(".")
+    folder = module.folder
+    if not is_beside(folder, package) if folder else package != module.package:
         return
-    for n in range(1, len(parts) + 1):
-        found = load_beside(module.folder, ".".join(parts[:n]))
+    for n in range(len(parts) + 1):
+        inner = ".".join([package, *parts[:n]])
+        found = load_beside(folder, inner) if folder else load_module(inner)
         if found:
             yield found
 

@@ -310,11 +310,13 @@ def referred(module: Module, node: ast.expr) -> Found | None:
 
 
 def dotted(module: Module, node: ast.expr) -> str:
-    """Return the full name of what `node` refers to, `torch.nn.Module`, as far as imports tell."""
+    """Return the full name of what `node` refers to, `torch.nn.Module`, as `module` has it."""
     node = node.value if isinstance(node, ast.Subscript) else node
     if isinstance(node, ast.Attribute):
         return f"{_module_name(module, node.value) or ast.unparse(node.value)}.{node.attr}"
-    return _module_name(module, node) or ast.unparse(node)
+    name = _module_name(module, node) or ast.unparse(node)
+    is_own = any(name in bound_names(statement) for statement in _executed(module.tree.body))
+    return f"{module.name}.{name}" if is_own else name
 
 
 def _module_name(module: Module, node: ast.expr) -> str | None:

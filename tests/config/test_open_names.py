@@ -16,7 +16,7 @@ from avalanche_ext.cli import main
 from avalanche_ext.config import load_experiment
 from avalanche_ext.config.errors import ConfigError
 from avalanche_ext.config.listing import list_catalogue
-from avalanche_ext.config.open_names import registered
+from avalanche_ext.config.open_names import registered, relative_to
 from tests.config.cases import experiment_with, loaded, problems_of
 
 MINE = """
@@ -218,6 +218,27 @@ def test_a_class_in_the_wrong_place_is_recognised_by_its_bases(
 ) -> None:
     (found,) = problems_of(of_mine(**sections), folder)
     assert found == problem
+
+
+@pytest.mark.parametrize(
+    ("base", "kind"),
+    [
+        ("optim.lr_scheduler.LambdaLR", "scheduler"),
+        ("nn.CrossEntropyLoss", "criterion"),
+        ("nn.modules.loss._Loss", "criterion"),
+    ],
+)
+def test_bases_in_the_same_module_as_theirs_are_followed(
+    base: str, kind: str, folder: Path
+) -> None:
+    write(folder, mine=f"from torch import nn, optim\n\nclass Own({base}): ...\n")
+    problem = plugin_problem(folder, "./mine.py:Own")
+    assert f"'./mine.py:Own' is a {kind}, not a plugin" in problem
+    with relative_to(folder):
+        listed = list_catalogue(["./mine.py:Own"])
+    assert ("by:" in listed) == (kind == "scheduler")
+    assert "multi_head" not in listed
+    assert "optimizer" not in listed
 
 
 def test_other_folders_are_relative_to_the_yaml_and_absolute_and_home(
@@ -465,6 +486,28 @@ def test_the_hash_follows_what_a_file_imports_from_its_folder(
     first = hash_of(folder)
     write(folder, deeper="x = 2")
     assert hash_of(folder) != first
+
+
+@pytest.mark.parametrize("edited", ["losses", "deeper", "__init__"])
+def test_the_hash_follows_what_a_package_that_is_worked_on_imports(
+    edited: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"worked_on_{uuid.uuid4().hex}"
+    (folder / package).mkdir()
+    plugins = MINE.replace("from torch", f"import {package}.losses\nfrom torch", 1)
+    write(folder / package, __init__="", plugins=plugins, losses="from . import deeper")
+    write(folder / package, deeper="x = 1", other="x = 1")
+    monkeypatch.syspath_prepend(folder)
+
+    def hash_now() -> str:
+        plugin = {f"{package}.plugins:MyPlugin": {"strength": 0.1}}
+        return loaded(experiment_with(methods={"m": {"plugins": [plugin]}}), folder).cells()[0].hash
+
+    before = hash_now()
+    write(folder / package, other="x = 2")
+    assert hash_now() == before
+    (folder / package / f"{edited}.py").write_text("from . import deeper\nx = 3", "utf-8")
+    assert hash_now() != before
 
 
 def test_the_hash_of_other_experiments_knows_no_files(tmp_path: Path) -> None:
