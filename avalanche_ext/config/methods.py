@@ -17,8 +17,10 @@ from avalanche_ext.config.semantics import (
     check_analyses,
     check_built_ins,
     check_greedy,
+    check_look_ahead,
     check_method,
     check_model,
+    check_momentum,
     check_packed,
 )
 from avalanche_ext.config.signatures import read_signature
@@ -94,11 +96,20 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     )
     problems += found
     recipe, found = resolve_training(
-        section.get("training"), at(path, "training"), shared.benchmark, shared.training or {}
+        section.get("training"),
+        at(path, "training"),
+        shared.benchmark,
+        shared.training or {},
+        trained_once=name == "avalanche:JointTraining",
     )
     problems += found
     training = recipe.training
     problems += check_recipe(strategy, plugins, optimizer, recipe, path)
+    problems += check_look_ahead(strategy, training, path)
+    has_own = bool(of_type(dict, section.get("training"), {}).get("scheduler"))
+    if has_own or section.get("optimizer") is not None:
+        where = "training.scheduler" if has_own else "optimizer"
+        problems += check_momentum(recipe.scheduler, optimizer, at(path, where))
     problems += check_packed(strategy, optimizer, training, path)
     problems += check_greedy(strategy, plugins, training, path)
     if not (strategy and model and optimizer and training):

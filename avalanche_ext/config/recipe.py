@@ -18,6 +18,7 @@ from avalanche_ext.config.semantics import (
     check_optimizer,
     check_scheduler,
     check_training,
+    experiences_of,
 )
 from avalanche_ext.config.signatures import locate
 from avalanche_ext.config.traits import read_traits
@@ -46,7 +47,11 @@ class Recipe:
 
 
 def resolve_training(
-    section: Any, path: str, benchmark: Component | None, shared: Any = None
+    section: Any,
+    path: str,
+    benchmark: Component | None,
+    shared: Any = None,
+    trained_once: bool = False,
 ) -> tuple[Recipe, list[Problem]]:
     """Check a `training` section.
 
@@ -56,6 +61,7 @@ def resolve_training(
         benchmark: What is learned; None if its section has problems.
         shared: The experiment's section, where this is a method's, which changes some of its keys.
             Problems with the others are not repeated.
+        trained_once: Whether the method trains on all experiences at once.
     """
     own = of_type(dict, section, {})
     given = section
@@ -74,7 +80,8 @@ def resolve_training(
     if criterion:
         problems += check_criterion(criterion, at(path, "criterion"))
     if scheduler:
-        problems += check_scheduler(scheduler, training, path, own)
+        n_experiences = 1 if trained_once else experiences_of(benchmark)
+        problems += check_scheduler(scheduler, training, path, own, n_experiences)
     if shared is not None:
         problems = concerning(problems, path, own)
     return Recipe(training, criterion, scheduler), problems

@@ -30,6 +30,7 @@ from avalanche_ext.config.semantics import (
     check_analysis,
     check_benchmark,
     check_model,
+    check_momentum,
     check_names,
     check_optimizer,
 )
@@ -98,6 +99,7 @@ class _Resolver:
             recipe, found = resolve_training(self.document["training"], "training", sound_benchmark)
             training = recipe.training
             self.problems += found
+            self.problems += check_momentum(recipe.scheduler, sound_optimizer, "training.scheduler")
         analyses = self._analyses()
         wandb = self._optional_section(Wandb, "wandb") or Wandb()
         published = self._optional_section(Published, "published")

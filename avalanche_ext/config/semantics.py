@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,18 @@ from avalanche_ext.config.catalogue import ANALYSES, known_classes
 from avalanche_ext.config.errors import Problem, at
 from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import LONGEST_NAME, Training
+from avalanche_ext.config.signatures import read_signature
 from avalanche_ext.config.traits import read_traits
+from avalanche_ext.config.validation import of_type
 from avalanche_ext.traits import Part, Phase, Traits, conflicts
 from avalanche_ext.words import shown
 
 _GREEDY_MEMORY = 200
 _GREEDY_REPLAY = 32
 """Avalanche's defaults: samples that GSS-greedy stores, and adds to each mini-batch."""
+
+_INNER_UPDATES = 5
+"""Avalanche's default of LaMAML's `n_inner_updates`."""
 
 _SUFFIXES = (".csv", ".html", ".png", ".txt", ".yaml")
 """How the files end that lie beside the folders of methods."""
@@ -109,7 +115,11 @@ def check_optimizer(optimizer: Component, path: str) -> Iterator[Problem]:
 
 
 def check_scheduler(
-    scheduler: Component, training: Training | None, section: str, own: Container[str]
+    scheduler: Component,
+    training: Training | None,
+    section: str,
+    own: Container[str],
+    n_experiences: int,
 ) -> Iterator[Problem]:
     """Check a schedule of torch's against its other arguments, and against the steps it takes.
 
@@ -118,12 +128,13 @@ def check_scheduler(
         training: How the method trains; None where the section has problems of its own.
         section: Where the YAML has the section `training`.
         own: The section's keys; the others are those of the experiment's section.
+        n_experiences: Experiences that the method trains on, 1 if that is not known.
     """
     args, path = scheduler.args, at(section, "scheduler")
-    if scheduler.name == "CyclicLR" and _is_above(args.get("base_lr"), args.get("max_lr")):
+    if _torch_class(scheduler) == "CyclicLR" and _is_above(args.get("base_lr"), args.get("max_lr")):
         wrong = f"is {shown(args['base_lr'])}, but must be at most max_lr, which is "
         yield Problem(at(path, "base_lr"), f"{wrong}{shown(args['max_lr'])}")
-    if scheduler.name != "OneCycleLR":
+    if _torch_class(scheduler) != "OneCycleLR":
         return
     total = args.get("total_steps")
     if total is None and "epochs" in args and "steps_per_epoch" in args:
@@ -134,23 +145,64 @@ def check_scheduler(
             "missing, but 'OneCycleLR' needs it, or both 'epochs' and 'steps_per_epoch'",
         )
         return
-    if training is None or not args.get("reset", True):
+    if training is None:
         return
     by_epoch = args.get("by", "epoch") == "epoch"
+    if by_epoch and training.iterations is not None:
+        yield Problem(
+            path if "scheduler" in own else at(section, "iterations"),
+            "'OneCycleLR' has a fixed number of steps, but how many epochs training.iterations "
+            "makes is not known: give the scheduler by: iteration",
+        )
+        return
     key = "epochs" if by_epoch else "iterations"
     n_steps = training.epochs if by_epoch else training.iterations
-    if n_steps is None or n_steps <= total or (by_epoch and training.iterations):
+    n_runs = 1 if args.get("reset", True) else n_experiences
+    if n_steps is None or n_steps * n_runs <= total:
         return
+    each = f" for each of {n_runs} experiences" if n_runs > 1 else ""
     if "scheduler" in own:
         yield Problem(
             at(path, "total_steps" if "total_steps" in args else "epochs"),
-            f"gives 'OneCycleLR' {total} steps, but must give at least {n_steps}: as many as "
-            f"training.{key}",
+            f"gives 'OneCycleLR' {total} steps, but must give at least {n_steps * n_runs}: as many "
+            f"as training.{key}{each}",
         )
     else:
         yield Problem(
             at(section, key),
-            f"is {n_steps}, but must be at most {total}: as many steps as training.scheduler has",
+            f"is {n_steps}{each}, but must be at most {total // n_runs}: as many steps as "
+            "training.scheduler has",
+        )
+
+
+def experiences_of(benchmark: Component | None) -> int:
+    """Return how many experiences a benchmark has as its arguments say, 1 where they do not."""
+    args = benchmark.args if benchmark else {}
+    n_experiences = args.get("n_experiences", len(of_type(list, args.get("datasets"), [0])))
+    return of_type(int, n_experiences, 1)
+
+
+def check_momentum(
+    scheduler: Component | None, optimizer: Component | None, path: str
+) -> Iterator[Problem]:
+    """Check that an optimizer has the momentum that a schedule of torch's changes.
+
+    Args:
+        scheduler: The schedule, if there is one.
+        optimizer: The optimizer; None where it has problems of its own.
+        path: Where the YAML has the one of them that a problem is put down to.
+    """
+    if scheduler is None or optimizer is None or not _is_torch(optimizer):
+        return
+    changes = scheduler.args.get("cycle_momentum", True)
+    if _torch_class(scheduler) not in ("CyclicLR", "OneCycleLR") or not changes:
+        return
+    names = {each.name for each in read_signature(optimizer.target).parameters}
+    if not names & {"momentum", "betas"}:
+        yield Problem(
+            path,
+            f"'{scheduler.name}' changes the momentum, but '{optimizer.name}' has none: set "
+            "training.scheduler.cycle_momentum to false",
         )
 
 
@@ -160,6 +212,10 @@ def _is_above(low: Any, high: Any) -> bool:
 
 def _is_torch(component: Component) -> bool:
     return component.target.startswith("torch.")
+
+
+def _torch_class(component: Component) -> str | None:
+    return component.target.rpartition(":")[2] if _is_torch(component) else None
 
 
 def check_names(names: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -314,6 +370,32 @@ def check_greedy(
                 f"is {size}, but must be at least {least}: '{place.component.name}' replays "
                 f"{_GREEDY_REPLAY} samples beside the {training.batch_size} of training.batch_size",
             )
+
+
+def check_look_ahead(
+    strategy: Component | None, training: Training | None, path: str
+) -> Iterator[Problem]:
+    """Check that each inner update of Avalanche's LaMAML has samples.
+
+    It cuts a mini-batch of b rows into parts of ⌈b / n_inner_updates⌉, and takes one for each.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own.
+        training: How the method trains; None where it has problems of its own.
+        path: Where the YAML has the method.
+    """
+    if strategy is None or training is None or strategy.name != "avalanche:LaMAML":
+        return
+    batch_size = training.batch_size
+    n_updates = strategy.args.get("n_inner_updates", _INNER_UPDATES)
+    n_parts = math.ceil(batch_size / math.ceil(batch_size / n_updates))
+    if n_parts < n_updates:
+        yield Problem(
+            at(path, "args.n_inner_updates"),
+            f"is {n_updates}, but a mini-batch of {batch_size} makes only {n_parts} parts of "
+            f"{math.ceil(batch_size / n_updates)}: give {n_parts}, or a multiple of {n_updates} as "
+            "training.batch_size",
+        )
 
 
 def notes(experiment: Experiment) -> list[str]:

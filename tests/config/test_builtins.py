@@ -94,6 +94,28 @@ def test_what_gives_the_model_task_labels_needs_heads(tmp_path: Path) -> None:
     loaded(one_method("strategy", "avalanche:LaMAML", **MULTI_HEAD), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "args", "n_parts"),
+    [(4, {}, 4), (8, {}, 4), (6, {}, 3), (7, {"n_inner_updates": 6}, 4)],
+)
+def test_the_inner_updates_of_la_maml_have_samples(
+    batch_size: int, args: dict[str, int], n_parts: int, tmp_path: Path
+) -> None:
+    def document(batch_size: int, args: dict[str, int]) -> dict[str, Any]:
+        sections = {**MULTI_HEAD, "training": {"batch_size": batch_size}}
+        return one_method("strategy", "avalanche:LaMAML", args, **sections)
+
+    n_updates = args.get("n_inner_updates", 5)
+    (problem,) = problems_of(document(batch_size, args), tmp_path)
+    assert problem == (
+        f"methods.m.args.n_inner_updates: is {n_updates}, but a mini-batch of {batch_size} makes "
+        f"only {n_parts} parts of {-(-batch_size // n_updates)}: give {n_parts}, or a multiple of "
+        f"{n_updates} as training.batch_size"
+    )
+    loaded(document(batch_size, {"n_inner_updates": n_parts}), tmp_path)
+    loaded(document(2 * n_updates, args), tmp_path)
+
+
 def test_an_argument_whose_default_fails_is_missing(tmp_path: Path) -> None:
     greedy = "avalanche:GSS_greedyPlugin"
     assert problems_of(one_method("plugin", greedy, {"mem_size": 50}), tmp_path) == [

@@ -124,6 +124,47 @@ def scheduler(name: str, **args: Any) -> dict[str, Any]:
             "as many as training.epochs",
         ),
         (
+            scheduler("OneCycleLR", max_lr=0.1, total_steps=24, reset=False),
+            "training.scheduler.total_steps: gives 'OneCycleLR' 24 steps, but must give at least "
+            "25: as many as training.epochs for each of 5 experiences",
+        ),
+        (
+            scheduler("torch.optim.lr_scheduler:OneCycleLR", max_lr=0.1, total_steps=4),
+            "training.scheduler.total_steps: gives 'OneCycleLR' 4 steps, but must give at least 5: "
+            "as many as training.epochs",
+        ),
+        (
+            training(
+                iterations=100, scheduler={"name": "OneCycleLR", "max_lr": 0.1, "total_steps": 3}
+            ),
+            "training.scheduler: 'OneCycleLR' has a fixed number of steps, but how many epochs "
+            "training.iterations makes is not known: give the scheduler by: iteration",
+        ),
+        (
+            {
+                **scheduler("CyclicLR", base_lr=0.1, max_lr=0.2),
+                "optimizer": {"name": "Adagrad", "lr": 0.1},
+            },
+            "training.scheduler: 'CyclicLR' changes the momentum, but 'Adagrad' has none: set "
+            "training.scheduler.cycle_momentum to false",
+        ),
+        (
+            {
+                **scheduler("CyclicLR", base_lr=0.1, max_lr=0.2),
+                "methods": {"m": {"optimizer": {"name": "Adagrad", "lr": 0.1}}},
+            },
+            "methods.m.optimizer: 'CyclicLR' changes the momentum, but 'Adagrad' has none: set "
+            "training.scheduler.cycle_momentum to false",
+        ),
+        (
+            {
+                **scheduler("OneCycleLR", max_lr=0.1, total_steps=25, reset=False),
+                "methods": {"m": {"training": {"epochs": 6}}},
+            },
+            "methods.m.training.epochs: is 6 for each of 5 experiences, but must be at most 5: as "
+            "many steps as training.scheduler has",
+        ),
+        (
             {
                 **scheduler("OneCycleLR", max_lr=0.1, total_steps=5),
                 "methods": {"m": {"training": {"epochs": 6}}},
@@ -153,6 +194,15 @@ def test_a_value_that_means_nothing_is_refused(
         optimizer("Adafactor", eps=[None, 0.001]),
         optimizer("SGD", nesterov=True, momentum=0.9),
         scheduler("OneCycleLR", max_lr=[0.1], total_steps=5),
+        scheduler("OneCycleLR", max_lr=0.1, total_steps=25, reset=False),
+        {
+            **scheduler("CyclicLR", base_lr=0.1, max_lr=0.2, cycle_momentum=False),
+            "optimizer": {"name": "Adagrad", "lr": 0.1},
+        },
+        {
+            **scheduler("CyclicLR", base_lr=0.1, max_lr=0.2),
+            "optimizer": {"name": "Adam", "lr": 0.1},
+        },
         scheduler("OneCycleLR", max_lr=0.1, epochs=5, steps_per_epoch=20, by="iteration"),
         training(criterion={"name": "CrossEntropyLoss", "label_smoothing": 1}),
     ],

@@ -47,6 +47,24 @@ def anchoring_loss(
     return moved.square().sum() / max(1, len(moved))
 
 
+def is_twice_differentiable(criterion: Criterion) -> bool:
+    """Return whether torch has the second derivatives of a criterion that `anchoring_loss` takes.
+
+    A criterion that cannot be tried on two outputs (2, 10) counts as if it were.
+
+    Args:
+        criterion: Returns a scalar, given outputs and labels.
+    """
+    outputs = torch.linspace(-1, 1, 20).view(2, 10).requires_grad_()
+    try:
+        loss = criterion(outputs, torch.tensor([0, 1]))
+        (gradient,) = torch.autograd.grad(loss, outputs, create_graph=True)
+        torch.autograd.grad(gradient.square().sum(), outputs)
+    except Exception as error:
+        return "derivative for" not in str(error)
+    return True
+
+
 def hindsight_parameters(
     model: nn.Module,
     batches: Iterable[tuple[Sequence[Tensor], Tensor]],

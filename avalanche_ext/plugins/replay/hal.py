@@ -15,6 +15,7 @@ from avalanche_ext.functional.lookahead.anchors import (
     Key,
     anchoring_loss,
     hindsight_parameters,
+    is_twice_differentiable,
     learn_anchors,
     update_means,
 )
@@ -86,7 +87,8 @@ class HALPlugin(OnlineReplayPlugin):
 
     Raises:
         ValueError: If an argument has a wrong type or is out of range.
-        ValueError: When training starts, if the model has no linear or multi-head layer.
+        ValueError: When training starts, if the model has no linear or multi-head layer, or torch
+            has no second derivative of the criterion.
     """
 
     beyond_criterion: ClassVar[bool] = True
@@ -130,6 +132,12 @@ class HALPlugin(OnlineReplayPlugin):
             raise ValueError(
                 "HALPlugin needs the input of the last linear or multi-head layer, but the model "
                 f"{type(own_model(strategy)).__name__} contains no such layer"
+            )
+        criterion = criterion_of(strategy)
+        if self.lam and not is_twice_differentiable(criterion):
+            raise ValueError(
+                f"HALPlugin differentiates the criterion twice, but {type(criterion).__name__} has "
+                "no second derivative: use another, such as CrossEntropyLoss"
             )
 
     def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:

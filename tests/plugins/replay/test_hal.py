@@ -66,6 +66,15 @@ def test_online_streams_and_plain_ones_have_the_same_anchors():
         assert torch.equal(one, other)
 
 
+def test_a_criterion_that_cannot_be_differentiated_twice_is_refused_before_training():
+    strategy = make_naive(HALPlugin(50), criterion=nn.MultiMarginLoss())
+    with pytest.raises(ValueError, match="MultiMarginLoss.*second derivative"):
+        train(strategy, digits(train_size=20))
+    assert strategy.clock.train_iterations == 0
+    for criterion in (nn.CrossEntropyLoss(weight=torch.ones(10)), nn.MultiLabelSoftMarginLoss()):
+        make_naive(HALPlugin(50), criterion=criterion)
+
+
 def test_a_task_that_comes_again_has_its_anchors_learned_again():
     first, second, *_ = digits(train_size=40).train_stream
     plugin = HALPlugin(50)
