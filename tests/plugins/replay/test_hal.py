@@ -68,7 +68,7 @@ def test_online_streams_and_plain_ones_have_the_same_anchors():
 
 def test_a_criterion_that_cannot_be_differentiated_twice_is_refused_before_training():
     strategy = make_naive(HALPlugin(50), criterion=nn.MultiMarginLoss())
-    with pytest.raises(ValueError, match="MultiMarginLoss.*second derivative"):
+    with pytest.raises(ValueError, match=r"MultiMarginLoss.*second derivative"):
         train(strategy, digits(train_size=20))
     assert strategy.clock.train_iterations == 0
     for criterion in (nn.CrossEntropyLoss(weight=torch.ones(10)), nn.MultiLabelSoftMarginLoss()):
