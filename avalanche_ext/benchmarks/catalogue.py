@@ -259,13 +259,18 @@ def image_folder(
     test_subset: Subset = "first",
     validation_size: PositiveInt | None = None,
     standardise: Standardisation | None = None,
+    skip: PositiveInt | None = None,
+    channels: Channels | None = 3,
+    train_transforms: Transforms = None,
+    test_transforms: Transforms = None,
+    online: PositiveInt | None = None,
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
     """Images in FOLDER/{train,test}/CLASS, split by class; FOLDER is relative to the data root."""
     return split(
         "image_folder",
-        {"folder": folder, "image_size": image_size},
+        {"folder": folder, "image_size": image_size, "channels": channels},
         n_experiences=n_experiences,
         train_size=train_size,
         test_size=test_size,
@@ -277,6 +282,10 @@ def image_folder(
         test_subset=test_subset,
         validation_size=validation_size,
         standardise=standardise,
+        skip=skip,
+        train_transforms=train_transforms,
+        test_transforms=test_transforms,
+        online=online,
         seed=seed,
         data_root=data_root,
     )

@@ -114,6 +114,7 @@ _CIFAR = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images
 _LATER = ("skip", "image_size", "channels", "train_transforms", "test_transforms", "online")
 _LATER_BY_NAME = {"split": _LATER, "permuted": ("standardise", *_LATER)}
 _LATER_BY_NAME["rotated"] = _LATER_BY_NAME["permuted"]
+_LATER_BY_NAME["image"] = tuple(name for name in _LATER if name != "image_size")
 
 
 def _benchmark(name: str, n_classes: int | None, paper: str) -> Entry:

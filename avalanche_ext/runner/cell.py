@@ -90,6 +90,8 @@ class _Begun:
 def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     """Run a cell on its threads and write its files. An error is written too, not raised.
 
+    Only an error that cannot be written, as on a full disk, is raised.
+
     Args:
         cell: What to run.
         out: Folder of all results.
@@ -136,11 +138,12 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
             # It may be what makes the cell fail, again and again.
             with suppress(OSError):
                 set_aside(files, f"the run has failed after it, {message}")
-        # Where even this cannot be written, the grid still counts the cell as failed.
-        with suppress(OSError):
-            files.write_failure(message, traceback.format_exc())
         with suppress(Exception):
             sinks.fail(message)
+        try:
+            files.write_failure(message, traceback.format_exc())
+        except OSError:
+            raise error from None
         return "failed"
     return "completed"
 
@@ -273,7 +276,7 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
         test_sizes=built.matrix.test_sizes,
         seconds=watch.total(),
         weights=_digest(built.strategy.model),
-        versions={"python": platform.python_version(), **versions()},
+        versions={"python": platform.python_version(), **versions(cell)},
     )
 
 

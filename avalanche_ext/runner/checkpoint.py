@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from time import monotonic
@@ -27,6 +27,7 @@ from avalanche.training.templates.update_type import SGDUpdate
 
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
+from avalanche_ext.config.sources import KNOWN_PACKAGES
 from avalanche_ext.data import RepeatedBatches, Strategy, TensorLoader
 from avalanche_ext.data.views import global_states, set_global_states
 from avalanche_ext.plugins import MethodPlugin
@@ -66,10 +67,18 @@ class Progress:
     n_bytes: int
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that decide numbers and the form of states."""
-    packages = ("avalanche-lib", "torch", "numpy")
-    return {"avalanche-ext": __version__, **{name: version(name) for name in packages}}
+def versions(cell: Cell) -> dict[str, str]:
+    """Return the versions that decide a cell's numbers and the form of its state, by distribution.
+
+    They are those of this package and what it builds on, and of the packages that the cell's
+    components are from.
+    """
+    names = {"avalanche-lib", "torch", "torchvision", "numpy", "scikit-learn"}
+    others = _packages(cell) - {*KNOWN_PACKAGES}
+    if others:
+        installed = packages_distributions()
+        names |= {name for package in others for name in installed.get(package, ())}
+    return {"avalanche-ext": __version__, **{name: version(name) for name in sorted(names)}}
 
 
 class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
@@ -91,6 +100,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._files = files
         self._hash = cell.hash
         self._packages = _packages(cell)
+        self._versions = versions(cell)
         self._strategy: Any = built.strategy
         self._live = Live(built.benchmark, {"strategy": built.strategy, "checkpoints": self})
         self._minutes = cell.training.checkpoint_minutes
@@ -213,7 +223,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         content = {
             "format": FORMAT,
             "hash": self._hash,
-            "versions": versions(),
+            "versions": self._versions,
             "progress": vars(progress),
             "state": state,
         }
@@ -309,7 +319,7 @@ def read_checkpoint(files: CellFiles, cell: Cell) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return _understood(path, cell.hash)
+        return _understood(path, cell)
     except StateError as error:
         set_aside(files, error)
         return None
@@ -326,7 +336,7 @@ def set_aside(files: CellFiles, why: object) -> None:
     )
 
 
-def _understood(path: Path, cell_hash: str) -> dict[str, Any]:
+def _understood(path: Path, cell: Cell) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -340,9 +350,9 @@ def _understood(path: Path, cell_hash: str) -> dict[str, Any]:
         raise StateError("it is cut off or damaged") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise StateError("it is not a checkpoint of this version")
-    if content.get("hash") != cell_hash:
+    if content.get("hash") != cell.hash:
         raise StateError("it is from another configuration")
-    for name, now in versions().items():
+    for name, now in versions(cell).items():
         then = content.get("versions", {}).get(name)
         if then != now:
             raise StateError(f"it is from {name} {then}, but this is {now}")

@@ -94,6 +94,26 @@ def test_grey_images_are_coloured_unless_asked_for(tree: Path) -> None:
     torch.testing.assert_close(x, torch.full_like(x, 9 / 255))
 
 
+def test_a_benchmark_of_images_takes_what_split_takes(tree: Path) -> None:
+    for name in ("ant", "bee"):
+        for i in range(1, 5):
+            Image.new("RGB", (4, 4), (9, 9, 9)).save(tree / "train" / name / f"{i}.png")
+    benchmark = image_folder(
+        str(tree),
+        n_experiences=2,
+        skip=1,
+        channels=1,
+        train_transforms=[lambda x: x + 1],
+        online=2,
+    )
+    sizes = [len(experience.dataset) for experience in benchmark.train_stream]
+    assert sizes == [2, 2, 2, 2, 1]
+    x = benchmark.train_stream[0].dataset.x
+    torch.testing.assert_close(x, torch.full((2, 1, 32, 32), 1 + 9 / 255), rtol=0, atol=0.01)
+    plain = image_folder(str(tree), n_experiences=2)
+    assert plain.train_stream[0].dataset.x.shape == (5, 3, 32, 32)
+
+
 @pytest.mark.parametrize(
     ("make", "n_classes", "inner"),
     [(split_cifar10, 10, ""), (split_cifar100, 100, ""), (split_cifar100, 100, "cifar100")],

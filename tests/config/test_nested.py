@@ -47,7 +47,7 @@ def two():
 BIRDS = {"name": "split", "dataset": "./mine.py:Birds", "args": {"n": 40}, "n_experiences": 2}
 
 
-def loaded(folder: Path, **benchmark: Any) -> Experiment:
+def loaded(folder: Path, /, **benchmark: Any) -> Experiment:
     folder.mkdir(exist_ok=True)
     (folder / "mine.py").write_text(MINE)
     document = {
@@ -144,15 +144,21 @@ def test_files_of_data_sets_and_transforms_count_in_the_hash(tmp_path: Path) -> 
     assert edited.hash != cell.hash
 
 
-@pytest.mark.parametrize("name", ["split_mnist", "permuted_mnist", "rotated_mnist"])
+@pytest.mark.parametrize(
+    "benchmark",
+    [
+        *({"name": name} for name in ("split_mnist", "permuted_mnist", "rotated_mnist")),
+        {"name": "image_folder", "folder": "birds"},
+    ],
+)
 def test_keys_that_came_later_change_a_hash_only_where_they_are_given(
-    name: str, tmp_path: Path
+    benchmark: dict[str, Any], tmp_path: Path
 ) -> None:
-    (plain,) = loaded(tmp_path, name=name).cells()
-    assert not {"skip", "online", "train_transforms"} & {*plain.benchmark.args}
-    (null,) = loaded(tmp_path, name=name, skip=None, online=None).cells()
+    (plain,) = loaded(tmp_path, **benchmark).cells()
+    assert not {"skip", "online", "channels", "train_transforms"} & {*plain.benchmark.args}
+    (null,) = loaded(tmp_path, **benchmark, skip=None, online=None).cells()
     assert null.hash == plain.hash
-    (given,) = loaded(tmp_path, name=name, skip=5).cells()
+    (given,) = loaded(tmp_path, **benchmark, skip=5).cells()
     assert given.hash != plain.hash
 
 
