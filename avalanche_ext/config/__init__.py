@@ -8,10 +8,10 @@ from avalanche_ext.config import catalogue
 from avalanche_ext.config.errors import ConfigError, Problem
 from avalanche_ext.config.json_schema import experiment_json_schema
 from avalanche_ext.config.listing import list_catalogue
+from avalanche_ext.config.remarks import notes
 from avalanche_ext.config.resolve import load_experiment
 from avalanche_ext.config.schema import Cell, Component, Experiment, Method
 from avalanche_ext.config.sections import Published, Training, Wandb
-from avalanche_ext.config.semantics import notes
 
 __all__ = [
     "Cell",

@@ -11,17 +11,19 @@ from avalanche_ext.config.catalogue import Kind, entries
 from avalanche_ext.config.components import component, find_entry
 from avalanche_ext.config.errors import Problem, at
 from avalanche_ext.config.recipe import check_recipe, resolve_changed, resolve_training
+from avalanche_ext.config.recipe_checks import (
+    check_greedy,
+    check_look_ahead,
+    check_momentum,
+    check_packed,
+)
 from avalanche_ext.config.schema import Component, Method
 from avalanche_ext.config.sections import DEFAULT_STRATEGY, MOST_PLUGINS, MethodSection
 from avalanche_ext.config.semantics import (
     check_analyses,
     check_built_ins,
-    check_greedy,
-    check_look_ahead,
     check_method,
     check_model,
-    check_momentum,
-    check_packed,
 )
 from avalanche_ext.config.signatures import read_signature
 from avalanche_ext.config.validation import elsewhere, of_type, validate
@@ -105,7 +107,7 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     problems += found
     training = recipe.training
     problems += check_recipe(strategy, plugins, optimizer, recipe, path)
-    problems += check_look_ahead(strategy, training, path)
+    problems += check_look_ahead(strategy, training, path, shared.benchmark)
     has_own = bool(of_type(dict, section.get("training"), {}).get("scheduler"))
     if has_own or section.get("optimizer") is not None:
         where = "training.scheduler" if has_own else "optimizer"

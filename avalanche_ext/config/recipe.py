@@ -11,15 +11,15 @@ from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import Kind
 from avalanche_ext.config.components import component, find_entry, sound_part
 from avalanche_ext.config.errors import Problem, at, lies_at
-from avalanche_ext.config.schema import Component
-from avalanche_ext.config.sections import Training
-from avalanche_ext.config.semantics import (
+from avalanche_ext.config.recipe_checks import (
     check_criterion,
     check_optimizer,
     check_scheduler,
     check_training,
     experiences_of,
 )
+from avalanche_ext.config.schema import Component
+from avalanche_ext.config.sections import Training
 from avalanche_ext.config.signatures import locate
 from avalanche_ext.config.traits import read_traits
 from avalanche_ext.config.validation import of_type, validate

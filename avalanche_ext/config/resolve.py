@@ -16,6 +16,10 @@ from avalanche_ext.config.open_names import relative_to
 from avalanche_ext.config.overrides import apply_overrides
 from avalanche_ext.config.reader import read_file
 from avalanche_ext.config.recipe import resolve_training
+from avalanche_ext.config.recipe_checks import (
+    check_momentum,
+    check_optimizer,
+)
 from avalanche_ext.config.rerun import as_experiment, is_resolved
 from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import (
@@ -30,9 +34,7 @@ from avalanche_ext.config.semantics import (
     check_analysis,
     check_benchmark,
     check_model,
-    check_momentum,
     check_names,
-    check_optimizer,
 )
 from avalanche_ext.config.sweep import expand, is_swept
 from avalanche_ext.config.validation import of_type, validate

@@ -116,6 +116,16 @@ def test_the_inner_updates_of_la_maml_have_samples(
     loaded(document(2 * n_updates, args), tmp_path)
 
 
+def test_la_maml_that_would_train_on_nothing_is_refused(tmp_path: Path) -> None:
+    benchmark = {**MULTI_HEAD["benchmark"], "train_size": 9}
+    sections = {**MULTI_HEAD, "benchmark": benchmark}
+    (problem,) = problems_of(one_method("strategy", "avalanche:LaMAML", **sections), tmp_path)
+    assert problem == (
+        "methods.m.strategy: 'avalanche:LaMAML' trains on whole mini-batches only, but "
+        "training.batch_size is 10 and benchmark.train_size 9: give a smaller batch_size"
+    )
+
+
 def test_an_argument_whose_default_fails_is_missing(tmp_path: Path) -> None:
     greedy = "avalanche:GSS_greedyPlugin"
     assert problems_of(one_method("plugin", greedy, {"mem_size": 50}), tmp_path) == [

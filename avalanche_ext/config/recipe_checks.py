@@ -1,0 +1,276 @@
+"""Checks of what a method trains with: of its arguments, and against strategy and plugins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterator, Sequence
+from typing import Any
+
+from avalanche_ext.config.errors import Problem, at
+from avalanche_ext.config.places import places_of
+from avalanche_ext.config.schema import Component
+from avalanche_ext.config.sections import Training
+from avalanche_ext.config.signatures import read_signature
+from avalanche_ext.words import shown
+
+_GREEDY_MEMORY = 200
+_GREEDY_REPLAY = 32
+"""Avalanche's defaults: samples that GSS-greedy stores, and adds to each mini-batch."""
+
+_INNER_UPDATES = 5
+"""Avalanche's default of LaMAML's `n_inner_updates`."""
+
+
+def check_training(iid: Any, benchmark: Component, path: str) -> Iterator[Problem]:
+    """Check that the samples of all experiences may be mixed, if `training.iid` asks for it."""
+    if iid is True and benchmark.args.get("scenario") == "task":
+        yield Problem(
+            at(path, "iid"),
+            "is true, but would mix samples of different task labels: "
+            "needs a benchmark.scenario other than 'task'",
+        )
+    if iid is True and benchmark.args.get("online") is not None:
+        yield Problem(
+            at(path, "iid"),
+            "is true, but the mini-experiences of an online stream cannot be mixed: "
+            "leave out benchmark.online or training.iid",
+        )
+
+
+def check_criterion(criterion: Component, path: str) -> Iterator[Problem]:
+    """Check that the loss of a mini-batch is a mean."""
+    reduction = criterion.args.get("reduction", "mean")
+    if is_torch(criterion) and reduction != "mean":
+        yield Problem(
+            at(path, "reduction"),
+            f"is {shown(reduction)}, but must be 'mean': methods take the loss for a mean over the "
+            "mini-batch",
+        )
+
+
+def check_optimizer(optimizer: Component, path: str) -> Iterator[Problem]:
+    """Check arguments of torch's optimizers against each other."""
+    if not is_torch(optimizer):
+        return
+    args = optimizer.args
+    if args.get("nesterov") is True and optimizer.name == "SGD":
+        if not args.get("momentum"):
+            wrong = "is true, but needs a momentum above 0: add 'momentum', such as 0.9"
+            yield Problem(at(path, "nesterov"), wrong)
+        elif args.get("dampening"):
+            wrong = f"is {shown(args['dampening'])}, but must be 0 with nesterov: true"
+            yield Problem(at(path, "dampening"), wrong)
+    for key, wanted in (("etas", "[below 1, above 1]"), ("step_sizes", "[smaller, larger]")):
+        low, high = args.get(key) or (0, 2)
+        if high <= low or (key == "etas" and not low < 1 < high):
+            yield Problem(at(path, key), f"is {shown(args[key])}, but must be {wanted}")
+
+
+def check_scheduler(
+    scheduler: Component,
+    training: Training | None,
+    section: str,
+    own: Container[str],
+    n_experiences: int,
+) -> Iterator[Problem]:
+    """Check a schedule of torch's against its other arguments, and against the steps it takes.
+
+    Args:
+        scheduler: The schedule.
+        training: How the method trains; None where the section has problems of its own.
+        section: Where the YAML has the section `training`.
+        own: The section's keys; the others are those of the experiment's section.
+        n_experiences: Experiences that the method trains on, 1 if that is not known.
+    """
+    args, path = scheduler.args, at(section, "scheduler")
+    if _torch_class(scheduler) == "CyclicLR" and _is_above(args.get("base_lr"), args.get("max_lr")):
+        wrong = f"is {shown(args['base_lr'])}, but must be at most max_lr, which is "
+        yield Problem(at(path, "base_lr"), f"{wrong}{shown(args['max_lr'])}")
+    if _torch_class(scheduler) != "OneCycleLR":
+        return
+    total = args.get("total_steps")
+    if total is None and "epochs" in args and "steps_per_epoch" in args:
+        total = args["epochs"] * args["steps_per_epoch"]
+    if total is None:
+        yield Problem(
+            at(path, "total_steps"),
+            "missing, but 'OneCycleLR' needs it, or both 'epochs' and 'steps_per_epoch'",
+        )
+        return
+    if training is None:
+        return
+    by_epoch = args.get("by", "epoch") == "epoch"
+    if by_epoch and training.iterations is not None:
+        yield Problem(
+            path if "scheduler" in own else at(section, "iterations"),
+            "'OneCycleLR' has a fixed number of steps, but how many epochs training.iterations "
+            "makes is not known: give the scheduler by: iteration",
+        )
+        return
+    key = "epochs" if by_epoch else "iterations"
+    n_steps = training.epochs if by_epoch else training.iterations
+    n_runs = 1 if args.get("reset", True) else n_experiences
+    if n_steps is None or n_steps * n_runs <= total:
+        return
+    each = f" for each of {n_runs} experiences" if n_runs > 1 else ""
+    if "scheduler" in own:
+        yield Problem(
+            at(path, "total_steps" if "total_steps" in args else "epochs"),
+            f"gives 'OneCycleLR' {total} steps, but must give at least {n_steps * n_runs}: as many "
+            f"as training.{key}{each}",
+        )
+    else:
+        yield Problem(
+            at(section, key),
+            f"is {n_steps}{each}, but must be at most {total // n_runs}: as many steps as "
+            "training.scheduler has",
+        )
+
+
+def experiences_of(benchmark: Component | None) -> int:
+    """Return how many experiences a benchmark has as its arguments say, 1 where they do not."""
+    args = benchmark.args if benchmark else {}
+    datasets = args.get("datasets")
+    n_experiences = len(datasets) if isinstance(datasets, list) else args.get("n_experiences")
+    return n_experiences if isinstance(n_experiences, int) else 1
+
+
+def check_momentum(
+    scheduler: Component | None, optimizer: Component | None, path: str
+) -> Iterator[Problem]:
+    """Check that an optimizer has the momentum that a schedule of torch's changes.
+
+    Args:
+        scheduler: The schedule, if there is one.
+        optimizer: The optimizer; None where it has problems of its own.
+        path: Where the YAML has the one of them that a problem is put down to.
+    """
+    if scheduler is None or optimizer is None or not is_torch(optimizer):
+        return
+    changes = scheduler.args.get("cycle_momentum", True)
+    if _torch_class(scheduler) not in ("CyclicLR", "OneCycleLR") or not changes:
+        return
+    names = {each.name for each in read_signature(optimizer.target).parameters}
+    if not names & {"momentum", "betas"}:
+        yield Problem(
+            path,
+            f"'{scheduler.name}' changes the momentum, but '{optimizer.name}' has none: set "
+            "training.scheduler.cycle_momentum to false",
+        )
+
+
+def check_packed(
+    strategy: Component | None,
+    optimizer: Component | None,
+    training: Training | None,
+    path: str,
+) -> Iterator[Problem]:
+    """Check that PackNet has an epoch before it prunes, and that frozen weights do not decay.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own, as with the other parts.
+        optimizer: What the method steps with.
+        training: How the method trains.
+        path: Where the YAML has the method.
+    """
+    if strategy is None or strategy.name != "avalanche:PackNet":
+        return
+    after = strategy.args["post_prune_epochs"]
+    if training and training.iterations is not None:
+        yield Problem(
+            at(path, "training.iterations"),
+            f"is {training.iterations}, but '{strategy.name}' prunes after so many epochs: give "
+            "'epochs'",
+        )
+    elif after < 1:
+        yield Problem(at(path, "args.post_prune_epochs"), f"is {after}, but must be at least 1")
+    elif training and training.epochs <= after:
+        yield Problem(
+            at(path, "args.post_prune_epochs"),
+            f"is {after}, but must be less than training.epochs, which is {training.epochs}",
+        )
+    decay = optimizer.args.get("weight_decay") if optimizer else None
+    if decay:
+        yield Problem(
+            at(path, "optimizer.weight_decay"),
+            f"is {decay}, but must be 0 with 'avalanche:PackNet', whose frozen weights it would "
+            "shrink",
+        )
+
+
+def check_greedy(
+    strategy: Component | None,
+    plugins: Sequence[Component | None],
+    training: Training | None,
+    path: str,
+) -> Iterator[Problem]:
+    """Check that the memory of Avalanche's GSS-greedy holds a mini-batch with its replayed rows.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own, as with the other parts.
+        plugins: The plugins, in order.
+        training: How the method trains.
+        path: Where the YAML has the method.
+    """
+    for place in places_of(strategy, plugins, path):
+        size = place.component.args.get("mem_size", _GREEDY_MEMORY)
+        if training is None or not place.component.name.startswith("avalanche:GSS_greedy"):
+            continue
+        least = training.batch_size + _GREEDY_REPLAY
+        if size < least:
+            yield Problem(
+                at(place.args_path, "mem_size"),
+                f"is {size}, but must be at least {least}: '{place.component.name}' replays "
+                f"{_GREEDY_REPLAY} samples beside the {training.batch_size} of training.batch_size",
+            )
+
+
+def check_look_ahead(
+    strategy: Component | None,
+    training: Training | None,
+    path: str,
+    benchmark: Component | None,
+) -> Iterator[Problem]:
+    """Check that each inner update of Avalanche's LaMAML has samples.
+
+    It leaves out rows that fill no mini-batch, cuts a mini-batch of b rows into parts of
+    ⌈b / n_inner_updates⌉, and takes one for each update.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own.
+        training: How the method trains; None where it has problems of its own.
+        path: Where the YAML has the method.
+        benchmark: What the method learns; None where it has problems of its own.
+    """
+    if strategy is None or training is None or strategy.name != "avalanche:LaMAML":
+        return
+    batch_size = training.batch_size
+    size = benchmark.args.get("train_size") if benchmark else None
+    if isinstance(size, int) and size < batch_size:
+        yield Problem(
+            at(path, "strategy"),
+            f"'{strategy.name}' trains on whole mini-batches only, but training.batch_size is "
+            f"{batch_size} and benchmark.train_size {size}: give a smaller batch_size",
+        )
+    n_updates = strategy.args.get("n_inner_updates", _INNER_UPDATES)
+    n_parts = math.ceil(batch_size / math.ceil(batch_size / n_updates))
+    if n_parts < n_updates:
+        yield Problem(
+            at(path, "args.n_inner_updates"),
+            f"is {n_updates}, but a mini-batch of {batch_size} makes only {n_parts} parts of "
+            f"{math.ceil(batch_size / n_updates)}: give {n_parts}, or a multiple of {n_updates} as "
+            "training.batch_size",
+        )
+
+
+def _is_above(low: Any, high: Any) -> bool:
+    return isinstance(low, float | int) and isinstance(high, float | int) and low > high
+
+
+def is_torch(component: Component) -> bool:
+    """Return whether a component is torch's own."""
+    return component.target.startswith("torch.")
+
+
+def _torch_class(component: Component) -> str | None:
+    return component.target.rpartition(":")[2] if is_torch(component) else None
