@@ -71,7 +71,7 @@ def create_benchmark(benchmark: Component, seed: int, data_root: Path | None) ->
     benchmark = by_own_names(benchmark)
     # A function of others may draw from the global generators.
     with seeded_generators([derived_seed(seed, "benchmark")]):
-        made = create(benchmark, **asked_for(benchmark, {"seed": seed, **roots}))
+        made = call(benchmark, asked_for(benchmark, {"seed": seed, **roots}))
     return made if is_ours(benchmark) else completed(made, benchmark)
 
 
@@ -149,7 +149,7 @@ def _model(cell: Cell, sample: Tensor, n_classes: int) -> nn.Module:
     own = without_run_keys("model", component)
     shape = tuple(sample.shape)
     sizes = {"input_shape": shape, "n_classes": n_classes, "num_classes": n_classes}
-    model: nn.Module = create(own, **asked_for(own, sizes))
+    model: nn.Module = call(own, asked_for(own, sizes))
     check_class("model", component, model)
     has_heads = run_keys("model", component)["multi_head"]
     if wants_logits(cell.method.strategy):
@@ -175,7 +175,7 @@ def _check_heads(model: nn.Module, benchmark: CLScenario) -> None:
 
 def _optimizer(cell: Cell, params: list[nn.Parameter]) -> Optimizer:
     own = without_run_keys("optimizer", cell.optimizer)
-    optimizer: Optimizer = create(own, params=params)
+    optimizer: Optimizer = call(own, {"params": params})
     check_class("optimizer", own, optimizer)
     if cell.training.clip_grad_norm is not None:
         clip(optimizer, cell.training.clip_grad_norm)
@@ -191,7 +191,7 @@ def _criterion(cell: Cell, n_classes: int) -> nn.Module:
     component = cell.method.criterion
     if component is None:
         return nn.CrossEntropyLoss()
-    criterion: nn.Module = create(component)
+    criterion: nn.Module = call(component, {})
     check_class("criterion", component, criterion)
     try:
         loss = criterion(torch.zeros(2, n_classes), torch.zeros(2, dtype=torch.int64))
@@ -214,11 +214,6 @@ def _criterion(cell: Cell, n_classes: int) -> nn.Module:
     return criterion.to(cell.training.device)
 
 
-def create(component: Component, **injected: Any) -> Any:
-    """Call a component's target with its own arguments and what the runner adds."""
-    return call(component, injected)
-
-
 def derived_seed(seed: int, purpose: str) -> int:
     """Return a seed for one purpose within the run, independent of the other purposes' seeds."""
     sequence = np.random.SeedSequence([seed, crc32(purpose.encode())])
@@ -235,7 +230,7 @@ def _purpose(plugin: Component, index: int) -> str:
 
 def _seeded(component: Component, seed: int, purpose: str, **injected: Any) -> Any:
     given = asked_for(component, {"seed": derived_seed(seed, purpose)})
-    return create(component, **given, **injected)
+    return call(component, {**given, **injected})
 
 
 def _plugin(plugin: Component, index: int, seed: int) -> Any:

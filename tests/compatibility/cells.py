@@ -21,7 +21,7 @@ from torch import Tensor
 import avalanche_ext
 from avalanche_ext.data import origin_index
 from avalanche_ext.metrics import NoEvaluation
-from avalanche_ext.runner.components import create
+from avalanche_ext.runner.foreign import call
 from avalanche_ext.traits import Phase, traits_of
 from tests.compatibility.oracle import Oracle, Uncheckable, Wrong
 from tests.compatibility.parts import ModelName, made, model
@@ -179,7 +179,7 @@ def _seed() -> None:
 def create_plugin(name: str, args: dict[str, Any]) -> Any:
     """A plugin with its small arguments, and these."""
     part = made("plugin", small=True)[name]
-    return create(replace(part, args={**part.args, **args}))
+    return call(replace(part, args={**part.args, **args}), {})
 
 
 def _run(cell: Cell, **args: Any) -> _Run:
@@ -204,17 +204,17 @@ def _train(cell: Cell, run: _Run, args: dict[str, Any]) -> None:
     data = stream(cell.stream)
     net = model(cell.model, data.head)
     criterion = Criterion()
-    strategy: Any = create(
-        made("strategy", small=True)[cell.strategy],
-        model=net,
-        optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
-        criterion=criterion,
-        train_mb_size=10,
-        eval_mb_size=20,
-        plugins=[create_plugin(name, args) for name in cell.plugins],
-        evaluator=NoEvaluation(),
+    given = {
+        "model": net,
+        "optimizer": torch.optim.SGD(net.parameters(), lr=0.1),
+        "criterion": criterion,
+        "train_mb_size": 10,
+        "eval_mb_size": 20,
+        "plugins": [create_plugin(name, args) for name in cell.plugins],
+        "evaluator": NoEvaluation(),
         **({"eval_every": 1} if data.valid else {}),
-    )
+    }
+    strategy: Any = call(made("strategy", small=True)[cell.strategy], given)
     run.oracle = Oracle(data, strategy, criterion)
     run.watch = Watch(strategy, net, criterion, run.oracle.check)
     # Joint training is on the whole stream at once.

@@ -15,7 +15,7 @@ from avalanche_ext.config.schema import Component
 from avalanche_ext.config.semantics import check_method
 from avalanche_ext.metrics import NoEvaluation
 from avalanche_ext.plugins import ReportingPlugin, check_composition
-from avalanche_ext.runner.components import create
+from avalanche_ext.runner.foreign import call
 from tests.cases import small_model
 from tests.compatibility.parts import FOLDER, SCRIPT, made
 
@@ -50,14 +50,14 @@ def build(strategy: Component | None, plugins: list[Component]) -> None:
     """Build a strategy, and check it as plugins of ours do when training starts."""
     assert strategy
     model = small_model()
-    built = create(
-        strategy,
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        criterion=nn.CrossEntropyLoss(),
-        plugins=[create(plugin) for plugin in plugins],
-        evaluator=NoEvaluation(),
-    )
+    given = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "criterion": nn.CrossEntropyLoss(),
+        "plugins": [call(plugin, {}) for plugin in plugins],
+        "evaluator": NoEvaluation(),
+    }
+    built = call(strategy, given)
     check_composition(built.plugins, built)
     for plugin in built.plugins:
         if isinstance(plugin, ReportingPlugin):

@@ -17,8 +17,8 @@ from avalanche_ext.cli import main
 from avalanche_ext.config import Component, load_experiment
 from avalanche_ext.config.open_names import digests
 from avalanche_ext.runner.cell import run_cell
-from avalanche_ext.runner.components import build, create
-from avalanche_ext.runner.foreign import ComponentError
+from avalanche_ext.runner.components import build
+from avalanche_ext.runner.foreign import ComponentError, call
 from avalanche_ext.runner.imports import locate
 from tests.cases import weights
 from tests.runner.cases import SMALL
@@ -372,15 +372,15 @@ def test_what_a_file_defines_can_be_pickled_into_a_fresh_process(folder: Path) -
 
 
 def test_an_edited_file_is_imported_anew(folder: Path) -> None:
-    assert create(mine(folder, "MyPlugin")).strength == 0.2
+    assert call(mine(folder, "MyPlugin"), {}).strength == 0.2
     (folder / "helper.py").write_text("def twice(x):\n    return 20 * x\n", "utf-8")
-    assert create(mine(folder, "MyPlugin")).strength == 2.0
+    assert call(mine(folder, "MyPlugin"), {}).strength == 2.0
 
 
 def test_an_error_in_an_imported_helper_is_named(folder: Path) -> None:
     (folder / "helper.py").write_text("import no_such_package_at_all\n", "utf-8")
     with pytest.raises(ComponentError, match=rf"no_such_package_at_all.*{folder}/helper.py:1\)"):
-        create(mine(folder, "MyPlugin"))
+        call(mine(folder, "MyPlugin"), {})
 
 
 def test_a_torchvision_model_learns(tmp_path: Path) -> None:
