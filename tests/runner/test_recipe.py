@@ -351,13 +351,16 @@ def test_a_run_resets_its_optimizer(tmp_path):
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("torch.nn:BCEWithLogitsLoss", "does not take logits"),
-        ("torch.nn:ReLU", "does not take logits"),
+        ("./losses.py:OfTargets", "does not take logits"),
+        ("./losses.py:NoLoss", "does not take logits"),
         ("./losses.py:Learned", "has parameters to learn"),
     ],
 )
 def test_a_criterion_of_something_else_is_refused_before_training(tmp_path, name, wrong):
-    (tmp_path / "losses.py").write_text(LEARNED, "utf-8")
+    others = (
+        "\nclass OfTargets(torch.nn.BCEWithLogitsLoss): ...\nclass NoLoss(torch.nn.ReLU): ...\n"
+    )
+    (tmp_path / "losses.py").write_text(LEARNED + others, "utf-8")
     with pytest.raises(ComponentError, match=wrong):
         as_run(tmp_path, training={"batch_size": 5, "criterion": name})
 
