@@ -51,13 +51,13 @@ import numpy as np
 from avalanche.benchmarks import CLScenario
 from pydantic import PositiveFloat, PositiveInt
 
-from avalanche_ext.benchmarks.build import Scenario, build_benchmark, online_benchmark
-from avalanche_ext.benchmarks.components import (
+from avalanche_ext.benchmarks.argument_types import (
     ArgumentsOfDataset,
     DatasetName,
     DatasetNames,
     Transforms,
 )
+from avalanche_ext.benchmarks.build import Scenario, build_benchmark, online_benchmark
 from avalanche_ext.benchmarks.domains import domain_tasks
 from avalanche_ext.benchmarks.pairs import Request, open_source
 from avalanche_ext.benchmarks.sources import Source, held_out, skipped, with_transforms

@@ -12,7 +12,7 @@ from avalanche_ext.config.schema import Component
 from avalanche_ext.config.signatures import read_signature
 from avalanche_ext.words import did_you_mean, shown
 
-# Types of arguments that name something, as benchmarks/components.py calls them.
+# Types of arguments that name something, as benchmarks/argument_types.py calls them.
 _DATASET, _DATASETS, _TRANSFORMS = "DatasetName", "DatasetNames", "Transforms"
 _GROUPS = ("args", "train", "test")
 _CHOOSE_PART = ("train", "split")

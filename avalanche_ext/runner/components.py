@@ -25,7 +25,7 @@ from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
 from avalanche_ext.models.features import with_heads
 from avalanche_ext.plugins import check_composition
 from avalanche_ext.plugins.core.guard import LossGuard
-from avalanche_ext.runner.builtins import Given, model_arguments, trained
+from avalanche_ext.runner.builtin_models import Given, model_arguments, trained
 from avalanche_ext.runner.foreign import (
     ComponentError,
     asked_for,
