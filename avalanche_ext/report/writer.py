@@ -18,7 +18,6 @@ from avalanche_ext.report.table import csv_table, text_table
 from avalanche_ext.report.tradeoff import swept_parameters, tradeoff_figure
 from avalanche_ext.results.exhibits import Edits, FisherSpectra, GradientDiversity
 from avalanche_ext.results.experiment import ExperimentResults, read_exhibits, read_results
-from avalanche_ext.results.record import ResultsError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,10 +50,10 @@ def write_report(directory: str | Path) -> str:
         directory: The experiment's folder, `<out>/<experiment>`.
 
     Returns:
-        The text of report.txt, followed by where the files lie.
+        The text of report.txt, followed by where the files lie, or why they could not be written.
 
     Raises:
-        ResultsError: If the folder holds no readable experiment, or cannot be written to.
+        ResultsError: If the folder holds no readable experiment.
     """
     directory = Path(directory)
     results = read_results(directory)
@@ -87,8 +86,9 @@ def write_report(directory: str | Path) -> str:
             DIVERSITY: diversities_figure(diversities, shown),
         }
         written = [TEXT, CSV, *_write_figures(figures, directory)]
-    except OSError as error:
-        raise ResultsError(f"{directory}: cannot write the report: {error}") from error
+    except OSError as error:  # The folder may be read-only, or the disk full.
+        reason = error.strerror or str(error)
+        return f"{text}\nThis report could not be written into {directory}: {reason}\n"
     return f"{text}\n{', '.join(written)} are in {directory}\n"
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,15 +152,15 @@ class CellFiles:
         """The state of a run that goes on, or was ended; see `runner.checkpoint`."""
         return self.folder / CHECKPOINT
 
-    def write_checkpoint(self, write: Callable[[Path], object]) -> Path:
-        """Write a new checkpoint beside the present one, by calling `write` with its path.
+    def write_checkpoint(self, content: memoryview) -> Path:
+        """Write a new checkpoint beside the present one.
 
         Returns:
             The path, for `finish_checkpoint`.
         """
         partial = _partial(self.checkpoint)
         try:
-            write(partial)
+            partial.write_bytes(content)
         except BaseException:
             with suppress(OSError):
                 partial.unlink()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
+from io import BytesIO
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from time import monotonic
@@ -227,7 +228,19 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             "progress": vars(progress),
             "state": state,
         }
-        partial = self._files.write_checkpoint(lambda path: torch.save(content, path))
+        # Saved straight to a file, an error of the disk would be an obscure one of torch's.
+        buffer = BytesIO()
+        torch.save(content, buffer)
+        try:
+            partial = self._files.write_checkpoint(buffer.getbuffer())
+        except OSError as error:
+            print(
+                f"{self._files.checkpoint}: no checkpoint could be written: "
+                f"{error.strerror or error}",
+                file=sys.stderr,
+                flush=True,
+            )
+            return
         # The disk takes several times as long as all else, and training need not wait for it.
         self._finishing = Thread(target=self._files.finish_checkpoint, args=(partial,))
         self._finishing.start()

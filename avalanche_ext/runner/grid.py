@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.results.claims import ClaimedError, claimed, holder_of, is_claimed
-from avalanche_ext.results.files import CLAIMS
+from avalanche_ext.results.files import CLAIMS, EXPERIMENT
 from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
 from avalanche_ext.runner.devices import on_devices, visible
 from avalanche_ext.runner.engines import Engine, engine
 from avalanche_ext.runner.plan import EVERYTHING, Selection, names_of, selected
-from avalanche_ext.runner.preflight import check_builds, check_devices, check_output
+from avalanche_ext.runner.preflight import (
+    PreflightError,
+    check_builds,
+    check_devices,
+    check_output,
+)
 from avalanche_ext.runner.progress import NORMAL, Progress
 from avalanche_ext.runner.worker import Ended, run_claimed
 
@@ -95,22 +102,31 @@ def run_experiment(
         threads=max(training.threads for training in trainings),
         on_gpu=any(training.device != "cpu" for training in trainings),
     )
-    check_output(directory)
-    for cell in cells:
-        _prepare(cell, out, cell.method_name in again)
-    pending = [cell for cell in cells if not cell.files(out).is_done()]
+    pending = [
+        cell for cell in cells if cell.method_name in again or not cell.files(out).is_done()
+    ]
+    if pending:
+        check_output(directory)
+        for cell in pending:
+            _prepare(cell, out, cell.method_name in again)
+        pending = [cell for cell in pending if not cell.files(out).is_done()]
     n_elsewhere = 0
     if pending:
         with workers:  # Before the checks, because a local engine begins to import torch.
             if backend == "local" and not devices:
                 check_devices(pending)
             check_builds(pending, data_root)
-            _record(experiment, out)
+            with _as_preflight_error(directory):
+                _record(experiment, out)
             root = data_root and data_root.absolute()
             with Progress(pending, out, verbosity) as progress:
                 n_elsewhere = _Grid(pending, out, root, workers, progress).run()
-    # At the end, too, because another command may have added seeds meanwhile.
-    _record(experiment, out)
+    try:
+        # At the end, too, because another command may have added seeds meanwhile.
+        _record(experiment, out)
+    except OSError as error:
+        # A finished folder may be read-only. Its report is that of the last command that could.
+        print(f"note: {directory / EXPERIMENT} stays as it is: {_why(error)}", file=sys.stderr)
     n_done = sum(cell.files(out).is_done() for cell in pending)
     return GridOutcome(
         directory,
@@ -190,10 +206,12 @@ class _Grid:
     def _fail(self, cell: Cell, error: str) -> None:
         files = cell.files(self._out)
         try:
-            with claimed(files.claim):
+            with claimed(files.claim), suppress(OSError):
                 files.write_failure(error)
         except ClaimedError:
             self._claimed[files.folder] = cell
+        except OSError:
+            self._progress.ended(cell, error)
         else:
             self._progress.ended(cell, error)
 
@@ -230,6 +248,19 @@ def _prepare(cell: Cell, out: Path, is_rerun: bool) -> None:
                 files.supersede()
     except ClaimedError:
         return  # Whoever runs it has prepared it.
+
+
+@contextmanager
+def _as_preflight_error(folder: Path) -> Iterator[None]:
+    """Turn an error of the file system into one line that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise PreflightError(f"{folder}: cannot write there ({_why(error)})") from error
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _record(experiment: Experiment, out: Path) -> None:
