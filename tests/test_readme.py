@@ -140,7 +140,7 @@ def test_yaml_is_a_valid_experiment(block, tmp_path):
 def test_experiments_on_the_pages_are_valid(words, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = [word for word in words if word != "--dry-run"]
-    for option in ("--jobs", "--out", "--data-root", "--backend", "--scheduler"):
+    for option in ("--jobs", "--out", "--data-root", "--backend", "--scheduler", "--methods"):
         if option in words:
             at = words.index(option)
             words = words[:at] + words[at + 2 :]
