@@ -201,7 +201,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._finish()
         path = self._files.checkpoint
         found = "the last checkpoint is kept" if path.exists() else "there is no checkpoint yet"
-        print(f"ended by SIGTERM: {what or found}: {path}", file=sys.stderr, flush=True)
+        print(f"ended early: {what or found}: {path}", file=sys.stderr, flush=True)
         raise SystemExit(_ENDED_BY_SIGTERM)
 
     def save(self, progress: Progress) -> None:

@@ -58,7 +58,7 @@ def call(component: Component, given: Mapping[str, Any]) -> Any:
     """
     try:
         return locate(component.target)(**{**given, **_with_parts(component)})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not component.files:
             raise
         raise ComponentError(
@@ -79,11 +79,13 @@ def _with_parts(component: Component) -> dict[str, Any]:
     return args
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({'' if error.code is None else error.code})"
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """The last line of code that the error passed outside of Python's own import machinery."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}:{error.lineno})"
@@ -125,7 +127,7 @@ def parameters(component: Component) -> set[str]:
     try:
         # A decorator may hide from the source what shows once it is imported.
         names = {*inspect.signature(locate(component.target)).parameters}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not component.files:
             raise
         raise ComponentError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,11 +11,14 @@ from typing import Any
 
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.results.claims import holder_of, is_claimed
+from avalanche_ext.results.copies import SOURCE
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.preflight import PreflightError
 from avalanche_ext.words import did_you_mean
 
 _MOST_CHANGES = 3
+_COPY = re.compile(rf"\./{SOURCE}/[0-9a-f]+/(?P<file>[^:]+):.*")
+"""The name of something in a copy of the user's file."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def _why(files: CellFiles, is_rerun: bool) -> str | None:
     before = files.begun_config()
     if not before:
         return "it has not been run"
-    changes = [*_changes(before, files.config)]
+    changes = [*dict.fromkeys(_changes(before, files.config))]
     if not changes or files.has_begun():
         return "it was begun, but did not end"
     more = f", and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
@@ -101,11 +105,18 @@ def _why(files: CellFiles, is_rerun: bool) -> str | None:
 
 
 def _changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Give the values that differ, as `path: before → after`."""
+    """Give the values that differ, as `path: before → after`, and the user's files that do."""
     if path in ("hash", "wandb") or before == after:
         return
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
+    copies = _COPY.fullmatch(str(before)), _COPY.fullmatch(str(after))
+    if copies[0] and copies[1] and copies[0]["file"] == copies[1]["file"]:
+        yield f"{copies[0]['file']} was edited"
+    elif isinstance(before, Mapping) and isinstance(after, Mapping):
+        is_of_files = path.endswith(".files")
         for key in dict.fromkeys([*before, *after]):
+            if is_of_files and before.get(key) != after.get(key):
+                yield f"{key} was edited"
+                continue
             inner = f"{path}.{key}" if path else str(key)
             yield from _changes(before.get(key), after.get(key), inner)
     elif _is_list(before) and _is_list(after) and len(before) == len(after):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from avalanche_ext.config import Cell, Experiment, load_experiment
+from avalanche_ext.results.cell import result_record
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -22,6 +24,17 @@ SMALL: dict[str, Any] = {
     },
     "wandb": {"mode": "disabled"},
 }
+
+RESULT = result_record(
+    is_iid=False,
+    R=np.array([[0.9, 0.25], [0.5, 0.75]]),
+    untrained=np.array([0.125, 0.25]),
+    test_sizes=np.array([10, 30]),
+    seconds={"setup": 0.5, "training": 2.0, "evaluation": 1.0, "total": 3.5},
+    weights="0a",
+    versions={"python": "3"},
+)
+"""A result that the report can read."""
 
 DIVERGING = {"optimizer": {"lr": 1e30}}
 

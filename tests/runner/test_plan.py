@@ -8,7 +8,7 @@ import pytest
 from avalanche_ext.results.claims import claimed
 from avalanche_ext.runner import PreflightError, Selection, explain
 from avalanche_ext.runner.plan import selected
-from tests.runner.cases import SMALL, cell, experiment
+from tests.runner.cases import RESULT, SMALL, cell, experiment
 
 SWEPT = {
     "naive": {},
@@ -59,7 +59,7 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
     done, begun, failed = (cell(tmp_path, *of) for of in (("naive",), ("naive", 1), ("ber", 1)))
     for one in (done, begun, failed):
         one.files(out).begin()
-    done.files(out).write_result({})
+    done.files(out).write_result(RESULT)
     failed.files(out).write_failure("DivergedError: the loss became nan")
     cell(tmp_path, "ber", optimizer={"name": "SGD", "lr": 0.01}).files(out).begin()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
