@@ -23,7 +23,9 @@ class BuiltIn:
         heads: "one" if it fails with a multi-head model, "many" if it needs one.
         scenarios: The benchmark's scenarios that it works with.
         needs: Arguments that Avalanche has a default for, which fails, and what each is.
-        has_own_loss: Whether its loss is, at least in part, another than the criterion it is given.
+        ignores_criterion: Whether `training.criterion` has no effect on its loss, or on part of it.
+        counts_epochs: Whether it does something else after some epochs, so that `iterations` have
+            no meaning.
     """
 
     state: State
@@ -31,7 +33,8 @@ class BuiltIn:
     heads: Literal["one", "many"] | None = None
     scenarios: tuple[str, ...] = SCENARIOS
     needs: tuple[tuple[str, str], ...] = ()
-    has_own_loss: bool = False
+    ignores_criterion: bool = False
+    counts_epochs: bool = False
 
 
 _ONE_TASK = ("class", "domain")
@@ -130,8 +133,8 @@ BUILT_INS: dict[str, BuiltIn] = {
     "Cumulative": _WORKS,
     "CurrentDataFeCAMUpdate": _FECAM,
     "CurrentDataNCMUpdate": _NCM,
-    "DER": replace(_ONE_HEAD, has_own_loss=True),
-    "ER_ACE": replace(_WORKS, has_own_loss=True),
+    "DER": replace(_ONE_HEAD, ignores_criterion=True),
+    "ER_ACE": replace(_WORKS, ignores_criterion=True),
     "ER_AML": _OWN_MODEL,
     "EWC": _EWC,
     "EWCPlugin": _EWC,
@@ -155,7 +158,7 @@ BUILT_INS: dict[str, BuiltIn] = {
         "masks the classes of other experiences in the loss, as its paper does; Avalanche's masks "
         "none",
         heads="one",
-        has_own_loss=True,
+        ignores_criterion=True,
     ),
     "FromScratchTraining": _WORKS,
     "FromScratchTrainingPlugin": _WORKS,
@@ -170,6 +173,7 @@ BUILT_INS: dict[str, BuiltIn] = {
         "gets a generator of the shape of the benchmark's samples",
         heads="one",
         scenarios=_ONE_TASK,
+        counts_epochs=True,
     ),
     "GenerativeReplayPlugin": _GENERATIVE_REPLAY,
     "ICaRL": BuiltIn(
@@ -177,7 +181,7 @@ BUILT_INS: dict[str, BuiltIn] = {
         "gets the YAML's model split before its last layer",
         heads="one",
         scenarios=("class",),
-        has_own_loss=True,
+        ignores_criterion=True,
     ),
     "JointTraining": BuiltIn(
         "adapted",
@@ -215,6 +219,7 @@ BUILT_INS: dict[str, BuiltIn] = {
         "gets the YAML's model with weights that are packed, and with BatchNorm layers for each "
         "task",
         scenarios=("task",),
+        counts_epochs=True,
     ),
     "RARPlugin": _ONE_HEAD,
     "RWalkPlugin": BuiltIn(
@@ -227,7 +232,7 @@ BUILT_INS: dict[str, BuiltIn] = {
         "adapted",
         "gets a projection of the features of the YAML's model to 128 outputs",
         scenarios=_ONE_TASK,
-        has_own_loss=True,
+        ignores_criterion=True,
     ),
     "StreamingLDA": _PRETRAINED,
     "SynapticIntelligence": _SI,

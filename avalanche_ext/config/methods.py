@@ -12,6 +12,7 @@ from avalanche_ext.config.components import component, find_entry
 from avalanche_ext.config.errors import Problem, at
 from avalanche_ext.config.recipe import check_recipe, resolve_changed, resolve_training
 from avalanche_ext.config.recipe_checks import (
+    check_feature_replay,
     check_greedy,
     check_look_ahead,
     check_momentum,
@@ -114,6 +115,7 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
         problems += check_momentum(recipe.scheduler, optimizer, at(path, where))
     problems += check_packed(strategy, optimizer, training, path)
     problems += check_greedy(strategy, plugins, training, path)
+    problems += check_feature_replay(strategy, path)
     if not (strategy and model and optimizer and training):
         return None, problems
     method = Method(

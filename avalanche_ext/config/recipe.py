@@ -129,11 +129,16 @@ def check_recipe(
     """
     training = recipe.training
     state = built_in(strategy.target) if strategy else None
-    if strategy and state and state.has_own_loss and recipe.criterion:
+    if strategy and state and state.ignores_criterion and recipe.criterion:
         yield Problem(
             at(path, "training.criterion"),
             f"is {shown(recipe.criterion.name)}, but '{strategy.name}' has a loss of its own: set "
             "it to null for this method",
+        )
+    if strategy and state and state.counts_epochs and training and training.iterations is not None:
+        yield Problem(
+            at(path, "training.iterations"),
+            f"is {training.iterations}, but '{strategy.name}' needs epochs: give 'epochs'",
         )
     stepping = next(filter(_takes_own_steps, (strategy, *plugins)), None)
     clips = training is not None and training.clip_grad_norm is not None

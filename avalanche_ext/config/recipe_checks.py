@@ -176,25 +176,45 @@ def check_packed(
     if strategy is None or strategy.name != "avalanche:PackNet":
         return
     after = strategy.args["post_prune_epochs"]
-    if training and training.iterations is not None:
-        yield Problem(
-            at(path, "training.iterations"),
-            f"is {training.iterations}, but '{strategy.name}' prunes after so many epochs: give "
-            "'epochs'",
-        )
-    elif after < 1:
+    if after < 1:
         yield Problem(at(path, "args.post_prune_epochs"), f"is {after}, but must be at least 1")
-    elif training and training.epochs <= after:
+    elif training and training.iterations is None and training.epochs <= after:
         yield Problem(
             at(path, "args.post_prune_epochs"),
             f"is {after}, but must be less than training.epochs, which is {training.epochs}",
         )
-    decay = optimizer.args.get("weight_decay") if optimizer else None
+    decay = _weight_decay(optimizer) if optimizer else None
     if decay:
         yield Problem(
             at(path, "optimizer.weight_decay"),
             f"is {decay}, but must be 0 with 'avalanche:PackNet', whose frozen weights it would "
             "shrink",
+        )
+
+
+def _weight_decay(optimizer: Component) -> Any:
+    """The weight decay of an optimizer, by default where the YAML gives none."""
+    signature = read_signature(optimizer.target)
+    return optimizer.args.get("weight_decay", signature.defaults().get("weight_decay"))
+
+
+def check_feature_replay(strategy: Component | None, path: str) -> Iterator[Problem]:
+    """Check that the memory of Avalanche's FeatureReplay holds a mini-batch of it.
+
+    It draws whole mini-batches from the memory alone, and waits for ever where there is none.
+
+    Args:
+        strategy: The strategy; None where it has problems of its own.
+        path: Where the YAML has the method.
+    """
+    if strategy is None or strategy.name != "avalanche:FeatureReplay":
+        return
+    defaults = read_signature(strategy.target).defaults()
+    size, least = ({**defaults, **strategy.args}[key] for key in ("mem_size", "batch_size_mem"))
+    if least is not None and size < least:
+        yield Problem(
+            at(path, "args.mem_size"),
+            f"is {size}, but must be at least {least}, the batch_size_mem of '{strategy.name}'",
         )
 
 

@@ -29,10 +29,12 @@ def progressive_network(
         input_shape: Shape of one sample, as `features.last_layer` has it.
 
     Raises:
-        ValueError: If the model has no last layer that classifies.
+        ValueError: If the model has no last layer that classifies, or is an MLP with dropout.
     """
     inner = model.model if isinstance(model, MultiTaskDecorator) else model
     hidden = [*inner.hidden] if isinstance(inner, MLP) else []
+    if any(isinstance(layer, nn.Dropout) for layer in hidden):
+        raise ValueError("PNN has no dropout between its columns: leave model.dropout out")
     layers = [layer for layer in hidden if isinstance(layer, nn.Linear)]
     return ProgressiveMLP(layers) if layers else ProgressiveFeatures(Features(model, input_shape))
 

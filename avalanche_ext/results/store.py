@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import yaml
 
@@ -168,11 +169,20 @@ class CellFiles:
         return partial
 
     def finish_checkpoint(self, partial: Path) -> None:
-        """Put a new checkpoint in the present one's place, once it is on the disk."""
-        with suppress(OSError):  # The present one stays.
-            _sync(partial)
+        """Put a new checkpoint in the present one's place, once it is on the disk.
+
+        Raises:
+            OSError: If it cannot be; the present one stays, and the new one is deleted.
+        """
+        try:
+            with partial.open("r+b") as file:
+                os.fsync(file.fileno())
             os.replace(partial, self.checkpoint)
-            _sync(self.folder)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
+        _sync(self.folder)
 
     def set_checkpoint_aside(self) -> Path:
         """Move a checkpoint that cannot be used to a free name, and return that."""
@@ -204,8 +214,9 @@ class CellFiles:
         return {key: self.config[key] for key in ("experiment", "method", "seed", "hash")}
 
     def _exhibits(self) -> list[Path]:
-        """The files of exhibits that are not set aside."""
-        return [path for path in self.folder.glob("*.npz") if not _IS_ASIDE.search(path.stem)]
+        """The files of exhibits that are not set aside; others of this kind are the user's."""
+        found = (path for path in self.folder.glob("*.npz") if not _IS_ASIDE.search(path.stem))
+        return [path for path in found if _is_exhibit(path)]
 
     def _clear(self) -> None:
         """Set the present result aside, if there is one, and remove a failed attempt's files."""
@@ -311,6 +322,15 @@ def _remove_partial_files(folder: Path) -> None:
             path.unlink()
 
 
+def _is_exhibit(path: Path) -> bool:
+    """Return whether a file of arrays has a configuration's hash, as `write_exhibit` adds it."""
+    try:
+        with ZipFile(path) as arrays:
+            return "hash.npy" in arrays.namelist()
+    except (OSError, BadZipFile):
+        return False
+
+
 def _hash_in(path: Path) -> str | None:
     try:
         found = read_json(path).get("hash")
@@ -335,17 +355,14 @@ def _wrong_with(path: Path) -> str:
     return ""
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a loss of power."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return  # Folders cannot be opened on Windows.
-    try:
-        with suppress(OSError):
+def _sync(folder: Path) -> None:
+    """Wait, where the system can, until the names in a folder would survive a loss of power."""
+    with suppress(OSError):  # Folders cannot be opened on Windows.
+        handle = os.open(folder, os.O_RDONLY)
+        try:
             os.fsync(handle)
-    finally:
-        os.close(handle)
+        finally:
+            os.close(handle)
 
 
 def _partial(path: Path) -> Path:

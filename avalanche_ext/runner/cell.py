@@ -130,7 +130,8 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
         sinks.finish(result)
         # Last, because a cell with a result has not failed.
         files.write_result(result)
-        files.checkpoint.unlink(missing_ok=True)
+        with suppress(OSError):
+            files.checkpoint.unlink(missing_ok=True)
     except Exception as error:
         message = _one_line(error)
         is_of_here = isinstance(error, OSError | MemoryError | torch.OutOfMemoryError)

@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from avalanche_ext.benchmarks.build import iid_stream
 from avalanche_ext.benchmarks.sources import given_data_root
 from avalanche_ext.config import Cell, Component
+from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import ANALYSES
-from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory
+from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory, origin_index
 from avalanche_ext.data.views import seeded_generators
 from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
 from avalanche_ext.models.features import with_heads
@@ -95,6 +96,7 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
     input_shape = tuple(sample.shape)
     model = _model(cell, sample, benchmark.n_classes)
     _check_heads(model, benchmark)
+    _check_tasks(cell.method.strategy, benchmark)
     if training.device != "cpu":
         benchmark = in_memory(benchmark, training.device)
     matrix = TransferMatrix()
@@ -160,17 +162,35 @@ def _model(cell: Cell, sample: Tensor, n_classes: int) -> nn.Module:
 
 def _check_heads(model: nn.Module, benchmark: CLScenario) -> None:
     """Raise ValueError if heads are chosen by a task label that is the same everywhere."""
-    stream = benchmark.train_stream
     has_heads = any(isinstance(module, MultiHeadClassifier) for module in model.modules())
-    if (
-        has_heads
-        and len(stream) > 1
-        and len({label for e in stream for label in e.task_labels}) == 1
-    ):
+    if has_heads and _n_origins(benchmark) > 1 and len(_task_labels(benchmark)) == 1:
         raise ValueError(
             "model.multi_head is true, but all experiences have the same task label, so there is "
             "one head: use a benchmark with task labels (scenario: task, or return_task_id: true)"
         )
+
+
+def _check_tasks(strategy: Component, benchmark: CLScenario) -> None:
+    """Raise ValueError if a strategy of Avalanche's for tasks has fewer labels than experiences."""
+    state = built_in(strategy.target)
+    if state is None or state.scenarios != ("task",):
+        return
+    n_labels, n = len(_task_labels(benchmark)), _n_origins(benchmark)
+    if n_labels < n:
+        raise ValueError(
+            f"strategy '{strategy.name}' needs a task label of its own for each experience, but "
+            f"the {n} experiences have {n_labels}: use a benchmark with task labels (scenario: "
+            "task, or return_task_id: true)"
+        )
+
+
+def _task_labels(benchmark: CLScenario) -> set[int]:
+    return {label for each in benchmark.train_stream for label in each.task_labels}
+
+
+def _n_origins(benchmark: CLScenario) -> int:
+    """The number of experiences; the parts of an online stream's are one."""
+    return len({origin_index(experience) for experience in benchmark.train_stream})
 
 
 def _optimizer(cell: Cell, params: list[nn.Parameter]) -> Optimizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
@@ -169,6 +170,8 @@ class _Grid:
         while self._running or self._claimed or self._died:
             if self._died and not self._running:
                 self._submit(self._died.pop())
+            if not self._running:  # Waiting for no future takes no time.
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
             ended, _ = wait(self._running, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
             for future in ended:
                 self._end(self._running.pop(future), future)
@@ -205,6 +208,9 @@ class _Grid:
 
     def _fail(self, cell: Cell, error: str) -> None:
         files = cell.files(self._out)
+        if files.is_done():
+            self._progress.ended(cell)
+            return
         try:
             with claimed(files.claim), suppress(OSError):
                 files.write_failure(error)

@@ -41,6 +41,8 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
         return "claimed", str(error)
     except Exception as error:  # Of the claim or of the folder: a cell's own are written already.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if files.is_done():
+            return "found", ""
         with suppress(OSError):
             files.write_failure(reason)
         return "failed", reason

@@ -26,8 +26,8 @@ from avalanche_ext.data import Strategy
 class BiCPlugin(bic.BiCPlugin):  # type: ignore[misc]
     """BiC that runs.
 
-    Avalanche's sets the dataset of an experience, which is read-only, and passes an argument to a
-    scheduler that torch has dropped.
+    Avalanche's sets the dataset of an experience, which is read-only: this one sets that of a copy.
+    And it passes an argument to a scheduler that torch has dropped, which is left out here.
     """
 
     def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -136,7 +136,7 @@ class RWalkPlugin(rwalk.RWalkPlugin):  # type: ignore[misc]
 
 
 _REPAIRED: dict[type, type] = {
-    repaired.__mro__[1]: repaired
+    repaired.__bases__[0]: repaired
     for repaired in (
         BiCPlugin,
         GenerativeReplayPlugin,
@@ -153,8 +153,8 @@ _REPAIRED: dict[type, type] = {
 def repair(strategy: Strategy) -> None:
     """Put right what Avalanche's plugins do wrong, in a strategy that is not trained yet.
 
-    The strategy and its plugins become those of this module. And the plugins that a user has given
-    to PackNet, which puts their list into its own, come to act.
+    The strategy and its plugins become those of this module. PackNet nests the user's plugins in a
+    list that Avalanche never calls; they are flattened here.
     """
     strategy.plugins = [*_flat(strategy.plugins)]
     for part in (strategy, *strategy.plugins):

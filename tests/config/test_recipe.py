@@ -238,6 +238,54 @@ def test_what_would_have_no_effect_is_refused(
     assert problems_of(experiment_with(**sections), tmp_path) == [line]
 
 
+@pytest.mark.parametrize(
+    ("strategy", "args", "training", "line"),
+    [
+        (
+            "GenerativeReplay",
+            {},
+            {"iterations": 5},
+            "training.iterations: is 5, but 'avalanche:GenerativeReplay' needs epochs: give "
+            "'epochs'",
+        ),
+        (
+            "FeatureReplay",
+            {"mem_size": 5},
+            {},
+            "args.mem_size: is 5, but must be at least 10, the batch_size_mem of "
+            "'avalanche:FeatureReplay'",
+        ),
+    ],
+)
+def test_strategies_that_would_hang_or_do_otherwise_are_refused(
+    strategy: str, args: dict[str, Any], training: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    method = {"strategy": f"avalanche:{strategy}", "args": args, "training": training}
+    assert problems_of(experiment_with(methods={"m": method}), tmp_path) == [f"methods.m.{line}"]
+
+
+@pytest.mark.parametrize("name", ["AdamW", "SGD"])
+def test_a_decay_by_default_counts_beside_packnet(name: str, tmp_path: Path) -> None:
+    packnet = {
+        "strategy": "avalanche:PackNet",
+        "args": {"post_prune_epochs": 1, "prune_proportion": 0.5},
+    }
+    document = experiment_with(
+        benchmark={"name": "split_digits", "scenario": "task"},
+        optimizer={"name": name, "lr": 0.01},
+        training={"batch_size": 10, "epochs": 2},
+        methods={"m": packnet},
+    )
+    decay = (
+        "methods.m.optimizer.weight_decay: is 0.01, but must be 0 with 'avalanche:PackNet', whose "
+        "frozen weights it would shrink"
+    )
+    if name == "AdamW":
+        assert problems_of(document, tmp_path) == [decay]
+    else:
+        loaded(document, tmp_path)
+
+
 def test_a_loss_that_is_a_function_is_refused(tmp_path: Path) -> None:
     source = "def loss(outputs, labels):\n    return outputs.sum()\n"
     (tmp_path / "mine.py").write_text(source, "utf-8")

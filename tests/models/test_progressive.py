@@ -44,6 +44,11 @@ def test_the_first_column_starts_as_the_model_and_is_kept(multi_head: bool) -> N
     assert len(network.columns) == 2
 
 
+def test_dropout_is_refused() -> None:
+    with pytest.raises(ValueError, match="leave model.dropout out"):
+        progressive_network(mlp([7], dropout=0.5, input_shape=DIGIT, n_classes=2))
+
+
 def test_evaluating_a_task_adds_no_column() -> None:
     network = progressive_network(mlp([7], input_shape=DIGIT, n_classes=2))
     trained(network, 1)

@@ -166,6 +166,24 @@ def test_partial_files_of_a_killed_run_are_removed_and_no_others(tmp_path: Path)
     assert names(one) == {"config.yaml", ".mine", "notes.txt"}
 
 
+def test_arrays_of_the_users_stay(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    finish(one)
+    np.savez(one.folder / "mine.npz", x=np.arange(3))
+    (one.folder / "other.npz").write_text("not arrays", "utf-8")
+    files(tmp_path, NEW).begin()
+    assert {"mine.npz", "other.npz"} <= {*names(one)}
+    assert "edits.npz" not in names(one)
+
+
+def test_a_result_counts_more_than_a_failure_of_the_same_configuration(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    finish(one)
+    one.write_failure("OSError: the lock")
+    assert one.is_done()
+    assert isinstance(read_cell(one.folder, OLD), CellResult)
+
+
 def test_partial_files_of_a_killed_command_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".experiment.yaml.123").write_text("na", "utf-8")
     write_experiment(tmp_path, {"name": "exp"})

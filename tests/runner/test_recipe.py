@@ -405,6 +405,17 @@ def test_heads_need_task_labels(tmp_path):
         as_run(tmp_path, benchmark="./mine.py:plain", model=model)
 
 
+@pytest.mark.parametrize("strategy", ["PNNStrategy", "PackNet"])
+def test_strategies_for_tasks_need_a_label_an_experience(tmp_path, strategy):
+    (tmp_path / "mine.py").write_text(WITHOUT_LABELS, "utf-8")
+    args = {"post_prune_epochs": 1, "prune_proportion": 0.5} if strategy == "PackNet" else {}
+    methods = {"naive": {"strategy": f"avalanche:{strategy}", "args": args}}
+    training = {"batch_size": 5, "epochs": 2}
+    given = {"benchmark": "./mine.py:plain", "methods": methods, "training": training}
+    with pytest.raises(ValueError, match="but the 2 experiences have 1: use a benchmark with task"):
+        as_run(tmp_path, **given)
+
+
 WITHOUT_LABELS = """
 from avalanche_ext.benchmarks import split_digits
 
