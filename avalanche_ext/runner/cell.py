@@ -29,6 +29,7 @@ from avalanche_ext.results.copies import copy_files
 from avalanche_ext.results.files import EVENTS
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.checkpoint import (
+    OF_THE_MACHINE,
     Checkpoints,
     Progress,
     file_size,
@@ -134,8 +135,8 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
             files.checkpoint.unlink(missing_ok=True)
     except Exception as error:
         message = _one_line(error)
-        is_of_here = isinstance(error, OSError | MemoryError | torch.OutOfMemoryError)
-        if resumed and not resumed.checkpoints.has_saved and not is_of_here:
+        is_of_machine = isinstance(error, OF_THE_MACHINE)
+        if resumed and not resumed.checkpoints.has_saved and not is_of_machine:
             # It may be what makes the cell fail, again and again.
             with suppress(OSError):
                 set_aside(files, f"the run has failed after it, {message}")

@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from avalanche.core import SupervisedPlugin
@@ -46,6 +46,8 @@ _WHOLE = (MethodPlugin, QuadraticPenalty)
 """Classes whose pickles leave out what refers to the model, which a checkpoint holds with them."""
 _SECONDS_FOR_LAST = 3
 """How long SIGTERM waits for the end of an iteration."""
+OF_THE_MACHINE = (OSError, MemoryError, torch.OutOfMemoryError)
+"""Errors that say nothing about a checkpoint or a cell: the next run may not meet them."""
 _ENDED_BY_SIGTERM = 128 + signal.SIGTERM
 
 
@@ -108,6 +110,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._progress: Callable[[int | None], Progress] | None = None
         self._saved_at = monotonic()
         self.has_saved = False
+        self._is_last_written = False
         self._part = -1
         self._can_store = True
         self._must_end = False
@@ -129,7 +132,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """End here if SIGTERM has come and there is no better place."""
         if self._must_end and self._loader() is None:
-            self._end("")
+            self._end()
 
     def _watch(self) -> None:
         loader = self._loader()
@@ -154,7 +157,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         if (is_due or self._must_end) and self._progress is not None:
             self.save(self._progress(self._part))
         if self._must_end:
-            self._end("a checkpoint was written")
+            self._end(has_just_saved=True)
 
     @contextmanager
     def within(self, progress: Callable[[int | None], Progress]) -> Iterator[None]:
@@ -176,6 +179,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             with _on_sigterm(self._at_sigterm):
                 yield
         finally:
+            self._stop_timer()
             self._finish()
 
     def _finish(self) -> None:
@@ -185,23 +189,27 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             self._finishing = None
 
     def _at_sigterm(self) -> None:
-        if self._progress is None:
-            self._end("")
-        if not self._must_end and hasattr(signal, "setitimer"):
-            self._must_end = True
-            signal.signal(signal.SIGALRM, lambda *_: self._end(""))
-            signal.setitimer(signal.ITIMER_REAL, _SECONDS_FOR_LAST)
-        else:
-            self._end("")
+        if self._must_end:
+            return  # It comes twice where the process group and the grid both send it.
+        self._must_end = True
+        if self._progress is None or not hasattr(signal, "setitimer"):
+            self._end()
+        signal.signal(signal.SIGALRM, lambda *_: self._end())
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_FOR_LAST)
 
-    def _end(self, what: str) -> None:
-        """End this process."""
-        if hasattr(signal, "setitimer"):
+    def _stop_timer(self) -> None:
+        if self._must_end and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _end(self, has_just_saved: bool = False) -> NoReturn:
+        """End this process, and say which checkpoint there is."""
+        self._stop_timer()
         self._finish()
         path = self._files.checkpoint
         found = "the last checkpoint is kept" if path.exists() else "there is no checkpoint yet"
-        print(f"ended early: {what or found}: {path}", file=sys.stderr, flush=True)
+        if has_just_saved and self._is_last_written:
+            found = "a checkpoint was written"
+        print(f"ended early: {found}: {path}", file=sys.stderr, flush=True)
         raise SystemExit(_ENDED_BY_SIGTERM)
 
     def save(self, progress: Progress) -> None:
@@ -209,6 +217,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         if not self._can_store:
             return
         self._finish()
+        self._is_last_written = False
         try:
             state = encoded(self._root(progress), self._live.name, _WHOLE, self._packages)
         except NotStorableError as error:
@@ -231,21 +240,31 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         # Saved straight to a file, an error of the disk would be an obscure one of torch's.
         buffer = BytesIO()
         torch.save(content, buffer)
+        self._saved_at = monotonic()
         try:
             partial = self._files.write_checkpoint(buffer.getbuffer())
         except OSError as error:
-            print(
-                f"{self._files.checkpoint}: no checkpoint could be written: "
-                f"{error.strerror or error}",
-                file=sys.stderr,
-                flush=True,
-            )
+            self._say_not_written(error)
             return
         # The disk takes several times as long as all else, and training need not wait for it.
-        self._finishing = Thread(target=self._files.finish_checkpoint, args=(partial,))
-        self._finishing.start()
-        self._saved_at = monotonic()
-        self.has_saved = True
+        finishing = Thread(target=self._put_in_place, args=(partial,))
+        finishing.start()
+        self._finishing = finishing
+
+    def _put_in_place(self, partial: Path) -> None:
+        try:
+            self._files.finish_checkpoint(partial)
+        except OSError as error:
+            self._say_not_written(error)
+            return
+        self._is_last_written = self.has_saved = True
+
+    def _say_not_written(self, error: OSError) -> None:
+        print(
+            f"{self._files.checkpoint}: no checkpoint could be written: {error.strerror or error}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _root(self, progress: Progress) -> dict[str, Any]:
         loader = self._loader() if progress.part is not None else None
@@ -267,6 +286,16 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         Raises:
             StateError: If the checkpoint does not fit this cell.
         """
+        try:
+            return self._restore(content)
+        except (StateError, *OF_THE_MACHINE):
+            raise
+        # Whatever a component raises for a state that does not suit it.
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise StateError(f"restoring it failed, {reason}") from error
+
+    def _restore(self, content: Mapping[str, Any]) -> Progress:
         try:
             progress = Progress(**content["progress"])
         except (KeyError, TypeError) as error:
@@ -327,6 +356,10 @@ def read_checkpoint(files: CellFiles, cell: Cell) -> dict[str, Any] | None:
     """Return a cell's checkpoint; None if there is none of this configuration and version.
 
     One that cannot be used is set aside, and a line says so.
+
+    Raises:
+        OSError: If it cannot be read at present, which says nothing about it.
+        MemoryError: If there is no memory for it.
     """
     path = files.checkpoint
     if not path.is_file():
@@ -350,13 +383,16 @@ def set_aside(files: CellFiles, why: object) -> None:
 
 
 def _understood(path: Path, cell: Cell) -> dict[str, Any]:
+    # Read at once, so that no later error can be one of the disk's.
+    stored = BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stored) as archive:
             damaged = archive.testzip()
         if damaged:
             raise StateError("it is damaged")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except StateError:
+        stored.seek(0)
+        content = torch.load(stored, map_location="cpu", weights_only=True)
+    except (StateError, MemoryError):
         raise
     # Whatever torch raises for bytes that it did not write.
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -255,7 +256,7 @@ def test_a_process_that_is_killed_or_ended_goes_on(tmp_path):
     _, said = process.communicate(timeout=60)
     assert time.monotonic() - asked < 10
     assert process.returncode == 143
-    assert f"ended by SIGTERM: a checkpoint was written: {files.checkpoint}" in said
+    assert f"ended early: a checkpoint was written: {files.checkpoint}" in said
     after = progress(one, out)
     assert (after["n_done"], after["part"]) == (1, 0)
 
@@ -265,6 +266,121 @@ def test_a_process_that_is_killed_or_ended_goes_on(tmp_path):
     assert left_by(one, out) == left_by(one, tmp_path / "whole")
     seconds = json.loads((files.folder / "result.json").read_text())["seconds"]
     assert seconds["training"] > after["seconds"]["training"] > before["seconds"]["training"] > 0
+
+
+def processes_of(group: int) -> list[str]:
+    """What the processes of a group are, without those that have ended."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True)
+    lines = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    return [line[2] for line in lines if line[0] == str(group) and line[1][0] != "Z"]
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_sigterm_to_all_processes_of_a_command_leaves_a_checkpoint(tmp_path):
+    one = small(tmp_path, {}, minutes=0.005, training={"epochs": 100_000})
+    command = [sys.executable, "-m", "avalanche_ext", "run", str(tmp_path / "small.yaml"), "-q"]
+    command += ["--out", str(tmp_path / "out"), "--jobs", "1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+    files = one.files(tmp_path / "out")
+    wait_for(files.checkpoint.exists, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert f"ended early: a checkpoint was written: {files.checkpoint}" in said
+    assert process.returncode == 143
+    assert progress(one, tmp_path / "out")["part"] == 0
+    deadline = time.monotonic() + 10
+    while processes_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(process.pid) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_run_that_finishes_after_sigterm_leaves_no_timer_and_no_handler(tmp_path, monkeypatch):
+    one = small(tmp_path, {})
+    save = Checkpoints.save
+
+    def end_in_last(self, now):
+        save(self, now)
+        if now.n_done == 2:  # The last one: no batch comes that could end it.
+            with self.within(lambda part: now):
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoints, "save", end_in_last)
+    run(one, tmp_path)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_disk_that_fails_keeps_the_last_checkpoint_and_says_so(tmp_path, monkeypatch, capsys):
+    one = small(tmp_path, {})
+    assert run_until(one, tmp_path, monkeypatch, 1)
+    files = one.files(tmp_path)
+    before = files.checkpoint.read_bytes()
+    capsys.readouterr()
+
+    def fail(handle):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        assert run_until(one, tmp_path, monkeypatch, n_batches=5)
+    said = capsys.readouterr().err
+    assert said == f"{files.checkpoint}: no checkpoint could be written: Input/output error\n"
+    assert files.checkpoint.read_bytes() == before
+    assert not [path for path in files.folder.iterdir() if path.name.startswith(".checkpoint")]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_kept"),
+    [
+        (OSError(5, "Input/output error"), True),
+        (MemoryError("no memory"), True),
+        (ValueError("a state that does not suit it"), False),
+    ],
+)
+def test_only_errors_of_the_checkpoint_cost_it(tmp_path, monkeypatch, capsys, error, is_kept):
+    one = small(tmp_path, {})
+    assert run_until(one, tmp_path, monkeypatch, 1)
+    files = one.files(tmp_path)
+
+    def fail(*_):
+        raise error
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr("avalanche_ext.runner.checkpoint.restored", fail)
+        if is_kept:
+            assert run_cell(one, tmp_path, None) == "failed"
+            assert files.checkpoint.exists()
+        else:
+            run(one, tmp_path)
+            assert (files.folder / "checkpoint-unusable-1.pt").exists()
+            said = capsys.readouterr().err
+            assert "and the run starts anew: restoring it failed, ValueError: a state" in said
+    if is_kept:
+        run(one, tmp_path)
+        assert not (files.folder / "checkpoint-unusable-1.pt").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_at_present_is_kept(tmp_path, monkeypatch):
+    one = small(tmp_path, {})
+    assert run_until(one, tmp_path, monkeypatch, 1)
+    checkpoint = one.files(tmp_path).checkpoint
+    read = Path.read_bytes
+
+    def fail(path):
+        if path == checkpoint:
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        assert run_cell(one, tmp_path, None) == "failed"
+    assert "Input/output error" in one.files(tmp_path).failure()
+    assert checkpoint.exists()
+    run(one, tmp_path)
 
 
 @pytest.mark.cluster

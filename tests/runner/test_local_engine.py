@@ -103,6 +103,22 @@ def test_workers_are_ended_when_the_block_ends_with_an_error(tmp_path):
     assert len([*tmp_path.iterdir()]) == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the server that forks workers")
+def test_sigterm_to_the_server_leaves_its_workers_alone(tmp_path):
+    """As when it is sent to all processes of a command: workers decide when they end."""
+    with LocalEngine(2) as workers:
+        future = workers.submit(deadly.sleep, tmp_path / "worker")
+        (pid,) = noted(tmp_path, 1)
+        server = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(server, signal.SIGTERM)
+        assert not gone_within([pid], 0.5)
+        assert workers.submit(deadly.add, 1, 2).result() == 3
+        os.kill(pid, signal.SIGTERM)
+        with pytest.raises(WorkerDied):
+            future.result(timeout=5)
+        assert is_alive(server)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize("killed", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_when_the_process_they_work_for_is_gone(tmp_path, killed):

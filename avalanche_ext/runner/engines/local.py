@@ -9,7 +9,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import connection, forkserver, get_context, parent_process
+from multiprocessing import (
+    connection,
+    forkserver,
+    get_context,
+    parent_process,
+    resource_tracker,
+)
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
@@ -70,9 +76,8 @@ class LocalEngine:
 
     def __enter__(self) -> LocalEngine:
         """Start the server, which imports torch while the caller goes on."""
-        if self._context.get_start_method() == "forkserver":
-            with _LOCK, _environment(_ONE_THREAD):
-                forkserver.ensure_running()
+        with _LOCK, _environment(_ONE_THREAD):
+            self._ensure_server()
         return self
 
     def __exit__(
@@ -95,6 +100,20 @@ class LocalEngine:
                 for process in self._processes:
                     process.kill()
             self._pool.shutdown()
+
+    def _ensure_server(self) -> None:
+        """Start the server, if there is none, so that it outlives a SIGTERM to all processes.
+
+        Its workers end with it, and would have no time for a checkpoint.
+        """
+        if self._context.get_start_method() != "forkserver":
+            return
+        resource_tracker.ensure_running()  # Starting it ends with SIGTERM unblocked.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""
@@ -119,6 +138,7 @@ class LocalEngine:
                 target=_work, args=(answer, environment, function, args)
             )
             with _without_main(), _environment(_ONE_THREAD):
+                self._ensure_server()
                 process.start()
             self._processes.add(process)
         answer.close()
@@ -157,6 +177,8 @@ def _work(
     if sys.platform == "linux":
         # The server's end, too: nobody would learn how this process ends.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The server, from which this process has its mask, blocks it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # Ctrl-C reaches all processes of a terminal; the first one decides what becomes of the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The server has the environment of its start.
