@@ -93,14 +93,17 @@ class Traits:
         trains_once: Whether a strategy trains once, on all experiences together.
         packs_weights: Whether a strategy trains on one task at a time, and keeps earlier tasks by
             masking gradients.
-        looks_back: Whether it acts only after an experience has ended.
+        freezes_earlier: Whether a strategy never changes again the weights that earlier experiences
+            trained.
+        starts_anew: Whether it resets the model when an experience begins.
+        looks_back: Whether it changes nothing before the first experience has ended.
         freezes_hidden: Whether it trains the classifier alone after the first experience.
         trains_hidden: Whether it acts on the hidden layers alone.
         has_no_scores: Whether a strategy's model gives no class scores in evaluation mode that
             could be differentiated, but distances from class means.
         needs_scores: Whether it differentiates the model's class scores in evaluation mode.
         adds_views: Whether a strategy's model sees a second view of each row of the mini-batch.
-        reads_rows: Whether it takes what the layers see for the rows of the mini-batch.
+        reads_rows: Whether it needs one representation of each row of the mini-batch.
     """
 
     phase: Phase | None = None
@@ -115,6 +118,8 @@ class Traits:
     takes_own_steps: bool = False
     trains_once: bool = False
     packs_weights: bool = False
+    freezes_earlier: bool = False
+    starts_anew: bool = False
     looks_back: bool = False
     freezes_hidden: bool = False
     trains_hidden: bool = False
@@ -143,8 +148,12 @@ NAMES = tuple(field.name for field in fields(Traits))
 
 _REPLAY = Traits(Phase.DATA)
 _REPLAY_AND_MORE = Traits(Phase.DATA, beyond_criterion=True)
-_PENALTY = Traits(Phase.PENALTY)
-_PROJECTION = Traits(Phase.GRADIENT)
+_STARTING_ANEW = Traits(starts_anew=True)
+_REPLAY_ANEW = Traits(Phase.DATA, starts_anew=True)
+_PENALTY = Traits(Phase.PENALTY, looks_back=True)
+_PENALTY_ON_SCORES = replace(_PENALTY, needs_scores=True)
+_DISTILLATION = replace(_PENALTY, reads_rows=True)
+_PROJECTION = Traits(Phase.GRADIENT, reads_rows=True)
 _OWN_LOSS = Traits(beyond_criterion=True, has_own_loss=True)
 _OWN_LOOP = Traits(beyond_criterion=True, has_own_loop=True)
 _FREEZING = Traits(freezes_hidden=True)
@@ -164,12 +173,14 @@ AVALANCHE: dict[str, Traits] = {
     "DER": _REPLAY_AND_MORE,
     "ER_ACE": _OWN_LOSS,
     "ER_AML": _OWN_LOSS,
-    "EWC": _PENALTY,
-    "EWCPlugin": _PENALTY,
+    "EWC": _PENALTY_ON_SCORES,
+    "EWCPlugin": _PENALTY_ON_SCORES,
     "FeatureDistillationPlugin": _PENALTY,
     "FeatureReplay": _OWN_LOSS,
-    "GDumb": _REPLAY,
-    "GDumbPlugin": _REPLAY,
+    "FromScratchTraining": _STARTING_ANEW,
+    "FromScratchTrainingPlugin": _STARTING_ANEW,
+    "GDumb": _REPLAY_ANEW,
+    "GDumbPlugin": _REPLAY_ANEW,
     "GEM": _PROJECTION,
     "GEMPlugin": _PROJECTION,
     "GSS_greedy": _REPLAY,
@@ -182,16 +193,17 @@ AVALANCHE: dict[str, Traits] = {
     "LFLPlugin": _PENALTY,
     "LaMAML": replace(_OWN_LOOP, takes_own_steps=True),
     "LearningToPrompt": _OWN_LOSS,
-    "LwF": _PENALTY,
-    "LwFPlugin": _PENALTY,
+    "LwF": _DISTILLATION,
+    "LwFPlugin": _DISTILLATION,
     "MAS": _PENALTY,
     "MASPlugin": _PENALTY,
     "MER": _OWN_LOOP,
     "MIR": _REPLAY_AND_MORE,
     "MIRPlugin": _REPLAY_AND_MORE,
-    "PackNet": Traits(packs_weights=True),
+    "PNNStrategy": Traits(freezes_earlier=True),
+    "PackNet": Traits(packs_weights=True, freezes_earlier=True),
     "RARPlugin": _REPLAY_AND_MORE,
-    "RWalkPlugin": _PENALTY,
+    "RWalkPlugin": _PENALTY_ON_SCORES,
     "Replay": _REPLAY,
     "ReplayPlugin": _REPLAY,
     "SCR": replace(_PROTOTYPES, adds_views=True),
@@ -252,6 +264,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
     own_loop = next((part for part in parts if part.traits.has_own_loop), None)
     once = next((part for part in parts if part.traits.trains_once), None)
     packing = next((part for part in parts if part.traits.packs_weights), None)
+    keeping = next((part for part in parts if part.traits.freezes_earlier), None)
     freezing = next((part for part in parts if part.traits.freezes_hidden), None)
     prototypes = next((part for part in parts if part.traits.has_no_scores), None)
     doubling = next((part for part in parts if part.traits.adds_views), None)
@@ -270,6 +283,20 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
                 f"'{part.name}' cannot be combined with '{packing.name}', which trains on one task "
                 "at a time and keeps earlier ones by masking gradients: it would mix tasks, or "
                 "move weights that must stay",
+            )
+        elif keeping and part.traits.looks_back:
+            yield Conflict(
+                index,
+                None,
+                f"'{part.name}' cannot be combined with '{keeping.name}', which freezes the "
+                "weights that earlier experiences trained: it would protect what cannot change",
+            )
+        elif keeping and part.traits.starts_anew:
+            yield Conflict(
+                index,
+                None,
+                f"'{part.name}' cannot be combined with '{keeping.name}', which freezes the "
+                "weights that earlier experiences trained: it would reset them",
             )
         if freezing and part.traits.trains_hidden:
             yield Conflict(

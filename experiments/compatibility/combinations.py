@@ -33,6 +33,11 @@ any number.
 - Strategies with a loop of their own train without the backward pass and the optimizer's step that
   plugins change, so that penalties, projections and pulls would do nothing in them.
 - `avalanche:JointTraining` trains once, so what acts only after an experience would do nothing.
+- `avalanche:PNNStrategy` and `avalanche:PackNet` freeze the weights of earlier tasks, so penalties
+  and pulls towards them would do nothing, and what starts the model anew would undo them.
+- `avalanche:ICaRL` and `avalanche:SCR` classify by the nearest class mean, so what differentiates
+  class scores fails beside them. `avalanche:SCR` shows the model two views of each sample, so what
+  needs one representation of each fails too.
 - `avalanche:CWRStar` trains the classifier alone after the first experience. Losses on the last
   hidden layer would then do nothing, unless `layers` names others.
 

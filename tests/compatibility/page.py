@@ -48,6 +48,12 @@ computation gives. Analyses, and plugins of strength 0, leave training as it is,
   every choice of such arguments among them.
 - **strength 0**: every penalty and pull with `lam=0`, on every kind of stream, with both models.
 
+The matrix says nothing about strategies that need a model of their own kind, or arguments that a
+plain script does not give: PNNStrategy, SCR, BiC, LFL, GenerativeReplay, LaMAML, GSS_greedy,
+ER_AML, ExpertGateStrategy, AETraining and VAETraining fail alone in it; ICaRL, PackNet,
+StreamingLDA, LearningToPrompt and AR1 are not in it. `tests/runner` and
+`tests/plugins/core/test_own_models.py` try some of them beside our plugins.
+
 At e0545ef, 345 pairs of plugin and strategy worked, 41 were refused, 28 wrong, 9 without effect, 15
 without meaning, and 38 crashed; 49 of 621 cells of plugin and stream crashed.
 """

@@ -113,7 +113,8 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self._gatherer = Gatherer()
 
     def check(self, strategy: Strategy) -> None:
-        """Raise ValueError if the model lacks one of the layers."""
+        """Raise ValueError if the plugin cannot act in this strategy."""
+        super().check(strategy)
         gathered_layers(hooked_model(strategy), self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:

@@ -34,6 +34,7 @@ class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
     """
 
     needs_scores: ClassVar[bool] = False
+    """Whether it differentiates the model's class scores in evaluation mode."""
     needs_float32: ClassVar[bool] = False
     """Whether it cannot act on weights of lower precision."""
 

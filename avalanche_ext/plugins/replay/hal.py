@@ -86,9 +86,9 @@ class HALPlugin(OnlineReplayPlugin):
         anchors: x, y and t of the anchors of all tasks that have ended; None before.
 
     Raises:
-        ValueError: If an argument has a wrong type or is out of range.
-        ValueError: When training starts, if the model has no linear or multi-head layer, or torch
-            has no second derivative of the criterion.
+        ValueError: If an argument has a wrong type or is out of range; when training starts, if
+            the model has no linear or multi-head layer, or torch has no second derivative of the
+            criterion.
     """
 
     beyond_criterion: ClassVar[bool] = True

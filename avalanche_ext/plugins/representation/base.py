@@ -38,8 +38,8 @@ class RepresentationLossPlugin(MethodPlugin):
     A new loss is a subclass with a `representation_loss`. Forward hooks gather the representations,
     and only while the strategy computes the output of a training mini-batch, so that other plugins
     may run the model; those of lower precision than float32, as autocast gives them, are converted
-    to it. If the loss has parameters, the strategy's optimizer trains them with the
-    model's, see `join_optimizer`.
+    to it. A compiled model trains uncompiled beside this plugin. If the loss has parameters, the
+    strategy's optimizer trains them with the model's, see `join_optimizer`.
 
     Args:
         lam: Weight λ of the loss, at least 0; with 0 nothing is gathered.

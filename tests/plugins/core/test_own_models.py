@@ -1,9 +1,10 @@
-"""Plugins beside strategies whose models are of their own kind: SCR, iCaRL and PackNet."""
+"""Plugins beside strategies with models of their own kind, and beside JointTraining."""
 
 import pytest
 import torch
 from avalanche.models import SCRModel
-from avalanche.training import SCR, ICaRL, PackNet
+from avalanche.training import SCR, ICaRL, PackNet, PNNStrategy
+from avalanche.training.supervised import JointTraining
 from torch import nn
 
 from avalanche_ext.config.components import component
@@ -12,7 +13,9 @@ from avalanche_ext.config.semantics import check_method
 from avalanche_ext.metrics import NoEvaluation
 from avalanche_ext.models.features import Features
 from avalanche_ext.models.packnet import packnet_model
-from avalanche_ext.plugins import DRLPlugin
+from avalanche_ext.models.progressive import progressive_network
+from avalanche_ext.plugins import DRLPlugin, RhoSpectrumPlugin
+from avalanche_ext.runner.foreign import call
 from avalanche_ext.strategies.repairs import repair
 from tests.cases import digits, small_model, train, weights
 from tests.plugins.every_plugin import PLUGINS
@@ -55,6 +58,22 @@ def packnet(plugins):
     return strategy
 
 
+def pnn(plugins):
+    model = progressive_network(small_model(), (1, 8, 8))
+    return PNNStrategy(
+        model=model, optimizer=sgd(model), criterion=nn.CrossEntropyLoss(), plugins=plugins,
+        evaluator=NoEvaluation(), **GIVEN,
+    )  # fmt: skip
+
+
+def joint(plugins):
+    model = small_model()
+    return JointTraining(
+        model=model, optimizer=sgd(model), criterion=nn.CrossEntropyLoss(), plugins=plugins,
+        evaluator=NoEvaluation(), **GIVEN,
+    )  # fmt: skip
+
+
 SCORES = [
     "online_ewc", "fisher_spectrum_ewc", "mas", "spectrum_analysis", "gradient_diversity",
 ]  # fmt: skip
@@ -84,6 +103,84 @@ def test_check_refuses_it_too(make, name, reason):
     (problem,) = check_method(strategy, [plugin], "m", None)
     assert f"'{name}' cannot be combined with 'avalanche:{theirs}'" in problem.message
     assert reason in problem.message
+
+
+STRATEGIES = {
+    scr: "SCR", icarl: "ICaRL", pnn: "PNNStrategy", packnet: "PackNet", joint: "JointTraining",
+}  # fmt: skip
+OUR_PENALTIES = {
+    name: {"lam": 1.0, "update": "gradient"}
+    for name in ("online_ewc", "fisher_spectrum_ewc", "mas", "synaptic_intelligence")
+}
+THEIR_PENALTIES = {
+    "avalanche:EWCPlugin": {"ewc_lambda": 1.0},
+    "avalanche:FeatureDistillationPlugin": {},
+    "avalanche:LFLPlugin": {"lambda_e": 1.0},
+    "avalanche:LwFPlugin": {},
+    "avalanche:MASPlugin": {},
+    "avalanche:RWalkPlugin": {},
+    "avalanche:SynapticIntelligencePlugin": {"si_lambda": 1.0},
+}
+ANEW = {"avalanche:FromScratchTrainingPlugin": {}, "avalanche:GDumbPlugin": {}}
+PROJECTIONS = {
+    "avalanche:AGEMPlugin": {"patterns_per_experience": 5, "sample_size": 5},
+    "avalanche:GEMPlugin": {"patterns_per_experience": 5, "memory_strength": 0.5},
+}
+ON_SCORES = {
+    name: THEIR_PENALTIES[name] for name in ("avalanche:EWCPlugin", "avalanche:RWalkPlugin")
+}
+ON_ROWS = {**PROJECTIONS, "avalanche:LwFPlugin": {}}
+WITHOUT_MEANING = [
+    (make, name, args, reason)
+    for makes, plugins, reason in [
+        ([pnn, packnet], {**OUR_PENALTIES, **THEIR_PENALTIES}, "would protect what cannot change"),
+        ([pnn], ANEW, "would reset them"),
+        ([packnet], {"avalanche:FromScratchTrainingPlugin": {}}, "would reset them"),
+        ([packnet], {"avalanche:GDumbPlugin": {}}, "would mix tasks"),
+        ([joint], {**OUR_PENALTIES, **THEIR_PENALTIES}, "acts only after an experience has ended"),
+        ([scr, icarl], ON_SCORES, "needs gradients of class scores"),
+        ([scr], ON_ROWS, "needs one representation of each sample"),
+    ]
+    for make in makes
+    for name, args in plugins.items()
+]
+WITH_MEANING = [
+    (pnn, "online_ewc", {"lam": 1.0, "every": 2, "n_samples": 5}),
+    (icarl, "avalanche:LwFPlugin", {}),
+    (icarl, "avalanche:AGEMPlugin", PROJECTIONS["avalanche:AGEMPlugin"]),
+    (icarl, "avalanche:MASPlugin", {}),
+    (scr, "avalanche:MASPlugin", {}),
+]
+
+
+def refusals(make, name, args):
+    """Return the plugin as a script makes it, and why `check` refuses it beside a strategy."""
+    theirs = STRATEGIES[make]
+    strategy = Component(f"avalanche:{theirs}", f"avalanche.training.supervised:{theirs}", {})
+    plugin, _ = component("plugin", name, args, path="p", name_path="p")
+    return call(plugin, {}), [p.message for p in check_method(strategy, [plugin], "m", None)]
+
+
+@pytest.mark.parametrize(("make", "name", "args", "reason"), WITHOUT_MEANING)
+def test_what_would_do_nothing_or_fail_is_refused(make, name, args, reason):
+    plugin, messages = refusals(make, name, args)
+    (message,) = messages
+    assert f"'{name}' cannot be combined with 'avalanche:{STRATEGIES[make]}'" in message
+    assert reason in message
+    strategy = make([RhoSpectrumPlugin(), plugin])
+    before = weights(strategy)
+    with pytest.raises(ValueError, match=f"Plugin' cannot be combined with .*{reason}"):
+        strategy.train(digits(n_experiences=2, train_size=20).train_stream, eval_streams=[])
+    assert torch.equal(weights(strategy), before)
+
+
+@pytest.mark.parametrize(("make", "name", "args"), WITH_MEANING)
+def test_what_works_is_not_refused(make, name, args):
+    plugin, messages = refusals(make, name, args)
+    assert not messages
+    scenario = "task" if make is pnn else "class"
+    benchmark = digits(n_experiences=2, train_size=20, scenario=scenario)
+    train(make([RhoSpectrumPlugin(), plugin]), benchmark)
 
 
 @pytest.mark.parametrize("name", ["rho_spectrum", "synaptic_intelligence"])
