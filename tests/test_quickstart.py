@@ -75,9 +75,7 @@ def test_shows_the_table_that_the_readme_prints(finished):
 
 def test_shows_progress_and_the_table(finished):
     _, shown = finished
-    assert "25/25" in shown
-    assert "cells" in shown
-    assert "drl seed" in shown, "a bar per running cell"
+    assert "0 of 25 cells" in shown, "a bar"
     assert "25 cells run, 0 failed" in shown
     for method in ("naive", "replay", "er", "ber", "drl"):
         assert f"\n{method} " in shown.replace("\r", "")

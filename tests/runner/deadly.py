@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from avalanche_ext.runner.worker import run_claimed
+from tests.runner.cases import RESULT
 
 
 def killed_in_ber(cell, out, data_root):
@@ -69,5 +70,5 @@ def note_device(cell, out, data_root):
     files = cell.files(out)
     files.begin()
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    files.write_result({"visible": seen, "device": cell.training.device})
+    files.write_result({**RESULT, "visible": seen, "device": cell.training.device})
     return "done", ""

@@ -62,7 +62,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "Adam", "lr": 0.01},
         "training": {"scheduler": {"name": "CosineAnnealingLR", "T_max": 50, "by": "iteration"}},
     },
-    "iterations, repeated": {"training": {"iterations": 17, "repeats": 3}},
+    "iterations, repeated": {"training": {"iterations": 41, "repeats": 3}},
     "iid": {"training": {"iid": True}},
     "heads": {
         "model": {"name": "mlp", "hidden_sizes": [16], "multi_head": True},

@@ -35,7 +35,7 @@ def test_a_grid_is_run_once_and_goes_on_where_it_has_grown(tmp_path):
         assert result["test_sizes"] == [226, 224]
         assert 0 <= result["metrics"]["ACC"] <= 1
         assert result["seconds"]["total"] >= result["seconds"]["training"] > 0
-        assert {"avalanche-ext", "avalanche-lib", "torch", "numpy", "python"} == set(
+        assert {"avalanche-ext", "avalanche-lib", "torch", "numpy", "python"} <= set(
             result["versions"]
         )
     assert counts(run_experiment(experiment(tmp_path), tmp_path / "out", jobs=2)) == (0, 0, 4)
