@@ -103,9 +103,7 @@ def run_experiment(
         threads=max(training.threads for training in trainings),
         on_gpu=any(training.device != "cpu" for training in trainings),
     )
-    pending = [
-        cell for cell in cells if cell.method_name in again or not cell.files(out).is_done()
-    ]
+    pending = [cell for cell in cells if cell.method_name in again or not cell.files(out).is_done()]
     if pending:
         check_output(directory)
         for cell in pending:

@@ -45,7 +45,7 @@ def test_the_first_column_starts_as_the_model_and_is_kept(multi_head: bool) -> N
 
 
 def test_dropout_is_refused() -> None:
-    with pytest.raises(ValueError, match="leave model.dropout out"):
+    with pytest.raises(ValueError, match=r"leave model\.dropout out"):
         progressive_network(mlp([7], dropout=0.5, input_shape=DIGIT, n_classes=2))
 
 
