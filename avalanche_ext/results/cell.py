@@ -128,7 +128,7 @@ def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | Non
         ValueError: If a file of the run cannot be understood; the message is one line.
         OSError: If it cannot be read.
     """
-    for name in (RESULT, FAILURE):  # A failure beside a result is of an attempt after it.
+    for name in (FAILURE, RESULT):
         path = folder / name
         if not path.is_file():
             continue

@@ -176,14 +176,6 @@ def test_arrays_of_the_users_stay(tmp_path: Path) -> None:
     assert "edits.npz" not in names(one)
 
 
-def test_a_result_counts_more_than_a_failure_of_the_same_configuration(tmp_path: Path) -> None:
-    one = files(tmp_path)
-    finish(one)
-    one.write_failure("OSError: the lock")
-    assert one.is_done()
-    assert isinstance(read_cell(one.folder, OLD), CellResult)
-
-
 def test_partial_files_of_a_killed_command_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".experiment.yaml.123").write_text("na", "utf-8")
     write_experiment(tmp_path, {"name": "exp"})
