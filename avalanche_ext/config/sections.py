@@ -175,8 +175,8 @@ class Training(Section):
     """How each cell trains and evaluates.
 
     `iterations` per experience take the place of `epochs`; `repeats` is the number of steps on each
-    mini-batch. With `iid`, the samples of all experiences come in random order. A key
-    counts in a cell's hash only where it differs from its default: a default must never change.
+    mini-batch. With `iid`, the samples of all experiences come in random order. A key counts in a
+    cell's hash only where it differs from its default: a default must never change.
     """
 
     batch_size: PositiveInteger

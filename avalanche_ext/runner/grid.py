@@ -210,12 +210,10 @@ class _Grid:
             self._progress.ended(cell)
             return
         try:
-            with claimed(files.claim), suppress(OSError):
+            with suppress(OSError), claimed(files.claim):  # The disk may be full.
                 files.write_failure(error)
         except ClaimedError:
             self._claimed[files.folder] = cell
-        except OSError:
-            self._progress.ended(cell, error)
         else:
             self._progress.ended(cell, error)
 

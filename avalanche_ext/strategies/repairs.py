@@ -1,7 +1,7 @@
 """Narrow repairs of Avalanche's plugins and strategies, written for avalanche-lib 0.6.0.
 
-Each class here is Avalanche's plugin of the same name with one thing put right, which its docstring
-names; see `repair`.
+Each class here is Avalanche's of the same name, and its docstring says what is put right; see
+`repair`.
 """
 
 from __future__ import annotations

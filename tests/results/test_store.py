@@ -10,21 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
-from avalanche_ext.results.cell import CellResult, read_cell, read_events, result_record
+from avalanche_ext.results.cell import CellResult, read_cell, read_events
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.record import ResultsError
 from avalanche_ext.results.store import CellFiles, write_experiment
+from tests.runner.cases import RESULT
 
 OLD, NEW = "0123456789abcdef", "fedcba9876543210"
-RESULT = result_record(
-    is_iid=False,
-    R=np.array([[0.9, 0.25], [0.5, 0.75]]),
-    untrained=np.array([0.125, 0.25]),
-    test_sizes=np.array([10, 30]),
-    seconds={"setup": 0.5, "training": 2.0, "evaluation": 1.0, "total": 3.5},
-    weights="0a",
-    versions={"python": "3"},
-)
 
 
 def files(out: Path, run_hash: str = OLD) -> CellFiles:
