@@ -134,9 +134,14 @@ class CellFiles:
                 _move(path, self.folder / name)
 
     def supersede(self) -> None:
-        """Set this configuration's result aside for good, NAME-HASH-1, so that it is run again."""
+        """Set this configuration's result aside for good, NAME-HASH-1, so that it is run again.
+
+        A run that was interrupted begins anew, too: its checkpoint may be of older code.
+        """
         if self.is_done():
             self._set_aside(self._free_label(self._hash))
+        if self.checkpoint.exists():
+            self.set_checkpoint_aside()
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which makes the cell done, after all exhibits.

@@ -122,6 +122,15 @@ def test_another_configuration_is_set_aside_whole_and_brought_back(tmp_path: Pat
     assert {name: text for name, text in contents(old).items() if NEW not in name} == before
 
 
+def test_what_is_superseded_does_not_go_on_from_its_checkpoint(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    one.begin()
+    one.checkpoint.write_bytes(b"state")
+    one.supersede()
+    assert not one.checkpoint.exists()
+    assert b"state" in contents(one).values(), "it is kept"
+
+
 def test_a_result_that_is_superseded_is_kept_but_never_brought_back(tmp_path: Path) -> None:
     one = files(tmp_path)
     one.supersede()
