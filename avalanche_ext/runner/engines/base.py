@@ -65,14 +65,19 @@ def engine(
             f"--devices works with --backend local; give the workers of {backend} their devices"
         )
     jobs = jobs or len(devices) or max(1, n_cores() // threads)
-    if backend == "dask":
-        from avalanche_ext.runner.engines.dask import DaskEngine
+    try:
+        if backend == "dask":
+            from avalanche_ext.runner.engines.dask import DaskEngine
 
-        return DaskEngine(jobs, scheduler)
-    if backend == "ray":
-        from avalanche_ext.runner.engines.ray import RayEngine
+            return DaskEngine(jobs, scheduler)
+        if backend == "ray":
+            from avalanche_ext.runner.engines.ray import RayEngine
 
-        return RayEngine(jobs, scheduler, threads, on_gpu)
+            return RayEngine(jobs, scheduler, threads, on_gpu)
+    except ImportError as error:
+        raise PreflightError(
+            f'--backend {backend} needs more ({error}): pip install "avalanche-ext[{backend}]"'
+        ) from error
     from avalanche_ext.runner.engines.local import LocalEngine
 
     return LocalEngine(jobs, devices)
@@ -81,10 +86,3 @@ def engine(
 def n_cores() -> int:
     """Return how many cores this process may use, which on a cluster is not how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def missing(package: str, extra: str) -> PreflightError:
-    """Return the error for a backend whose package is not installed."""
-    return PreflightError(
-        f'--backend {extra} needs the package {package}: pip install "avalanche-ext[{extra}]"'
-    )

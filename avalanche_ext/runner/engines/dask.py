@@ -7,14 +7,11 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
-from avalanche_ext.runner.engines.base import R, missing
-from avalanche_ext.runner.preflight import PreflightError
+import dask
+from distributed import Client, KilledWorker, LocalCluster
 
-try:
-    import dask
-    from distributed import Client, KilledWorker, LocalCluster
-except ImportError:
-    raise missing("distributed", "dask") from None
+from avalanche_ext.runner.engines.base import R
+from avalanche_ext.runner.preflight import PreflightError
 
 _SECONDS_TO_CONNECT = 30
 
@@ -30,7 +27,7 @@ class DaskEngine:
         scheduler: Address of the scheduler, such as tcp://host:8786, or None.
 
     Raises:
-        PreflightError: If distributed is not installed, or the scheduler does not answer.
+        PreflightError: If the scheduler does not answer.
     """
 
     died: tuple[type[Exception], ...] = (KilledWorker,)

@@ -7,14 +7,11 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
-from avalanche_ext.runner.engines.base import R, missing
-from avalanche_ext.runner.preflight import PreflightError
+import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-try:
-    import ray
-    from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
-except ImportError:
-    raise missing("ray", "ray") from None
+from avalanche_ext.runner.engines.base import R
+from avalanche_ext.runner.preflight import PreflightError
 
 _RETRIES = 1
 """How often Ray itself gives a task whose worker or node died to another one."""
@@ -30,7 +27,7 @@ class RayEngine:
         on_gpu: Whether each call needs a GPU to itself.
 
     Raises:
-        PreflightError: If ray is not installed, or the cluster does not answer.
+        PreflightError: If the cluster does not answer.
     """
 
     died: tuple[type[Exception], ...] = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
