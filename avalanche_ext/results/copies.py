@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+
+from avalanche_ext.results.files import remove_partials, replacing
 
 SOURCE = "source"
 """The folder of the copies in a run's folder."""
@@ -23,7 +24,7 @@ def copies_folder(files: Mapping[str, str]) -> PurePosixPath:
 
 
 def copy_files(folder: Path, files: Mapping[str, str], run: Path) -> None:
-    """Copy files into a run's folder.
+    """Copy files into a run's folder, whose claim the caller holds.
 
     Args:
         folder: The folder of the files.
@@ -42,6 +43,6 @@ def copy_files(folder: Path, files: Mapping[str, str], run: Path) -> None:
             )
         copy = run / copies_folder(files) / path
         copy.parent.mkdir(parents=True, exist_ok=True)
-        partial = copy.with_name(f".{copy.name}.{os.getpid()}")
-        partial.write_bytes(content)
-        os.replace(partial, copy)
+        remove_partials(copy.parent, copy.name)
+        with replacing(copy) as partial:
+            partial.write_bytes(content)

@@ -8,7 +8,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ EVENTS = "events.jsonl"
 CHECKPOINT = "checkpoint.pt"
 WANDB = "wandb"
 CLAIMS = ".claims"
+_PARTIAL = ".partial"
+_OF_PARTIAL = re.compile(rf"\.(?P<name>.+)\.[0-9]+{re.escape(_PARTIAL)}")
 
 RESULT_FORMAT = 1
 """The format of result.json that this version writes and reads."""
@@ -60,6 +65,38 @@ def printable(text: object) -> str:
     """
     words = " ".join(str(text).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+
+
+def partial_of(path: Path) -> Path:
+    """Return where this process writes a file, in the same folder, until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the path of a file to write, which then replaces `path` in one step.
+
+    If the block raises an error, `path` stays as it is, and what was written is deleted.
+    """
+    partial = partial_of(path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def remove_partials(folder: Path, name: str | None = None) -> None:
+    """Remove what processes have left that died while they wrote a file of this name, or any.
+
+    Whoever calls this knows that no other process is writing such a file there.
+    """
+    for path in folder.glob(f".*{_PARTIAL}"):
+        of = _OF_PARTIAL.fullmatch(path.name)
+        if of and name in (None, of["name"]):
+            path.unlink(missing_ok=True)
 
 
 def _mapping(path: Path, parse: Callable[[str], Any], form: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,14 @@ from avalanche_ext.results.files import (
     WANDB,
     cell_folder,
     exhibit_file,
+    partial_of,
     printable,
     read_json,
     read_yaml,
+    remove_partials,
+    replacing,
 )
 
-_PARTIAL = re.compile(
-    r"\.(experiment\.yaml|config\.yaml|result\.json|failure\.json|checkpoint\.pt|[^.]+\.npz)\.[0-9]+"
-)
 _IS_ASIDE = re.compile("-[0-9a-f]{16}(-[0-9]+)?$")
 
 
@@ -92,8 +92,11 @@ class CellFiles:
         except (OSError, ValueError, KeyError):
             return "the reason could not be written"
 
-    def is_set_aside(self) -> bool:
-        """Return whether a result of this configuration is set aside, to be brought back."""
+    def has_result(self) -> bool:
+        """Return whether a result of this configuration is there, perhaps set aside."""
+        return self.is_done() or self._is_set_aside()
+
+    def _is_set_aside(self) -> bool:
         return self._is_result(_aside(self.folder / RESULT, self._hash))
 
     @property
@@ -118,7 +121,7 @@ class CellFiles:
     def bring_back(self) -> None:
         """Restore a result of this configuration that was set aside, with what belongs to it."""
         aside = _aside(self.folder / RESULT, self._hash)
-        if self.is_set_aside():
+        if self._is_set_aside():
             self._clear()
             # Before the result, which it must never contradict.
             _write_yaml(self.folder / CONFIG, self.config)
@@ -164,7 +167,7 @@ class CellFiles:
         Returns:
             The path, for `finish_checkpoint`.
         """
-        partial = _partial(self.checkpoint)
+        partial = partial_of(self.checkpoint)
         try:
             partial.write_bytes(content)
         except BaseException:
@@ -206,7 +209,7 @@ class CellFiles:
         import numpy as np  # Not above: `avalanche-ext check` knows this class and needs no numpy.
 
         path = exhibit_file(self.folder, name)
-        with _replacing(path) as partial, partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, hash=np.array(self._hash), **arrays)
 
     @property
@@ -225,7 +228,7 @@ class CellFiles:
 
     def _clear(self) -> None:
         """Set the present result aside, if there is one, and remove a failed attempt's files."""
-        _remove_partial_files(self.folder)
+        remove_partials(self.folder)
         self._set_broken_aside()
         other = _hash_in(self.folder / RESULT)
         if other is not None:
@@ -289,19 +292,19 @@ def write_experiment(folder: Path, content: Mapping[str, Any]) -> None:
 
     Whoever calls this holds a claim, because partial files of other calls are removed.
     """
-    _remove_partial_files(folder)
+    remove_partials(folder, EXPERIMENT)
     _write_yaml(folder / EXPERIMENT, content)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content`; a number that is not finite raises ValueError."""
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         partial.write_text(text, "utf-8")
 
 
@@ -311,20 +314,16 @@ def _aside(path: Path, label: str) -> Path:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file or folder in one step; into a folder that is there, its contents one by one."""
-    if source.is_dir() and target.is_dir():
+    """Move a file or folder in one step; into a folder that is there, its contents one by one.
+
+    A link, such as wandb's `latest-run`, is moved as it is.
+    """
+    if source.is_dir() and target.is_dir() and not source.is_symlink():
         for path in [*source.iterdir()]:
             _move(path, target / path.name)
         source.rmdir()
     else:
         os.replace(source, target)
-
-
-def _remove_partial_files(folder: Path) -> None:
-    """Remove what processes have left that died while they wrote."""
-    for path in folder.glob(".*"):
-        if _PARTIAL.fullmatch(path.name):
-            path.unlink()
 
 
 def _is_exhibit(path: Path) -> bool:
@@ -368,20 +367,3 @@ def _sync(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give the path of a file to write, which then replaces `path` in one step."""
-    partial = _partial(path)
-    try:
-        yield partial
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from avalanche_ext.results.cell import CellResult, read_cell, read_events
+from avalanche_ext.results.copies import copies_folder, copy_files
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.record import ResultsError
 from avalanche_ext.results.store import CellFiles, write_experiment
@@ -109,8 +111,8 @@ def test_another_configuration_is_set_aside_whole_and_brought_back(tmp_path: Pat
     new.begin()
     aside = {f"{name}-{OLD}{suffix}" for name, suffix in KEPT}
     assert names(new) == {"config.yaml", *aside}
-    assert old.is_set_aside()
-    assert not new.is_set_aside()
+    assert (old.is_done(), old.has_result()) == (False, True)
+    assert not new.has_result()
     log(new, "new")
     new.write_failure("out of memory")
     new.write_exhibit("spectrum", {})
@@ -161,10 +163,12 @@ def test_logs_of_attempts_without_a_result_are_all_kept(tmp_path: Path) -> None:
 def test_partial_files_of_a_killed_run_are_removed_and_no_others(tmp_path: Path) -> None:
     one = files(tmp_path)
     one.begin()
-    for name in (".result.json.123", ".edits.npz.7", ".config.yaml.9", ".mine", "notes.txt"):
+    partials = {f".{name}.12.partial" for name in ("result.json", "edits.npz", "checkpoint.pt")}
+    kept = {".mine", ".my.partial", "notes.txt"}
+    for name in partials | kept:
         (one.folder / name).write_text("", "utf-8")
     one.begin()
-    assert names(one) == {"config.yaml", ".mine", "notes.txt"}
+    assert names(one) == {"config.yaml"} | kept
 
 
 def test_arrays_of_the_users_stay(tmp_path: Path) -> None:
@@ -178,9 +182,39 @@ def test_arrays_of_the_users_stay(tmp_path: Path) -> None:
 
 
 def test_partial_files_of_a_killed_command_are_removed(tmp_path: Path) -> None:
-    (tmp_path / ".experiment.yaml.123").write_text("na", "utf-8")
+    (tmp_path / ".experiment.yaml.123.partial").write_text("na", "utf-8")
+    (tmp_path / ".report.txt.123.partial").write_text("of a command that goes on", "utf-8")
     write_experiment(tmp_path, {"name": "exp"})
-    assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "experiment.yaml",
+        ".report.txt.123.partial",
+    }
+
+
+def test_partial_copies_of_the_users_files_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("x = 1\n", "utf-8")
+    digests = {"mine.py": hashlib.sha256(b"x = 1\n").hexdigest()}
+    run = tmp_path / "run"
+    copies = run / copies_folder(digests)
+    copies.mkdir(parents=True)
+    (copies / ".mine.py.123.partial").write_text("x", "utf-8")
+    copy_files(tmp_path, digests, run)
+    assert [path.name for path in copies.iterdir()] == ["mine.py"]
+
+
+def test_links_among_the_files_of_wandb_are_moved_as_links(tmp_path: Path) -> None:
+    old, new = files(tmp_path), files(tmp_path, NEW)
+    finish(old)
+    log(old, "old")
+    # As if moving it had ended in the middle.
+    begun = old.folder / f"wandb-{OLD}"
+    (begun / "offline-run-1").mkdir(parents=True)
+    for folder in (old.folder / "wandb", begun):
+        (folder / "latest-run").symlink_to("offline-run-1")
+    new.begin()
+    assert not (old.folder / "wandb").exists()
+    assert (begun / "latest-run").is_symlink()
+    assert (begun / "offline-run-1" / "run.wandb").read_text("utf-8") == "old"
 
 
 def test_what_cannot_be_written_leaves_no_partial_file(tmp_path: Path) -> None:
