@@ -96,6 +96,8 @@ def _run(options: argparse.Namespace) -> int:
         f"{outcome.n_done_before} done before{elsewhere}\n"
     )
     code = _show_report(outcome.directory)
+    if experiment.wandb.report and not code:
+        _send_report(experiment, outcome.directory)
     if experiment.wandb.mode == "offline" and outcome.n_completed:
         print(
             "To send these runs to wandb: wandb sync "
@@ -161,6 +163,21 @@ def _show_report(directory: Path) -> int:
         print(error, file=sys.stderr)
         return WRONG_USE
     return 0
+
+
+def _send_report(experiment: Experiment, directory: Path) -> None:
+    from avalanche_ext.report.writer import CSV, PICTURES, TEXT
+    from avalanche_ext.tracking.wandb_report import log_report
+
+    files = [directory / name for name in (TEXT, CSV, *PICTURES)]
+    sent = log_report(
+        [file for file in files if file.exists()],
+        experiment.name,
+        directory,
+        **experiment.wandb.model_dump(exclude={"report"}),
+    )
+    if sent:
+        print(f"To send this report to wandb: wandb sync {shlex.quote(str(sent))}")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -341,7 +358,7 @@ def _add_grid_options(run: _Parser) -> None:
         type=_shard,
         default=(1, 1),
         metavar="I/N",
-        help="run every N-th cell only, beginning with the I-th, as in a job array",
+        help="run the I-th of N parts of the cells only, as in a job array",
     )
     run.add_argument("--dry-run", action="store_true", help="print which cells would run, and why")
     run.add_argument(

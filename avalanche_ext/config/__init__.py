@@ -1,7 +1,7 @@
 """YAML to a validated, frozen experiment, without importing torch or avalanche.
 
 `load_experiment` reads a file, `Experiment.cells` lists what there is to run. `catalogue` holds
-the names a YAML may use. What is wrong with a file is a `ConfigError` with all its `Problem`s.
+the names a YAML may use. What is wrong with a file is a `ConfigError`, which holds every `Problem`.
 """
 
 from avalanche_ext.config import catalogue

@@ -24,6 +24,8 @@ FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 FOLDER_RULE = "use only letters, digits, '_', '-' and '.', and do not begin with '-' or '.'"
 LONGEST_NAME = 255
 """Characters of a folder's name, as many as file systems allow."""
+LONGEST_TAG = 64
+"""Characters of a tag that wandb takes."""
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
 
 CLAIMED_METRICS = ("ACC", "instance_accuracy", "BWT", "FWT", "learning_accuracy")
@@ -40,6 +42,12 @@ def _folder_name(name: str) -> str:
     if not re.fullmatch(FOLDER_NAME, name):
         raise rejection(f"is {shown(name)}, but must be a folder name: {FOLDER_RULE}")
     return name
+
+
+def _tag(tag: str) -> str:
+    if len(tag) > LONGEST_TAG:
+        raise rejection(f"has {len(tag)} characters, but wandb takes at most {LONGEST_TAG}")
+    return tag
 
 
 def _device(device: str) -> str:
@@ -132,21 +140,24 @@ Claims = Annotated[
 
 _Plain = Integer | Number | Flag | Text
 
+Values = Annotated[
+    list[_Plain | list[_Plain]],
+    Field(min_length=1, max_length=MOST_METHODS),
+    AfterValidator(_distinct),
+]
+"""What a parameter is tried with."""
+
 SweepValues = Annotated[
-    dict[
-        Text,
-        Annotated[
-            list[_Plain | list[_Plain]],
-            Field(min_length=1, max_length=MOST_METHODS),
-            AfterValidator(_distinct),
-        ],
-    ],
+    dict[Text, Values],
     AfterValidator(_one_path),
     Field(json_schema_extra={"minProperties": 1, "maxProperties": 1}),
 ]
 
 
-_TOP_LEVEL = ("name", "benchmark", "seeds", "methods", "baseline", "claims", "analyses", "wandb")
+_TOP_LEVEL = (
+    *("name", "benchmark", "seeds", "methods", "baseline", "claims", "analyses", "evaluate"),
+    "wandb",
+)
 _IN_SECTIONS = {
     "optimizer": ("lr", "learning_rate", "momentum", "weight_decay"),
     "model": ("hidden_sizes", "multi_head", "dropout"),
@@ -196,12 +207,48 @@ class Training(Section):
     ] = "cpu"
 
 
+class Evaluate(Section):
+    """Evaluation inside experiences, after every n-th mini-batch.
+
+    Attributes:
+        every: n, the mini-batches between two evaluations.
+        test_size: Samples of each test experience that are evaluated; None for all.
+    """
+
+    elsewhere = _HOMES | {"test_size": "evaluate.test_size"}
+
+    every: PositiveInteger
+    test_size: PositiveInteger | None = None
+
+
 class Wandb(Section):
-    """Whether runs are sent to Weights & Biases, and where."""
+    """Whether runs are sent to Weights & Biases, and where.
+
+    Attributes:
+        mode: "offline" keeps wandb's files for `wandb sync`.
+        project: The project in wandb.
+        entity: The user or team; None for the account's default.
+        tags: Tags of every run, beside experiment, method and benchmark.
+        report: Whether `run` also sends the report, as a wandb run of the experiment.
+    """
 
     mode: Literal["offline", "online", "disabled"] = "offline"
     project: Text = "avalanche-ext"
     entity: Text | None = None
+    tags: tuple[Annotated[Text, AfterValidator(_tag)], ...] = ()
+    report: Flag = False
+
+
+class Validation(Section):
+    """What is evaluated instead of the test stream: training samples that are held out.
+
+    Attributes:
+        experiences: Only the first so many experiences are learned.
+        per_experience: Samples of each that are held out, drawn by the run's seed.
+    """
+
+    experiences: PositiveInteger
+    per_experience: PositiveInteger
 
 
 class PublishedValue(Section):
@@ -252,6 +299,7 @@ class Document(Section):
     elsewhere = (
         _HOMES
         | {key: f"training.{key}" for key in Training.model_fields}
+        | {"every": "evaluate.every"}
         | {key: f"methods.NAME.{key}" for key in ("strategy", "args", "plugins", "sweep")}
     )
 
@@ -265,6 +313,9 @@ class Document(Section):
     baseline: Text | None = None
     claims: Claims | None = None
     analyses: Any = None
+    tune: Any = None
+    validation: Any = None
+    evaluate: Any = None
     wandb: Any = None
     published: Any = None
 

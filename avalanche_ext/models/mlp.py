@@ -54,6 +54,6 @@ class MLP(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, n_classes) of samples (B, *input_shape)."""
+        """Return logits (B, n_classes) of samples `(B, *input_shape)`."""
         logits: Tensor = self.classifier(self.hidden(x.flatten(1)))
         return logits

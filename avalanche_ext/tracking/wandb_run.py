@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +24,12 @@ Mode = Literal["offline", "online", "disabled"]
 EXPERIENCE = "experience"
 ITERATION = "iteration"
 
-# A run reports a dozen numbers and its whole configuration, so what wandb collects itself (console,
-# machine, git, packages, system load) would only cost time. The limits bound the time that a lost
-# network costs; the data stay on disk.
+# wandb notes the machine and git's commit, which takes .05 s a run. The console, the packages and
+# the system's load would only cost time. The limits bound what a lost network costs; the data stay
+# on disk.
 _SETTINGS = {
     "console": "off",
     "disable_code": True,
-    "disable_git": True,
     "disable_job_creation": True,
     "finish_timeout": 60.0,
     "finish_timeout_raises": True,
@@ -36,11 +37,12 @@ _SETTINGS = {
     "save_code": False,
     "silent": True,
     "symlink": False,
-    "x_disable_machine_info": True,
-    "x_disable_meta": True,
     "x_disable_stats": True,
     "x_save_requirements": False,
 }
+
+_LONGEST_TAG = 64
+"""wandb refuses a run with a longer tag."""
 
 
 class WandbRun:
@@ -69,8 +71,14 @@ class WandbRun:
         group: str | None,
         name: str | None,
         config: Mapping[str, Any],
+        run_id: str | None = None,
+        tags: Sequence[str] = (),
+        job_type: str = "train",
     ) -> None:
-        """Start the run, with its files in `directory`/wandb; "disabled" does nothing."""
+        """Start the run, with its files in `directory`/wandb; "disabled" does nothing.
+
+        A run that the project already has under `run_id` is replaced.
+        """
         self.offline_directory = None
         self._by_iteration = set()
         if mode == "disabled":
@@ -78,6 +86,7 @@ class WandbRun:
         with self.surviving():
             import wandb
 
+            directory.mkdir(parents=True, exist_ok=True)  # wandb looks for git's commit from there.
             known = wandb.Settings.model_fields
             self._run = wandb.init(
                 mode=mode,
@@ -85,8 +94,10 @@ class WandbRun:
                 entity=entity,
                 dir=str(directory),
                 group=group,
-                job_type="train",
+                job_type=job_type,
                 name=name,
+                id=run_id,
+                tags=[tag for tag in tags if len(tag) <= _LONGEST_TAG],
                 config=dict(config),
                 # Several runs of one process must not finish or continue each other.
                 reinit="create_new",
@@ -128,6 +139,21 @@ class WandbRun:
             values = {"R": _table(R, untrained), "R_heatmap": _heatmap(R)}
             self.log({EXPERIENCE: len(R) - 1}, values)
 
+    def files(self, files: Sequence[Path], name: str) -> None:
+        """Log files as the artifact `name`, CSV files also as tables and PNG files as pictures."""
+        if self._run is None:
+            return
+        with self.surviving():
+            import wandb
+
+            artifact = wandb.Artifact(name, type="report")
+            for file in files:
+                artifact.add_file(str(file))
+            self._run.log_artifact(artifact)
+            tables = {file.stem: _csv_table(file) for file in files if file.suffix == ".csv"}
+            pictures = {f.stem: wandb.Image(str(f)) for f in files if f.suffix == ".png"}
+            self._run.log(tables | pictures)
+
     def finish(self, summary: Mapping[str, float | None], error: str | None = None) -> None:
         """Put what is defined in the summary, and the error; finish, as failed if there is one."""
         if self._run is None:
@@ -162,6 +188,11 @@ class WandbRun:
 def at_experience(accuracies: Sequence[float]) -> dict[str, float]:
     """Name accuracies on the test experiences, (T,), as wandb shows them."""
     return {f"accuracy/experience_{j}": value for j, value in enumerate(accuracies)}
+
+
+def run_id(*parts: object) -> str:
+    """Return an id for a wandb run: the same for the same parts."""
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
@@ -208,3 +239,19 @@ def _heatmap(R: Sequence[Sequence[float]]) -> wandb.Image:
     axes = figure.add_subplot()
     figure.colorbar(draw_matrix(axes, R), ax=axes, label="accuracy")
     return picture(figure)
+
+
+def _csv_table(file: Path) -> wandb.Table:
+    """Return a CSV file as a table; numbers are numbers, and empty cells are missing."""
+    import wandb
+
+    with file.open(encoding="utf-8", newline="") as lines:
+        columns, *rows = csv.reader(lines)
+    return wandb.Table(columns=[*columns], data=[[*map(_cell, row)] for row in rows])
+
+
+def _cell(text: str) -> float | str | None:
+    try:
+        return float(text)
+    except ValueError:
+        return text or None

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_ext.tracking.sinks import Run
-from avalanche_ext.tracking.wandb_run import EXPERIENCE, Mode, WandbRun, at_experience, defined
+from avalanche_ext.tracking.wandb_run import (
+    EXPERIENCE,
+    Mode,
+    WandbRun,
+    at_experience,
+    defined,
+    run_id,
+)
 
 
 class WandbSink:
@@ -19,11 +26,18 @@ class WandbSink:
     final metrics and seconds are in the run's summary, and R is logged as a table and a heatmap. If
     anything goes wrong in wandb, there is one warning, and the run goes on without it.
 
+    A run's id comes from its folder and its configuration's hash. So a run that is resumed or
+    repeated replaces its earlier wandb run: it reports all its numbers again. Arguments of plugins
+    are columns: `config.plugins.<name>.<argument>`. The run's tags are its experiment, method and
+    benchmark, `validation` if accuracies are those of held-out training samples, and `tags`; wandb
+    takes none of more than 64 characters.
+
     Args:
         mode: "offline" (files under the run's folder, for `wandb sync`), "online", or "disabled"
             (nothing is done, and wandb is not imported).
         project: The wandb project.
         entity: The wandb user or team; None for the account's default.
+        tags: More tags of the run.
     """
 
     def __init__(
@@ -31,10 +45,12 @@ class WandbSink:
         mode: Mode = "offline",
         project: str = "avalanche-ext",
         entity: str | None = None,
+        tags: Sequence[str] = (),
     ) -> None:
         self.mode: Mode = mode
         self.project = project
         self.entity = entity
+        self.tags = tags
         self._run = WandbRun()
 
     @property
@@ -50,8 +66,14 @@ class WandbSink:
             self.entity,
             directory=run.directory,
             group=f"{run.experiment}/{run.method}",
-            name=f"{run.method}-seed-{run.seed}",
-            config=run.config,
+            name=f"{run.experiment}/{run.method}/seed-{run.seed}",
+            config=_with_columns(run.config),
+            run_id=run_id(run.directory.resolve(), run.config["hash"]),
+            tags=[
+                *(run.experiment, run.method, _short(run.config["benchmark"]["name"])),
+                *([run.config["split"]] if "split" in run.config else ()),
+                *self.tags,
+            ],
         )
 
     def experience(
@@ -73,3 +95,19 @@ class WandbSink:
     def fail(self, error: str) -> None:
         """Put the error in the summary and finish the wandb run as failed."""
         self._run.finish({}, error)
+
+
+def _with_columns(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with its plugins by name, because wandb cannot compare lists."""
+    columns: dict[str, dict[str, Any]] = {}
+    for plugin in config["plugins"]:
+        name = _short(plugin["name"])
+        same = sum(each.partition(" ")[0] == name for each in columns)
+        key = f"{name} {same + 1}" if same else name
+        columns[key] = {"name": plugin["name"], **plugin["args"]}
+    return {**config, "plugins": columns}
+
+
+def _short(name: str) -> str:
+    """Return the last part of an open name such as ./mine.py:MyPlugin."""
+    return name.rpartition(":")[2]

@@ -47,6 +47,8 @@ def test_what_the_file_leaves_out_has_defaults(experiment: Experiment) -> None:
         "mode": "offline",
         "project": "avalanche-ext",
         "entity": None,
+        "tags": (),
+        "report": False,
     }
     assert experiment.seeds == (0, 1, 2)
     assert experiment.baseline == "naive"

@@ -73,6 +73,14 @@ KEYS = (
         ),
         (experiment_with(training={}), "training.batch_size: missing"),
         (
+            experiment_with(wandb={"tags": ["x" * 65]}),
+            "wandb.tags[0]: has 65 characters, but wandb takes at most 64",
+        ),
+        (
+            experiment_with(wandb={"report": "yes"}),
+            "wandb.report: is 'yes', but must be true or false",
+        ),
+        (
             experiment_with(training={"batch_size": 0}),
             "training.batch_size: is 0, but must be greater than 0",
         ),

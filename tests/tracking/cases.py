@@ -19,12 +19,21 @@ RESULT: dict[str, Any] = {
 }
 
 
-def run_in(directory: Path, method: str = "drl", seed: int = 3) -> Run:
+def run_in(directory: Path, method: str = "drl", seed: int = 3, hash: str = "0123abcd") -> Run:
     return Run(
         experiment="quickstart",
         method=method,
         seed=seed,
-        config={"benchmark": {"name": "split_digits", "args": {"n_experiences": 2}}, "seed": seed},
+        config={
+            "benchmark": {"name": "split_digits", "args": {"n_experiences": 2}},
+            "plugins": [
+                {"name": "balanced_replay", "args": {"mem_size": 50}},
+                {"name": "./mine.py:Mine", "args": {"strength": 0.5}},
+                {"name": "./other.py:Mine", "args": {"strength": 2.0}},
+            ],
+            "seed": seed,
+            "hash": hash,
+        },
         directory=directory / f"seed-{seed}",
         n_experiences=2,
     )

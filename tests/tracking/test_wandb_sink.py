@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import random
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avalanche_ext.tracking import WandbSink
+from avalanche_ext.tracking import Run, WandbSink
 from tests.tracking.cases import (
     RESULT,
     UNTRAINED,
@@ -35,14 +36,53 @@ def test_run_lies_in_its_own_folder_under_its_names(tmp_path: Path) -> None:
     assert stored.run.project == "a-project"
     assert stored.run.run_group == "quickstart/drl"
     assert stored.run.job_type == "train"
-    assert stored.run.display_name == "drl-seed-3"
+    assert stored.run.display_name == "quickstart/drl/seed-3"
     assert stored.exit_code == 0
 
 
-def test_whole_configuration_is_stored(tmp_path: Path) -> None:
+def test_whole_configuration_is_stored_with_arguments_of_plugins_as_columns(tmp_path: Path) -> None:
     _, stored = finished_run(tmp_path)
     stored.config.pop("_wandb")
-    assert stored.config == run_in(tmp_path).config
+    assert stored.config == {
+        **run_in(tmp_path).config,
+        "plugins": {
+            "balanced_replay": {"name": "balanced_replay", "mem_size": 50},
+            "Mine": {"name": "./mine.py:Mine", "strength": 0.5},
+            "Mine 2": {"name": "./other.py:Mine", "strength": 2.0},
+        },
+    }
+
+
+def test_tags_are_experiment_method_benchmark_and_the_users(tmp_path: Path) -> None:
+    sink = WandbSink(tags=["paper", "x" * 65])
+    sink.start(run_in(tmp_path))
+    sink.finish(RESULT)
+    assert sink.offline_directory is not None
+    stored = read_stored_run(sink.offline_directory)
+    assert [*stored.run.tags] == ["quickstart", "drl", "split_digits", "paper"]
+
+
+def test_a_repeated_run_has_the_same_id_and_others_do_not(tmp_path: Path) -> None:
+    def id_of(run: Run) -> str:
+        sink = WandbSink()
+        sink.start(run)
+        sink.finish(RESULT)
+        assert sink.offline_directory is not None
+        return str(read_stored_run(sink.offline_directory).run.run_id)
+
+    runs = [run_in(tmp_path), run_in(tmp_path), run_in(tmp_path, seed=4)]
+    runs += [run_in(tmp_path, hash="4567"), run_in(tmp_path / "elsewhere")]
+    first, again, *others = map(id_of, runs)
+    assert first == again
+    assert len({first, *others}) == 4
+
+
+def test_the_machine_and_the_commit_are_kept(tmp_path: Path) -> None:
+    _, stored = finished_run(tmp_path)
+    assert stored.environment.python.endswith(platform.python_version())
+    assert stored.environment.os
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert stored.environment.git.commit == head.stdout.strip()
 
 
 def test_accuracies_and_defined_metrics_lie_on_the_axis_of_experiences(tmp_path: Path) -> None:
@@ -139,7 +179,7 @@ def test_runs_of_one_process_do_not_mix(tmp_path: Path) -> None:
         sink.fail("stopped")
         assert sink.offline_directory is not None
         stored = read_stored_run(sink.offline_directory)
-        assert stored.run.display_name == f"drl-seed-{seed}"
+        assert stored.run.display_name == f"quickstart/drl/seed-{seed}"
         assert [row["accuracy/experience_0"] for row in stored.history] == [seed / 10]
 
 

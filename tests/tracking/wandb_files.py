@@ -31,6 +31,8 @@ class StoredRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
+    environment: Any = None
+    artifacts: list[Any] = field(default_factory=list)
     exit_code: int | None = None
 
 
@@ -63,6 +65,10 @@ def _interpret(file: Path) -> StoredRun:
             stored.metrics[record.metric.name or record.metric.glob_name] = (
                 record.metric.step_metric
             )
+        elif kind == "environment":
+            stored.environment = stored.environment or record.environment
+        elif kind == "artifact":
+            stored.artifacts.append(record.artifact)
         elif kind == "exit":
             stored.exit_code = record.exit.exit_code
     return stored

@@ -37,7 +37,7 @@ def edit_examples(
 
     where ℓ is the criterion's mean over the batch, so that an example moves by α / B times the
     gradient of its own loss. θ′ does not depend on x, so there are no second derivatives. The
-    model, its buffers, its `grad`s and torch's generators stay as they were.
+    model, its buffers, its gradients and torch's generators stay as they were.
 
     Deviations from the official code:
 

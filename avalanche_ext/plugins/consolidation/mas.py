@@ -25,7 +25,7 @@ class MASPlugin(ConsolidationPlugin):
     """MAS: keep each weight in place as firmly as the model's outputs are sensitive to it.
 
     Memory aware synapses (Aljundi et al. 2018). The importance Ωᵢ of a weight is the mean over
-    samples x of |∂‖f(x)‖² / ∂θᵢ|, which needs no labels; the penalty is (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)².
+    samples x of `|∂‖f(x)‖² / ∂θᵢ|`, which needs no labels; the penalty is (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)².
     `ConsolidationPlugin` says when Ω is estimated and how the penalty acts.
 
     Deviations from the paper:
