@@ -30,8 +30,8 @@ exclude_patterns = [".venv"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 
-# Docstrings write code and names between single backticks, as Markdown does.
 napoleon_use_ivar = True
+# Docstrings write code and names between single backticks, as Markdown does.
 default_role = "py:obj"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "description"
