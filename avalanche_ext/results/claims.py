@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _MOMENT = 1.0
 """Seconds for which a look of another process at a free claim may keep it busy."""
 
@@ -55,14 +57,19 @@ def claimed(path: Path, patience: float = _MOMENT) -> Iterator[None]:
 
     Raises:
         ClaimedError: If another process still holds it.
-        OSError: If the file cannot be made.
+        OSError: If the file cannot be made or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = _lock(path)
     try:
         lock.acquire(timeout=patience)
     except Timeout:
         raise ClaimedError(str(holder_of(path) or "another process")) from None
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        reason = "this file system has no file locks: name another folder by --out"
+        raise OSError(error.errno, reason, str(path)) from error
     note = path.with_suffix(".json")
     try:
         with suppress(OSError):  # The note is for people: the lock holds without it.
@@ -75,12 +82,20 @@ def claimed(path: Path, patience: float = _MOMENT) -> Iterator[None]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether a process, perhaps this one, holds the claim."""
-    if not path.exists():
-        return False
-    with suppress(Timeout), FileLock(path, timeout=0):
-        return False
-    return True
+    """Return whether a process, perhaps this one, holds the claim.
+
+    Where this process must not lock the file, as in a folder of somebody else's, the holder's note
+    decides.
+    """
+    try:
+        if not path.exists():
+            return False
+        with _lock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return holder_of(path) is not None
 
 
 def holder_of(path: Path) -> Holder | None:
@@ -89,6 +104,11 @@ def holder_of(path: Path) -> Holder | None:
         return Holder(**json.loads(path.with_suffix(".json").read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _lock(path: Path) -> FileLock:
+    # Not a file that stands for a lock: it would outlive a holder that is killed.
+    return FileLock(path, fallback_to_soft=False)
 
 
 def _this_process() -> Holder:

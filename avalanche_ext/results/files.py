@@ -28,6 +28,9 @@ CLAIMS = ".claims"
 _PARTIAL = ".partial"
 _OF_PARTIAL = re.compile(rf"\.(?P<name>.+)\.[0-9]+{re.escape(_PARTIAL)}")
 
+TEST, VALIDATION = "test", "validation"
+"""What accuracies are measured on: a test stream, or training samples that are held out."""
+
 RESULT_FORMAT = 1
 """The format of result.json that this version writes and reads."""
 
@@ -57,6 +60,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return _mapping(path, yaml.safe_load, "YAML")
 
 
+def reason_of(error: OSError) -> str:
+    """Return why the system refused something, without the file that it names."""
+    return error.strerror or str(error)
+
+
 def printable(text: object) -> str:
     r"""Return a text of a file on one line, without what would steer a terminal.
 
@@ -81,11 +89,18 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = partial_of(path)
     try:
         yield partial
+        flush(partial)
         os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
             partial.unlink()
         raise
+
+
+def flush(path: Path) -> None:
+    """Wait until a file would survive a loss of power."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def remove_partials(folder: Path, name: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -25,9 +26,11 @@ from avalanche_ext.results.files import (
     FAILURE,
     RESULT,
     RESULT_FORMAT,
+    TEST,
     WANDB,
     cell_folder,
     exhibit_file,
+    flush,
     partial_of,
     printable,
     read_json,
@@ -36,7 +39,8 @@ from avalanche_ext.results.files import (
     replacing,
 )
 
-_IS_ASIDE = re.compile("-[0-9a-f]{16}(-[0-9]+)?$")
+_HASH = re.compile("[0-9a-f]{16}")
+_IS_ASIDE = re.compile(f"-{_HASH.pattern}(-[0-9]+)?$")
 
 
 @dataclass(frozen=True)
@@ -110,31 +114,39 @@ class CellFiles:
 
         A result of another configuration is set aside with all that belongs to it, NAME-HASH
         beside each file's usual place, so that a change that is taken back costs no second run.
-        What an attempt without a result has left is removed, except wandb's files, which are set
-        aside as wandb-HASH-1, wandb-HASH-2 and so on.
+        So are the checkpoint and the events of a run that was interrupted. What another attempt
+        without a result has left is removed, except wandb's files, which are set aside as
+        wandb-HASH-1, wandb-HASH-2 and so on.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._clear()
         _write_yaml(self.folder / CONFIG, self.config)
+        # After the configuration, which tells whose checkpoint is there.
+        self._bring_interrupted_back()
         return self.folder
 
+    def is_tidy(self) -> bool:
+        """Return whether the cell is done, and has nothing that `bring_back` would put in order."""
+        is_aside = self._under(self._hash) or self._half_aside(self._hash)
+        return self.is_done() and not is_aside and not self.checkpoint.exists()
+
     def bring_back(self) -> None:
-        """Restore a result of this configuration that was set aside, with what belongs to it."""
+        """Restore a result of this configuration that was set aside, with what belongs to it.
+
+        What a process has left that died while it did so, or set the result aside, or had just
+        written it, is put in order.
+        """
         aside = _aside(self.folder / RESULT, self._hash)
         if self._is_set_aside():
             self._clear()
+            (self.folder / EVENTS).unlink(missing_ok=True)
             # Before the result, which it must never contradict.
             _write_yaml(self.folder / CONFIG, self.config)
             os.replace(aside, self.folder / RESULT)
-        if not self.is_done():
-            return
-        with suppress(OSError):  # Of a run that was ended just after it had written its result.
+        if self.is_done():
+            for label in (self._hash, *self._half_aside(self._hash)):
+                self._take_back(label)
             self.checkpoint.unlink(missing_ok=True)
-        # After the result, and also if it is there: an earlier call may have ended in between.
-        for path in [*self.folder.glob(f"*-{self._hash}*")]:
-            name = path.name.replace(f"-{self._hash}", "", 1)
-            if _aside(self.folder / name, self._hash) == path:
-                _move(path, self.folder / name)
 
     def supersede(self) -> None:
         """Set this configuration's result aside for good, NAME-HASH-1, so that it is run again.
@@ -153,8 +165,32 @@ class CellFiles:
             result: What `cell.result_record` returns.
         """
         exhibits = sorted(path.stem for path in self._exhibits())
-        content = {"format": RESULT_FORMAT, **self._identity, "exhibits": exhibits, **result}
+        split = self.config.get("split", TEST)
+        content = {
+            "format": RESULT_FORMAT,
+            **self._identity,
+            "split": split,
+            "exhibits": exhibits,
+            **result,
+        }
+        self._flush_events()
         _write_json(self.folder / RESULT, content)
+        _sync(self.folder)
+
+    def n_bytes_of_events(self) -> int:
+        """Return the length of events.jsonl in bytes; 0 if it is not there."""
+        path = self.folder / EVENTS
+        return path.stat().st_size if path.exists() else 0
+
+    def digest_of_events(self, n_bytes: int) -> str:
+        """Return the SHA-256 of the first bytes of events.jsonl, or of all if there are fewer."""
+        path = self.folder / EVENTS
+        content = path.read_bytes() if path.exists() else b""
+        return hashlib.sha256(content[:n_bytes]).hexdigest()
+
+    def _flush_events(self) -> None:
+        if (self.folder / EVENTS).exists():
+            flush(self.folder / EVENTS)
 
     @property
     def checkpoint(self) -> Path:
@@ -177,14 +213,14 @@ class CellFiles:
         return partial
 
     def finish_checkpoint(self, partial: Path) -> None:
-        """Put a new checkpoint in the present one's place, once it is on the disk.
+        """Put a new checkpoint in the present one's place, once it is on the disk with the events.
 
         Raises:
             OSError: If it cannot be; the present one stays, and the new one is deleted.
         """
         try:
-            with partial.open("r+b") as file:
-                os.fsync(file.fileno())
+            self._flush_events()
+            flush(partial)
             os.replace(partial, self.checkpoint)
         except BaseException:
             with suppress(OSError):
@@ -232,10 +268,15 @@ class CellFiles:
         self._set_broken_aside()
         other = _hash_in(self.folder / RESULT)
         if other is not None:
+            for label in self._half_aside(other):
+                self._take_back(label)
             taken = _aside(self.folder / RESULT, other).exists()
             self._set_aside(self._free_label(other) if taken else other)
+        begun = str(self.begun_config().get("hash"))
+        begun = begun if _HASH.fullmatch(begun) else "unknown"
+        if begun not in (self._hash, "unknown"):
+            self._set_interrupted_aside(begun)
         if (self.folder / WANDB).exists():
-            begun = str(self.begun_config().get("hash", "unknown"))
             _move(self.folder / WANDB, self.folder / f"{WANDB}-{self._free_label(begun)}")
         (self.folder / FAILURE).unlink(missing_ok=True)
         for exhibit in self._exhibits():
@@ -271,12 +312,48 @@ class CellFiles:
         """Move the result and what belongs to it to NAME-LABEL, beside their usual places."""
         if (self.folder / CONFIG).exists():
             # Copied, because a result is never without its configuration.
-            shutil.copyfile(self.folder / CONFIG, _aside(self.folder / CONFIG, label))
+            with replacing(_aside(self.folder / CONFIG, label)) as partial:
+                shutil.copyfile(self.folder / CONFIG, partial)
         # The result last: exhibits without a result belong to an attempt that has failed.
         names = [path.name for path in self._exhibits()]
         for name in (*names, EVENTS, WANDB, RESULT):
             if (self.folder / name).exists():
                 _move(self.folder / name, _aside(self.folder / name, label))
+
+    def _half_aside(self, cell_hash: str) -> list[str]:
+        """Labels under which a result that is still there was being set aside by a dead process."""
+        stem, suffix = Path(CONFIG).stem, Path(CONFIG).suffix
+        copies = self.folder.glob(f"{stem}-{cell_hash}*{suffix}")
+        labels = [path.stem.removeprefix(f"{stem}-") for path in copies]
+        return [label for label in labels if not _aside(self.folder / RESULT, label).exists()]
+
+    def _take_back(self, label: str) -> None:
+        """Move what is set aside under a label to its usual place, over nothing that is there."""
+        config = _aside(self.folder / CONFIG, label)
+        for path, place in self._under(label):
+            if path != config and (place.is_dir() or not place.exists()):
+                _move(path, place)
+        if config.exists():  # Last, because its copy marks what a dead process has begun.
+            os.replace(config, self.folder / CONFIG)
+
+    def _under(self, label: str) -> list[tuple[Path, Path]]:
+        """What is set aside under a label, each with its usual place."""
+        found = self.folder.glob(f"*-{label}*")
+        places = [(path, path.with_name(path.name.replace(f"-{label}", "", 1))) for path in found]
+        return [(path, place) for path, place in places if _aside(place, label) == path]
+
+    def _set_interrupted_aside(self, other: str) -> None:
+        """Set another configuration's checkpoint aside with its events, until that runs again."""
+        if self.checkpoint.exists() or _aside(self.checkpoint, other).exists():
+            for path in (self.folder / EVENTS, self.checkpoint):
+                if path.exists() and not _aside(path, other).exists():
+                    os.replace(path, _aside(path, other))
+
+    def _bring_interrupted_back(self) -> None:
+        if self.checkpoint.exists() or _aside(self.checkpoint, self._hash).exists():
+            for path in (self.folder / EVENTS, self.checkpoint):
+                if _aside(path, self._hash).exists():
+                    os.replace(_aside(path, self._hash), path)
 
     def _free_label(self, cell_hash: str) -> str:
         """Return HASH-N with the first N from 1 that nothing is set aside under."""

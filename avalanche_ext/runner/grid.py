@@ -12,7 +12,7 @@ from pathlib import Path
 
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.results.claims import ClaimedError, claimed, holder_of, is_claimed
-from avalanche_ext.results.files import CLAIMS, EXPERIMENT
+from avalanche_ext.results.files import CLAIMS, EXPERIMENT, reason_of
 from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
 from avalanche_ext.runner.devices import on_devices, visible
@@ -106,10 +106,11 @@ def run_experiment(
     pending = [cell for cell in cells if cell.method_name in again or not cell.files(out).is_done()]
     if pending:
         check_output(directory)
-        for cell in pending:
-            _prepare(cell, out, cell.method_name in again)
+        with _as_preflight_error(directory):
+            for cell in pending:
+                _prepare(cell, out, cell.method_name in again)
         pending = [cell for cell in pending if not cell.files(out).is_done()]
-    n_elsewhere = 0
+    counts = _Counts()
     if pending:
         with workers:  # Before the checks, because a local engine begins to import torch.
             if backend == "local" and not devices:
@@ -119,21 +120,34 @@ def run_experiment(
                 _record(experiment, out)
             root = data_root and data_root.absolute()
             with Progress(pending, out, verbosity) as progress:
-                n_elsewhere = _Grid(pending, out, root, workers, progress).run()
+                counts = _Grid(pending, out, root, workers, progress).run()
     try:
-        # At the end, too, because another command may have added seeds meanwhile.
+        # Another command may have run other configurations of these cells meanwhile, or more seeds.
+        # Or a process may have died that had just written a result, or was setting one aside.
+        for cell in cells:
+            if not cell.files(out).is_tidy():
+                _prepare(cell, out)
         _record(experiment, out)
-    except OSError as error:
+    except (OSError, ClaimedError) as error:
         # A finished folder may be read-only. Its report is that of the last command that could.
-        print(f"note: {directory / EXPERIMENT} stays as it is: {_why(error)}", file=sys.stderr)
-    n_done = sum(cell.files(out).is_done() for cell in pending)
+        reason = reason_of(error) if isinstance(error, OSError) else f"{error} writes it"
+        print(f"note: {directory / EXPERIMENT} stays as it is: {reason}", file=sys.stderr)
     return GridOutcome(
         directory,
         n_done_before=len(cells) - len(pending),
-        n_completed=n_done - n_elsewhere,
-        n_failed=len(pending) - n_done,
-        n_elsewhere=n_elsewhere,
+        n_completed=counts.completed,
+        n_failed=counts.failed,
+        n_elsewhere=counts.elsewhere,
     )
+
+
+@dataclass
+class _Counts:
+    """How many cells have been run to their end, have failed, or have been run by others."""
+
+    completed: int = 0
+    failed: int = 0
+    elsewhere: int = 0
 
 
 class _Grid:
@@ -158,11 +172,11 @@ class _Grid:
         """By their folders, cells that other commands run."""
         self._died: list[Cell] = []
         self._retried: set[Path] = set()
-        self._n_elsewhere = 0
+        self._counts = _Counts()
         self._is_waiting_said = False
 
-    def run(self) -> int:
-        """Run all cells, and return how many of them other commands have run to their end."""
+    def run(self) -> _Counts:
+        """Run all cells, and count how they have ended."""
         for cell in self._cells:
             self._submit(cell)
         while self._running or self._claimed or self._died:
@@ -175,7 +189,7 @@ class _Grid:
                 self._end(self._running.pop(future), future)
             if not ended or not self._running:
                 self._look_at_claimed()
-        return self._n_elsewhere
+        return self._counts
 
     def _submit(self, cell: Cell) -> None:
         future = self._engine.submit(run_claimed, cell, self._out, self._data_root)
@@ -198,16 +212,32 @@ class _Grid:
             return
         if how == "claimed":
             self._claimed[folder] = cell
-        elif how == "done" and not cell.files(self._out).is_done():
-            self._fail(cell, _UNSEEN)
+        elif how == "failed":
+            self._has_failed(cell, reason)
+        elif how == "found":
+            self._is_elsewhere(cell)
+        elif self._engine.is_here or cell.files(self._out).has_result():
+            self._is_completed(cell)
         else:
-            self._n_elsewhere += how == "found"
-            self._progress.ended(cell, reason if how == "failed" else None)
+            self._fail(cell, _UNSEEN)
+
+    def _is_completed(self, cell: Cell) -> None:
+        self._counts.completed += 1
+        self._progress.ended(cell)
+
+    def _is_elsewhere(self, cell: Cell) -> None:
+        self._counts.elsewhere += 1
+        self._progress.ended(cell)
+
+    def _has_failed(self, cell: Cell, error: str) -> None:
+        self._counts.failed += 1
+        self._progress.ended(cell, error)
 
     def _fail(self, cell: Cell, error: str) -> None:
+        """Note that a cell has failed whose worker could not, unless there is its result."""
         files = cell.files(self._out)
-        if files.is_done():
-            self._progress.ended(cell)
+        if files.has_result():
+            self._is_completed(cell)
             return
         try:
             with suppress(OSError), claimed(files.claim):  # The disk may be full.
@@ -215,16 +245,17 @@ class _Grid:
         except ClaimedError:
             self._claimed[files.folder] = cell
         else:
-            self._progress.ended(cell, error)
+            self._has_failed(cell, error)
 
     def _look_at_claimed(self) -> None:
         """Settle what other commands have ended; take over what they have left."""
         for folder, cell in [*self._claimed.items()]:
             files = cell.files(self._out)
             has_failed = files.failed_at() not in (None, self._failed_before[folder])
-            if files.is_done() or has_failed:
-                self._n_elsewhere += not has_failed
-                self._progress.ended(cell, files.failure() if has_failed else None)
+            if files.has_result():
+                self._is_elsewhere(cell)
+            elif has_failed:
+                self._has_failed(cell, files.failure())
             elif is_claimed(files.claim):
                 if not self._running and not self._died and not self._is_waiting_said:
                     self._is_waiting_said = True
@@ -238,10 +269,10 @@ class _Grid:
             del self._claimed[folder]
 
 
-def _prepare(cell: Cell, out: Path, is_rerun: bool) -> None:
+def _prepare(cell: Cell, out: Path, is_rerun: bool = False) -> None:
     """Bring a result back that was set aside, or set it aside for good to run the cell again."""
     files = cell.files(out)
-    if not files.folder.exists():
+    if not is_rerun and not files.has_result():
         return
     try:
         with claimed(files.claim):
@@ -254,15 +285,15 @@ def _prepare(cell: Cell, out: Path, is_rerun: bool) -> None:
 
 @contextmanager
 def _as_preflight_error(folder: Path) -> Iterator[None]:
-    """Turn an error of the file system into one line that names the folder."""
+    """Turn an error of the file system, or a claim, into one line that names the folder."""
     try:
         yield
     except OSError as error:
-        raise PreflightError(f"{folder}: cannot write there ({_why(error)})") from error
-
-
-def _why(error: OSError) -> str:
-    return error.strerror or str(error)
+        raise PreflightError(f"{folder}: cannot write there ({reason_of(error)})") from error
+    except ClaimedError as error:
+        raise PreflightError(
+            f"{folder / EXPERIMENT}: {error} writes it, and does not end"
+        ) from error
 
 
 def _record(experiment: Experiment, out: Path) -> None:

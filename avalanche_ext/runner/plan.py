@@ -28,7 +28,7 @@ class Selection:
     Attributes:
         methods: Names of methods, or of swept methods; empty for all.
         rerun: Names of methods whose finished cells are run again.
-        shard: I and N: every N-th cell, beginning with the I-th, counted from 1.
+        shard: I and N: the I-th, from 1, of N parts of about the same size.
     """
 
     methods: Collection[str] = ()
@@ -42,12 +42,16 @@ EVERYTHING = Selection()
 def selected(experiment: Experiment, selection: Selection) -> list[Cell]:
     """Return the experiment's cells that a selection takes, done or not.
 
+    They come seed by seed, and a shard has neighbours, so that whatever part of a grid is done
+    compares all methods on the same seeds.
+
     Raises:
         PreflightError: If it names an unknown method.
     """
     index, n = selection.shard
     methods = names_of(experiment, selection.methods, "--methods")
-    cells = experiment.cells()[index - 1 :: n]
+    cells = experiment.cells()
+    cells = cells[(index - 1) * len(cells) // n : index * len(cells) // n]
     return [cell for cell in cells if not methods or cell.method_name in methods]
 
 
@@ -73,7 +77,7 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
     reasons: dict[tuple[str, str], list[int]] = {}
     n_done = 0
     for cell in cells:
-        why = _why(cell.files(out), cell.method_name in rerun)
+        why = _reason(cell.files(out), cell.method_name in rerun)
         n_done += why is None
         if why is not None:
             reasons.setdefault((cell.method_name, why), []).append(cell.seed)
@@ -85,12 +89,12 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
     return "\n".join(lines)
 
 
-def _why(files: CellFiles, is_rerun: bool) -> str | None:
+def _reason(files: CellFiles, is_rerun: bool) -> str | None:
     """Return why a cell is run; None if it is done."""
     if is_claimed(files.claim):
         holder = holder_of(files.claim)
         return f"it is being run by {holder or 'another process'}, and is left to it"
-    if files.is_done() or files.is_set_aside():
+    if files.has_result():
         return "--rerun asks for it" if is_rerun else None
     if files.failed_at() is not None:
         return f"it failed ({files.failure()})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def check_devices(cells: Sequence[Cell]) -> None:
 
 
 def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
-    """Build one cell of each kind, to find wrong arguments and missing data now.
+    """Build one cell of each kind on the CPU, to find wrong arguments and missing data now.
 
     Cells that differ in their names and seeds alone are of one kind. All are built on the
     benchmark of the first seed: parts that do not fit fail with any seed. What is wrong with
@@ -53,11 +54,11 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
     from avalanche_ext.runner.components import build_on, create_benchmark
 
     with _naming("benchmark"):
-        benchmark = create_benchmark(cells[0].benchmark, cells[0].seed, data_root)
+        benchmark = create_benchmark(cells[0], data_root)
     keys: dict[str, list[str]] = {}
     for cell in _distinct(cells):
         try:
-            strategy = build_on(benchmark, cell).strategy
+            strategy = build_on(benchmark, _on_cpu(cell)).strategy
             for plugin in strategy.plugins:
                 if isinstance(plugin, ReportingPlugin):
                     plugin.check(strategy)
@@ -122,6 +123,12 @@ def n_cuda_devices() -> int:
     return _n_cuda_devices() if _has_cuda_driver() else 0
 
 
+def _on_cpu(cell: Cell) -> Cell:
+    """Return a cell that needs nothing of a GPU, which this process would hold to its end."""
+    training = cell.training.model_copy(update={"device": "cpu"})
+    return replace(cell, method=replace(cell.method, training=training))
+
+
 def _distinct(cells: Sequence[Cell]) -> list[Cell]:
     """Return the first cell of each method, without methods that equal an earlier one."""
     first_of_each = {cell.method_name: cell for cell in reversed(cells)}
@@ -147,7 +154,7 @@ def _reason(error: Exception) -> str:
 
 def _has_cuda_driver() -> bool:
     try:
-        ctypes.CDLL("libcuda.so.1")
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return False
     return True

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from avalanche_ext.config import Cell
 from avalanche_ext.results.cell import CellResult, read_cell, read_events
+from avalanche_ext.results.files import EVENTS
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 """How much a grid says while it runs."""
@@ -33,7 +34,7 @@ class Progress:
         cells: The cells that are going to be run.
         out: Folder of all results.
         verbosity: QUIET shows nothing; VERBOSE has lines beside the bar, and one for each cell
-            that begins.
+            that begins, or goes on from a checkpoint.
     """
 
     def __init__(self, cells: Sequence[Cell], out: Path, verbosity: int = NORMAL) -> None:
@@ -97,16 +98,26 @@ class Progress:
     def _watch(self) -> None:
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
             for folder, cell in [*self._running.items()]:
-                events = read_events(folder, self._since)
-                if not events or events[0]["event"] != "start":
-                    continue
-                if self._says_begins and folder not in self._shares:
-                    self.say(f"{_name(cell)}: begins")
-                n_learned = sum(event.get("experience", -1) >= 0 for event in events)
-                n_experiences = events[0]["n_experiences"]  # None if only the data can tell.
-                self._shares[folder] = n_learned / n_experiences if n_experiences else 0.0
+                if _written_at(folder / EVENTS) >= self._since:
+                    self._look_at(cell, folder)
             if self._has_bar:
                 self._refresh()
+
+    def _look_at(self, cell: Cell, folder: Path) -> None:
+        events = read_events(folder, since=0.0)
+        if not events or events[0]["event"] != "start":
+            return
+        n_learned = sum(event.get("experience", -1) >= 0 for event in events)
+        n_experiences = events[0]["n_experiences"]  # None if only the data can tell.
+        share = n_learned / n_experiences if n_experiences else 0.0
+        if folder not in self._shares:
+            is_resumed = events[0]["time"] < self._since
+            if self._has_bar and is_resumed:
+                self._bar.initial += share  # It took none of this command's time.
+            if self._says_begins:
+                place = f"resumes at {_place(n_learned, n_experiences)}"
+                self.say(f"{_name(cell)}: {place if is_resumed else 'begins'}")
+        self._shares[folder] = share
 
     def _refresh(self) -> None:
         # Its rate, and so the time left, are those of whole and broken cells.
@@ -114,6 +125,19 @@ class Progress:
         self._bar.set_description_str(f"{self._n_ended} of {self._total} cells", refresh=False)
         self._bar.n = round(self._n_ended + shares, 2)
         self._bar.refresh()
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _place(n_learned: int, n_experiences: int | None) -> str:
+    if not n_experiences:
+        return f"experience {n_learned + 1}"
+    return f"experience {min(n_learned + 1, n_experiences)} of {n_experiences}"
 
 
 def _name(cell: Cell) -> str:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 from avalanche_ext.config import Cell
 from avalanche_ext.results.claims import ClaimedError, claimed
 
 Ended = Literal["done", "found", "failed", "claimed"]
-
-# Workers of clusters may have several threads, but a process has one generator of random numbers.
-_ONE_AT_A_TIME = Lock()
 
 
 def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, str]:
@@ -32,7 +28,9 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
 
     files = cell.files(out)
     try:
-        with _ONE_AT_A_TIME, claimed(files.claim):
+        with claimed(files.claim):
+            # Another command may have run another configuration of this cell after it.
+            files.bring_back()
             if files.is_done():
                 return "found", ""
             if run_cell(cell, out, data_root) == "failed":
@@ -41,7 +39,7 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
         return "claimed", str(error)
     except Exception as error:  # Of the claim or of the folder: a cell's own are written already.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if files.is_done():
+        if files.has_result():
             return "found", ""
         with suppress(OSError):
             files.write_failure(reason)

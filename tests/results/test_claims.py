@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import subprocess
@@ -56,6 +57,36 @@ def test_a_claim_is_free_again_after_its_block_and_after_an_error(tmp_path: Path
         raise OSError("disk full")
     assert not is_claimed(lock)
     assert holder_of(lock) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
+def test_a_file_system_without_locks_is_refused_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not replaced by a file that stands for a lock: it would outlive a holder that is killed."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with (
+        pytest.raises(OSError, match="this file system has no file locks: name another folder"),
+        claimed(tmp_path / "seed-0.lock"),
+    ):
+        pytest.fail("it is claimed")
+
+
+def test_a_claim_that_this_process_must_not_try_is_judged_by_its_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    lock = tmp_path / "seed-0.lock"
+    with claimed(lock):
+        monkeypatch.setattr("avalanche_ext.results.claims.FileLock", refused)
+        assert is_claimed(lock)
+    assert not is_claimed(lock)
 
 
 def test_a_note_that_cannot_be_read_names_nobody(tmp_path: Path) -> None:

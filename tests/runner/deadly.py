@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.worker import run_claimed
 from tests.runner.cases import RESULT
 
@@ -57,12 +58,27 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def hang_at_exit():
+    """Leave a thread that Python waits for."""
+    threading.Thread(target=time.sleep, args=(300,)).start()
+    return "done"
+
+
 def add(a, b):
     return a + b
 
 
 def fail():
     raise ValueError("no")
+
+
+def done_and_set_aside(cell, out, data_root):
+    """Write a result, which a command with another configuration then sets aside."""
+    files = cell.files(out)
+    files.begin()
+    files.write_result(RESULT)
+    CellFiles(out, {**cell.resolved(), "hash": "0123456789abcdef"}).begin()
+    return "done", ""
 
 
 def note_device(cell, out, data_root):

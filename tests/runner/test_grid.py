@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from avalanche_ext.results.claims import claimed
 from avalanche_ext.runner import PreflightError, run_experiment
 from avalanche_ext.runner.cell import run_cell
 from tests.runner import deadly
@@ -119,6 +120,36 @@ def test_a_cell_whose_worker_was_killed_once_is_run_again(tmp_path, monkeypatch,
     assert (tmp_path / "out/killed").read_text() == "ber 0\n"
     # After all others: it may have needed all the memory.
     assert capsys.readouterr().err.splitlines()[-1].startswith("ber seed 0: ACC ")
+
+
+def test_a_result_that_another_command_has_set_aside_counts_and_is_brought_back(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.done_and_set_aside)
+    grid, out = experiment(tmp_path, seeds=1), tmp_path / "out"
+    assert counts(run_experiment(grid, out, jobs=2)) == (2, 0, 0)
+    assert all(cell.files(out).is_done() for cell in grid.cells())
+
+
+def test_a_record_that_another_command_writes_for_ever_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("avalanche_ext.runner.grid._SECONDS_FOR_RECORD", 0.1)
+    folder = tmp_path / "out" / "small"
+    told = rf"{folder}/experiment.yaml: process \d+ on \S+ since .* writes it, and does not end"
+    with claimed(folder / ".claims/experiment.lock"), pytest.raises(PreflightError, match=told):
+        run_experiment(experiment(tmp_path), tmp_path / "out", jobs=1)
+
+
+def test_a_run_whose_code_exits_has_failed_and_says_so(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import sys\n"
+        "from avalanche.core import SupervisedPlugin\n"
+        "class Exits(SupervisedPlugin):\n"
+        "    def after_training_iteration(self, strategy, **kwargs):\n"
+        "        sys.exit('no licence')\n"
+    )
+    exits = cell(tmp_path, "exits", methods={"exits": {"plugins": ["./mine.py:Exits"]}})
+    assert run_cell(exits, tmp_path / "out", None) == "failed"
+    assert exits.files(tmp_path / "out").failure() == "its code called sys.exit(no licence)"
 
 
 def test_a_cell_whose_folder_cannot_be_made_is_failed_not_fatal(tmp_path):

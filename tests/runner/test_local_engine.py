@@ -92,6 +92,14 @@ def test_a_worker_that_dies_or_fails_takes_no_other_with_it():
                 future.result()
 
 
+def test_a_worker_that_hangs_at_its_end_gives_its_answer_and_its_slot(monkeypatch):
+    monkeypatch.setattr("avalanche_ext.runner.engines.local._SECONDS_TO_END", 0.3)
+    with LocalEngine(1) as workers:
+        hanging = workers.submit(deadly.hang_at_exit)
+        assert workers.submit(deadly.add, 1, 2).result(timeout=60) == 3
+        assert hanging.result() == "done"
+
+
 def test_workers_are_ended_when_the_block_ends_with_an_error(tmp_path):
     workers = LocalEngine(2)
     for _ in range(4):

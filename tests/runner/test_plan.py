@@ -34,6 +34,16 @@ def test_every_cell_is_in_one_shard(tmp_path, n):
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_a_shard_compares_all_methods_seed_by_seed(tmp_path):
+    grid = experiment(tmp_path, seeds=4)
+    assert names(selected(grid, Selection(shard=(2, 2)))) == [
+        "naive/2",
+        "ber/2",
+        "naive/3",
+        "ber/3",
+    ]
+
+
 def test_a_swept_method_stands_for_its_settings(tmp_path):
     grid = experiment(tmp_path, methods=SWEPT, seeds=1)
     assert names(selected(grid, Selection(methods=["lr"]))) == ["lr-0.1/0", "lr-0.2/0"]

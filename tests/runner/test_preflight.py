@@ -27,6 +27,20 @@ def test_each_distinct_method_is_built_once_on_one_benchmark(tmp_path, monkeypat
     assert len(benchmarks) == 1
 
 
+def test_nothing_is_built_on_a_gpu(tmp_path, monkeypatch):
+    devices, build_on = [], components.build_on
+
+    def seen(benchmark, cell):
+        built = build_on(benchmark, cell)
+        devices.append(built.strategy.device.type)
+        return built
+
+    monkeypatch.setattr(components, "build_on", seen)
+    training = {**SMALL["training"], "device": "cuda"}
+    check_builds(experiment(tmp_path, training=training).cells(), None)
+    assert devices == ["cpu", "cpu"]
+
+
 def test_all_that_cannot_be_built_is_reported_at_once(tmp_path):
     """Each problem has its line, which names all methods that have it."""
     plugins = {

@@ -2,14 +2,15 @@
 
 import io
 import json
+import os
 import re
 import time
 
 import pytest
 
 from avalanche_ext.runner.progress import NORMAL, QUIET, VERBOSE, Progress
-from tests.results.test_store import RESULT
-from tests.runner.cases import experiment
+from avalanche_ext.tracking import JsonLinesSink, Run
+from tests.runner.cases import RESULT, experiment
 
 
 class Terminal(io.StringIO):
@@ -67,6 +68,36 @@ def test_a_verbose_terminal_has_bar_and_lines(monkeypatch, tmp_path):
     told = shown(monkeypatch, tmp_path, Terminal(), VERBOSE)
     assert "of 4 cells" in told
     assert all(line in told for line in LINES)
+
+
+def test_a_cell_that_goes_on_says_where_and_costs_no_time_so_far(monkeypatch, tmp_path):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("avalanche_ext.runner.progress._SECONDS_BETWEEN_LOOKS", 0.01)
+    first, second, *_ = cells = experiment(tmp_path, seeds=1).cells()
+    for cell, n_experiences in ((first, 4), (second, None)):
+        folder = cell.files(tmp_path).begin()
+        events = [
+            {"event": "start", "n_experiences": n_experiences},
+            *({"event": "experience", "experience": index} for index in (-1, 0, 1)),
+        ]
+        lines = [json.dumps({"time": time.time() - 60, **event}) + "\n" for event in events]
+        (folder / "events.jsonl").write_text("".join(lines), "utf-8")
+        os.utime(folder / "events.jsonl", (0, 0))
+    with Progress(cells, tmp_path, VERBOSE):
+        time.sleep(0.2)
+        assert "resumes" not in terminal.getvalue(), "an earlier command has left it"
+        for cell in (first, second):
+            sink = JsonLinesSink()
+            events = cell.directory(tmp_path) / "events.jsonl"
+            kept = events.stat().st_size
+            sink.start(Run("small", "naive", 0, {}, events.parent, None, n_bytes_kept=kept))
+        time.sleep(0.5)
+    told = terminal.getvalue()
+    assert "naive seed 0: resumes at experience 3 of 4\n" in told
+    assert "ber seed 0: resumes at experience 3\n" in told
+    bars = [bar for bar in told.split("\r") if "%" in bar]
+    assert re.search(r" 25%\|.*\| 0 of 2 cells \[00:0\d<\?\]", bars[-1])
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

@@ -71,6 +71,11 @@ def test_a_cell_that_somebody_else_has_run_is_not_run_again(tmp_path):
     one, out = cell(tmp_path, **TINY), tmp_path / "out"
     assert run_claimed(one, out, None) == ("done", "")
     assert run_claimed(one, out, None) == ("found", "")
+    # Another configuration of the same cell sets its result aside.
+    cell(tmp_path, **TINY, optimizer={"name": "SGD", "lr": 0.01}).files(out).begin()
+    assert not one.files(out).is_done()
+    assert run_claimed(one, out, None) == ("found", "")
+    assert one.files(out).is_done()
 
 
 def test_seeds_of_one_table_may_come_from_different_commands(tmp_path):

@@ -22,9 +22,11 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
     Attributes:
         died: Errors of a future that mean that the process which ran its function is gone.
+        is_here: Whether the processes are on this machine, and so see the same files.
     """
 
     died: tuple[type[Exception], ...]
+    is_here: bool
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""

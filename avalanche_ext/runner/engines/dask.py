@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from multiprocessing import current_process
+from threading import current_thread, main_thread
 from types import TracebackType
 from typing import Any
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster, Status, Worker, WorkerPlugin, get_worker
 
 from avalanche_ext.runner.engines.base import R
+from avalanche_ext.runner.engines.local import LocalEngine, WorkerDied
 from avalanche_ext.runner.preflight import PreflightError
 
+_CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)
 _SECONDS_TO_CONNECT = 30
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_FOR_SIGTERM = 2.0
+"""How much later than a call's process a Dask worker may learn that all were sent SIGTERM."""
 
 
 class DaskEngine:
     """Runs calls on the workers of a Dask cluster, which must see the same files.
 
-    A scheduler that runs already gives a call whose worker dies to another worker, as often as its
-    `distributed.scheduler.allowed-failures` says, three times unless it is set.
+    A worker runs each call in a process of its own, as `LocalEngine` does, and ends it by SIGTERM
+    when the worker closes or this process is gone. A scheduler that runs already gives a call whose
+    worker dies to another worker, as often as its `distributed.scheduler.allowed-failures` says,
+    three times unless it is set.
 
     Args:
         jobs: Workers of a cluster on this machine, where there is no scheduler.
@@ -30,9 +41,10 @@ class DaskEngine:
         PreflightError: If the scheduler does not answer.
     """
 
-    died: tuple[type[Exception], ...] = (KilledWorker,)
+    died: tuple[type[Exception], ...] = (KilledWorker, WorkerDied)
 
     def __init__(self, jobs: int, scheduler: str | None) -> None:
+        self.is_here = scheduler is None
         self._jobs = jobs
         self._scheduler = scheduler
 
@@ -51,6 +63,7 @@ class DaskEngine:
             raise PreflightError(
                 f"--scheduler {self._scheduler}: no Dask scheduler answers there ({error})"
             ) from error
+        self._client.register_plugin(_Orderly())
         self._executor = self._client.get_executor(pure=False)
         return self
 
@@ -67,5 +80,45 @@ class DaskEngine:
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""
-        future: Future[R] = self._executor.submit(function, *args)
+        future: Future[R] = self._executor.submit(_alone, function, args)
         return future
+
+
+class _Orderly(WorkerPlugin):  # type: ignore[misc]
+    """Lets a worker outlive a SIGTERM to all processes until its nanny has closed it in order."""
+
+    name = "avalanche_ext"
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore SIGTERM in a worker that would end at once, and its calls with it."""
+        is_in_main = current_thread() is main_thread()
+        if worker.nanny and is_in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, lambda *_: None)  # SIG_IGN would be inherited.
+
+
+def _alone(function: Callable[..., R], args: tuple[Any, ...]) -> R | None:
+    """Run a function in a new process of this worker; None if nobody waits for its result."""
+    # Dask's workers may have no children, lest these outlive them. LocalEngine's do not.
+    current_process().daemon = False
+    worker = get_worker()
+    key = worker.get_current_task()
+    with LocalEngine(1) as workers:
+        future = workers.submit(function, *args)
+        while _is_awaited(worker, key):
+            if wait([future], _SECONDS_BETWEEN_LOOKS).done:
+                break
+        else:
+            return None
+    try:
+        return future.result()
+    except WorkerDied:
+        time.sleep(_SECONDS_FOR_SIGTERM)
+        while worker.status in _CLOSING:  # Dask gives the call to another worker.
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        raise
+
+
+def _is_awaited(worker: Worker, key: Any) -> bool:
+    """Return whether a worker goes on, and its task's client has not gone."""
+    task = worker.state.tasks.get(key)
+    return worker.status not in _CLOSING and task is not None and task.state != "cancelled"

@@ -38,7 +38,7 @@ _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 _SECONDS_TO_END = 10.0
-"""What a worker has between SIGTERM and SIGKILL when the engine is closed."""
+"""What a worker has to end by itself, after SIGTERM or its answer, before SIGKILL."""
 _PR_SET_PDEATHSIG = 1
 
 # Multiprocessing looks at all children whenever one starts, and not safely for threads.
@@ -62,6 +62,7 @@ class LocalEngine:
     """
 
     died: tuple[type[Exception], ...] = (WorkerDied,)
+    is_here = True
 
     def __init__(self, jobs: int, devices: Sequence[str] = ()) -> None:
         self.n_workers = jobs
@@ -148,7 +149,9 @@ class LocalEngine:
             raise WorkerDied("a worker process ended without an answer") from None
         finally:
             answers.close()
-            connection.wait([process.sentinel])
+            if not connection.wait([process.sentinel], _SECONDS_TO_END):
+                process.kill()  # A thread of the user's, say, may never end.
+                connection.wait([process.sentinel])
             with _LOCK:
                 process.join()
                 self._processes.discard(process)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from threading import current_thread, main_thread
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +36,7 @@ class RayEngine:
     died: tuple[type[Exception], ...] = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
 
     def __init__(self, jobs: int, scheduler: str | None, threads: int, on_gpu: bool) -> None:
+        self.is_here = scheduler is None
         self._n_cpus = jobs * threads
         self._scheduler = scheduler
         self._needs = {"num_cpus": threads, "num_gpus": int(on_gpu), "max_retries": _RETRIES}
@@ -40,7 +44,8 @@ class RayEngine:
     def __enter__(self) -> RayEngine:
         local = {} if self._scheduler else {"num_cpus": self._n_cpus, "include_dashboard": False}
         try:
-            ray.init(address=self._scheduler or "local", log_to_driver=False, **local)
+            with _keeping_sigterm():
+                ray.init(address=self._scheduler or "local", log_to_driver=False, **local)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise PreflightError(
                 f"--scheduler {self._scheduler}: no Ray cluster answers there ({error})"
@@ -57,6 +62,25 @@ class RayEngine:
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""
-        task = ray.remote(**self._needs)(function)
-        future: Future[R] = task.remote(*args).future()
+        task = ray.remote(**self._needs)(_ended_by_sigterm)
+        future: Future[R] = task.remote(function, args).future()
         return future
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Put back what this process does at SIGTERM: Ray takes that over."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _ended_by_sigterm(function: Callable[..., R], args: tuple[Any, ...]) -> R:
+    """Run a function that decides itself what it does at SIGTERM, instead of Ray."""
+    with _keeping_sigterm():
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return function(*args)
