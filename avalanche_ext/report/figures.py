@@ -1,19 +1,23 @@
-"""The report's pictures: accuracy over experiences, and the mean transfer matrix of each method."""
+"""The report's pictures: accuracy over experiences, and the mean transfer matrix of each method.
+
+`…_figure` makes a whole picture; `draw_…` draws one of its parts on axes of the caller's.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from avalanche_ext.metrics.heatmap import draw_matrix
 from avalanche_ext.metrics.matrix import average_accuracy
-from avalanche_ext.report.layout import count
-from avalanche_ext.report.statistics import Estimate, estimate
+from avalanche_ext.report.estimates import Estimate, estimate
+from avalanche_ext.report.layout import count, number, plus_minus
 from avalanche_ext.results.cell import Floats
-from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.results.experiment import ExperimentResults, MethodResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,13 +32,21 @@ MARKERS = "osD^vP*X"
 MOST_TICKS = 10
 MOST_BANDS = 8
 
+_MARGIN = 0.06
+"""The free part of an axis beyond the values, at each end."""
+
+_ROW = 0.21
+"""Inches of a method's row."""
+
+_SMALL = 8
+"""Points of the texts that must be many, or should not stand out."""
+
 
 def accuracy_figure(results: ExperimentResults) -> Figure:
-    """Mean accuracy on the experiences seen so far, after each experience: one line a method.
+    """Accuracy over the stream on the left; after it on the right, where methods can be told apart.
 
-    Bands show ± the sample standard deviation over seeds, where there are at least two seeds and at
-    most MOST_BANDS methods. A method trained iid has only its final ACC, as a short dashed line at
-    the right end.
+    The left part is that of `draw_accuracy`, the right one that of `draw_ends`, whose names are the
+    legend of both.
 
     Args:
         results: Results with at least one finished run.
@@ -42,33 +54,19 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
     Returns:
         A figure without a window; `savefig` writes it.
     """
-    figure, axes = _empty()
-    curves = {method.name: _curves(method.matrices) for method in results.finished}
-    draw = draw_with_band if _has_bands(curves) else draw_line
-    length = next(iter(curves.values())).shape[1]
-    for index, method in enumerate(results.methods):
-        if method.name not in curves:
-            continue
-        estimates = [*filter(None, map(estimate, curves[method.name].T.tolist()))]
-        if method.is_iid:
-            ends = [0.9 * length, length]
-            dashed = {"ls": "--", "markevery": [1]}
-            draw(axes, ends, [estimates[-1]] * 2, index, method.name, **dashed)
-        else:
-            draw(axes, range(1, length + 1), estimates, index, method.name)
-    has_iid = any(method.is_iid for method in results.finished)
-    note = " (dashed: trained on all in random order)" if has_iid else ""
-    axes.set_xlabel(f"experiences learned{note}")
-    axes.set_ylabel("mean accuracy on the experiences seen so far")
-    _finish(figure, axes, results, curves)
+    shown = results.with_best_settings()
+    ends = {method.name: _ends(method) for method in shown.finished}
+    figure, stream, end = _two_parts(results, ends)
+    draw_accuracy(stream, results)
+    draw_ends(end, shown, ends, "ACC", "ACC after the last experience")
     return figure
 
 
 def learning_figure(results: ExperimentResults) -> Figure | None:
-    """Accuracy on each experience when it has just been learned, R[j,j]: one line a method.
+    """Accuracy on each experience when it has just been learned, and its mean for each method.
 
-    It shows how much a method still learns after many experiences. Bands are those of
-    `accuracy_figure`; methods trained iid are left out.
+    It shows how much a method still learns after many experiences. The left part is that of
+    `draw_learning`, the right one that of `draw_ends`. Methods trained iid are left out.
 
     Args:
         results: Results of the experiment.
@@ -76,29 +74,141 @@ def learning_figure(results: ExperimentResults) -> Figure | None:
     Returns:
         A figure without a window; `savefig` writes it. None where there is nothing to draw.
     """
-    curves = {
-        method.name: method.matrices.diagonal(axis1=1, axis2=2)
-        for method in results.finished
-        if not method.is_iid
-    }
-    if not curves:
+    shown = results.with_best_settings()
+    means = {name: values.mean(axis=1) for name, values in _diagonals(shown).items()}
+    if not means:
         return None
-    figure, axes = _empty()
-    draw = draw_with_band if _has_bands(curves) else draw_line
-    for index, method in enumerate(results.methods):
+    figure, stream, end = _two_parts(results, means)
+    draw_learning(stream, results)
+    draw_ends(end, shown, means, "learning accuracy", "learning accuracy (mean over experiences)")
+    return figure
+
+
+def draw_accuracy(axes: Axes, results: ExperimentResults) -> None:
+    """Draw the mean accuracy on the experiences seen so far, after each: one line a method.
+
+    Bands show ± the sample standard deviation over seeds, where there are at least two seeds and at
+    most MOST_BANDS methods. A method trained iid has only its final ACC, as a short dashed line at
+    the right end. The axis shows the differences: the line of a method whose final ACC lies far
+    from the others' may leave it. Of a swept method the setting with the highest mean ACC is drawn.
+
+    Args:
+        axes: The matplotlib axes to draw on.
+        results: Results with at least one finished run.
+    """
+    shown = results.with_best_settings()
+    curves = {method.name: _curves(method.matrices) for method in shown.finished}
+    length = next(iter(curves.values())).shape[1]
+    iid = {method.name for method in shown.finished if method.is_iid}
+    after = [f"after experience {i}" for i in range(1, length + 1)]
+    for index, method in enumerate(shown.methods):
+        if method.name in iid:
+            last = curves[method.name][:, -1:].repeat(2, axis=1)
+            style: dict[str, Any] = {"ls": "--", "markevery": [1]}
+            where = ["trained on all in random order"] * 2
+            _draw(axes, [0.9 * length, length], last, index, method.name, where, curves, **style)
+        elif method.name in curves:
+            x = range(1, length + 1)
+            _draw(axes, x, curves[method.name], index, method.name, after, curves)
+    note = " (dashed: trained on all in random order)" if iid else ""
+    axes.set_xlabel(f"experiences learned{note}")
+    axes.set_ylabel("mean accuracy on the experiences seen so far")
+    _finish_stream(axes, curves, {name: values[:, -1] for name, values in curves.items()}, iid)
+
+
+def draw_learning(axes: Axes, results: ExperimentResults) -> None:
+    """Draw R[j,j], the accuracy on each experience when it has just been learned: a line a method.
+
+    Bands and the axis are as in `draw_accuracy`; methods trained iid are left out.
+
+    Args:
+        axes: The matplotlib axes to draw on.
+        results: Results with a finished run that was not trained iid.
+    """
+    shown = results.with_best_settings()
+    curves = _diagonals(shown)
+    for index, method in enumerate(shown.methods):
         if method.name in curves:
-            estimates = [*filter(None, map(estimate, curves[method.name].T.tolist()))]
-            draw(axes, range(1, len(estimates) + 1), estimates, index, method.name)
+            x = range(1, curves[method.name].shape[1] + 1)
+            on = [f"on experience {i}" for i in x]
+            _draw(axes, x, curves[method.name], index, method.name, on, curves)
     axes.set_xlabel("experience")
     axes.set_ylabel("accuracy on it when it has just been learned")
-    _finish(figure, axes, results, curves)
-    return figure
+    _finish_stream(axes, curves, {name: each.mean(axis=1) for name, each in curves.items()}, set())
+
+
+def draw_ends(
+    axes: Axes,
+    results: ExperimentResults,
+    values: Mapping[str, Floats],
+    what: str,
+    label: str,
+) -> None:
+    """Draw one number of each run: a row a method, the best on top, with its mean ± std.
+
+    The axis shows the differences. Where a method's mean lies far from the others', more than three
+    interquartile ranges outside the quartiles, its row says the mean instead.
+
+    Args:
+        axes: The matplotlib axes to draw on.
+        results: The experiment, whose order gives methods their colours.
+        values: The number of each run by method, (n,).
+        what: Its name.
+        label: The text below the axis.
+    """
+    from avalanche_ext.report.series import Series
+
+    means = {name: float(each.mean()) for name, each in values.items()}
+    order = sorted(means, key=means.__getitem__)
+    low, high = usual_range([*means.values()])
+    shown = [name for name in order if low <= means[name] <= high]
+    indices = {method.name: index for index, method in enumerate(results.methods)}
+    seeds = {method.name: [*method.cells] for method in results.methods}
+    for row, name in enumerate(order):
+        style = look(indices[name])
+        if name not in shown:
+            below = means[name] < low
+            axes.annotate(
+                f"◂ {number(means[name])}" if below else f"{number(means[name])} ▸",
+                (0.01 if below else 0.99, row),
+                xycoords=axes.get_yaxis_transform(),
+                va="center",
+                ha="left" if below else "right",
+                color=style["color"],
+                fontsize=_SMALL,
+            )
+            continue
+        texts = [
+            f"{name}, seed {seed}: {what} {number(value)}"
+            for seed, value in zip(seeds[name], values[name], strict=True)
+        ]
+        runs = {**style, "marker": "|", "markersize": 6, "ls": "", "alpha": 0.6}
+        axes.add_line(Series(values[name], [row] * len(texts), texts, **runs))
+        over_seeds = estimate(values[name].tolist())
+        assert over_seeds
+        axes.errorbar(
+            means[name], row, xerr=over_seeds.std or 0.0, fmt="none", ecolor=style["color"]
+        )
+        text = f"{name}: {what} {plus_minus(over_seeds)} over {count(over_seeds.n, 'seed')}"
+        axes.add_line(Series([means[name]], [row], [text], ls="", **style))
+    axes.yaxis.tick_right()
+    axes.set_yticks(range(len(order)), order, fontsize=_SMALL if len(order) > 8 else 10)
+    for tick, name in zip(axes.get_yticklabels(), order, strict=True):
+        tick.set_color(look(indices[name])["color"])
+    axes.set_ylim(-0.7, len(order) - 0.3)
+    axes.set_xlim(*_limits([_and_std(values[name]) for name in shown]))
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel(label)
+    tidy(axes)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 def matrices_figure(results: ExperimentResults) -> Figure | None:
     """The transfer matrix R of each method, averaged over its finished runs, in one colour scale.
 
-    Methods trained iid are left out.
+    The row above shows the untrained model, which FWT is measured against. Methods trained iid are
+    left out. Of a swept method the setting with the highest mean ACC is drawn.
 
     Args:
         results: Results of the experiment.
@@ -108,56 +218,112 @@ def matrices_figure(results: ExperimentResults) -> Figure | None:
     """
     from matplotlib.figure import Figure
 
-    methods = [method for method in results.finished if not method.is_iid]
+    methods = [method for method in results.with_best_settings().finished if not method.is_iid]
     if not methods:
         return None
     columns = len(methods) if len(methods) <= 3 else math.ceil(math.sqrt(len(methods)))
     rows = math.ceil(len(methods) / columns)
-    figure = Figure(figsize=(3.6 * columns + 0.8, 3.7 * rows + 0.4), layout="compressed")
+    figure = Figure(figsize=(3.6 * columns + 0.8, 4.0 * rows + 0.4), layout="compressed")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, method in zip(grid.flat, methods, strict=False):
-        image = draw_matrix(axes, method.matrices.mean(axis=0))
+        untrained = np.mean([cell.untrained for cell in method.cells.values()], axis=0)
+        image = draw_matrix(axes, method.matrices.mean(axis=0), untrained)
         axes.set_title(f"{method.name}, mean of {count(len(method.cells), 'run')}")
     for unused in grid.flat[len(methods) :]:
         unused.set_visible(False)
-    figure.suptitle(f"{results.name}: transfer matrix R")
+    figure.suptitle("\n".join([f"{results.name}: transfer matrix R", *chosen_on_test(results)]))
     figure.colorbar(image, ax=grid, label="accuracy", aspect=30)
     return figure
 
 
-def _empty() -> tuple[Figure, Axes]:
+def chosen_on_test(results: ExperimentResults) -> list[str]:
+    """What a caption must say of pictures that draw one setting of a swept method, if there is one.
+
+    Args:
+        results: The experiment, with all settings.
+    """
+    if not results.sweeps:
+        return []
+    names = [*results.sweeps]
+    which = names[0] if len(names) == 1 else f"each of {len(names)} swept methods"
+    return [f"Of {which}: the setting with the highest mean ACC, chosen on these same results"]
+
+
+def usual_range(values: ArrayLike) -> tuple[Any, Any]:
+    """The values beyond which one is a far outlier, which would crowd all others into a corner.
+
+    That is three interquartile ranges outside the quartiles (Tukey, 1977).
+
+    Args:
+        values: Numbers, (n,) or (n, d) for d ranges at once, n > 0.
+
+    Returns:
+        The least and the greatest usual value, floats or (d,).
+    """
+    lower, upper = np.quantile(np.asarray(values, dtype=np.float64), [0.25, 0.75], axis=0)
+    reach = 3 * (upper - lower)
+    return lower - reach, upper + reach
+
+
+def _two_parts(results: ExperimentResults, rows: Mapping[str, Floats]) -> tuple[Figure, Axes, Axes]:
+    """A figure with a title, axes for curves, and axes with a row for each of `rows`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    return figure, figure.add_subplot()
+    figure = Figure(figsize=(10.4, max(4.2, 1.3 + _ROW * len(rows))), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    spread = "std" if _has_bands(rows) else None
+    figure.suptitle("\n".join([heading(results, spread), *chosen_on_test(results)]), fontsize=11)
+    return figure, left, right
 
 
-def _has_bands(curves: dict[str, Floats]) -> bool:
+def _has_bands(curves: Mapping[str, Floats]) -> bool:
     """Return whether there are so few lines that bands do not hide them."""
     return len(curves) <= MOST_BANDS
 
 
-def _finish(
-    figure: Figure, axes: Axes, results: ExperimentResults, curves: dict[str, Floats]
+def _finish_stream(
+    axes: Axes, curves: Mapping[str, Floats], ends: Mapping[str, Floats], iid: set[str]
 ) -> None:
-    """Give lines over experiences their axes, title and legend.
+    """Give lines over experiences their ticks, and limits that show their differences.
 
     Args:
-        figure: The figure.
-        axes: Its axes, with a line labelled with each method's name.
-        results: The experiment.
+        axes: The axes.
         curves: The values of each method's runs, (n, T), whose mean its line is.
+        ends: The number of each run by which methods are told apart, (n,).
+        iid: The methods of whose values only the last is drawn.
     """
     length = next(iter(curves.values())).shape[1]
-    axes.set_title(heading(results, "std" if _has_bands(curves) else None))
     axes.set_xticks(range(1, length + 1, -(-length // MOST_TICKS)))
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
-    axes.set_ylim(0.0, 1.02)
+    means = {name: float(each.mean()) for name, each in ends.items()}
+    low, high = usual_range([*means.values()])
+    drawn = {name: each[:, -1:] if name in iid else each for name, each in curves.items()}
+    usual = [drawn[name] for name, mean in means.items() if low <= mean <= high]
+    if _has_bands(curves):
+        axes.set_ylim(*_limits([*map(_std_ends, usual)]))
+    else:
+        axes.set_ylim(*_limits([each.mean(axis=0) for each in usual]))
     tidy(axes)
-    # The legend lists the lines from top to bottom as they end.
-    names = sorted(curves, key=lambda name: curves[name][:, -1].mean(), reverse=True)
-    lines = {line.get_label(): line for line in axes.get_lines()}
-    figure.legend([lines[name] for name in names], names, loc="outside right upper", frameon=False)
+
+
+def _and_std(values: Floats) -> Floats:
+    """Values, (n,), and the ends of their mean ± standard deviation."""
+    return np.concatenate([values, _std_ends(values[:, None])])
+
+
+def _std_ends(values: Floats) -> Floats:
+    """The ends of the mean ± standard deviation over n values, (n, k), first the lower, (2 k,)."""
+    mean = values.mean(axis=0)
+    std = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
+    return np.concatenate([mean - std, mean + std])
+
+
+def _limits(values: Sequence[Floats]) -> tuple[float, float]:
+    """The limits of an axis that shows accuracies, with a margin."""
+    low = min(float(each.min()) for each in values)
+    high = max(float(each.max()) for each in values)
+    margin = _MARGIN * (high - low) or 0.02
+    return low - margin, high + margin
 
 
 def look(index: int) -> dict[str, Any]:
@@ -169,12 +335,29 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
+def _draw(
+    axes: Axes,
+    x: Sequence[float],
+    values: Floats,
+    index: int,
+    name: str,
+    places: Sequence[str],
+    all_curves: Mapping[str, Floats],
+    **style: Any,
+) -> None:
+    """Draw the means of values, (n, k), over x, (k,), with a band if the lines are few."""
+    estimates = [*filter(None, map(estimate, values.T.tolist()))]
+    draw = draw_with_band if _has_bands(all_curves) else draw_line
+    draw(axes, x, estimates, index, name, places, **style)
+
+
 def draw_with_band(
     axes: Axes,
     x: Sequence[float],
     estimates: Sequence[Estimate],
     index: int,
     label: str,
+    places: Sequence[str],
     **style: Any,
 ) -> None:
     """Draw a line of means, and a band of ± the standard deviation where there are some.
@@ -185,9 +368,10 @@ def draw_with_band(
         estimates: The points' values, (k,).
         index: The method's place in the configuration.
         label: The line's name in the legend.
+        places: What each x means, (k,), such as "after experience 2".
         style: Further properties of the line.
     """
-    draw_line(axes, x, estimates, index, label, **style)
+    draw_line(axes, x, estimates, index, label, places, **style)
     mean = np.array([each.mean for each in estimates])
     std = np.array([each.std or 0.0 for each in estimates])
     if std.any():
@@ -201,10 +385,19 @@ def draw_line(
     estimates: Sequence[Estimate],
     index: int,
     label: str,
+    places: Sequence[str],
     **style: Any,
 ) -> None:
     """Draw a line of means; the arguments are those of `draw_with_band`."""
-    axes.plot(x, [each.mean for each in estimates], label=label, **look(index), **style)
+    from avalanche_ext.report.series import Series
+
+    texts = [
+        f"{label}, {place}: {plus_minus(each)}"
+        for place, each in zip(places, estimates, strict=True)
+    ]
+    means = [each.mean for each in estimates]
+    axes.add_line(Series(x, means, texts, label=label, **look(index), **style))
+    axes.autoscale_view()
 
 
 def heading(results: ExperimentResults, spread: str | None) -> str:
@@ -228,3 +421,17 @@ def tidy(axes: Axes) -> None:
 def _curves(matrices: Floats) -> Floats:
     """ACC after each experience, (n, T), from n matrices, (n, T, T)."""
     return np.array([[average_accuracy(R[: t + 1]) for t in range(len(R))] for R in matrices])
+
+
+def _ends(method: MethodResults) -> Floats:
+    """The final ACC of each finished run, (n,)."""
+    return method.matrices[:, -1].mean(axis=1)
+
+
+def _diagonals(results: ExperimentResults) -> dict[str, Floats]:
+    """R[j,j] of each run, (n, T), of the methods that were not trained iid."""
+    return {
+        method.name: method.matrices.diagonal(axis1=1, axis2=2)
+        for method in results.finished
+        if not method.is_iid
+    }

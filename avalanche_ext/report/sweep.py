@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from avalanche_ext.report.estimates import Estimate
 from avalanche_ext.report.figures import draw_with_band, heading, look, tidy
-from avalanche_ext.report.statistics import Estimate, MethodStatistics
+from avalanche_ext.report.statistics import MethodStatistics
 from avalanche_ext.results.experiment import ExperimentResults
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def _draw_panel(
             drawn.sort(key=lambda setting: ticks.index(value_text(values[setting])))
             x = [ticks.index(value_text(values[setting])) for setting in drawn]
             if drawn:
-                draw_with_band(axes, x, [accuracies[setting] for setting in drawn], index, name)
+                places = [f"{parameter} = {ticks[each]}" for each in x]
+                draw_with_band(axes, x, [accuracies[each] for each in drawn], index, name, places)
         elif name in accuracies:
             mean = accuracies[name].mean
             axes.axhline(mean, ls="--", lw=1.2, label=name, clip_on=False, **look(index))

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avalanche_ext.report.estimates import DECIMALS, Estimate
 from avalanche_ext.report.figures import heading, look, tidy
 from avalanche_ext.report.labels import place_labels
-from avalanche_ext.report.statistics import DECIMALS, Estimate, MethodStatistics
+from avalanche_ext.report.layout import plus_minus
+from avalanche_ext.report.statistics import MethodStatistics
 from avalanche_ext.report.sweep import value_text
 from avalanche_ext.results.experiment import ExperimentResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _HOLLOW = "white"
+_CONTEXT: dict[str, Any] = {"color": "lightgrey", "linewidth": 1.2, "zorder": 0}
+_MOST_TOGETHER = 2
+"""The most swept methods whose curves can be told apart in one panel."""
+_PANELS_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,8 @@ def tradeoff_figure(
 
     Points are means over seeds, with bars of ± the standard error. Those on the Pareto front are
     filled, where settings are compared with those of the same parameter only. Points of settings
-    carry their value where there is room. Methods that are not swept are single points. Far
+    carry their value where there is room. Methods that are not swept are single points. More than
+    two swept methods have a panel each, in the same axes, with the others' curves in grey. Far
     outliers are named below the frame instead of drawn in it.
 
     Args:
@@ -127,78 +136,150 @@ def tradeoff_figure(
         A figure without a window; None where BWT is undefined for all, with one experience.
     """
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
     points = tradeoff_points(statistics)
     if not points:
         return None
-    swept = swept_parameters(results)
-    front = pareto_front(points, swept)
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    axes = figure.add_subplot()
-    entries: list[Line2D] = []
-    labels: list[tuple[tuple[float, float], str, str]] = []
-    parameters: list[str] = []
-    for index, (name, settings) in enumerate(results.groups.items()):
-        drawn = [method.name for method in settings if method.name in points]
-        if not drawn:
-            continue
-        _draw_curve(
-            axes, [points[each] for each in drawn], [each in front for each in drawn], index
-        )
-        sweep = results.sweeps.get(name)
-        entries.append(Line2D([], [], label=name, ls="-" if sweep else "", **look(index)))
-        if sweep:
-            parameters.append(sweep.parameter)
-            colour = look(index)["color"]
-            labels += [
-                (points[each].means, value_text(sweep.values[each]), colour) for each in drawn
-            ]
-    marker: dict[str, Any] = {"ls": "", "marker": "o", "markersize": 5, "color": "grey"}
-    of_each = "\nof its parameter" if len({*parameters}) > 1 else ""
-    entries.append(Line2D([], [], label=f"on the Pareto front{of_each}", **marker))
-    entries.append(Line2D([], [], label="dominated", markerfacecolor=_HOLLOW, **marker))
-    axes.set_title(heading(results, "standard error"))
-    axes.set_xlabel("learning accuracy (just after each experience)")
-    axes.set_ylabel("backward transfer (BWT)")
-    axes.margins(0.08)
-    outside = beyond(points, swept)
+    groups = {
+        name: drawn
+        for name, settings in results.groups.items()
+        if (drawn := [method.name for method in settings if method.name in points])
+    }
+    swept = [name for name in groups if name in results.sweeps]
+    alone = [name for name in groups if name not in results.sweeps]
+    panels = [[*groups]] if len(swept) <= _MOST_TOGETHER else [[name, *alone] for name in swept]
+    columns = min(len(panels), _PANELS_A_ROW)
+    rows = math.ceil(len(panels) / columns)
+    size = (7.2, 4.8) if len(panels) == 1 else (2.4 + 3.4 * columns, 1.3 + 3.0 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for unused in grid.flat[len(panels) :]:
+        unused.remove()
+    title = heading(results, "standard error")
+    if len(panels) == 1:
+        grid[0, 0].set_title(title)
+    else:
+        figure.suptitle(title)
+        for axes, names in zip(grid.flat, panels, strict=False):
+            axes.set_title(
+                names[0], fontsize=10, color=look([*results.groups].index(names[0]))["color"]
+            )
+    labels = [
+        draw_tradeoff(axes, results, points, {name: groups[name] for name in names})
+        for axes, names in zip(grid.flat, panels, strict=False)
+    ]
+    outside = beyond(points, swept_parameters(results))
+    below = "learning accuracy (just after each experience)"
     if outside:
-        _frame(axes, [point for name, point in points.items() if name not in outside])
-        axes.set_xlabel(
-            f"{axes.get_xlabel()}\n\nnot in the frame (learning accuracy, BWT):\n"
-            + _listed({name: points[name] for name in points if name in outside}),
-        )
-    axes.locator_params(axis="x", nbins=7)
-    tidy(axes)
+        _frame(grid[0, 0], [point for name, point in points.items() if name not in outside])
+        hidden = {
+            name: points[name] for name in points if not _is_in_frame(grid[0, 0], points[name])
+        }
+        if hidden:
+            listed = _listed(hidden, columns + 1)
+            below = f"{below}\n\nnot in the frame (learning accuracy, BWT):\n{listed}"
+    if len(panels) == 1:
+        grid[0, 0].set_xlabel(below)
+        grid[0, 0].set_ylabel("backward transfer (BWT)")
+    else:
+        figure.supxlabel(below, fontsize=10)
+        figure.supylabel("backward transfer (BWT)", fontsize=10)
+    shown = [*groups] if len(panels) == 1 else alone
+    parameters = dict.fromkeys(results.sweeps[name].parameter for name in swept)
     figure.legend(
-        handles=entries,
-        title=f"labels: {', '.join(dict.fromkeys(parameters))}",
+        handles=_entries(results, shown, len(parameters) > 1, len(panels) > 1),
+        title=f"labels: {', '.join(parameters)}",
         loc="outside right upper",
         frameon=False,
     )
-    place_labels(figure, axes, labels)
+    for axes, each in zip(grid.flat, labels, strict=False):
+        place_labels(figure, axes, each)
+    if len(panels) > 1:  # After the labels, which may lie on the others' curves.
+        for axes, names in zip(grid.flat, panels, strict=False):
+            for other in swept:
+                if other != names[0]:
+                    x, y = zip(*(points[each].means for each in groups[other]), strict=True)
+                    axes.plot(x, y, scalex=False, scaley=False, **_CONTEXT)
     return figure
 
 
-def _draw_curve(axes: Axes, points: Sequence[Point], filled: Sequence[bool], index: int) -> None:
+def draw_tradeoff(
+    axes: Axes,
+    results: ExperimentResults,
+    points: Mapping[str, Point],
+    groups: Mapping[str, Sequence[str]],
+) -> list[tuple[tuple[float, float], str, str]]:
+    """Draw the points of some methods, and a curve through the settings of each swept one.
+
+    Args:
+        axes: The matplotlib axes to draw on.
+        results: The experiment.
+        points: `tradeoff_points` of all its settings, against which the front is drawn.
+        groups: The names of the settings to draw, by method; each is in `points`.
+
+    Returns:
+        What `place_labels` should write: the points of swept methods with their values.
+    """
+    front = pareto_front(points, swept_parameters(results))
+    labels = []
+    places = {name: index for index, name in enumerate(results.groups)}
+    for name, drawn in groups.items():
+        _draw_curve(axes, {each: points[each] for each in drawn}, front, places[name])
+        sweep = results.sweeps.get(name)
+        if sweep:
+            colour = look(places[name])["color"]
+            labels += [
+                (points[each].means, value_text(sweep.values[each]), colour) for each in drawn
+            ]
+    axes.margins(0.08)
+    axes.locator_params(axis="x", nbins=7)
+    tidy(axes)
+    return labels
+
+
+def _entries(
+    results: ExperimentResults, names: Sequence[str], several_parameters: bool, panels: bool
+) -> list[Line2D]:
+    """The legend: the methods `names`, and what filled, hollow and grey mean."""
+    from matplotlib.lines import Line2D
+
+    places = {name: index for index, name in enumerate(results.groups)}
+    entries = [
+        Line2D([], [], label=name, ls="-" if name in results.sweeps else "", **look(places[name]))
+        for name in names
+    ]
+    marker: dict[str, Any] = {"ls": "", "marker": "o", "markersize": 5, "color": "grey"}
+    of_each = "\nof its parameter" if several_parameters else ""
+    entries.append(Line2D([], [], label=f"on the Pareto front{of_each}", **marker))
+    entries.append(Line2D([], [], label="dominated", markerfacecolor=_HOLLOW, **marker))
+    if panels:
+        entries.append(Line2D([], [], label="other methods", **_CONTEXT))
+    return entries
+
+
+def _draw_curve(axes: Axes, points: Mapping[str, Point], front: set[str], index: int) -> None:
+    from avalanche_ext.report.series import Series
+
     appearance = look(index)
     colour = appearance["color"]
-    x, y = zip(*(point.means for point in points), strict=True)
+    x, y = zip(*(point.means for point in points.values()), strict=True)
     axes.plot(x, y, color=colour, linewidth=1.2)
     axes.errorbar(
         x,
         y,
-        xerr=[point.learning_accuracy.standard_error or 0.0 for point in points],
-        yerr=[point.bwt.standard_error or 0.0 for point in points],
+        xerr=[point.learning_accuracy.standard_error or 0.0 for point in points.values()],
+        yerr=[point.bwt.standard_error or 0.0 for point in points.values()],
         fmt="none",
         ecolor=colour,
         elinewidth=0.9,
         alpha=0.7,
     )
-    for i, on_front in enumerate(filled):
-        face = colour if on_front else _HOLLOW
-        axes.plot(x[i], y[i], ls="", markerfacecolor=face, zorder=3, **appearance)
+    for name, point in points.items():
+        face = colour if name in front else _HOLLOW
+        learned, forgot = plus_minus(point.learning_accuracy), plus_minus(point.bwt, signed=True)
+        text = f"{name}: learning accuracy {learned}, BWT {forgot}"
+        at = ([value] for value in point.means)
+        axes.add_line(Series(*at, [text], ls="", markerfacecolor=face, zorder=3, **appearance))
 
 
 def _frame(axes: Axes, points: Sequence[Point]) -> None:
@@ -211,6 +292,11 @@ def _frame(axes: Axes, points: Sequence[Point]) -> None:
         high = max(each.mean + (each.standard_error or 0.0) for each in estimates)
         space = 0.08 * (high - low) or 0.01
         set_limits(low - space, high + space)
+
+
+def _is_in_frame(axes: Axes, point: Point) -> bool:
+    limits = (axes.get_xlim(), axes.get_ylim())
+    return all(low <= mean <= high for mean, (low, high) in zip(point.means, limits, strict=True))
 
 
 def _listed(points: Mapping[str, Point], a_line: int = 2) -> str:

@@ -204,14 +204,17 @@ def test_of_many_layers_those_with_most_mass_are_drawn_in_their_order(directory:
     assert "20 of 30 layers" in axes.get_xlabel()
 
 
-def test_each_method_has_a_row_of_its_first_run_with_a_spectrum(directory: Path) -> None:
+def test_each_method_has_a_row_of_its_runs_with_a_spectrum(directory: Path) -> None:
     write_spectrum(directory, "ewc", 1)
     write_spectrum(directory, "other", 0)
     write_spectrum(directory, "other", 1)
     figure = figure_of(directory)
     figure.draw_without_rendering()
     titles = [part.get_suptitle() for part in figure.subfigs]
-    assert titles == [f"{run}: Fisher spectrum" for run in ("ewc, seed 1", "other, seed 0")]
+    assert titles == [
+        "ewc, seed 1: Fisher spectrum",
+        "other, 2 seeds, least to greatest: Fisher spectrum",
+    ]
 
 
 def many_experiences(n: int) -> dict[str, ArrayLike]:
@@ -304,3 +307,31 @@ def test_a_damaged_file_is_left_out_and_the_other_runs_count(directory: Path) ->
     assert "Left out: 1 file that cannot be used (remove the run's folder" in text
     assert "\n  ewc/seed-0/spectrum.npz: BadZipFile: " in text
     assert "spectrum.png are in" in text
+
+
+def test_lines_are_means_over_seeds_and_bands_reach_from_the_least_to_the_greatest(
+    directory: Path,
+) -> None:
+    write_spectrum(directory, "ewc", 0)
+    for name, factor in (("ewc", 4.0), ("other", 1.0)):
+        changed = {each: factor * SPECTRUM[each] for each in ("eigenvalues", "all_eigenvalues")}
+        write_spectrum(directory, name, 1, **changed)
+    figure = figure_of(directory)
+    eigenvalues, shares, mass = panels_of(figure)
+    first, last = eigenvalues.get_lines()
+    np.testing.assert_allclose(first.get_ydata(), [2.0, 1.0])  # √(1 · 4), √(0.5 · 2)
+    np.testing.assert_allclose(last.get_ydata(), [8.0, 4.0, 2.0])
+    band = eigenvalues.collections[1].get_paths()[0].vertices
+    assert {tuple(point) for point in band if point[0] == 1} == {(1.0, 4.0), (1.0, 16.0)}
+    assert len(shares.collections) == 2
+    assert len(mass.containers) == 6  # Bars of three kinds, and what they vary.
+    single = panels_of(figure, 1)
+    assert not single[0].collections
+    assert len(single[2].containers) == 3
+
+
+def test_of_spectra_of_different_lengths_what_all_seeds_have_is_drawn(directory: Path) -> None:
+    write_spectrum(directory, "ewc", 0)
+    write_spectrum(directory, "ewc", 1, eigenvalues=SPECTRUM["eigenvalues"][:, :2])
+    eigenvalues = panels_of(figure_of(directory))[0]
+    assert [len(line.get_xdata()) for line in eigenvalues.get_lines()] == [2, 2]

@@ -71,3 +71,29 @@ def test_far_outliers_are_named_below_a_frame_of_the_others(tmp_path: Path) -> N
     for x, y in near.values():
         assert axes.get_xlim()[0] < x < axes.get_xlim()[1]
         assert axes.get_ylim()[0] < y < axes.get_ylim()[1]
+
+
+def test_more_than_two_swept_methods_have_a_panel_each_in_the_same_axes(tmp_path: Path) -> None:
+    sweeps = {
+        name: ("lam", {f"{name}-{k}": k for k in range(6)}) for name in ("gem", "mgem", "agem")
+    }
+    points = {
+        f"{name}-{k}": (0.7 + 0.01 * k, -0.1 + 0.01 * k * shift)
+        for shift, name in enumerate(sweeps)
+        for k in range(6)
+    }
+    write_points(tmp_path, {"naive": (0.6, -0.2), **points}, sweeps)
+    figure = tradeoff_of(tmp_path)
+    assert [axes.get_title() for axes in figure.axes] == [*sweeps]
+    assert len({(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}) == 1
+    for axes, name in zip(figure.axes, sweeps, strict=True):
+        own = [line for line in axes.get_lines() if line.get_zorder() == 3]
+        found = {tuple(np.round(line.get_xydata()[0], 9)) for line in own}
+        wanted = {points[setting] for setting in sweeps[name][1]} | {(0.6, -0.2)}
+        assert found == {tuple(np.round(point, 9)) for point in wanted}
+        labels = [label.get_text() for label in axes.texts]
+        assert labels == sorted(labels)
+        assert len(labels) >= 4
+        context = [line for line in axes.get_lines() if line.get_color() == "lightgrey"]
+        assert [len(line.get_xdata()) for line in context] == [6, 6]
+    assert legend_of(figure) == ["naive", "on the Pareto front", "dominated", "other methods"]

@@ -1,0 +1,183 @@
+"""All pictures of an experiment, with their names and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avalanche_ext.report.diversity import Diversities, diversities_figure
+from avalanche_ext.report.edits import edits_figure
+from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
+from avalanche_ext.report.rho import RhoRuns, read_rho, rho_figure
+from avalanche_ext.report.spectrum import Spectra, spectra_figure
+from avalanche_ext.report.statistics import MethodStatistics
+from avalanche_ext.report.sweep import sweep_figure
+from avalanche_ext.report.tradeoff import swept_parameters, tradeoff_figure
+from avalanche_ext.results.exhibits import Edits, FisherSpectra, GradientDiversity
+from avalanche_ext.results.experiment import Exhibits, ExperimentResults, read_exhibits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an experiment's runs have kept for pictures, of the best setting of a swept method."""
+
+    edits: Exhibits[Edits]
+    spectra: Spectra
+    rho: RhoRuns
+    diversities: Diversities
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """What is wrong with files, by their paths in the experiment's folder."""
+        kinds = (self.edits, self.spectra, self.rho, self.diversities)
+        return {path: error for kind in kinds for path, error in kind.unreadable.items()}
+
+
+def read_kept(results: ExperimentResults) -> Kept:
+    """Read all exhibits of an experiment.
+
+    Raises:
+        ResultsError: If `published.rho_correlation` names a metric that is not correlated.
+    """
+    shown = results.with_best_settings()
+    return Kept(
+        edits=read_exhibits(shown.with_first_runs(), Edits),
+        spectra=read_exhibits(shown, FisherSpectra),
+        rho=read_rho(results),
+        diversities=read_exhibits(shown, GradientDiversity),
+    )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that an experiment may have.
+
+    Attributes:
+        name: Its name, which is its file's without the ending.
+        caption: What it shows, as a sentence.
+        draw: Draws it; None where there is nothing to show.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure | None]
+
+
+NAMES = (
+    "accuracy",
+    "learning",
+    "matrices",
+    "tradeoff",
+    "sweep",
+    "edits",
+    "spectrum",
+    "rho",
+    "gradient_diversity",
+)
+"""The names of all pictures that there can be, in the order of `pictures`."""
+
+
+FORMATS = ("png", "pdf", "svg")
+"""The formats of pictures, the usual one first."""
+
+
+def pictures(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics], kept: Kept
+) -> Iterator[Picture]:
+    """Yield the pictures that the experiment may have.
+
+    Args:
+        results: The experiment.
+        statistics: `method_statistics` of the same results.
+        kept: `read_kept` of the same results.
+    """
+    if results.finished:
+        yield Picture(
+            "accuracy",
+            "Left: mean accuracy on the experiences seen so far, after each. Right: after the "
+            "last, the mean over seeds ± the standard deviation, and each seed.",
+            partial(accuracy_figure, results),
+        )
+        yield Picture(
+            "learning",
+            "Left: accuracy on each experience when it has just been learned. Right: its mean over "
+            "experiences.",
+            partial(learning_figure, results),
+        )
+        yield Picture(
+            "matrices",
+            "Accuracy on each test experience after each training experience, mean over seeds.",
+            partial(matrices_figure, results),
+        )
+    if swept_parameters(results).keys() & {method.name for method in results.finished}:
+        yield Picture(
+            "tradeoff",
+            "Learning against forgetting: each point is a setting, with the standard error over "
+            "seeds. Up and to the right is better.",
+            partial(tradeoff_figure, results, statistics),
+        )
+        yield Picture(
+            "sweep",
+            "ACC over the swept value, with the standard deviation over seeds. Settings are "
+            "compared on the results that this report shows: the best of them flatters its method.",
+            partial(sweep_figure, results, statistics),
+        )
+    yield Picture(
+        "edits",
+        "Remembered examples before and after editing, and the differences.",
+        partial(edits_figure, kept.edits),
+    )
+    yield Picture(
+        "spectrum",
+        "The Fisher's largest eigenvalues, their share of the trace, and the layers that hold it.",
+        partial(spectra_figure, kept.spectra),
+    )
+    yield Picture(
+        "rho",
+        "ρ of the representations against the metrics, a point for each run.",
+        partial(rho_figure, kept.rho),
+    )
+    yield Picture(
+        "gradient_diversity",
+        "Cosines of the gradients of pairs of samples against those of their representations.",
+        partial(diversities_figure, kept.diversities, results.with_best_settings()),
+    )
+
+
+def write_pictures(drawn: Iterable[Picture], directory: Path, form: str) -> list[str]:
+    """Write pictures into a folder, and remove those of an earlier report from it.
+
+    Args:
+        drawn: The pictures.
+        directory: The folder.
+        form: Their format, one of FORMATS.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        OSError: If one cannot be written.
+    """
+    from matplotlib import rc_context
+
+    written = []
+    # The date, and names in SVG that differ every time, would make equal pictures differ.
+    metadata = {"png": None, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[form]
+    with rc_context({"svg.hashsalt": "avalanche-ext"}):
+        for picture in drawn:
+            figure = picture.draw()
+            if figure:
+                name = f"{picture.name}.{form}"
+                figure.savefig(directory / name, dpi=150, metadata=metadata)
+                written.append(name)
+    for name in NAMES:
+        for other in FORMATS:
+            if f"{name}.{other}" not in written:
+                (directory / f"{name}.{other}").unlink(missing_ok=True)
+    return written

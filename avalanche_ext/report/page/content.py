@@ -1,0 +1,164 @@
+"""What a page says of each experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avalanche_ext.report.columns import notes_of
+from avalanche_ext.report.gallery import Picture, pictures, read_kept
+from avalanche_ext.report.layout import count
+from avalanche_ext.report.page.matrices import Matrices, matrices
+from avalanche_ext.report.page.summary import sentences
+from avalanche_ext.report.page.svg import Drawing, drawing
+from avalanche_ext.report.page.tables import Table, compared_table, methods_table, runs_table
+from avalanche_ext.report.statistics import MethodStatistics, method_statistics
+from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.results.files import CONFIG, EXPERIMENT, cell_folder
+
+_SHOWN_ELSEWHERE = {"matrices"}
+"""Pictures that a page shows in its own way."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The configurations of an experiment's runs, as text.
+
+    Attributes:
+        shared: What the runs of all methods share.
+        own: What each method has of its own, of its first run.
+        experiment: The file experiment.yaml.
+    """
+
+    shared: str
+    own: Mapping[str, str]
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a page says of an experiment.
+
+    Attributes:
+        id: A name that no other experiment of the page has.
+        results: The experiment.
+        state: How many methods, seeds and finished runs it has.
+        is_complete: Whether all runs have finished.
+        sentences: Its summary.
+        statistics: `method_statistics` of its results.
+        methods: The table of methods.
+        notes: Sentences on its columns.
+        runs: The table of runs.
+        pictures: Its pictures, each with what is drawn.
+        matrices: Its transfer matrices; None where there is none.
+        versions: Versions of packages, and the number of runs that had each.
+        unreadable: What is wrong with files, by their paths.
+        configuration: The configurations.
+    """
+
+    id: str
+    results: ExperimentResults
+    state: str
+    is_complete: bool
+    sentences: Sequence[str]
+    statistics: Sequence[MethodStatistics]
+    methods: Table
+    notes: Sequence[str]
+    runs: Table
+    pictures: Sequence[tuple[Picture, Drawing]]
+    matrices: Matrices | None
+    versions: Mapping[str, Mapping[str, int]]
+    unreadable: Mapping[str, str]
+    configuration: Configuration
+
+
+def content(results: ExperimentResults, number: int) -> Experiment:
+    """Return what a page says of an experiment.
+
+    Args:
+        results: The experiment.
+        number: Its number on the page.
+    """
+    statistics = method_statistics(results)
+    kept = read_kept(results)
+    drawn = [
+        (picture, drawing(picture.draw, f"{number}-{picture.name}"))
+        for picture in pictures(results, statistics, kept)
+        if picture.name not in _SHOWN_ELSEWHERE
+    ]
+    finished = sum(len(method.cells) for method in results.methods)
+    return Experiment(
+        id=f"experiment-{number}",
+        results=results,
+        state=f"{count(len(results.methods), 'method')} × {count(len(results.seeds), 'seed')}, "
+        f"{finished} of {count(results.n_cells, 'run')} finished",
+        is_complete=finished == results.n_cells,
+        sentences=sentences(results, statistics),
+        statistics=statistics,
+        methods=methods_table(results, statistics),
+        notes=notes_of(results, statistics),
+        runs=runs_table(results),
+        pictures=[(picture, drawing) for picture, drawing in drawn if drawing],
+        matrices=matrices(results),
+        versions=_versions(results),
+        unreadable=kept.unreadable,
+        configuration=_configuration(results),
+    )
+
+
+def compared(experiments: Sequence[Experiment]) -> Table:
+    """Return the table that compares experiments."""
+    return compared_table([(each.results, each.statistics) for each in experiments])
+
+
+def _versions(results: ExperimentResults) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for method in results.methods:
+        for cell in method.cells.values():
+            for package, version in cell.versions.items():
+                versions = found.setdefault(package, {})
+                versions[version] = versions.get(version, 0) + 1
+    return found
+
+
+def _configuration(results: ExperimentResults) -> Configuration:
+    texts = {}
+    for method in results.finished:
+        seed = next(iter(method.cells))
+        text = _text(cell_folder(results.folder, method.name, seed) / CONFIG)
+        if text:
+            texts[method.name] = _blocks(text)
+    # A block, a key at the top level with all below it, is shared if all methods have the same.
+    common = [
+        block
+        for block in next(iter(texts.values()), [])
+        if all(block in blocks for blocks in texts.values())
+    ]
+    return Configuration(
+        shared="".join(common),
+        own={
+            name: "".join(block for block in blocks if block not in common)
+            for name, blocks in texts.items()
+        },
+        experiment=_text(results.folder / EXPERIMENT),
+    )
+
+
+def _blocks(text: str) -> list[str]:
+    """Split a YAML text at its keys of the top level."""
+    blocks: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if blocks and line[:1] in (" ", "-", "#", "\n"):
+            blocks[-1] += line
+        else:
+            blocks.append(line)
+    return blocks
+
+
+def _text(path: Path) -> str:
+    """The text of a file; "" where it cannot be read, as of a run that another command moves."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,57 @@
+"""Putting the page together and writing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from avalanche_ext.report.page.content import compared, content
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.files import replacing
+
+HTML = "report.html"
+
+_ROOM = "avalanche_ext.report"
+_FOLDER = "page"
+
+
+def write_page(directories: Sequence[str | Path]) -> Path:
+    """Read experiments and write one page about them into the folder of the first.
+
+    The page needs no other file and no network: styles, script, data and pictures are in it. It is
+    written whole or not at all. Experiments that are half finished are shown as they are.
+
+    Args:
+        directories: The experiments' folders, `<out>/<experiment>`, at least one.
+
+    Returns:
+        The file, `<out>/<experiment>/report.html`.
+
+    Raises:
+        ResultsError: If a folder holds no readable experiment.
+        OSError: If the file cannot be written.
+    """
+    folders = [Path(directory) for directory in directories]
+    html = _html(folders)
+    path = folders[0] / HTML
+    with replacing(path) as partial:
+        partial.write_text(html, encoding="utf-8")
+    return path
+
+
+def _html(folders: Sequence[Path]) -> str:
+    from jinja2 import Environment, PackageLoader
+
+    experiments = [
+        content(read_results(folder), number) for number, folder in enumerate(folders, start=1)
+    ]
+    environment = Environment(
+        loader=PackageLoader(_ROOM, _FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        experiments=experiments,
+        compared=compared(experiments) if len(experiments) > 1 else None,
+    )

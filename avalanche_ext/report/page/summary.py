@@ -1,0 +1,155 @@
+"""An experiment's results in plain sentences: which methods beat the baseline, and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from avalanche_ext.report.layout import count, number, p_value, plus_minus
+from avalanche_ext.report.paired import CONFIDENCE, FEWEST_PAIRS, PairedTest
+from avalanche_ext.report.statistics import MethodStatistics
+from avalanche_ext.results.experiment import ExperimentResults
+
+_METRIC = "ACC"
+_SURE = 0.05
+_MOST_NAMED = 6
+"""The most methods that one sentence names with their numbers."""
+
+
+def sentences(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> list[str]:
+    """What the experiment shows, the most important first.
+
+    Args:
+        results: The experiment.
+        statistics: `method_statistics` of the same results.
+    """
+    return [
+        *_comparison(results, statistics),
+        *_best(results, statistics),
+        *_absent(results),
+        *_sweeps(results),
+    ]
+
+
+def _comparison(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> Iterator[str]:
+    """Sentences on the methods that are better than the baseline, worse, and neither."""
+    tests = {each.name: each.tests[_METRIC] for each in statistics if _METRIC in each.tests}
+    tests = {name: test for name, test in tests.items() if test.difference}
+    if not results.baseline:
+        yield "No baseline is named in the YAML, so no method is tested against another."
+    if not tests:
+        return
+    untested = {name for name, test in tests.items() if test.t_test_holm is None}
+    sure = {name for name in tests.keys() - untested if _p(tests[name]) < _SURE}
+    better = {name: test for name, test in tests.items() if name in sure and _mean(test) > 0}
+    worse = {name: test for name, test in tests.items() if name in sure and _mean(test) < 0}
+    unsure = {name: test for name, test in tests.items() if name not in sure | untested}
+    n = count(len(tests), "method")
+    if better:
+        verb = "beats" if len(better) == 1 else "beat"
+        yield f"{len(better)} of {n} {verb} {results.baseline} in ACC: {_listed(better, 'higher')}."
+    elif len(untested) < len(tests):
+        yield f"None of {n} surely beats {results.baseline} in ACC."
+    if unsure:
+        yield f"These seeds do not tell {_listed(unsure)} from {results.baseline}."
+    if worse:
+        verb = "is" if len(worse) == 1 else "are"
+        yield f"{len(worse)} of {n} {verb} worse: {_listed(worse, 'lower')}."
+    if untested:
+        yield f"For a test of {_and([*untested], _MOST_NAMED)} there are too few seeds."
+    few = min(test.n_pairs for test in tests.values())
+    if few < FEWEST_PAIRS:
+        yield (
+            f"Take care: with {count(few, 'seed')}, the tests rest on the assumption that "
+            "differences are normally distributed."
+        )
+    yield (
+        "p is that of two-sided paired t-tests over seeds, corrected by Holm for all tests of the "
+        f"table. Intervals hold the true mean difference with {CONFIDENCE:.0%} confidence, by the "
+        "bootstrap; they are not corrected."
+    )
+
+
+def _listed(tests: dict[str, PairedTest], wins: str | None = None) -> str:
+    """Methods with their differences, the largest first.
+
+    Args:
+        tests: Their tests.
+        wins: Whether to count the seeds with "higher" or "lower" values, and to give the interval.
+    """
+    order = sorted(tests, key=lambda name: abs(_mean(tests[name])), reverse=True)
+    return _and([f"{name} {_difference(tests[name], wins)}" for name in order], _MOST_NAMED)
+
+
+def _difference(test: PairedTest, wins: str | None) -> str:
+    p = f"p {_with_sign(p_value(test.t_test_holm))}"
+    mean = number(_mean(test), signed=True)
+    if not wins:
+        return f"({mean}, {p})"
+    parts = [p]
+    if test.interval:
+        low, high = (number(end, signed=True) for end in test.interval)
+        parts.insert(0, f"interval {low} to {high}")
+    n = test.wins if wins == "higher" else test.n_pairs - test.wins
+    return f"by {mean} ({', '.join(parts)}, {wins} in {n:g} of {count(test.n_pairs, 'seed')})"
+
+
+def _with_sign(p: str) -> str:
+    return f"< {p[1:]}" if p.startswith("<") else f"= {p}"
+
+
+def _best(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> Iterator[str]:
+    found = {each.name: acc for each in statistics if (acc := each.metrics[_METRIC])}
+    iid = {method.name for method in results.methods if method.is_iid}
+    learned = {name: acc for name, acc in found.items() if name not in iid} or found
+    if not learned:
+        yield "No run has finished yet."
+        return
+    best = max(learned, key=lambda name: learned[name].mean)
+    among = " among methods that learn one experience after another" if iid & found.keys() else ""
+    text = f"The highest mean ACC{among} is {best}'s, {plus_minus(learned[best])}"
+    if results.baseline in found and best != results.baseline:
+        text += f"; {results.baseline} has {plus_minus(found[results.baseline])}"
+    yield f"{text} (± is the standard deviation over seeds)."
+
+
+def _absent(results: ExperimentResults) -> Iterator[str]:
+    for what, runs in (
+        ("failed", {each.name: [*each.failures] for each in results.methods}),
+        ("not there yet", {each.name: each.missing for each in results.methods}),
+    ):
+        absent = {name: seeds for name, seeds in runs.items() if seeds}
+        n = sum(map(len, absent.values()))
+        if n:
+            which = [
+                f"{name} ({'seed' if len(seeds) == 1 else 'seeds'} {_and([*map(str, seeds)], 10)})"
+                for name, seeds in absent.items()
+            ]
+            verb = "" if what == "failed" else "is " if n == 1 else "are "
+            runs_text = f"{n} of {count(results.n_cells, 'run')}"
+            yield f"{runs_text} {verb}{what}: {_and(which, 2 * _MOST_NAMED)}."
+
+
+def _sweeps(results: ExperimentResults) -> Iterator[str]:
+    if results.sweeps:
+        names = _and([*results.sweeps], _MOST_NAMED)
+        yield (
+            f"Swept: {names}. Where a figure draws one setting of a swept method, it is the one "
+            "with the highest mean ACC on these same results, which flatters the method."
+        )
+
+
+def _and(names: Sequence[str], most: int) -> str:
+    """Names as a list in a sentence, the first `most` of them."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _mean(test: PairedTest) -> float:
+    return test.difference.mean if test.difference else 0.0
+
+
+def _p(test: PairedTest) -> float:
+    return 1.0 if test.t_test_holm is None else test.t_test_holm

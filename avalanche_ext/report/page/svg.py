@@ -1,0 +1,96 @@
+"""Pictures of matplotlib's as SVG in a page: in its colours, with texts for points."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from avalanche_ext.report.figures import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_INK = "#123456"
+"""A colour of no picture, for what has the colour of the page's text."""
+
+_PAPER = "#ffffff"
+
+_POINTS_PER_INCH = 72
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture for a page.
+
+    Attributes:
+        svg: The element <svg>.
+        points: x, y in its viewBox, and the text, of each point that has one.
+    """
+
+    svg: str
+    points: list[tuple[float, float, str]]
+
+
+def drawing(draw: Callable[[], Figure | None], name: str) -> Drawing | None:
+    """Draw a picture for a page.
+
+    Args:
+        draw: Draws it; None where there is nothing to show.
+        name: A name that no other picture of the page has.
+
+    Returns:
+        The picture, whose colours are the page's variables `--ink`, `--paper` and `--c0` to `--c6`.
+    """
+    from matplotlib import rc_context
+
+    ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    style = {"svg.fonttype": "none", "svg.hashsalt": name} | dict.fromkeys(ink, _INK)
+    with rc_context(style):
+        figure = draw()
+        if figure is None:
+            return None
+        figure.set_dpi(_POINTS_PER_INCH)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        return Drawing(_for_page(file.getvalue()), _points(figure))
+
+
+def _points(figure: Figure) -> list[tuple[float, float, str]]:
+    """The points of all lines that have texts; the figure has been drawn."""
+    from avalanche_ext.report.series import Series
+
+    height = figure.bbox.height
+    points = []
+    for axes in figure.axes:
+        for line in axes.get_lines():
+            if isinstance(line, Series):
+                places = line.get_transform().transform(line.get_xydata())
+                points += [
+                    (round(float(x), 1), round(float(height - y), 1), text)
+                    for (x, y), text in zip(places, line.texts, strict=True)
+                    if axes.bbox.padded(3).contains(x, y)
+                ]
+    return points
+
+
+def _for_page(svg: str) -> str:
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>|<!--.*?-->", "", svg, flags=re.S)
+    svg = re.sub(r' (xmlns:xlink|xmlns|version|width|height)="[^"]*"', "", svg, count=5)
+    svg = svg.replace("xlink:href", "href")
+    # Only markers and clips, whose names are hashes, are referred to.
+    svg = re.sub(r' id="[A-Za-z.]+[A-Za-z0-9]*_\d+"', "", svg)
+    # Not in texts, which stand between > and <, nor in pictures' bytes.
+    svg = re.sub(r' (?:d|transform|x|y|points|style|clip-path)="[^"]*"', _shorter, svg)
+    variables = {_INK: "var(--ink)", _PAPER: "var(--paper)"}
+    variables |= {colour.lower(): f"var(--c{i})" for i, colour in enumerate(COLOURS)}
+    svg = re.sub("|".join(variables), lambda found: variables[found[0]], svg)
+    return re.sub(r"\s*\n\s*", "\n", svg).strip()
+
+
+def _shorter(attribute: re.Match[str]) -> str:
+    """Round the numbers of an attribute to hundredths of a point."""
+    return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", attribute[0])

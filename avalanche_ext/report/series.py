@@ -1,0 +1,26 @@
+"""Lines whose points have texts, which pages show under the pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+
+
+class Series(Line2D):
+    """A line of matplotlib's with a text for each of its points.
+
+    Attributes:
+        texts: What a point says of itself, (k,).
+    """
+
+    def __init__(self, x: ArrayLike, y: ArrayLike, texts: Sequence[str], **style: Any) -> None:
+        super().__init__(x, y, **style)
+        if len(texts) != len(self.get_xydata()):
+            raise ValueError(
+                f"each point needs a text, but there are {len(self.get_xydata())} points and "
+                f"{len(texts)} texts"
+            )
+        self.texts = tuple(texts)
