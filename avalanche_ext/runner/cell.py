@@ -26,19 +26,17 @@ from avalanche_ext.data import by_origin
 from avalanche_ext.plugins import diagnostics, exhibits, series
 from avalanche_ext.results.cell import PHASES, read_events, result_record, run_metrics
 from avalanche_ext.results.copies import copy_files
-from avalanche_ext.results.files import EVENTS
 from avalanche_ext.results.store import CellFiles
-from avalanche_ext.runner.checkpoint import (
-    OF_THE_MACHINE,
-    Checkpoints,
+from avalanche_ext.runner.checkpoint import Checkpoints
+from avalanche_ext.runner.checkpoint_file import (
     Progress,
-    file_size,
-    go_on,
     read_checkpoint,
-    set_aside,
+    set_checkpoint_aside,
     versions,
 )
 from avalanche_ext.runner.components import Built, build
+from avalanche_ext.runner.machine import is_of_machine
+from avalanche_ext.runner.middle import go_on
 from avalanche_ext.state import StateError
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
@@ -127,7 +125,8 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
             )
             if resumed:
                 _repeat_events(directory, wandb)
-            result = _train(cell, files, resumed or _begun(cell, files, data_root), sinks)
+            with _doubting(resumed, files):
+                result = _train(cell, files, resumed or _begun(cell, files, data_root), sinks)
         sinks.finish(result)
         # Last, because a cell with a result has not failed.
         files.write_result(result)
@@ -135,11 +134,6 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
             files.checkpoint.unlink(missing_ok=True)
     except Exception as error:
         message = _one_line(error)
-        is_of_machine = isinstance(error, OF_THE_MACHINE)
-        if resumed and not resumed.checkpoints.has_saved and not is_of_machine:
-            # It may be what makes the cell fail, again and again.
-            with suppress(OSError):
-                set_aside(files, f"the run has failed after it, {message}")
         with suppress(Exception):
             sinks.fail(message)
         try:
@@ -159,19 +153,30 @@ def _begun(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun:
 
 def _resumed(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun | None:
     """Return the run as its checkpoint has it; None if there is none that can be used."""
-    content = read_checkpoint(files, cell)
-    if content is None:
+    found = read_checkpoint(files, cell)
+    if found is None:
         return None
     run = _begun(cell, files, data_root)
+    run.progress, state = found
     try:
-        run.progress = run.checkpoints.restore(content)
-        if file_size(files.folder / EVENTS) < run.progress.n_bytes:
-            raise StateError(f"{EVENTS} has lost lines since")
+        run.checkpoints.restore(run.progress, state)
     except StateError as error:
-        set_aside(files, error)
+        set_checkpoint_aside(files, error)
         return None
     run.watch.add(run.progress.seconds)
     return run
+
+
+@contextmanager
+def _doubting(resumed: _Begun | None, files: CellFiles) -> Iterator[None]:
+    """Set the checkpoint aside after which training fails: it may make it fail again and again."""
+    try:
+        yield
+    except Exception as error:
+        if resumed and not resumed.checkpoints.has_saved and not is_of_machine(error):
+            with suppress(OSError):
+                set_checkpoint_aside(files, f"the run has failed after it, {_one_line(error)}")
+        raise
 
 
 def _repeat_events(directory: Path, wandb: WandbSink) -> None:
@@ -214,8 +219,9 @@ def _train(cell: Cell, files: CellFiles, run: _Begun, sinks: Sinks) -> dict[str,
                 start = progress.start
 
             def now(part: int | None, n_done: int = n, start: int = start) -> Progress:
-                n_bytes = file_size(files.folder / EVENTS)
-                return Progress(n_done, part, start, watch.total(), n_bytes)
+                n_bytes = files.n_bytes_of_events()
+                digest = files.digest_of_events(n_bytes)
+                return Progress(n_done, part, start, watch.total(), n_bytes, digest)
 
             with watch.phase("training"), run.checkpoints.within(now):
                 _train_on(cell, built, experience, part)

@@ -17,6 +17,7 @@ import torch
 from avalanche_ext.config.catalogue import OURS
 from avalanche_ext.runner.cell import run_cell
 from avalanche_ext.runner.checkpoint import Checkpoints
+from avalanche_ext.runner.checkpoint_file import read_checkpoint
 from avalanche_ext.strategies import repairs
 from tests.runner import resuming
 from tests.runner.resuming import AVALANCHES, RECIPES, REPLAY, left_by, run, run_until, small
@@ -145,8 +146,6 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path, monkeypatch, ca
 
 
 def test_flipped_bits_are_harmless_or_found(tmp_path, monkeypatch, capsys):
-    from avalanche_ext.runner.checkpoint import read_checkpoint
-
     one = small(tmp_path, {"plugins": [REPLAY]})
     assert run_until(one, tmp_path, monkeypatch, 1)
     files = one.files(tmp_path)
@@ -174,7 +173,8 @@ def test_what_cannot_be_resumed_says_so_once_and_starts_anew(tmp_path, monkeypat
     one = small(tmp_path, method, benchmark={**resuming.DIGITS, "n_experiences": 5})
     run(one, tmp_path / "whole")
     said = capsys.readouterr().err
-    assert said.count("cannot be resumed if it is ended, but starts anew") == 1
+    assert said.count("no checkpoint can be taken after an experience") == 1
+    assert "if the run is ended there, it starts anew: " in said
     assert f"{repairs.MIRPlugin.__name__}.replay_loader is a generator" in said
     assert run_until(one, tmp_path / "cut", monkeypatch, 3)
     assert not one.files(tmp_path / "cut").checkpoint.exists()
@@ -381,21 +381,3 @@ def test_a_checkpoint_that_cannot_be_read_at_present_is_kept(tmp_path, monkeypat
     assert "Input/output error" in one.files(tmp_path).failure()
     assert checkpoint.exists()
     run(one, tmp_path)
-
-
-@pytest.mark.cluster
-@pytest.mark.parametrize("name", ["combined", "gmed", "hal", "bgd", "fisher_spectrum"])
-def test_a_process_that_is_killed_at_random_moments_goes_on(tmp_path, name):
-    one = small(tmp_path, resuming.OURS[name], 1e-3, training={"epochs": 15})
-    yaml_file, out = tmp_path / "small.yaml", tmp_path / "out"
-    drawn = random.Random(name)
-    for _ in range(6):
-        process = begun(yaml_file, out)
-        time.sleep(drawn.uniform(0.2, 3))
-        process.send_signal(drawn.choice([signal.SIGKILL, signal.SIGTERM]))
-        process.communicate(timeout=60)
-    process = begun(yaml_file, out)
-    assert process.communicate()[0] == "completed\n"
-    run(one, tmp_path / "whole")
-    assert left_by(one, out) == left_by(one, tmp_path / "whole")
-    assert not [path for path in one.directory(out).iterdir() if path.name.startswith(".")]

@@ -10,7 +10,7 @@ from pathlib import Path
 from avalanche_ext.config import Component
 from avalanche_ext.config.sources import KNOWN_PACKAGES
 from avalanche_ext.runner.cell import run_cell
-from avalanche_ext.runner.checkpoint import versions
+from avalanche_ext.runner.checkpoint_file import versions
 from tests.runner.cases import cell
 
 

@@ -1,0 +1,151 @@
+"""The file of a checkpoint: what it holds, and whether a cell can go on from it."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avalanche_ext import __version__
+from avalanche_ext.config import Cell
+from avalanche_ext.config.sources import KNOWN_PACKAGES
+from avalanche_ext.results.store import CellFiles
+from avalanche_ext.state import StateError
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        n_done: Experiences (of the original stream) that it has trained on and evaluated.
+        part: Within the next one, the part that it is training on, from 0; None between two.
+        start: How many iterations the run had before the next experience.
+        seconds: Seconds by phase.
+        n_bytes: Length of events.jsonl.
+        digest: SHA-256 of these bytes.
+    """
+
+    n_done: int
+    part: int | None
+    start: int
+    seconds: Mapping[str, float]
+    n_bytes: int
+    digest: str
+
+
+def versions(cell: Cell) -> dict[str, str]:
+    """Return the versions that decide a cell's numbers and the form of its state, by distribution.
+
+    They are those of this package and what it builds on, and of the packages that the cell's
+    components are from.
+    """
+    names = {"avalanche-lib", "torch", "torchvision", "numpy", "scikit-learn"}
+    others = packages_of(cell) - {*KNOWN_PACKAGES}
+    if others:
+        installed = packages_distributions()
+        names |= {name for package in others for name in installed.get(package, ())}
+    return {"avalanche-ext": __version__, **{name: version(name) for name in sorted(names)}}
+
+
+def packages_of(cell: Cell) -> set[str]:
+    """Return the packages that a cell's components are from."""
+    targets = [part.target for each in cell.components for part in (each, *each.parts.values())]
+    return {target.partition(":")[0].partition(".")[0] for target in targets}
+
+
+def checkpoint_bytes(
+    cell_hash: str, made_by: Mapping[str, str], progress: Progress, state: Mapping[str, Any]
+) -> memoryview:
+    """Return the content of a checkpoint's file.
+
+    Args:
+        cell_hash: The hash of the cell's configuration.
+        made_by: What `versions` returns of the cell.
+        progress: Where its run is.
+        state: What `state.encoded` has returned.
+    """
+    content = {
+        "format": _FORMAT,
+        "hash": cell_hash,
+        "versions": {**made_by},
+        "progress": vars(progress),
+        "state": state,
+    }
+    # Saved straight to a file, an error of the disk would be an obscure one of torch's.
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
+
+
+def read_checkpoint(files: CellFiles, cell: Cell) -> tuple[Progress, Mapping[str, Any]] | None:
+    """Return where a cell's checkpoint was taken, and its state; None if none can be used.
+
+    One of another configuration or version, or one that is damaged, is set aside, and a line says
+    so.
+
+    Raises:
+        OSError: If it cannot be read at present, which says nothing about it.
+        MemoryError: If there is no memory for it.
+    """
+    if not files.checkpoint.is_file():
+        return None
+    try:
+        content = _understood(files.checkpoint, cell)
+        try:
+            progress = Progress(**content["progress"])
+            state: Mapping[str, Any] = content["state"]
+        except (KeyError, TypeError):
+            raise StateError("it does not say where the run was") from None
+        if files.digest_of_events(progress.n_bytes) != progress.digest:
+            raise StateError("the lines of events.jsonl that belong to it are not there")
+    except StateError as error:
+        set_checkpoint_aside(files, error)
+        return None
+    return progress, state
+
+
+def set_checkpoint_aside(files: CellFiles, why: object) -> None:
+    """Set a checkpoint aside that cannot be used, and say so."""
+    aside = files.set_checkpoint_aside()
+    print(
+        f"{files.checkpoint}: this checkpoint cannot be used, and the run starts anew: {why}; "
+        f"it is kept as {aside.name}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _understood(path: Path, cell: Cell) -> dict[str, Any]:
+    # Read at once, so that no later error can be one of the disk's.
+    stored = BytesIO(path.read_bytes())
+    try:
+        with zipfile.ZipFile(stored) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise StateError("it is damaged")
+        stored.seek(0)
+        content = torch.load(stored, map_location="cpu", weights_only=True)
+    except (StateError, MemoryError):
+        raise
+    # Whatever torch raises for bytes that it did not write.
+    except Exception as error:
+        raise StateError("it is cut off or damaged") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise StateError("it is not a checkpoint of this version")
+    if content.get("hash") != cell.hash:
+        raise StateError("it is from another configuration")
+    for name, now in versions(cell).items():
+        then = content.get("versions", {}).get(name)
+        if then != now:
+            raise StateError(f"it is from {name} {then}, but this is {now}")
+    return content

@@ -1,0 +1,62 @@
+"""SIGTERM, as schedulers send it before they kill: a run ends at its next good place, or soon."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
+from typing import NoReturn
+
+SECONDS_FOR_LAST = 3
+"""How long SIGTERM waits for a good place, such as the end of an iteration."""
+ENDED_BY_SIGTERM = 128 + signal.SIGTERM
+"""The exit code of a process that SIGTERM has ended."""
+
+
+class EarlyEnd:
+    """Asks for the end of a run at SIGTERM, and ends it after some seconds if nobody else does.
+
+    Args:
+        may_wait: Returns whether a good place to end comes soon.
+        end: Ends the process, by SystemExit.
+
+    Attributes:
+        is_asked_for: Whether SIGTERM has come.
+    """
+
+    def __init__(self, may_wait: Callable[[], bool], end: Callable[[], NoReturn]) -> None:
+        self.is_asked_for = False
+        self._may_wait = may_wait
+        self._end = end
+
+    @contextmanager
+    def heeding_sigterm(self) -> Iterator[None]:
+        """Inside, SIGTERM asks for the end, where nobody else handles it."""
+        is_free = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) in (
+            signal.SIG_DFL,
+            None,
+        )
+        if not is_free:
+            yield
+            return
+        signal.signal(signal.SIGTERM, lambda *_: self._ask())
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self.stop_waiting()
+
+    def stop_waiting(self) -> None:
+        """Stop the timer, because the run ends now."""
+        if self.is_asked_for and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _ask(self) -> None:
+        if self.is_asked_for:
+            return  # It comes twice where the process group and the grid both send it.
+        self.is_asked_for = True
+        if not self._may_wait() or not hasattr(signal, "setitimer"):
+            self._end()
+        signal.signal(signal.SIGALRM, lambda *_: self._end())
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_FOR_LAST)
