@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ HEAVY = ("torch", "avalanche", "wandb", "matplotlib", "scipy")
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "avalanche_ext", *words],
         capture_output=True,
@@ -33,11 +35,29 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def refusal(*words: str) -> str:
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run a command in this process; returns its exit code, and what it wrote on both streams."""
+    monkeypatch.chdir(QUICKSTART.parents[1])
+
+    def said(*words: str) -> tuple[int, str, str]:
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return said
+
+
+def refusal(say: Say, *words: str) -> str:
     """What a command that is refused says, in one line on stderr."""
-    done = command(*words)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+    code, shown, told = say(*words)
+    assert (code, shown) == (2, "")
+    (line,) = told.splitlines()
     return line
 
 
@@ -55,23 +75,23 @@ def test_check_counts_the_cells() -> None:
     )
 
 
-def test_check_takes_overrides_before_and_after_options(tmp_path: Path) -> None:
+def test_check_takes_overrides_before_and_after_options(tmp_path: Path, say: Say) -> None:
     path = written(experiment_with(methods={"only": None}), tmp_path)
-    done = command("check", str(path), "optimizer.lr=1", "--seeds", "1", "training.epochs=2")
-    assert done.stdout == "experiment.yaml: 1 method x 1 seed = 1 cell, no problems\n"
+    _, shown, _ = say("check", str(path), "optimizer.lr=1", "--seeds", "1", "training.epochs=2")
+    assert shown == "experiment.yaml: 1 method x 1 seed = 1 cell, no problems\n"
 
 
-def test_check_counts_every_setting_of_a_sweep(tmp_path: Path) -> None:
+def test_check_counts_every_setting_of_a_sweep(tmp_path: Path, say: Say) -> None:
     methods = {"naive": None, "lr": {"sweep": {"optimizer.lr": [0.1, 0.2, 0.5]}}}
-    done = command("check", str(written(experiment_with(methods=methods), tmp_path)))
-    assert done.stdout == "experiment.yaml: 4 methods x 3 seeds = 12 cells, no problems\n"
+    _, shown, _ = say("check", str(written(experiment_with(methods=methods), tmp_path)))
+    assert shown == "experiment.yaml: 4 methods x 3 seeds = 12 cells, no problems\n"
 
 
-def test_check_says_every_problem_on_stderr(tmp_path: Path) -> None:
+def test_check_says_every_problem_on_stderr(tmp_path: Path, say: Say) -> None:
     path = written(experiment_with(seeds=0, baseline="naiv"), tmp_path)
-    done = command("check", str(path), "optimizer.lr=x")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [
+    code, shown, told = say("check", str(path), "optimizer.lr=x")
+    assert (code, shown) == (2, "")
+    assert told.splitlines() == [
         "seeds: is 0, but must be greater than 0",
         "optimizer.lr: is 'x', but must be a number",
         "baseline: unknown method 'naiv' (did you mean 'naive'?)",
@@ -135,22 +155,22 @@ def test_check_says_every_problem_on_stderr(tmp_path: Path) -> None:
         (["list", "balanced"], "balanced: unknown name (did you mean 'balanced_replay'?)"),
     ],
 )
-def test_a_mistyped_command_is_told_the_right_word(words: list[str], line: str) -> None:
-    assert refusal(*words) == line
+def test_a_mistyped_command_is_told_the_right_word(words: list[str], line: str, say: Say) -> None:
+    assert refusal(say, *words) == line
 
 
-def test_a_report_on_a_folder_without_results_is_refused(tmp_path: Path) -> None:
-    assert str(tmp_path / "experiment.yaml") in refusal("report", str(tmp_path))
+def test_a_report_on_a_folder_without_results_is_refused(tmp_path: Path, say: Say) -> None:
+    assert str(tmp_path / "experiment.yaml") in refusal(say, "report", str(tmp_path))
 
 
-def test_help_names_the_commands_and_their_options() -> None:
-    text = command("--help").stdout
+def test_help_names_the_commands_and_their_options(say: Say) -> None:
+    _, text, _ = say("--help")
     assert all(name in text for name in ("run", "check", "report", "list", "schema"))
     options = (
         *("--seeds", "--jobs", "--out", "--data-root", "key=value", "--methods", "--rerun"),
         *("--shard", "--dry-run", "--backend", "--scheduler", "--devices", "--quiet", "--verbose"),
     )
-    told = command("run", "--help").stdout
+    _, told, _ = say("run", "--help")
     assert all(option in told for option in options)
 
 
@@ -158,8 +178,8 @@ def test_the_version_is_the_packages() -> None:
     assert command("--version").stdout == f"avalanche-ext {__version__}\n"
 
 
-def test_the_schema_is_json() -> None:
-    assert json.loads(command("schema").stdout)["title"] == "avalanche-ext experiment"
+def test_the_schema_is_json(say: Say) -> None:
+    assert json.loads(say("schema")[1])["title"] == "avalanche-ext experiment"
 
 
 def test_the_list_can_be_printed_on_an_ascii_terminal() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from avalanche_ext.cli import main
 from tests.runner.cases import SMALL
 
 NO_SPACE = "No space left on device"
@@ -32,34 +33,38 @@ def remount(disk: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
 
 
-def run(folder: Path, disk: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    path = folder / "small.yaml"
+def test_a_full_disk_is_named_and_nothing_finished_is_lost(
+    tmp_path: Path, disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump({**SMALL, "seeds": 1}), "utf-8")
-    command = [sys.executable, "-m", "avalanche_ext", "run", path, "--out", disk, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(["run", str(path), "--out", str(disk), *words])
+        return code, *capfd.readouterr()
 
-def test_a_full_disk_is_named_and_nothing_finished_is_lost(tmp_path: Path, disk: Path) -> None:
     for size in ("4k", "40k"):
         remount(disk, f"size={size}")
-        ended = run(tmp_path, disk, "--jobs", "1")
-        assert NO_SPACE in ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert ended.returncode in ({0, 1} if size == "40k" else {1, 2})
+        code, _, said = run("--jobs", "1")
+        assert NO_SPACE in said
+        assert "Traceback" not in said
+        assert code in ({0, 1} if size == "40k" else {1, 2})
     n_done = len([*disk.glob("small/*/seed-0/result.json")])
     remount(disk, "size=20m")
-    last = run(tmp_path, disk)
-    assert last.returncode == 0
-    assert f"{n_done} done before" in last.stdout
-    assert "2 of 2 runs finished" in last.stdout
+    code, shown, _ = run()
+    assert code == 0
+    assert f"{n_done} done before" in shown
+    assert "2 of 2 runs finished" in shown
     remount(disk, "ro")
-    finished = run(tmp_path, disk)
-    assert finished.returncode == 0
-    assert "2 of 2 runs finished" in finished.stdout
-    assert f"could not be written into {disk / 'small'}: {READ_ONLY}" in finished.stdout
-    more = run(tmp_path, disk, "--seeds", "2")
-    assert more.returncode == 2
-    assert more.stderr == (
+    code, shown, _ = run()
+    assert code == 0
+    assert "2 of 2 runs finished" in shown
+    assert f"could not be written into {disk / 'small'}: {READ_ONLY}" in shown
+    code, shown, said = run("--dry-run")
+    assert (code, shown, said) == (0, "small: 0 of 2 cells would run\n", "")
+    code, _, said = run("--seeds", "2")
+    assert code == 2
+    assert said == (
         f"--out {disk / 'small'}: cannot write there ({READ_ONLY}); name a folder you can write "
         "to\n"
     )
