@@ -1,10 +1,20 @@
-"""The transfer matrix R, the metrics computed from it, and the plugin that fills it."""
+"""The transfer matrix R, accuracies inside experiences, and the metrics computed from them."""
 
 from typing import Any
 
+from avalanche_ext.metrics.curves import (
+    AccuracyCurves,
+    average_anytime_accuracy,
+    average_minimum_accuracy,
+    curve_summary,
+    learning_curve_area,
+    stability_gap,
+    worst_case_accuracy,
+)
 from avalanche_ext.metrics.matrix import (
     average_accuracy,
     average_forgetting,
+    average_incremental_accuracy,
     average_intransigence,
     backward_transfer,
     forward_transfer,
@@ -14,16 +24,24 @@ from avalanche_ext.metrics.matrix import (
 )
 
 __all__ = [
+    "AccuracyCurves",
     "NoEvaluation",
     "TransferMatrix",
     "average_accuracy",
+    "average_anytime_accuracy",
     "average_forgetting",
+    "average_incremental_accuracy",
     "average_intransigence",
+    "average_minimum_accuracy",
     "backward_transfer",
+    "curve_summary",
     "forward_transfer",
     "instance_accuracy",
     "learning_accuracy",
+    "learning_curve_area",
+    "stability_gap",
     "summary",
+    "worst_case_accuracy",
 ]
 
 

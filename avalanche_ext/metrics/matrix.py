@@ -11,6 +11,7 @@ References:
     Lopez-Paz and Ranzato (2017), Gradient episodic memory for continual learning, equations 2-4.
     Chaudhry et al. (2018), Riemannian walk for incremental learning: understanding forgetting and
     intransigence.
+    Rebuffi et al. (2017), iCaRL: incremental classifier and representation learning.
     Riemer et al. (2019), Learning to learn without forgetting by maximizing transfer and
     minimizing interference.
     Chen et al. (2020), Discriminative representation loss: a more efficient approach than
@@ -148,6 +149,26 @@ def average_intransigence(R: ArrayLike, best: ArrayLike) -> float:
     return float((best[: len(R)] - np.diagonal(R)).mean())
 
 
+def average_incremental_accuracy(R: ArrayLike) -> float:
+    """The mean over the experiences of ACC after each, on the experiences seen by then.
+
+    (1/t) sum_{i < t} (1/(i+1)) sum_{j <= i} R[i, j]; Rebuffi et al. (2017), who take accuracies
+    over all test samples seen: the same where all test sets are of one size.
+
+    Args:
+        R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
+
+    Returns:
+        The mean, in [0, 1].
+
+    Raises:
+        ValueError: If R has another shape, or an entry that is not a number in [0, 1].
+    """
+    R = _matrix(R)
+    seen = np.arange(1, len(R) + 1)
+    return float((np.tril(R[:, : len(R)]).sum(axis=1) / seen).mean())
+
+
 def learning_accuracy(R: ArrayLike) -> float:
     """Mean accuracy on each experience just after training on it.
 
@@ -178,7 +199,8 @@ def summary(
             they are not known, leaves instance_accuracy undefined.
 
     Returns:
-        ACC, instance_accuracy, BWT, FWT, forgetting and learning_accuracy; None where undefined.
+        ACC, average_incremental_accuracy, instance_accuracy, BWT, FWT, forgetting and
+        learning_accuracy; None where undefined.
 
     Raises:
         ValueError: If any has another shape, or an entry out of its range.
@@ -188,6 +210,7 @@ def summary(
     """
     numbers = {
         "ACC": average_accuracy(R),
+        "average_incremental_accuracy": average_incremental_accuracy(R),
         "instance_accuracy": (
             float("nan") if test_sizes is None else instance_accuracy(R, test_sizes)
         ),

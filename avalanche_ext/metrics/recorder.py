@@ -34,9 +34,14 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
 
     Args:
         stream: Name of the evaluated stream that is recorded; other streams are ignored.
+
+    Attributes:
+        only_observes: Evaluations inside experiences, see `ContinualEvaluationPlugin`, go without
+            it.
     """
 
     supports_distributed = False
+    only_observes = True
 
     @validated
     def __init__(self, stream: str = "test") -> None:

@@ -1,5 +1,6 @@
 """Methods as plugins, to be combined with one another and with Avalanche's own."""
 
+from avalanche_ext.plugins.analysis.continual_evaluation import ContinualEvaluationPlugin
 from avalanche_ext.plugins.analysis.gradient_diversity import GradientDiversityPlugin
 from avalanche_ext.plugins.analysis.rho_spectrum import RhoSpectrumPlugin
 from avalanche_ext.plugins.analysis.spectrum_analysis import SpectrumAnalysisPlugin
@@ -39,6 +40,7 @@ __all__ = [
     "BGDPlugin",
     "BalancedReplayPlugin",
     "ConsolidationPlugin",
+    "ContinualEvaluationPlugin",
     "DRLPlugin",
     "FisherSpectrumEWCPlugin",
     "GMEDPlugin",

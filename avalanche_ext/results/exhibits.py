@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from avalanche_ext.metrics.curves import AccuracyCurves
+
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -241,7 +243,61 @@ class GradientDiversity(_Numbered):
                 raise ValueError(f"{kind} must hold cosines in [-1, 1]")
 
 
-def _checked_length(exhibit: RhoSpectra | _Numbered) -> int:
+@dataclass(frozen=True, eq=False)
+class ContinualEvaluation(Exhibit):
+    """Accuracies inside experiences: an `AccuracyCurves` as arrays.
+
+    Attributes:
+        every: The mini-batches between two evaluations, ().
+        is_mixed: 1 if the samples of all experiences came in random order, else 0, ().
+        experience: The experience that was learned, counted from 0, (N,).
+        batch: How many mini-batches of it had been learned, (N,).
+        accuracy: Accuracies on the test experiences, (N, T); nan where not measured.
+    """
+
+    NAME = "continual_evaluation"
+
+    every: Ints
+    is_mixed: Ints
+    experience: Ints
+    batch: Ints
+    accuracy: Floats
+
+    @classmethod
+    def of(cls, curves: AccuracyCurves) -> ContinualEvaluation:
+        """Return the exhibit of some curves."""
+        return cls(
+            every=np.array(curves.every, dtype=np.int64),
+            is_mixed=np.array(int(curves.is_mixed), dtype=np.int64),
+            experience=curves.experience,
+            batch=curves.batch,
+            accuracy=curves.accuracy,
+        )
+
+    @property
+    def curves(self) -> AccuracyCurves:
+        """The accuracies.
+
+        Raises:
+            ValueError: If arrays do not go together, or hold wrong values.
+        """
+        return AccuracyCurves(
+            int(self.every),
+            self.experience,
+            self.batch,
+            np.asarray(self.accuracy, dtype=np.float64),
+            bool(self.is_mixed),
+        )
+
+    def _check(self) -> None:
+        self._require("i", (), "every", "is_mixed")
+        length = _checked_length(self)
+        self._require("i", (length,), "batch")
+        self._require("f", (length, None), "accuracy")
+        _ = self.curves
+
+
+def _checked_length(exhibit: RhoSpectra | _Numbered | ContinualEvaluation) -> int:
     """Return the number of experiences; ValueError if there is none."""
     exhibit._require("i", (None,), "experience")
     if not len(exhibit.experience):

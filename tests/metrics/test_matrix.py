@@ -30,6 +30,7 @@ BY_HAND = [
     ("forward_transfer", (R, UNTRAINED), ((0.3 - 0.2) + (0.2 - 0.3)) / 2),
     ("average_forgetting", (R,), ((0.9 - 0.5) + (0.7 - 0.6)) / 2),
     ("average_intransigence", (R, BEST), (0.1 + 0.2 - 0.1) / 3),
+    ("average_incremental_accuracy", (R,), (0.8 + 1.6 / 2 + 2.1 / 3) / 3),
     ("learning_accuracy", (R,), (0.8 + 0.7 + 1.0) / 3),
     # After two of the three experiences, only those two count.
     ("average_accuracy", (R[:2],), (0.9 + 0.7) / 2),
@@ -38,6 +39,7 @@ BY_HAND = [
     ("forward_transfer", (R[:2], UNTRAINED), 0.3 - 0.2),
     ("average_forgetting", (R[:2],), 0.8 - 0.9),
     ("average_intransigence", (R[:2], BEST), (0.1 + 0.2) / 2),
+    ("average_incremental_accuracy", (R[:2],), (0.8 + 1.6 / 2) / 2),
     ("learning_accuracy", (R[:2],), (0.8 + 0.7) / 2),
     # After the first, nothing can have been forgotten or transferred.
     ("average_accuracy", (R[:1],), 0.8),
@@ -46,6 +48,7 @@ BY_HAND = [
     ("forward_transfer", (R[:1], UNTRAINED), math.nan),
     ("average_forgetting", (R[:1],), math.nan),
     ("average_intransigence", (R[:1], BEST), 0.1),
+    ("average_incremental_accuracy", (R[:1],), 0.8),
     ("learning_accuracy", (R[:1],), 0.8),
 ]
 
@@ -81,6 +84,10 @@ def test_numbers_equal_plain_loops(drawn: tuple[list[Row], Row, Row]) -> None:
         (matrix.average_forgetting(table), oracles.forgetting_by_loops(table)),
         (matrix.average_intransigence(table, best), oracles.intransigence_by_loops(table, best)),
         (matrix.learning_accuracy(table), oracles.learning_accuracy_by_loops(table)),
+        (
+            matrix.average_incremental_accuracy(table),
+            oracles.incremental_accuracy_by_loops(table),
+        ),
     ]
     for ours, slow in pairs:
         assert ours == pytest.approx(slow, abs=1e-12)
@@ -122,6 +129,7 @@ def test_accuracy_splits_into_what_was_learned_and_what_changed(
 def test_summary_names_every_number_that_needs_one_run() -> None:
     assert matrix.summary(R, UNTRAINED, SIZES) == {
         "ACC": pytest.approx(0.7),
+        "average_incremental_accuracy": pytest.approx(2.3 / 3),
         "instance_accuracy": pytest.approx(67 / 80),
         "BWT": pytest.approx(-0.2),
         "FWT": pytest.approx(0.0),
@@ -133,6 +141,7 @@ def test_summary_names_every_number_that_needs_one_run() -> None:
 def test_summary_of_one_experience_leaves_undefined_numbers_empty() -> None:
     assert matrix.summary([[0.8]], [0.1], [30]) == {
         "ACC": 0.8,
+        "average_incremental_accuracy": 0.8,
         "instance_accuracy": 0.8,
         "BWT": None,
         "FWT": None,
@@ -177,6 +186,7 @@ def test_what_is_no_transfer_matrix_is_refused(table: Any, message: str) -> None
         matrix.average_accuracy,
         matrix.backward_transfer,
         matrix.average_forgetting,
+        matrix.average_incremental_accuracy,
         matrix.learning_accuracy,
     ):
         with pytest.raises(ValueError, match=message):

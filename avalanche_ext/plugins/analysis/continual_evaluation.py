@@ -1,0 +1,357 @@
+"""Accuracies inside experiences, measured without changing what is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import LRSchedulerPlugin
+from avalanche.training.templates.base_sgd import PeriodicEval
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from avalanche_ext.data import InMemoryDataset, Strategy, origin_index
+from avalanche_ext.data.loaders import ends_batch
+from avalanche_ext.data.views import global_states, set_global_states
+from avalanche_ext.metrics.curves import AccuracyCurves, curve_summary
+from avalanche_ext.plugins.core.composition import MethodPlugin, ReportingPlugin
+from avalanche_ext.plugins.core.experiences import Endings
+from avalanche_ext.results.exhibits import ContinualEvaluation
+from avalanche_ext.traits import traits_of
+from avalanche_ext.validation import validated
+
+_OBSERVERS = (BaseLogger, LRSchedulerPlugin, PeriodicEval)
+"""Avalanche's plugins that look at evaluations, and change none."""
+
+
+class ContinualEvaluationPlugin(ReportingPlugin):
+    """Evaluate after every n-th mini-batch of the stream, without changing what is trained.
+
+    De Lange et al. (2023, arXiv:2205.13452) call it continual evaluation. Each time, the test
+    experiences of the experiences seen so far are evaluated, the current one among them. Before the
+    first mini-batch of an experience, it alone is, and after the last one, when all plugins have
+    ended the experience, all are again. `curves` has the accuracies, and
+    `avalanche_ext.metrics.curve_summary` what papers compute from them.
+
+    An evaluation runs through the strategy's own `eval`, so it sees what the method would predict
+    at that moment: iCaRL and SCR, whose classifiers are made at the end of an experience, do not
+    know the classes of the current one before. The weights, all buffers, modes of layers, the
+    global random generators and the attributes of the strategy are put back afterwards. The model
+    is not adapted to what is evaluated. Plugins that only look at evaluations are left out:
+    evaluators, loggers, schedulers, clocks, this package's analyses, and others whose class has
+    `only_observes = True`. All others take part, since they may change predictions; what those
+    keep of an evaluation, they also keep of these.
+
+    List the plugin last, and give each strategy its own.
+
+    Args:
+        stream: The test stream, with one experience for each experience of the training stream.
+        every: n, the number of mini-batches between two evaluations. Several steps on one
+            mini-batch count once.
+        test_size: Number of samples of each test experience that are evaluated, all if it has
+            fewer; drawn once, without replacement. None takes all.
+        is_mixed: Whether the samples of all experiences come in random order, or are trained on
+            together. All test experiences are then evaluated each time.
+        seed: Seed of the draw.
+
+    Attributes:
+        timed: Makes the context that each evaluation runs in.
+
+    Raises:
+        ValueError: If an argument has a wrong type or is out of range; in training, if an
+            experience has no test experience, comes before an earlier one, or ends without a call
+            of `after_training_iteration`.
+    """
+
+    supports_distributed = False
+    timed: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
+    stream: Any = None
+    _tests: list[Any] | None = None
+
+    @validated
+    def __init__(
+        self,
+        stream: Any,
+        every: PositiveInt,
+        *,
+        test_size: PositiveInt | None = None,
+        is_mixed: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.stream = stream
+        self.every = every
+        self.test_size = test_size
+        self.is_mixed = is_mixed
+        self.seed = seed
+        self._endings = Endings()
+        self._is_last_part = True
+        self._current = -1
+        self._n_batches = 0
+        self._rows: list[tuple[int, int, list[float]]] = []
+        """Experience, mini-batches of it and the accuracies of each evaluation."""
+        self._first = 0
+        self._series: dict[int, list[float]] = {}
+        """The accuracies by iteration, from the first one of this call of `train`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The data are the benchmark's, and the timer is of this process.
+        not_stored = ("stream", "_tests", "timed")
+        return {key: value for key, value in vars(self).items() if key not in not_stored}
+
+    @property
+    def curves(self) -> AccuracyCurves:
+        """The accuracies so far.
+
+        Raises:
+            ValueError: If nothing has been trained yet.
+        """
+        if not any(n_batches for _, n_batches, _ in self._rows):
+            raise ValueError("there are no accuracies yet: train a strategy that has this plugin")
+        experiences, batches, accuracies = zip(*self._rows, strict=True)
+        return AccuracyCurves(
+            self.every,
+            np.array(experiences, dtype=np.int64),
+            np.array(batches, dtype=np.int64),
+            np.array(accuracies, dtype=np.float64),
+            self.is_mixed,
+        )
+
+    def check(self, strategy: Strategy) -> None:
+        """Raise ValueError if the plugin cannot act in this strategy."""
+        super().check(strategy)
+        if traits_of(strategy).packs_weights:
+            raise ValueError(
+                f"{type(strategy).__name__} cannot be evaluated inside experiences, because it "
+                "cannot go back to earlier tasks before a task has ended: leave "
+                "ContinualEvaluationPlugin out"
+            )
+
+    def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Begin new series; raise what `check` raises."""
+        super().before_training(strategy, **kwargs)
+        self._first, self._series = strategy.clock.train_iterations, {}
+
+    def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Evaluate the experience before its first mini-batch."""
+        index = origin_index(strategy.experience)
+        self._is_last_part = self._endings.ends(strategy.experience)
+        if index == self._current:
+            return
+        if index < self._current:
+            raise ValueError(
+                f"ContinualEvaluationPlugin needs experiences in their order, but {index} comes "
+                f"after {self._current}"
+            )
+        if index >= len(self._test_experiences()):
+            raise ValueError(
+                f"ContinualEvaluationPlugin needs a test experience for each experience, but there "
+                f"are {len(self._test_experiences())}, and experience {index} is trained on"
+            )
+        self._current, self._n_batches = index, 0
+        if not self.is_mixed:
+            self._note(strategy, [index])
+
+    def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Evaluate, if it is time to."""
+        if not ends_batch(strategy):
+            return
+        self._n_batches += 1
+        if self._n_batches % self.every == 0:
+            # The clock counts this iteration after this plugin.
+            self._note(strategy, self._seen(), iteration=strategy.clock.train_iterations)
+
+    def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Evaluate at the end of the experience."""
+        if not self._is_last_part:
+            return
+        if not self._n_batches:
+            raise ValueError(
+                f"{type(strategy).__name__} has a training loop of its own that calls no "
+                "after_training_iteration, so accuracies inside experiences cannot be measured"
+            )
+        if self._rows[-1][:2] == (self._current, self._n_batches):
+            # What plugins have done at the end of the experience counts.
+            del self._rows[-1]
+        self._note(strategy, self._seen(), iteration=strategy.clock.train_iterations - 1)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return what papers compute from the accuracies so far, where it is defined."""
+        if not any(n_batches for _, n_batches, _ in self._rows):
+            return {}
+        numbers = curve_summary(self.curves)
+        return {name: value for name, value in numbers.items() if value is not None}
+
+    def series(self) -> dict[str, list[float]]:
+        """Return the accuracies of this call of `train`, one list for each test experience seen.
+
+        They are `anytime_accuracy/experience_<j>`, counted from 0, and their mean
+        `anytime_accuracy/seen`; nan in iterations without an evaluation.
+        """
+        if not self._series:
+            return {}
+        length = 1 + max(self._series) - self._first
+        lists = {f"anytime_accuracy/experience_{j}": [math.nan] * length for j in self._seen()}
+        lists["anytime_accuracy/seen"] = [math.nan] * length
+        for iteration, accuracies in self._series.items():
+            measured = [accuracies[j] for j in self._seen()]
+            for values, value in zip(
+                lists.values(), [*measured, float(np.mean(measured))], strict=True
+            ):
+                values[iteration - self._first] = value
+        return lists
+
+    def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Return the accuracies of all evaluations."""
+        if not any(n_batches for _, n_batches, _ in self._rows):
+            return {}
+        return {ContinualEvaluation.NAME: ContinualEvaluation.of(self.curves).to_arrays()}
+
+    def _seen(self) -> Sequence[int]:
+        n_tests = len(self._test_experiences())
+        return range(n_tests if self.is_mixed else self._current + 1)
+
+    def _test_experiences(self) -> list[Any]:
+        """The test experiences in their order, or a part of each."""
+        if self._tests is None:
+            if self.stream is None:
+                raise ValueError(
+                    "this copy of a ContinualEvaluationPlugin has no stream: set its attribute "
+                    "`stream` to the test stream"
+                )
+            ordered = sorted(self.stream, key=origin_index)
+            self._tests = [
+                _drawn(test, self.test_size, self.seed) if self.test_size else test
+                for test in ordered
+            ]
+        return self._tests
+
+    def _note(
+        self, strategy: Strategy, indices: Sequence[int], iteration: int | None = None
+    ) -> None:
+        """Evaluate some of the test experiences, and keep their accuracies."""
+        tests = self._test_experiences()
+        accuracies = [math.nan] * len(tests)
+        with self.timed():
+            measured = _accuracies(strategy, [tests[index] for index in indices])
+        for index, accuracy in zip(indices, measured, strict=True):
+            accuracies[index] = accuracy
+        self._rows.append((self._current, self._n_batches, accuracies))
+        if iteration is not None:
+            self._series[iteration] = accuracies
+
+
+class _Counter(SupervisedPlugin):  # type: ignore[misc]
+    """Counts right answers in an evaluation."""
+
+    supports_distributed = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.right: list[Any] = []
+        """Right answers of each experience, on the device, without waiting for it."""
+        self.seen: list[int] = []
+
+    def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Start counting."""
+        self.right.append(0)
+        self.seen.append(0)
+
+    def after_eval_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Count a mini-batch."""
+        self.right[-1] = self.right[-1] + (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
+        self.seen[-1] += len(strategy.mb_y)
+
+
+class _Part:
+    """A test experience with some of its samples."""
+
+    def __init__(self, experience: Any, dataset: Any) -> None:
+        self._experience = experience
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_experience":  # It is not there yet while a copy is made.
+            raise AttributeError(name)
+        return getattr(self._experience, name)
+
+
+def _drawn(experience: Any, n: int, seed: int) -> Any:
+    """Return a test experience with `n` of its samples, in the order of the data set."""
+    dataset = experience.logging().dataset
+    if n >= len(dataset):
+        return experience
+    generator = np.random.default_rng([seed, origin_index(experience)])
+    rows = np.sort(generator.choice(len(dataset), n, replace=False))
+    return _Part(experience, dataset.subset(rows.tolist()))
+
+
+def _accuracies(strategy: Strategy, tests: Sequence[Any]) -> list[float]:
+    """Return the accuracies on test experiences, in [0, 1], and leave the strategy as it was.
+
+    Args:
+        strategy: The strategy, between two iterations.
+        tests: The test experiences.
+    """
+    counter = _Counter()
+    with _restored(strategy), _draws_restored(tests):
+        taking_part = [each for each in strategy.plugins if not _only_observes(each, strategy)]
+        changed: dict[str, Any] = {
+            "plugins": [*taking_part, counter],
+            # It would add heads and outputs that the optimizer does not know.
+            "model_adaptation": lambda model=None: strategy.model if model is None else model,
+            # Nobody asks for the loss, and labels may lie beyond the outputs.
+            "criterion": lambda: strategy.loss,
+        }
+        vars(strategy).update(changed)
+        strategy.eval(tests)
+    return [float(right) / seen for right, seen in zip(counter.right, counter.seen, strict=True)]
+
+
+@contextmanager
+def _restored(strategy: Strategy) -> Iterator[None]:
+    """Put back afterwards what an evaluation may change in a strategy, and global generators."""
+    attributes, model = dict(vars(strategy)), strategy.model
+    tensors = [(each, each.detach().clone()) for each in (*model.parameters(), *model.buffers())]
+    generators = global_states()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        vars(strategy).clear()
+        vars(strategy).update(attributes)
+        with torch.no_grad():
+            for tensor, before in tensors:
+                if not torch.equal(tensor, before):
+                    tensor.copy_(before)
+        set_global_states(generators)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def _draws_restored(tests: Sequence[Any]) -> Iterator[None]:
+    """Let random transforms of test experiences draw afterwards what they would have drawn."""
+    views = [each.dataset.eval() for each in tests if isinstance(each.dataset, InMemoryDataset)]
+    with ExitStack() as stack:
+        for view in views:
+            stack.enter_context(view.drawing(view.draws()))
+        yield
+
+
+def _only_observes(plugin: Any, strategy: Strategy) -> bool:
+    """Return whether a plugin looks at evaluations, and cannot change what they find."""
+    is_analysis = isinstance(plugin, ReportingPlugin) and not isinstance(plugin, MethodPlugin)
+    return (
+        plugin is strategy.evaluator
+        or plugin is strategy.clock
+        or is_analysis
+        or isinstance(plugin, _OBSERVERS)
+        or bool(getattr(plugin, "only_observes", False))
+    )
