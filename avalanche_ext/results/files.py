@@ -108,10 +108,14 @@ def remove_partials(folder: Path, name: str | None = None) -> None:
 
     Whoever calls this knows that no other process is writing such a file there.
     """
-    for path in folder.glob(f".*{_PARTIAL}"):
-        of = _OF_PARTIAL.fullmatch(path.name)
-        if of and name in (None, of["name"]):
-            path.unlink(missing_ok=True)
+    for path in partials_in(folder, name):
+        path.unlink(missing_ok=True)
+
+
+def partials_in(folder: Path, name: str | None = None) -> list[Path]:
+    """Return the unfinished files of this name, or of any, that are in a folder."""
+    matches = ((path, _OF_PARTIAL.fullmatch(path.name)) for path in folder.glob(f".*{_PARTIAL}"))
+    return [path for path, of in matches if of and name in (None, of["name"])]
 
 
 def _mapping(path: Path, parse: Callable[[str], Any], form: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from avalanche_ext.results.files import (
     exhibit_file,
     flush,
     partial_of,
+    partials_in,
     printable,
     read_json,
     read_yaml,
@@ -127,8 +128,8 @@ class CellFiles:
 
     def is_tidy(self) -> bool:
         """Return whether the cell is done, and has nothing that `bring_back` would put in order."""
-        is_aside = self._under(self._hash) or self._half_aside(self._hash)
-        return self.is_done() and not is_aside and not self.checkpoint.exists()
+        strays = self._under(self._hash) or self._half_aside(self._hash) or partials_in(self.folder)
+        return self.is_done() and not strays and not self.checkpoint.exists()
 
     def bring_back(self) -> None:
         """Restore a result of this configuration that was set aside, with what belongs to it.
@@ -147,6 +148,7 @@ class CellFiles:
             for label in (self._hash, *self._half_aside(self._hash)):
                 self._take_back(label)
             self.checkpoint.unlink(missing_ok=True)
+            remove_partials(self.folder)
 
     def supersede(self) -> None:
         """Set this configuration's result aside for good, NAME-HASH-1, so that it is run again.
