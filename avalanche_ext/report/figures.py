@@ -164,6 +164,7 @@ def draw_ends(
     shown = [name for name in order if low <= means[name] <= high]
     indices = {method.name: index for index, method in enumerate(results.methods)}
     seeds = {method.name: [*method.cells] for method in results.methods}
+    bars = []
     for row, name in enumerate(order):
         style = look(indices[name])
         if name not in shown:
@@ -186,11 +187,11 @@ def draw_ends(
         axes.add_line(Series(values[name], [row] * len(texts), texts, **runs))
         over_seeds = estimate(values[name].tolist())
         assert over_seeds
-        axes.errorbar(
-            means[name], row, xerr=over_seeds.std or 0.0, fmt="none", ecolor=style["color"]
-        )
         text = f"{name}: {what} {plus_minus(over_seeds)} over {count(over_seeds.n, 'seed')}"
         axes.add_line(Series([means[name]], [row], [text], ls="", **style))
+        bars.append((means[name], row, over_seeds.std or 0.0, style["color"]))
+    x, y, std, colours = zip(*bars, strict=True)
+    axes.errorbar(x, y, xerr=std, fmt="none", ecolor=colours)
     axes.yaxis.tick_right()
     axes.set_yticks(range(len(order)), order, fontsize=_SMALL if len(order) > 8 else 10)
     for tick, name in zip(axes.get_yticklabels(), order, strict=True):

@@ -18,6 +18,7 @@ from avalanche_ext.report.sweep import sweep_figure
 from avalanche_ext.report.tradeoff import swept_parameters, tradeoff_figure
 from avalanche_ext.results.exhibits import Edits, FisherSpectra, GradientDiversity
 from avalanche_ext.results.experiment import Exhibits, ExperimentResults, read_exhibits
+from avalanche_ext.results.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -174,7 +175,8 @@ def write_pictures(drawn: Iterable[Picture], directory: Path, form: str) -> list
             figure = picture.draw()
             if figure:
                 name = f"{picture.name}.{form}"
-                figure.savefig(directory / name, dpi=150, metadata=metadata)
+                with replacing(directory / name) as path:
+                    figure.savefig(path, format=form, dpi=150, metadata=metadata)
                 written.append(name)
     for name in NAMES:
         for other in FORMATS:

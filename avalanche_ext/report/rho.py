@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from avalanche_ext.report.estimates import DECIMALS, estimate
 from avalanche_ext.report.figures import look, tidy
 from avalanche_ext.report.layout import (
     NONE,
@@ -18,7 +19,7 @@ from avalanche_ext.report.layout import (
     section,
     wrapped,
 )
-from avalanche_ext.report.statistics import DECIMALS, estimate, run_metrics
+from avalanche_ext.report.statistics import run_metrics
 from avalanche_ext.results.exhibits import RhoSpectra
 from avalanche_ext.results.experiment import ExperimentResults, read_exhibits
 from avalanche_ext.results.record import ResultsError
@@ -267,6 +268,8 @@ def rho_figure(rho: RhoRuns) -> Figure | None:
     """
     from matplotlib.figure import Figure
 
+    from avalanche_ext.report.series import Series
+
     places = {method.name: place for place, method in enumerate(rho.shown.methods)}
     drawn = {metric: found for metric in CORRELATED if (found := _points(rho, metric))}
     if not drawn:
@@ -275,14 +278,14 @@ def rho_figure(rho: RhoRuns) -> Figure | None:
     panels = figure.subplots(1, len(drawn), squeeze=False)[0]
     for axes, (metric, methods) in zip(panels, drawn.items(), strict=True):
         for name, pairs in methods.items():
-            axes.plot(
-                [run.rho for run, _ in pairs],
-                [value for _, value in pairs],
-                ls="",
-                alpha=0.8,
-                label=name,
-                **look(places[name]),
-            )
+            x = [run.rho for run, _ in pairs]
+            y = [value for _, value in pairs]
+            texts = [
+                f"{name}: ρ {number(a)}, {metric} {number(b)}" for a, b in zip(x, y, strict=True)
+            ]
+            style = {"ls": "", "alpha": 0.8, "label": name, **look(places[name])}
+            axes.add_line(Series(x, y, texts, **style))
+        axes.autoscale_view()
         pearson = correlation_with(rho, metric).pearson
         axes.set_title(f"Pearson {pearson[0]:+.2f}" if pearson else "")
         axes.set_xlabel("ρ after the last experience")

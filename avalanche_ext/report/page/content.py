@@ -6,16 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avalanche_ext.report.columns import notes_of
+from avalanche_ext.report.absent import absent_sections
+from avalanche_ext.report.diversity import diversities_text
 from avalanche_ext.report.gallery import Picture, pictures, read_kept
-from avalanche_ext.report.layout import count
 from avalanche_ext.report.page.matrices import Matrices, matrices
 from avalanche_ext.report.page.summary import sentences
 from avalanche_ext.report.page.svg import Drawing, drawing
-from avalanche_ext.report.page.tables import Table, compared_table, methods_table, runs_table
+from avalanche_ext.report.page.tables import (
+    Table,
+    joint_tables,
+    methods_table,
+    runs_table,
+    tests_tables,
+)
+from avalanche_ext.report.rho import rho_text
+from avalanche_ext.report.sheets import heading
+from avalanche_ext.report.spectrum import spectra_text
 from avalanche_ext.report.statistics import MethodStatistics, method_statistics
 from avalanche_ext.results.experiment import ExperimentResults
-from avalanche_ext.results.files import CONFIG, EXPERIMENT, cell_folder
+from avalanche_ext.results.files import CONFIG, EXPERIMENT, VALIDATION, cell_folder
 
 _SHOWN_ELSEWHERE = {"matrices"}
 """Pictures that a page shows in its own way."""
@@ -43,15 +52,17 @@ class Experiment:
     Attributes:
         id: A name that no other experiment of the page has.
         results: The experiment.
+        statistics: `method_statistics` of it.
         state: How many methods, seeds and finished runs it has.
-        is_complete: Whether all runs have finished.
-        sentences: Its summary.
-        statistics: `method_statistics` of its results.
+        is_held_out: Whether accuracies are those on held-out validation samples.
+        summary: The summary.
+        absent: On runs that are not there: a heading and its lines, for each reason.
         methods: The table of methods.
-        notes: Sentences on its columns.
+        tests: The tables of tests.
         runs: The table of runs.
         pictures: Its pictures, each with what is drawn.
         matrices: Its transfer matrices; None where there is none.
+        analyses: Tables of what runs have kept, as text.
         versions: Versions of packages, and the number of runs that had each.
         unreadable: What is wrong with files, by their paths.
         configuration: The configurations.
@@ -59,15 +70,17 @@ class Experiment:
 
     id: str
     results: ExperimentResults
-    state: str
-    is_complete: bool
-    sentences: Sequence[str]
     statistics: Sequence[MethodStatistics]
+    state: str
+    is_held_out: bool
+    summary: Sequence[str]
+    absent: Sequence[Sequence[str]]
     methods: Table
-    notes: Sequence[str]
+    tests: Sequence[Table]
     runs: Table
     pictures: Sequence[tuple[Picture, Drawing]]
     matrices: Matrices | None
+    analyses: Sequence[str]
     versions: Mapping[str, Mapping[str, int]]
     unreadable: Mapping[str, str]
     configuration: Configuration
@@ -79,6 +92,9 @@ def content(results: ExperimentResults, number: int) -> Experiment:
     Args:
         results: The experiment.
         number: Its number on the page.
+
+    Raises:
+        ResultsError: If `published` or a claim names an unknown metric or method.
     """
     statistics = method_statistics(results)
     kept = read_kept(results)
@@ -87,29 +103,30 @@ def content(results: ExperimentResults, number: int) -> Experiment:
         for picture in pictures(results, statistics, kept)
         if picture.name not in _SHOWN_ELSEWHERE
     ]
-    finished = sum(len(method.cells) for method in results.methods)
+    analyses = (spectra_text(kept.spectra), rho_text(kept.rho), diversities_text(kept.diversities))
     return Experiment(
         id=f"experiment-{number}",
         results=results,
-        state=f"{count(len(results.methods), 'method')} × {count(len(results.seeds), 'seed')}, "
-        f"{finished} of {count(results.n_cells, 'run')} finished",
-        is_complete=finished == results.n_cells,
-        sentences=sentences(results, statistics),
         statistics=statistics,
-        methods=methods_table(results, statistics),
-        notes=notes_of(results, statistics),
+        state=heading(results),
+        is_held_out=results.split == VALIDATION,
+        summary=sentences(results, statistics),
+        absent=[*absent_sections(results)],
+        methods=methods_table((results, statistics)),
+        tests=tests_tables((results, statistics)),
         runs=runs_table(results),
         pictures=[(picture, drawing) for picture, drawing in drawn if drawing],
         matrices=matrices(results),
+        analyses=[text.strip() for text in analyses if text],
         versions=_versions(results),
         unreadable=kept.unreadable,
         configuration=_configuration(results),
     )
 
 
-def compared(experiments: Sequence[Experiment]) -> Table:
-    """Return the table that compares experiments."""
-    return compared_table([(each.results, each.statistics) for each in experiments])
+def joint(experiments: Sequence[Experiment]) -> list[Table]:
+    """Return the tables that compare experiments."""
+    return joint_tables([(each.results, each.statistics) for each in experiments])
 
 
 def _versions(results: ExperimentResults) -> dict[str, dict[str, int]]:

@@ -39,9 +39,11 @@
 
   // Tables: sorted by a click on a heading, undefined numbers last; filtered by a part of the row.
   function sortKey(cell) {
-    const value = cell.dataset.v;
-    if (value === undefined) return cell.textContent;
-    return value === "" ? null : Number(value);
+    const text = cell.textContent;
+    if (!cell.classList.contains("n")) return text;
+    const found = text.match(/[-+]?\d+(\.\d+)?(e[-+]?\d+)?/);
+    if (!found) return null;
+    return Number(found[0]) - (text.startsWith("<") ? 1e-9 : 0);
   }
 
   function compare(a, b, sign) {
@@ -56,7 +58,7 @@
     headings.forEach((heading, column) => {
       heading.querySelector("button").addEventListener("click", () => {
         // Of numbers the largest come first, of names the first of the alphabet.
-        const first = heading.classList.contains("number") ? "descending" : "ascending";
+        const first = heading.classList.contains("n") ? "descending" : "ascending";
         const other = first === "descending" ? "ascending" : "descending";
         const order = heading.ariaSort === first ? other : first;
         for (const each of headings) each.removeAttribute("aria-sort");
@@ -68,7 +70,7 @@
       });
     });
     const filter = box.querySelector("input");
-    filter.addEventListener("input", () => {
+    filter?.addEventListener("input", () => {
       const wanted = filter.value.trim().toLowerCase();
       let shown = 0;
       for (const row of body.rows) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from avalanche_ext.report.page.content import compared, content
+from avalanche_ext.report.page.content import content, joint
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.files import replacing
 
@@ -53,5 +53,5 @@ def _html(folders: Sequence[Path]) -> str:
     )
     return environment.get_template("page.html").render(
         experiments=experiments,
-        compared=compared(experiments) if len(experiments) > 1 else None,
+        joint=joint(experiments) if len(experiments) > 1 else [],
     )

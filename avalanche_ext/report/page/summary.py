@@ -11,7 +11,7 @@ from avalanche_ext.results.experiment import ExperimentResults
 
 _METRIC = "ACC"
 _SURE = 0.05
-_MOST_NAMED = 6
+_MOST_NAMED = 4
 """The most methods that one sentence names with their numbers."""
 
 
@@ -25,7 +25,6 @@ def sentences(results: ExperimentResults, statistics: Sequence[MethodStatistics]
     return [
         *_comparison(results, statistics),
         *_best(results, statistics),
-        *_absent(results),
         *_sweeps(results),
     ]
 
@@ -112,23 +111,6 @@ def _best(results: ExperimentResults, statistics: Sequence[MethodStatistics]) ->
     if results.baseline in found and best != results.baseline:
         text += f"; {results.baseline} has {plus_minus(found[results.baseline])}"
     yield f"{text} (± is the standard deviation over seeds)."
-
-
-def _absent(results: ExperimentResults) -> Iterator[str]:
-    for what, runs in (
-        ("failed", {each.name: [*each.failures] for each in results.methods}),
-        ("not there yet", {each.name: each.missing for each in results.methods}),
-    ):
-        absent = {name: seeds for name, seeds in runs.items() if seeds}
-        n = sum(map(len, absent.values()))
-        if n:
-            which = [
-                f"{name} ({'seed' if len(seeds) == 1 else 'seeds'} {_and([*map(str, seeds)], 10)})"
-                for name, seeds in absent.items()
-            ]
-            verb = "" if what == "failed" else "is " if n == 1 else "are "
-            runs_text = f"{n} of {count(results.n_cells, 'run')}"
-            yield f"{runs_text} {verb}{what}: {_and(which, 2 * _MOST_NAMED)}."
 
 
 def _sweeps(results: ExperimentResults) -> Iterator[str]:

@@ -22,8 +22,10 @@ from tests.results.trees import write_experiment, write_failure, write_result
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=str(browser.missing()))
 
-# Accuracies after the third experience; those of `ten` would come after `two` as texts.
+# Accuracies after the third experience of methods in their order; of `lost` no run has finished.
 LAST = {"base": 0.5, "two": 0.25, "ten": 0.75, "lost": None}
+LAST |= {f"e{k}": 0.1 + k / 100 for k in range(4)}
+BEST_FIRST = ["ten", "base", "two", "e3", "e2", "e1", "e0"]
 
 
 def matrix(last: float) -> list[list[float]]:
@@ -108,13 +110,13 @@ def test_a_click_on_a_heading_sorts_numbers_and_names_the_undefined_last(page: C
     assert column(page) == [*LAST]
     button = heading(page, "ACC").find_element(By.TAG_NAME, "button")
     button.click()
-    assert column(page) == ["ten", "base", "two", "lost"]
+    assert column(page) == [*BEST_FIRST, "lost"]
     assert heading(page, "ACC").get_attribute("aria-sort") == "descending"
     button.send_keys(Keys.ENTER)
-    assert column(page) == ["two", "base", "ten", "lost"]
+    assert column(page) == [*BEST_FIRST[::-1], "lost"]
     assert heading(page, "ACC").get_attribute("aria-sort") == "ascending"
     heading(page, "method").find_element(By.TAG_NAME, "button").click()
-    assert column(page) == ["base", "lost", "ten", "two"]
+    assert column(page) == sorted(LAST)
     assert heading(page, "ACC").get_attribute("aria-sort") is None
 
 
@@ -122,7 +124,7 @@ def test_a_filter_leaves_the_rows_with_its_text(page: Chrome) -> None:
     field = find(page, "#experiment-1-methods input")
     field.send_keys("T")
     assert column(page) == ["two", "ten", "lost"]
-    assert find(page, "#experiment-1-methods output").text == "3 of 4 rows"
+    assert find(page, "#experiment-1-methods output").text == "3 of 8 rows"
     field.clear()
     field.send_keys(" ")
     assert column(page) == [*LAST]
@@ -170,7 +172,9 @@ def test_pictures_say_the_value_under_the_pointer_and_under_the_arrow_keys(page:
     points = page.execute_script(
         "return JSON.parse(document.querySelector('#experiment-1-accuracy .points').textContent)"
     )
-    x, y, text = next(each for each in points if each[2].startswith("ten, after experience 3"))
+    texts = [each[2] for each in points]
+    (place,) = [i for i, each in enumerate(texts) if each.startswith("ten, after experience 3")]
+    x, y, text = points[place]
     assert text == "ten, after experience 3: 0.755 ± 0.007"
     scale = page.execute_script(
         "const svg = arguments[0].querySelector('svg');"
@@ -198,7 +202,7 @@ def test_pictures_say_the_value_under_the_pointer_and_under_the_arrow_keys(page:
     ActionChains(page, duration=0).move_to_element(find(page, "h1")).perform()
     assert not find(page, "#tip").is_displayed()
     plot.send_keys(Keys.ARROW_RIGHT)
-    assert tip(page) == points[0][2]
+    assert tip(page) == texts[place + 1]
 
 
 def test_a_matrix_says_the_cell_under_the_pointer(page: Chrome) -> None:
@@ -214,7 +218,10 @@ def test_a_matrix_says_the_cell_under_the_pointer(page: Chrome) -> None:
 def test_failed_runs_say_why_as_they_wrote_it(page: Chrome) -> None:
     find(page, "#experiment-1 details:first-of-type summary").click()
     rows = page.find_elements(By.CSS_SELECTOR, "#experiment-1-runs tbody tr")
-    assert "failed: out of <memory> & time" in rows[-1].text
+    assert len(rows) == 2 * len(LAST)
+    assert "failed: out of <memory> & time" in rows[2 * [*LAST].index("lost")].text
+    warning = find(page, "#experiment-1 .warning").text
+    assert warning.splitlines() == ["2 runs failed:", "lost, seeds 0, 1: out of <memory> & time"]
 
 
 def test_pictures_of_the_page_are_kept(page: Chrome, artefacts: Path) -> None:
