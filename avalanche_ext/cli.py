@@ -95,7 +95,10 @@ def _run(options: argparse.Namespace) -> int:
         f"{_count(outcome.n_completed, 'cell')} run, {outcome.n_failed} failed, "
         f"{outcome.n_done_before} done before{elsewhere}\n"
     )
-    code = _show_report(outcome.directory)
+    if outcome.waiting:
+        print(outcome.waiting)
+        return CELL_FAILED if outcome.n_failed else 0
+    code = _show_report([outcome.directory])
     if experiment.wandb.report and not code:
         _send_report(experiment, outcome.directory)
     if experiment.wandb.mode == "offline" and outcome.n_completed:
@@ -150,15 +153,15 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    return _show_report(options.directory)
+    return _show_report(options.directories, options.format)
 
 
-def _show_report(directory: Path) -> int:
-    from avalanche_ext.report import write_report
+def _show_report(directories: Sequence[Path], form: str = "text") -> int:
+    from avalanche_ext.report.formats import report_on
     from avalanche_ext.results.record import ResultsError
 
     try:
-        print(write_report(directory))
+        print(report_on(directories, form), end="\n" if form == "text" else "")
     except ResultsError as error:
         print(error, file=sys.stderr)
         return WRONG_USE
@@ -323,7 +326,19 @@ def _parser() -> _Parser:
     )
     _add_grid_options(run)
     report = add("report", _report, "show the results of a finished or running experiment")
-    report.add_argument("directory", type=Path, metavar="DIR", help="<out>/<name of experiment>")
+    report.add_argument(
+        "directories",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="<out>/<name of experiment>; several are shown side by side",
+    )
+    report.add_argument(
+        "--format",
+        choices=("text", "markdown", "latex", "html", "csv"),
+        default="text",
+        help="what to print; html is a page, report.html in the first DIR (default: text)",
+    )
     listing = add(
         "list", _list, "list methods, benchmarks and models with their arguments and papers"
     )

@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avalanche_ext.report.layout import aligned, p_value, plus_minus
-from avalanche_ext.report.statistics import (
-    METRICS,
-    Estimate,
-    estimate,
-    paired_differences,
-    paired_values,
-    t_test,
-)
+from avalanche_ext.report.comparisons import comparison_lines
+from avalanche_ext.report.paired import PairedTest, corrected, paired_test
+from avalanche_ext.report.statistics import METRICS, defined, pairs, run_metrics
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.record import Claim, ResultsError
 
 
 @dataclass(frozen=True)
 class ClaimTest:
-    """A claim's two methods, compared in the claim's metric over the seeds that define it for both.
+    """A claim, and its methods compared in its metric over the seeds that define it for both.
 
     Attributes:
         claim: The claim.
-        difference: Mean and standard deviation of the paired differences, positive where the claim
-            holds; None without pairs.
-        t_test: One-sided p-value of the paired t-test, reported by papers that expect one method
-            to be better (Jin et al., 2021); None where it is undefined.
+        test: One-sided tests, as papers report them that expect one method to be better (Jin et
+            al., 2021), corrected for the number of claims. The difference is positive where the
+            claim holds; where all differences are 0, nothing supports it, and p is 1.
     """
 
     claim: Claim
-    difference: Estimate | None
-    t_test: float | None
-
-
-def claim_test(claim: Claim, higher: Sequence[float], lower: Sequence[float]) -> ClaimTest:
-    """Test whether paired values of one method have the higher mean.
-
-    Where all differences are 0, nothing supports the claim, and p is 1. Where all are the same
-    other number, there is no variance to compare it with, and no p.
-
-    Args:
-        claim: The claim.
-        higher: The values of the method that is claimed to be better, one per seed, (n,).
-        lower: The other method's for the same seeds, (n,).
-
-    Raises:
-        ValueError: If the two differ in length.
-    """
-    differences = paired_differences(higher, lower)
-    return ClaimTest(claim, estimate(differences.tolist()), t_test(differences, "greater"))
+    test: PairedTest
 
 
 def claim_tests(results: ExperimentResults) -> list[ClaimTest]:
@@ -59,17 +33,23 @@ def claim_tests(results: ExperimentResults) -> list[ClaimTest]:
     Raises:
         ResultsError: If a claim names an unknown method or metric.
     """
-    methods = {method.name: method for method in results.methods}
+    methods = {method.name for method in results.methods}
     for claim in results.claims:
         for name in (claim.higher, claim.lower):
             if name not in methods:
-                raise ResultsError(f"claims: {_text(claim)}: no method '{name}' here")
+                raise ResultsError(f"claims: {claim_text(claim)}: no method '{name}' here")
         if claim.metric not in METRICS:
-            raise ResultsError(f"claims: {_text(claim)}: no metric '{claim.metric}' here")
-    return [
-        claim_test(claim, *paired_values(methods[claim.higher], methods[claim.lower], claim.metric))
+            raise ResultsError(f"claims: {claim_text(claim)}: no metric '{claim.metric}' here")
+    runs = run_metrics(results)
+    values = {claim.metric: defined(runs, claim.metric) for claim in results.claims}
+    tests = {
+        claim: paired_test(
+            *pairs(values[claim.metric][claim.higher], values[claim.metric][claim.lower]),
+            "greater",
+        )
         for claim in results.claims
-    ]
+    }
+    return [ClaimTest(claim, test) for claim, test in corrected(tests).items()]
 
 
 def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
@@ -80,18 +60,16 @@ def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
     """
     if not results.claims:
         return
-    rows = [["claim", "pairs", "difference", "p"]]
-    for test in claim_tests(results):
-        pairs = str(test.difference.n) if test.difference else "0"
-        difference = plus_minus(test.difference, signed=True)
-        rows.append([_text(test.claim), pairs, difference, p_value(test.t_test)])
     yield [
-        "Claims: higher in ACC or the metric named, one-sided paired t-test (not corrected for "
-        "their number)",
-        *aligned(rows),
+        "Claims: higher in ACC or the metric named, paired by seed; p: one-sided, and with Holm's "
+        "correction for their number",
+        *comparison_lines(
+            "claim", {claim_text(each.claim): each.test for each in claim_tests(results)}
+        ),
     ]
 
 
-def _text(claim: Claim) -> str:
+def claim_text(claim: Claim) -> str:
+    """A claim as the YAML writes it."""
     metric = "" if claim.metric == "ACC" else f" in {claim.metric}"
     return f"{claim.higher} > {claim.lower}{metric}"

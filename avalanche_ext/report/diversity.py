@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avalanche_ext.report.estimates import estimate
 from avalanche_ext.report.figures import COLOURS, look, tidy
 from avalanche_ext.report.layout import aligned, count, plus_minus, section, wrapped
-from avalanche_ext.report.statistics import estimate
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.exhibits import PAIR_KINDS, GradientDiversity
 from avalanche_ext.results.experiment import Exhibits, ExperimentResults

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-from avalanche_ext.report.statistics import Estimate
+from avalanche_ext.report.estimates import Estimate
 
 NONE = "–"
 """The sign for an undefined number."""
@@ -25,6 +25,15 @@ def number(value: float, decimals: int = 3, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed else ''}.{decimals}f}"
 
 
+def short(value: float) -> str:
+    """A positive number to some three digits.
+
+    >>> short(0.256), short(25.63), short(1025.6)
+    ('0.26', '25.6', '1026')
+    """
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
 def p_value(value: float | None) -> str:
     """A p-value to three decimals, "<0.001" below that, or NONE."""
     if value is None:
@@ -32,7 +41,7 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def aligned(rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """A table as lines, one a row, in columns two spaces apart."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -40,6 +49,12 @@ def aligned(rows: Iterator[list[str]] | Sequence[list[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def to_the_right(cells: Sequence[str]) -> list[str]:
+    """Cells of one width, with their ends below each other."""
+    width = max(map(len, cells))
+    return [cell.rjust(width) for cell in cells]
 
 
 def count(n: int, noun: str) -> str:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from avalanche_ext.metrics.curves import CURVE_METRICS, AccuracyCurves, curve_summary
 from avalanche_ext.metrics.matrix import summary
 from avalanche_ext.results.files import (
     EVENTS,
     FAILURE,
     RESULT,
     RESULT_FORMAT,
+    TEST,
     printable,
     read_json,
 )
@@ -25,6 +27,10 @@ Floats = NDArray[np.float64]
 
 PHASES = ("setup", "training", "evaluation", "total")
 """The phases of a run whose seconds are counted."""
+
+MEMORY = ("peak", "kept")
+"""Kinds of memory, in bytes: the most that the process had while it trained (on a GPU, what tensors
+had there), and what the method's plugins keep for the next experience."""
 
 _OF_THE_LAST_ROW = ("ACC", "instance_accuracy")
 """The metrics that need the last row of R alone."""
@@ -38,9 +44,9 @@ class CellResult:
         R: Accuracies in [0, 1] on each test experience after each training experience, (T, T).
         untrained: The untrained model's accuracies, (T,).
         seconds: Seconds by phase, one for each of PHASES.
-        metrics: ACC, instance_accuracy (None for a file from before test sizes were written), BWT,
-            FWT, forgetting and learning_accuracy, computed from R here rather than taken from the
-            file, so that all rows of a table share one definition.
+        metrics: What `metrics.summary` computes, here rather than taken from the file, so that all
+            rows of a table share one definition; instance_accuracy is None for a file from before
+            test sizes were written. And CURVE_METRICS, None if they were not measured.
         is_iid: Whether the samples of all experiences came in random order. Rows of R before the
             last are then not those of experiences, and metrics that need them are None.
         hash: The hash of the run's configuration.
@@ -48,6 +54,9 @@ class CellResult:
             were written.
         versions: Versions of the packages that decide numbers, by name; empty for a file from
             before they were written.
+        memory: Bytes of memory, by MEMORY; without those that are not known.
+        split: What accuracies were measured on, "test" or "validation"; "test" for a file from
+            before it was written.
     """
 
     R: Floats
@@ -58,6 +67,8 @@ class CellResult:
     hash: str
     exhibits: Sequence[str]
     versions: Mapping[str, str]
+    memory: Mapping[str, float]
+    split: str = TEST
 
 
 def result_record(
@@ -69,6 +80,8 @@ def result_record(
     seconds: Mapping[str, float],
     weights: str,
     versions: Mapping[str, str],
+    memory: Mapping[str, int],
+    curves: AccuracyCurves | None = None,
 ) -> dict[str, Any]:
     """Return what result.json says of a finished run, as plain data.
 
@@ -80,16 +93,22 @@ def result_record(
         seconds: Seconds by phase, one for each of PHASES.
         weights: A hash of the trained weights.
         versions: Versions of the packages that decide numbers, by name.
+        memory: Bytes of memory, by MEMORY; without those that are not known.
+        curves: Accuracies inside experiences; None if they were not measured.
     """
     return {
         "iid": is_iid,
         "R": R.tolist(),
         "untrained": untrained.tolist(),
         "test_sizes": test_sizes.tolist(),
-        "metrics": run_metrics(R, untrained, test_sizes, is_iid),
+        "metrics": {
+            **run_metrics(R, untrained, test_sizes, is_iid),
+            **(curve_summary(curves) if curves else {}),
+        },
         "seconds": dict(seconds),
         "weights": weights,
         "versions": dict(versions),
+        "memory": dict(memory),
     }
 
 
@@ -185,6 +204,10 @@ def _event(line: str) -> dict[str, Any]:
     return event if is_event else {}
 
 
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
 def _result(content: Mapping[str, Any]) -> CellResult:
     if content["format"] != RESULT_FORMAT:
         raise ValueError(
@@ -194,6 +217,7 @@ def _result(content: Mapping[str, Any]) -> CellResult:
     untrained = np.asarray(content["untrained"], dtype=np.float64)
     is_iid = content.get("iid", False)
     metrics = run_metrics(R, untrained, content.get("test_sizes"), is_iid)
+    metrics |= {name: _number(content.get("metrics", {}).get(name)) for name in CURVE_METRICS}
     if len(R) != len(untrained):
         raise ValueError(f"R must be square, but has shape {R.shape}")
     seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
@@ -210,5 +234,11 @@ def _result(content: Mapping[str, Any]) -> CellResult:
         exhibits=exhibits,
         versions={
             printable(name): printable(each) for name, each in content.get("versions", {}).items()
+        },
+        split=printable(content.get("split", TEST)),
+        memory={
+            kind: float(n)
+            for kind in MEMORY
+            if (n := content.get("memory", {}).get(kind)) is not None
         },
     )

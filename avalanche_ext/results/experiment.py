@@ -50,6 +50,7 @@ class ExperimentResults:
             `rho_correlation` by metric.
         sweeps: What was swept, by the name of the swept method.
         claims: What is tested one-sidedly, in the order of the configuration.
+        split: What accuracies are measured on: "test", or "validation" for held-out samples.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class ExperimentResults:
     published: Mapping[str, Any] | None
     sweeps: Mapping[str, Sweep]
     claims: tuple[Claim, ...]
+    split: str
 
     @property
     def finished(self) -> tuple[MethodResults, ...]:
@@ -134,6 +136,7 @@ def read_results(folder: str | Path) -> ExperimentResults:
         published=record.published,
         sweeps=record.sweeps,
         claims=tuple(record.claims),
+        split=record.split,
     )
     _check_same_length(results)
     return results

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 from pathlib import Path
 from time import perf_counter
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from avalanche_ext.config import Cell
-from avalanche_ext.data import by_origin
+from avalanche_ext.data import Strategy, by_origin
 from avalanche_ext.plugins import diagnostics, exhibits, series
 from avalanche_ext.results.cell import PHASES, read_events, result_record, run_metrics
 from avalanche_ext.results.copies import copy_files
 from avalanche_ext.results.store import CellFiles
+from avalanche_ext.runner import memory
 from avalanche_ext.runner.checkpoint import Checkpoints
 from avalanche_ext.runner.checkpoint_file import (
     Progress,
@@ -37,6 +39,7 @@ from avalanche_ext.runner.checkpoint_file import (
 from avalanche_ext.runner.components import Built, build
 from avalanche_ext.runner.machine import is_of_machine
 from avalanche_ext.runner.middle import go_on
+from avalanche_ext.runner.sigterm import ENDED_BY_SIGTERM
 from avalanche_ext.state import StateError
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
@@ -52,9 +55,16 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time spent inside to one phase."""
+        """Count the time spent inside to one phase, and not to the phase around it."""
+        around = [each for each in self._running if each != PHASES[-1]]
+        for each in around:
+            self._stop(each)
         self._running[name] = perf_counter()
         yield
+        self._stop(name)
+        self._running |= dict.fromkeys(around, perf_counter())
+
+    def _stop(self, name: str) -> None:
         self._seconds[name] += perf_counter() - self._running.pop(name)
 
     def total(self) -> dict[str, float]:
@@ -101,7 +111,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     gc.collect()
     files = cell.files(out)
     resumed: _Begun | None = None
-    wandb = WandbSink(cell.wandb.mode, cell.wandb.project, cell.wandb.entity)
+    wandb = WandbSink(cell.wandb.mode, cell.wandb.project, cell.wandb.entity, cell.wandb.tags)
     sinks = Sinks([JsonLinesSink(), wandb])
     try:
         directory = files.begin()
@@ -119,7 +129,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
                     seed=cell.seed,
                     config=cell.resolved(),
                     directory=directory,
-                    n_experiences=_n_experiences(cell.benchmark.args),
+                    n_experiences=_n_experiences(cell),
                     n_bytes_kept=kept,
                 )
             )
@@ -132,7 +142,9 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
         files.write_result(result)
         with suppress(OSError):
             files.checkpoint.unlink(missing_ok=True)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == ENDED_BY_SIGTERM:
+            raise
         message = _one_line(error)
         with suppress(Exception):
             sinks.fail(message)
@@ -203,6 +215,9 @@ def _train(cell: Cell, files: CellFiles, run: _Begun, sinks: Sinks) -> dict[str,
     """
     built, watch, progress = run.built, run.watch, run.progress
     test_stream = built.benchmark.test_stream
+    memory.begin_peak(built.strategy.device)
+    if built.inside:
+        built.inside.timed = partial(watch.phase, "evaluation")
     with run.checkpoints.heeding_sigterm():
         if progress is None:
             with watch.phase("evaluation"):
@@ -248,8 +263,11 @@ def _train_on(cell: Cell, built: Built, experience: Sequence[Any], part: int | N
     _wait_for(built.strategy.device)
 
 
-def _n_experiences(benchmark: Mapping[str, Any]) -> int | None:
-    """The number of experiences that a benchmark's arguments give; None if only the data tell."""
+def _n_experiences(cell: Cell) -> int | None:
+    """The number of experiences that the configuration gives; None if only the data tell."""
+    if cell.validation:
+        return cell.validation.experiences
+    benchmark = cell.benchmark.args
     data_sets = benchmark.get("datasets")
     return len(data_sets) if data_sets else benchmark.get("n_experiences")
 
@@ -279,13 +297,20 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
     assert built.matrix.untrained is not None
     return result_record(
         is_iid=_is_iid(cell, built),
+        curves=built.inside.curves if built.inside else None,
         R=_rows(built),
         untrained=built.matrix.untrained,
         test_sizes=built.matrix.test_sizes,
         seconds=watch.total(),
         weights=_digest(built.strategy.model),
         versions={"python": platform.python_version(), **versions(cell)},
+        memory=_memory(built.strategy),
     )
+
+
+def _memory(strategy: Strategy) -> dict[str, int]:
+    found = {"peak": memory.peak(strategy.device), "kept": memory.kept(strategy)}
+    return {kind: n for kind, n in found.items() if n is not None}
 
 
 def _digest(model: nn.Module) -> str:
@@ -316,5 +341,7 @@ def _without_avalanche_deprecations() -> Iterator[None]:
         yield
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"its code called sys.exit({'' if error.code is None else error.code})"
     return " ".join(f"{type(error).__name__}: {error}".split())

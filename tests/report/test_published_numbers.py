@@ -50,7 +50,7 @@ def test_published_accuracy_over_instances_stands_beside_ours_and_says_what_it_i
     assert (
         "instance_accuracy: over all test samples, however many an experience has "
         "(Jin et al., 2021)."
-    ) in lines
+    ) in " ".join(lines)
 
 
 @pytest.mark.parametrize(("metric", "method"), [("accuracy", "ber"), ("ACC", "drl")])

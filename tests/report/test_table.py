@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from avalanche_ext.report.csv_table import csv_table
 from avalanche_ext.report.layout import p_value
 from avalanche_ext.report.statistics import method_statistics
-from avalanche_ext.report.table import csv_table, text_table
+from avalanche_ext.report.table import text_table
 from avalanche_ext.results.experiment import read_results
 from tests.results.trees import (
     SECONDS,
@@ -32,7 +33,7 @@ def text_of(directory: Path) -> str:
 
 def csv_of(directory: Path) -> list[dict[str, str]]:
     results = read_results(directory)
-    return list(csv.DictReader(io.StringIO(csv_table(results, method_statistics(results)))))
+    return list(csv.DictReader(io.StringIO(csv_table([(results, method_statistics(results))]))))
 
 
 def cells_of(text: str, heading: str) -> dict[str, list[str]]:
@@ -67,26 +68,33 @@ def test_whole_report_of_a_small_experiment(tmp_path: Path) -> None:
     assert text_of(tmp_path / "digits") == (
         "digits: 2 methods x 3 seeds, 6 of 6 runs finished\n"
         "\n"
-        "method  runs  ACC            BWT             FWT             forgetting     "
-        "intransigence  seconds\n"
-        "ber     3     0.700 ± 0.050  -0.400 ± 0.100  +0.000 ± 0.000  0.400 ± 0.100  "
-        "0.000 ± 0.000  2.00 ± 0.00\n"
-        "drl     3     0.767 ± 0.104  -0.267 ± 0.208  +0.000 ± 0.000  0.267 ± 0.208  "
-        "0.000 ± 0.000  2.00 ± 0.00\n"
+        "method  ACC            BWT             learned    AIA  seconds\n"
+        "ber     0.700 ± 0.050  -0.400 ± 0.100    0.900  0.800     2.00\n"
+        "drl     0.767 ± 0.104  -0.267 ± 0.208    0.900  0.833     2.00\n"
         "\n"
-        "Accuracies are fractions; ± is the sample standard deviation over seeds; seconds are "
-        "those of training alone.\n"
-        "BWT, FWT: Lopez-Paz and Ranzato (2017). Forgetting, intransigence: Chaudhry et al. "
-        "(2018), intransigence\n"
-        "against the best of these methods. ACC, FWT, BWT: higher is better; the others: lower.\n"
+        "Accuracies are fractions; ± is the sample standard deviation over seeds. BWT, FWT: "
+        "Lopez-Paz and Ranzato\n"
+        "(2017). learned: accuracy on each experience just after learning it. AIA: the mean of ACC "
+        "after each\n"
+        "experience. seconds: of training alone. FWT is +0.000 ± 0.000 for all methods. Forgetting "
+        "(Chaudhry et al.,\n"
+        "2018) is -BWT. Intransigence (Chaudhry et al., 2018; against the best of these methods) "
+        "is 0.900 - learned. 95\n"
+        "% interval: of the mean difference, by the bootstrap over seeds. d: the mean difference "
+        "in standard deviations\n"
+        "of the differences. wins: seeds with the higher value.\n"
         "\n"
-        "ACC against ber, paired by seed (two-sided tests, not corrected for their number)\n"
-        "method  pairs  difference      t-test p\n"
-        "drl     3      +0.067 ± 0.058  0.184\n"
+        "ACC against ber, paired by seed; p: two-sided, and with Holm's correction for the tests "
+        "of this table\n"
+        "method  difference      d     wins   t-test p  Holm p\n"
+        "drl     +0.067 ± 0.058  +1.2  2.5/3  0.184     0.184\n"
+        "Caution: too few pairs for sound tests and intervals (only 3 seeds).\n"
         "\n"
-        "BWT against ber, paired by seed (two-sided tests, not corrected for their number)\n"
-        "method  pairs  difference      t-test p\n"
-        "drl     3      +0.133 ± 0.115  0.184\n"
+        "BWT against ber, paired by seed; p: two-sided, and with Holm's correction for the tests "
+        "of this table\n"
+        "method  difference      d     wins   t-test p  Holm p\n"
+        "drl     +0.133 ± 0.115  +1.2  2.5/3  0.184     0.184\n"
+        "Caution: too few pairs for sound tests and intervals (only 3 seeds).\n"
         "\n"
         "Beside A paper, Table 1\n"
         "metric  method  ours           published      difference  in published std\n"
@@ -98,28 +106,40 @@ def test_one_seed_has_neither_deviation_nor_p(tmp_path: Path) -> None:
     write_methods(tmp_path, {"ber": [0.5], "drl": [0.7]}, baseline="ber")
     text = text_of(tmp_path)
     assert "1 seed, 2 of 2 runs finished" in text
-    assert cells_of(text, "method  runs")["drl"][:2] == ["1", "0.800 ± –"]
-    assert cells_of(text, "method  pairs")["drl"] == ["1", "+0.100 ± –", "–"]
+    assert cells_of(text, "method  ACC")["drl"][0] == "0.800 ± –"
+    rows = cells_of(text, "method  difference")
+    assert (rows["method"], rows["drl"]) == (["difference", "wins"], ["+0.100 ± –", "1/1"])
 
 
-def test_bwt_that_no_run_defines_is_not_tested(tmp_path: Path) -> None:
+def test_bwt_that_no_run_defines_has_no_column_and_is_not_tested(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["ber", "drl"], [0], baseline="ber")
     write_result(tmp_path, "ber", 0, [[0.9]])
     write_result(tmp_path, "drl", 0, [[0.8]])
     text = text_of(tmp_path)
     assert "ACC against ber" in text
-    assert "BWT against" not in text
+    assert "BWT" not in text
+    assert cells_of(text, "method  ACC")["method"] == ["ACC", "seconds"]
 
 
-def test_wilcoxon_joins_in_at_six_pairs(tmp_path: Path) -> None:
+def test_intervals_come_with_five_pairs_and_wilcoxon_with_six(tmp_path: Path) -> None:
     lasts = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    higher = [x + x / 4 for x in lasts]
     write_methods(
-        tmp_path, {"ber": lasts, "drl": [x + x / 4 for x in lasts], "er": [0.5]}, baseline="ber"
+        tmp_path,
+        {"ber": lasts, "drl": higher, "er": [0.5], "five": higher[:5]},
+        baseline="ber",
     )
-    rows = cells_of(text_of(tmp_path), "method  pairs")
-    assert rows["method"] == ["pairs", "difference", "t-test p", "Wilcoxon p"]
-    assert rows["drl"][-1] == "0.031"
-    assert rows["er"] == ["1", "+0.200 ± –", "–", "–"]
+    text = text_of(tmp_path)
+    rows = cells_of(text, "method  difference")
+    assert rows["method"] == [
+        *["difference", "95 % interval", "d", "wins"],
+        *["t-test p", "Holm p", "Wilcoxon p", "Holm p"],
+    ]
+    assert rows["drl"][2:] == ["+1.9", "6/6", "0.006", "0.012", "0.031", "0.031"]
+    assert re.fullmatch(r"\[\+0\.0\d\d, \+0\.0\d\d\]", rows["drl"][1])
+    assert rows["five"][-2:] == ["–", "–"]
+    assert rows["er"] == ["+0.200 ± –", "–", "–", "1/1", *["–"] * 4]
+    assert "Caution: too few pairs for sound tests and intervals (fewer than 5 seeds: er 1)" in text
 
 
 def test_small_p_is_a_bound(tmp_path: Path) -> None:
@@ -128,7 +148,78 @@ def test_small_p_is_a_bound(tmp_path: Path) -> None:
         {"ber": [0.1, 0.11, 0.1, 0.11], "drl": [0.8, 0.8, 0.81, 0.81]},
         baseline="ber",
     )
-    assert cells_of(text_of(tmp_path), "method  pairs")["drl"][-1] == "<0.001"
+    assert cells_of(text_of(tmp_path), "method  difference")["drl"][-1] == "<0.001"
+
+
+def write_many(directory: Path, n: int) -> None:
+    lasts = [0.5, 0.6, 0.4, 0.7, 0.5]
+    methods = {f"m{i}": [x + i / 200 + 0.01 * (x > 0.5) for x in lasts] for i in range(n)}
+    write_methods(directory, methods, baseline="m0")
+
+
+def test_thirty_methods_with_their_tests_fit_a_screen(tmp_path: Path) -> None:
+    write_many(tmp_path, 30)
+    text = text_of(tmp_path)
+    assert len(text.splitlines()) <= 42
+    rows = cells_of(text, "method  ACC")
+    assert rows["method"][:3] == ["ACC", "vs m0", "p"]
+    assert rows["m29"][1] == "+0.072"
+    assert "with Holm's correction for 29 tests" in " ".join(text.split())
+    # What the columns leave out is in summary.csv.
+    assert csv_of(tmp_path)[29]["ACC_difference_low"]
+
+
+@pytest.mark.parametrize(("n", "tested"), [(10, ["ACC", "BWT"]), (16, ["ACC"]), (18, [])])
+def test_fewer_methods_have_tables_of_tests(n: int, tested: list[str], tmp_path: Path) -> None:
+    write_many(tmp_path, n)
+    text = text_of(tmp_path)
+    assert re.findall(r"^(\w+) against m0", text, re.MULTILINE) == tested
+    assert ("vs m0" in text) == ("ACC" not in tested)
+    assert len(text.splitlines()) <= 48
+
+
+def test_fwt_has_a_column_where_methods_differ(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a", "b"], [0])
+    write_result(tmp_path, "a", 0, [[0.9, 0.1], [0.5, 0.9]])
+    write_result(tmp_path, "b", 0, [[0.9, 0.4], [0.5, 0.9]])
+    text = text_of(tmp_path)
+    assert cells_of(text, "method  ACC")["method"][:3] == ["ACC", "BWT", "FWT"]
+    assert cells_of(text, "method  ACC")["b"][2] == "+0.300"
+
+
+def test_forgetting_has_a_column_where_it_is_not_bwt(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a"], [0])
+    write_result(tmp_path, "a", 0, [[0.5, 0, 0], [0.9, 0.5, 0], [0.6, 0.4, 0.5]], [0.0] * 3)
+    row = cells_of(text_of(tmp_path), "method  ACC")
+    assert dict(zip(row["method"], row["a"], strict=True)) == {
+        "ACC": "0.500 ± –",
+        "BWT": "+0.000 ± –",
+        "FWT": "+0.000",
+        "forgetting": "0.200",
+        "AIA": "0.567",
+        "seconds": "2.00",
+    }
+
+
+def test_memory_is_shown_where_runs_have_counted_it(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a", "b"], [0])
+    write_result(tmp_path, "a", 0, two_by_two(0.5), memory={"peak": 523_400_000, "kept": 1_234})
+    write_result(tmp_path, "b", 0, two_by_two(0.5), memory={"peak": 71_000_000})
+    rows = cells_of(text_of(tmp_path), "method  ACC")
+    assert [rows[name][-2:] for name in ("method", "a", "b")] == [
+        ["peak MB", "kept MB"],
+        ["523", "0.00"],
+        ["71.0", "–"],
+    ]
+
+
+def test_accuracies_of_validation_samples_are_called_so(tmp_path: Path) -> None:
+    write_methods(tmp_path, {"a": [0.5]})
+    assert "VALIDATION" not in text_of(tmp_path)
+    record = tmp_path / "experiment.yaml"
+    record.write_text(record.read_text("utf-8") + "split: validation\n", "utf-8")
+    assert text_of(tmp_path).splitlines()[0].endswith("accuracies on held-out VALIDATION samples")
+    assert csv_of(tmp_path)[0]["split"] == "validation"
 
 
 @pytest.mark.parametrize(
@@ -142,30 +233,42 @@ def test_only_p_below_what_three_decimals_show_is_a_bound(p: float | None, text:
 def test_tiny_negative_numbers_have_no_sign(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["a"], [0])
     write_result(tmp_path, "a", 0, [[0.9, 0.1], [0.8999, 0.9]])
-    assert cells_of(text_of(tmp_path), "method  runs")["a"][2] == "+0.000 ± –"
+    assert cells_of(text_of(tmp_path), "method  ACC")["a"][1] == "+0.000 ± –"
 
 
 def test_what_failed_and_what_is_missing_is_told(tmp_path: Path) -> None:
-    write_experiment(tmp_path / "exp", ["ber", "drl"], [0, 1, 2], baseline="ber")
+    write_experiment(tmp_path / "exp", ["ber", "drl", "er"], [0, 1, 2], baseline="ber")
     write_result(tmp_path / "exp", "ber", 0, two_by_two(0.5))
     write_result(tmp_path / "exp", "ber", 1, two_by_two(0.6))
-    write_failure(tmp_path / "exp", "drl", 0, "loss became NaN at iteration 312")
+    for seed in (0, 1):
+        write_failure(tmp_path / "exp", "drl", seed, "loss became NaN at iteration 312")
     text = text_of(tmp_path / "exp")
-    assert text.startswith("exp: 2 methods x 3 seeds, 2 of 6 runs finished\n")
+    assert text.startswith("exp: 3 methods x 3 seeds, 2 of 9 runs finished\n")
     summary = cells_of(text, "method  runs")
     assert summary["ber"][:2] == ["2/3", "0.725 ± 0.035"]
-    assert summary["drl"] == ["0/3", *["–"] * 6]
-    assert cells_of(text, "method  pairs")["drl"] == ["0", "–", "–"]
-    assert "1 run failed:\n  drl, seed 0: loss became NaN at iteration 312\n" in text
-    assert "3 runs not there yet" in text
-    assert "  ber, seed 2\n  drl, seeds 1, 2\n" in text
+    assert summary["drl"] == ["0/3", *["–"] * 5]
+    assert "against ber" not in text, "no pair of runs"
+    assert "2 runs failed:\n  drl, seeds 0, 1: loss became NaN at iteration 312\n" in text
+    assert "5 runs not there yet" in text
+    assert "  ber, drl: seed 2\n  er: seeds 0, 1, 2\n" in text
+
+
+def test_many_failures_are_counted(tmp_path: Path) -> None:
+    methods = [f"m{i}" for i in range(13)]
+    write_experiment(tmp_path, methods, [0])
+    for method in methods:
+        write_failure(tmp_path, method, 0, f"{method} is broken")
+    text = text_of(tmp_path)
+    assert "13 runs failed:\n  m0, seed 0: m0 is broken\n" in text
+    assert text.endswith("m9 is broken\n  and 3 others: see their failure.json\n")
 
 
 def test_nothing_finished_is_still_a_report(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["ber"], [0], baseline="ber")
     text = text_of(tmp_path)
     assert "0 of 1 runs finished" in text
-    assert cells_of(text, "method  runs")["ber"] == ["0/1", *["–"] * 6]
+    assert cells_of(text, "method  runs") == {"method": ["runs"], "ber": ["0/1"]}
+    assert "ber: seed 0" in text
 
 
 SWEEPS = {
@@ -225,27 +328,38 @@ def test_without_two_swept_methods_to_compare_there_is_no_domination(
 
 
 def test_csv_has_every_number_at_full_precision(tmp_path: Path) -> None:
-    write_methods(tmp_path, {"ber": [0.5, 0.6], "drl": [0.7, 0.9]}, baseline="ber")
+    lasts = {"ber": [0.5, 0.6, 0.4, 0.55, 0.71, 0.62], "drl": [0.7, 0.75, 0.8, 0.7, 0.72, 0.9]}
+    write_methods(tmp_path, lasts, baseline="ber")
     results = read_results(tmp_path)
     statistics = method_statistics(results)
     rows = csv_of(tmp_path)
     for row, expected in zip(rows, statistics, strict=True):
+        assert (row["experiment"], row["split"]) == (tmp_path.name, "test")
         assert row["method"] == expected.name
-        assert (row["finished"], row["failed"], row["missing"]) == ("2", "0", "0")
+        assert (row["finished"], row["failed"], row["missing"]) == ("6", "0", "0")
         for name, value in expected.metrics.items():
-            assert value is not None
-            assert float(row[f"{name}_mean"]) == value.mean
-            assert float(row[f"{name}_std"]) == value.std
+            assert row[f"{name}_mean"] == ("" if value is None else repr(value.mean))
+            assert row[f"{name}_std"] == ("" if value is None else repr(value.std))
         for phase, seconds in SECONDS.items():
             assert float(row[f"seconds_{phase}_mean"]) == seconds
     for metric, prefix in (("ACC", ""), ("BWT", "BWT_")):
         test = statistics[1].tests[metric]
         assert test.difference is not None
-        assert float(rows[1][f"{metric}_difference_mean"]) == test.difference.mean
-        assert float(rows[1][f"{metric}_difference_std"]) == test.difference.std
-        assert float(rows[1][f"{prefix}p_t_test"]) == test.t_test
-        assert rows[1][f"{prefix}p_wilcoxon"] == ""
-        assert (rows[0][f"{prefix}pairs"], rows[1][f"{prefix}pairs"]) == ("", "2")
+        assert test.interval is not None
+        for name, number in {
+            f"{metric}_difference_mean": test.difference.mean,
+            f"{metric}_difference_std": test.difference.std,
+            f"{metric}_difference_low": test.interval[0],
+            f"{metric}_difference_high": test.interval[1],
+            f"{prefix}effect": test.effect,
+            f"{prefix}wins": test.wins,
+            f"{prefix}p_t_test": test.t_test,
+            f"{prefix}p_t_test_holm": test.t_test_holm,
+            f"{prefix}p_wilcoxon": test.wilcoxon,
+            f"{prefix}p_wilcoxon_holm": test.wilcoxon_holm,
+        }.items():
+            assert float(rows[1][name]) == number, name
+        assert (rows[0][f"{prefix}pairs"], rows[1][f"{prefix}pairs"]) == ("", "6")
 
 
 def test_csv_leaves_undefined_numbers_empty(tmp_path: Path) -> None:
@@ -255,3 +369,4 @@ def test_csv_leaves_undefined_numbers_empty(tmp_path: Path) -> None:
     a, b = csv_of(tmp_path)
     assert (a["ACC_mean"], a["ACC_std"], a["BWT_mean"]) == ("0.9", "", "")
     assert (b["finished"], b["failed"], b["ACC_mean"], b["p_t_test"]) == ("0", "1", "", "")
+    assert (b["pairs"], b["wins"], b["memory_peak_mean"]) == ("", "", "")

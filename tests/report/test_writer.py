@@ -42,7 +42,7 @@ def test_report_is_returned_and_written_beside_the_results(directory: Path) -> N
         f"{stored}\nreport.txt, summary.csv, {', '.join(PICTURES)} are in {directory}\n"
     )
     assert stored.startswith("exp: 2 methods x 2 seeds, 4 of 4 runs finished\n")
-    assert (directory / "summary.csv").read_text(encoding="utf-8").startswith("method,")
+    assert (directory / "summary.csv").read_text(encoding="utf-8").startswith("experiment,")
     for name in PICTURES:
         with Image.open(directory / name) as picture:
             assert picture.format == "PNG"
@@ -142,7 +142,8 @@ def test_identical_values_and_undefined_numbers_raise_no_warning(tmp_path: Path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text = write_report(tmp_path)
-    assert "same    6      +0.000 ± 0.000  1.000     1.000" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("same    +0.000"))
+    assert row == "same +0.000 ± 0.000 [+0.000, +0.000] 3/6 1.000 1.000 1.000 1.000".split()
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(directory: Path) -> None:

@@ -33,6 +33,7 @@ RESULT = result_record(
     seconds={"setup": 0.5, "training": 2.0, "evaluation": 1.0, "total": 3.5},
     weights="0a",
     versions={"python": "3"},
+    memory={"peak": 1000000, "kept": 0},
 )
 """A result that the report can read."""
 

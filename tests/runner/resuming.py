@@ -64,6 +64,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "iterations, repeated": {"training": {"iterations": 41, "repeats": 3}},
     "iid": {"training": {"iid": True}},
+    "evaluated inside": {"evaluate": {"every": 4, "test_size": 30}},
     "heads": {
         "model": {"name": "mlp", "hidden_sizes": [16], "multi_head": True},
         "benchmark": {**DIGITS, "scenario": "task"},
@@ -134,10 +135,10 @@ def run_until(
 
 
 def left_by(one: Cell, out: Path) -> dict[str, Any]:
-    """Return what a finished cell has left, without times."""
+    """Return what a finished cell has left, without times and the memory of the process."""
     folder = one.directory(out)
     result = json.loads((folder / "result.json").read_text("utf-8"))
-    del result["seconds"]
+    del result["seconds"], result["memory"]["peak"]
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     for event in events:
         event.pop("time")

@@ -1,0 +1,48 @@
+"""The runs that a table lacks: those that failed, and those that are not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from avalanche_ext.report.layout import count, wrapped
+from avalanche_ext.results.experiment import ExperimentResults
+
+_MOST_REASONS = 10
+"""How many reasons of failures are listed."""
+
+
+def absent_sections(results: ExperimentResults) -> Iterator[list[str]]:
+    """Yield the lines of each section on runs that are absent, if there are any.
+
+    Methods that lack the same seeds share a line, and so do a method's runs that failed alike.
+    """
+    failed: dict[tuple[str, str], list[int]] = {}
+    missing: dict[tuple[int, ...], list[str]] = {}
+    for method in results.methods:
+        for seed, error in method.failures.items():
+            failed.setdefault((method.name, error), []).append(seed)
+        if method.missing:
+            missing.setdefault(tuple(method.missing), []).append(method.name)
+    if failed:
+        lines = [f"{name}, {_seeds(seeds)}: {error}" for (name, error), seeds in failed.items()]
+        if len(lines) > _MOST_REASONS:
+            n_others = len(lines) - _MOST_REASONS
+            lines[_MOST_REASONS:] = [f"and {n_others} others: see their failure.json"]
+        yield [
+            f"{count(sum(map(len, failed.values())), 'run')} failed:",
+            *(f"  {line}" for line in lines),
+        ]
+    if missing:
+        n_missing = sum(len(seeds) * len(names) for seeds, names in missing.items())
+        yield [
+            f"{count(n_missing, 'run')} not there yet (run the experiment again):",
+            *(
+                f"  {line}"
+                for seeds, names in missing.items()
+                for line in wrapped(f"{', '.join(names)}: {_seeds(seeds)}")
+            ),
+        ]
+
+
+def _seeds(seeds: list[int] | tuple[int, ...]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"

@@ -1,0 +1,243 @@
+"""The columns of an experiment's table: those that say something, and notes on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from avalanche_ext.metrics.curves import CURVE_METRICS
+from avalanche_ext.report.estimates import Estimate
+from avalanche_ext.report.layout import NONE, count, number, p_value, plus_minus, short
+from avalanche_ext.report.statistics import LOWER_IS_BETTER, MethodStatistics
+from avalanche_ext.results.experiment import ExperimentResults
+
+SIGNED = ("BWT", "FWT")
+"""The metrics that may be negative or positive."""
+
+_TITLES = {"learning_accuracy": "learned", "average_incremental_accuracy": "AIA"}
+_NOTES = {
+    "BWT": "BWT, FWT: Lopez-Paz and Ranzato (2017).",
+    "forgetting": "Forgetting: Chaudhry et al. (2018).",
+    "learning_accuracy": "learned: accuracy on each experience just after learning it.",
+    "average_incremental_accuracy": "AIA: the mean of ACC after each experience.",
+    CURVE_METRICS[0]: "AAA to LCA: measured inside experiences.",
+}
+_SHOWN = (
+    "ACC",
+    "BWT",
+    "FWT",
+    "forgetting",
+    "learning_accuracy",
+    "average_incremental_accuracy",
+    *CURVE_METRICS,
+)
+_MEGABYTE = 10**6
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of methods.
+
+    Attributes:
+        title: Its title.
+        cells: A text for each method.
+        best: The places of the best cells; empty where none is the best.
+        note: A sentence on it; "" where the title says enough.
+    """
+
+    title: str
+    cells: Sequence[str]
+    best: frozenset[int] = frozenset()
+    note: str = ""
+
+
+def columns_of(
+    results: ExperimentResults,
+    statistics: Sequence[MethodStatistics],
+    *,
+    spread: Sequence[str] = _SHOWN,
+    has_tests: bool = True,
+    has_costs: bool = True,
+) -> list[Column]:
+    """The columns of an experiment's table, one row a method.
+
+    What is undefined for all methods has no column, nor has what a note says as well.
+
+    Args:
+        results: The experiment.
+        statistics: `method_statistics` of the same results.
+        spread: The metrics that are shown with their standard deviation.
+        has_tests: Whether the tests of ACC against the baseline are among the columns.
+        has_costs: Whether seconds and memory are.
+    """
+    said = _said_in_notes(statistics)
+    columns = [*_runs(results)]
+    for metric in _SHOWN:
+        if metric not in said and any(row.metrics[metric] for row in statistics):
+            columns.append(metric_column(metric, results, statistics, metric in spread))
+        if metric == "ACC" and has_tests:
+            columns += _tests(results, statistics)
+    return [*columns, *(_costs(statistics) if has_costs else ())]
+
+
+def notes_of(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics], columns: Sequence[Column]
+) -> list[str]:
+    """Sentences that readers of the table need, on its columns and on metrics that have none."""
+    named = {*(results.published or ()), *(claim.metric for claim in results.claims)}
+    over_samples = (
+        "instance_accuracy: over all test samples, however many an experience has (Jin et al., "
+        "2021)."
+    )
+    return [
+        "Accuracies are fractions; ± is the sample standard deviation over seeds.",
+        *(column.note for column in columns if column.note),
+        *filter(None, _said_in_notes(statistics).values()),
+        *([over_samples] if "instance_accuracy" in named else []),
+        *(
+            [
+                "Methods trained iid, on all experiences in random order, have only the final "
+                "accuracies."
+            ]
+            if any(method.is_iid for method in results.methods)
+            else []
+        ),
+    ]
+
+
+def metric_column(
+    metric: str,
+    results: ExperimentResults,
+    statistics: Sequence[MethodStatistics],
+    has_spread: bool = True,
+) -> Column:
+    """A column of one of `statistics.METRICS`.
+
+    The best cells are those of the best mean as it is written; methods trained iid do not compete.
+
+    Args:
+        metric: The metric.
+        results: The experiment.
+        statistics: `method_statistics` of the same results.
+        has_spread: Whether standard deviations are shown.
+    """
+    signed = metric in SIGNED
+    values = [row.metrics[metric] for row in statistics]
+    cells = [
+        plus_minus(value, signed=signed)
+        if has_spread or value is None
+        else number(value.mean, signed=signed)
+        for value in values
+    ]
+    competing = {
+        place: round(value.mean, 3)
+        for place, (method, value) in enumerate(zip(results.methods, values, strict=True))
+        if value and not method.is_iid
+    }
+    choose = min if metric in LOWER_IS_BETTER else max
+    best = choose(competing.values(), default=None)
+    places = [place for place, value in competing.items() if value == best]
+    is_telling = len({*competing.values()}) > 1
+    return Column(
+        title=metric_title(metric),
+        cells=cells,
+        best=frozenset(places if is_telling else ()),
+        note=_NOTES.get(metric, ""),
+    )
+
+
+def metric_title(metric: str) -> str:
+    """The title of a metric's column."""
+    return _TITLES.get(metric, metric)
+
+
+def _runs(results: ExperimentResults) -> Iterator[Column]:
+    """The column of how many runs are finished, where some are not."""
+    total = len(results.seeds)
+    finished = [len(method.cells) for method in results.methods]
+    if any(n < total for n in finished):
+        yield Column("runs", [str(n) if n == total else f"{n}/{total}" for n in finished])
+
+
+def _tests(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> Iterator[Column]:
+    tests = [row.tests.get("ACC") for row in statistics]
+    n_tests = sum(test is not None and test.t_test is not None for test in tests)
+    if not any(test and test.n_pairs for test in tests):
+        return
+    differences = [plus_minus_mean(test.difference) if test else "" for test in tests]
+    yield Column(
+        f"vs {results.baseline}",
+        differences,
+        note=f"vs {results.baseline}: the difference in ACC, paired by seed.",
+    )
+    yield Column(
+        "p",
+        [p_value(test.t_test_holm) if test else "" for test in tests],
+        note=f"p: its two-sided t-test, with Holm's correction for {count(n_tests, 'test')}.",
+    )
+
+
+def plus_minus_mean(value: Estimate | None) -> str:
+    """A mean with its sign, or NONE."""
+    return number(value.mean, signed=True) if value else NONE
+
+
+def _costs(statistics: Sequence[MethodStatistics]) -> Iterator[Column]:
+    costs: Sequence[tuple[str, str, Sequence[Estimate | None], int]] = (
+        (
+            "seconds",
+            "seconds: of training alone.",
+            [row.seconds["training"] for row in statistics],
+            1,
+        ),
+        (
+            "peak MB",
+            "peak MB: memory of the process in training (on a GPU, of its tensors there).",
+            [row.memory["peak"] for row in statistics],
+            _MEGABYTE,
+        ),
+        (
+            "kept MB",
+            "kept MB: what the method keeps for the next experience beside the model.",
+            [row.memory["kept"] for row in statistics],
+            _MEGABYTE,
+        ),
+    )
+    for title, note, values, unit in costs:
+        if any(value and value.mean for value in values):
+            cells = [short(value.mean / unit) if value else NONE for value in values]
+            yield Column(title, cells, note=note)
+
+
+def _said_in_notes(statistics: Sequence[MethodStatistics]) -> Mapping[str, str]:
+    """A sentence, perhaps empty, for each metric whose column would say nothing of its own."""
+    said = {}
+    fwt = {plus_minus(row.metrics["FWT"], signed=True) for row in statistics if row.metrics["FWT"]}
+    if len(fwt) == 1 and len(statistics) > 1:
+        said["FWT"] = f"FWT is {fwt.pop()} for all methods."
+    forgot = [row for row in statistics if row.metrics["forgetting"]]
+    if forgot and all(_forgets_what_bwt_says(row) for row in forgot):
+        said["forgetting"] = "Forgetting (Chaudhry et al., 2018) is -BWT."
+    for metric in ("learning_accuracy", "average_incremental_accuracy"):
+        if all(row.metrics[metric] in (None, row.metrics["ACC"]) for row in statistics):
+            said[metric] = ""
+    return {**said, "intransigence": _on_intransigence(statistics)}
+
+
+def _forgets_what_bwt_says(row: MethodStatistics) -> bool:
+    bwt, forgetting = row.metrics["BWT"], row.metrics["forgetting"]
+    return bool(bwt and forgetting) and plus_minus(forgetting) == plus_minus(
+        bwt and Estimate(-bwt.mean, bwt.std, bwt.n)
+    )
+
+
+def _on_intransigence(statistics: Sequence[MethodStatistics]) -> str:
+    """Intransigence differs from learning accuracy by the same number for all methods."""
+    for row in statistics:
+        intransigence, learned = row.metrics["intransigence"], row.metrics["learning_accuracy"]
+        if intransigence and learned:
+            return (
+                "Intransigence (Chaudhry et al., 2018; against the best of these methods) is "
+                f"{number(intransigence.mean + learned.mean)} - learned."
+            )
+    return ""

@@ -1,0 +1,97 @@
+"""The forms in which a report can be printed, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from avalanche_ext.report.csv_table import csv_table
+from avalanche_ext.report.latex import latex
+from avalanche_ext.report.layout import aligned, wrapped
+from avalanche_ext.report.markdown import markdown
+from avalanche_ext.report.sheets import Reported, Sheet, heading, joint_sheets, sheet_of
+from avalanche_ext.report.statistics import method_statistics
+from avalanche_ext.report.writer import write_report
+from avalanche_ext.results.experiment import ExperimentResults, read_results
+from avalanche_ext.results.record import ResultsError
+
+_MOST_METHODS = 12
+"""With more methods, the text of several experiments has their ACC alone, for want of lines."""
+
+
+def report_on(directories: Sequence[str | Path], form: str = "text") -> str:
+    """Return the report of one experiment, or of several side by side, for printing.
+
+    As text, that of one experiment is also written into its folder, with its figures. As HTML it is
+    a page in the first folder. The other forms write nothing.
+
+    Args:
+        directories: The experiments' folders, one or more.
+        form: "text", "markdown", "latex", "html" or "csv".
+
+    Returns:
+        The report; where the page lies, as HTML.
+
+    Raises:
+        ResultsError: If a folder is given twice or holds no readable experiment, or if `published`
+            or a claim names an unknown metric or method.
+    """
+    folders = [Path(each) for each in directories]
+    if form == "text" and len(folders) == 1:
+        return write_report(folders[0])
+    if form == "html":
+        return _page(folders)
+    experiments = _read(folders)
+    if form == "csv":
+        return csv_table(experiments)
+    if len(experiments) > 1:
+        sheets = joint_sheets(experiments)
+    else:
+        # A paper's table has no room for costs.
+        sheets = [sheet_of(*experiments[0], has_costs=form != "latex")]
+    forms = {"markdown": markdown, "latex": latex}
+    if form in forms:
+        return forms[form](sheets)
+    return _side_by_side([results for results, _ in experiments], sheets)
+
+
+def _page(folders: Sequence[Path]) -> str:
+    """Write the page, and return where it lies."""
+    from avalanche_ext.report.page import write_page
+
+    _check_different(folders)
+    try:
+        return f"{write_page(folders)}\n"
+    except OSError as error:  # The folder may be read-only, or the disk full.
+        raise ResultsError(
+            f"{folders[0]}: the page cannot be written: {error.strerror or error}"
+        ) from error
+
+
+def _check_different(folders: Sequence[Path]) -> None:
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise ResultsError(f"{folder}: this folder is given twice; give each experiment once")
+        seen.add(folder.resolve())
+
+
+def _read(folders: Sequence[Path]) -> list[Reported]:
+    _check_different(folders)
+    all_results = [read_results(folder) for folder in folders]
+    return [(results, method_statistics(results)) for results in all_results]
+
+
+def _side_by_side(experiments: Sequence[ExperimentResults], sheets: Sequence[Sheet]) -> str:
+    """The tables of several experiments as text."""
+    shown = sheets if len(sheets[0].methods) <= _MOST_METHODS else sheets[:1]
+    sections = [[*map(heading, experiments)]]
+    for sheet in shown:
+        titles = ["method", *(column.title for column in sheet.columns)]
+        columns = [sheet.methods, *(column.cells for column in sheet.columns)]
+        rows = [[*row] for row in zip(*columns, strict=True)]
+        sections += [[sheet.title, *aligned([titles, *rows])]]
+    sections.append(wrapped(" ".join(shown[-1].notes)))
+    if shown[0].absent:
+        sections.append([*shown[0].absent])
+    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"

@@ -1,0 +1,40 @@
+"""Tables as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from avalanche_ext.report.layout import wrapped
+from avalanche_ext.report.sheets import Sheet
+
+
+def markdown(sheets: Sequence[Sheet]) -> str:
+    """Tables in GitHub's Markdown, with the best numbers bold; a line end after the last."""
+    return "\n\n".join("\n".join(_lines(sheet)) for sheet in sheets) + "\n"
+
+
+def _lines(sheet: Sheet) -> list[str]:
+    rows = [["method", *(column.title for column in sheet.columns)]]
+    rows.append(["---", *["---:"] * len(sheet.columns)])
+    for place, name in enumerate(sheet.methods):
+        rows.append(
+            [
+                name,
+                *(
+                    f"**{column.cells[place]}**" if place in column.best else column.cells[place]
+                    for column in sheet.columns
+                ),
+            ]
+        )
+    table = [f"| {' | '.join(map(_escaped, row))} |" for row in rows]
+    notes = wrapped(" ".join([*sheet.notes, *_bold(sheet)]))
+    absent = ["", "```text", *sheet.absent, "```"] if sheet.absent else []
+    return [f"**{sheet.title}**", "", *table, "", *notes, *absent]
+
+
+def _bold(sheet: Sheet) -> list[str]:
+    return ["Bold: the best."] if any(column.best for column in sheet.columns) else []
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", r"\|")

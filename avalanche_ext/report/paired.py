@@ -1,0 +1,220 @@
+"""Two methods compared run by run: tests, effect sizes, intervals and Holm's correction.
+
+References:
+    Holm (1979), A simple sequentially rejective multiple test procedure.
+    Hesterberg (2015), What teachers should know about the bootstrap, section 4.1.
+    Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from avalanche_ext.report.estimates import DECIMALS, Estimate, estimate
+from avalanche_ext.results.cell import Floats
+
+Key = TypeVar("Key")
+Alternative = Literal["two-sided", "greater"]
+
+FEWEST_FOR_WILCOXON = 6
+"""With fewer pairs Wilcoxon's two-sided test cannot reach p < 0.05 (5 pairs: 2 / 2^5 = 0.0625)."""
+
+FEWEST_PAIRS = 5
+"""With fewer pairs a bootstrap covers too little (3 normal pairs: 73 % where it says 95 %), and the
+report warns."""
+
+CONFIDENCE = 0.95
+"""The share of experiments in which an interval should hold the true value."""
+
+_N_RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A method's values of one metric against another's, over the seeds that both have finished.
+
+    p-values are two-sided, except of claims.
+
+    Attributes:
+        difference: Mean and standard deviation of the paired differences; None without pairs.
+        interval: Bootstrap interval of the mean difference; None below FEWEST_PAIRS pairs.
+        effect: The mean difference in standard deviations of the differences (Cohen's d of paired
+            values); None where they do not vary.
+        wins: Seeds in which the method's value is the higher one; a tie counts half.
+        t_test: p-value of the paired t-test; None where it is undefined.
+        wilcoxon: p-value of Wilcoxon's signed-rank test; None below 6 pairs.
+        t_test_holm: `t_test`, corrected for the number of tests in the table.
+        wilcoxon_holm: `wilcoxon`, corrected alike.
+    """
+
+    difference: Estimate | None
+    interval: tuple[float, float] | None = None
+    effect: float | None = None
+    wins: float = 0.0
+    t_test: float | None = None
+    wilcoxon: float | None = None
+    t_test_holm: float | None = None
+    wilcoxon_holm: float | None = None
+
+    @property
+    def n_pairs(self) -> int:
+        """The number of seeds that both methods have finished."""
+        return self.difference.n if self.difference else 0
+
+
+def paired_test(
+    ours: Sequence[float], theirs: Sequence[float], alternative: Alternative = "two-sided"
+) -> PairedTest:
+    """Test whether paired values differ in their mean (t-test) or location (Wilcoxon).
+
+    Where all differences are 0, p is 1. Where all are the same other number, there is no variance
+    to compare it with, and no p. `corrected` then corrects p for the number of tests.
+
+    Args:
+        ours: A method's values, one per seed, (n,).
+        theirs: The other method's values for the same seeds, (n,).
+        alternative: "greater" makes p small only where ours are the higher ones.
+
+    Raises:
+        ValueError: If the two differ in length.
+    """
+    differences = paired_differences(ours, theirs)
+    return PairedTest(
+        difference=estimate(differences.tolist()),
+        interval=interval([differences]),
+        effect=_effect(differences),
+        wins=float(wins(differences).sum()),
+        t_test=t_test(differences, alternative),
+        wilcoxon=wilcoxon(differences, alternative),
+    )
+
+
+def _effect(differences: Floats) -> float | None:
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return None
+    return float(differences.mean() / differences.std(ddof=1))
+
+
+def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> Floats:
+    """Ours minus theirs, (n,), rounded to DECIMALS.
+
+    Without rounding, equal differences would have a variance in the t-test, and an order in
+    Wilcoxon's.
+
+    Raises:
+        ValueError: If the two differ in length.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"values must be paired, but there are {len(ours)} and {len(theirs)}")
+    differences: Floats = np.round(np.array(ours) - np.array(theirs), DECIMALS)
+    return differences
+
+
+def wins(differences: Floats) -> Floats:
+    """1 where a difference is positive, 0 where it is negative, 1/2 for a tie, (n,)."""
+    return np.heaviside(differences, 0.5)
+
+
+def t_test(differences: Floats, alternative: Alternative = "two-sided") -> float | None:
+    """p-value of the t-test that the mean of differences is other than 0, or greater than 0.
+
+    Args:
+        differences: `paired_differences`, (n,).
+        alternative: "greater" makes p small only where the mean is positive.
+
+    Returns:
+        The p-value; 1 where all differences are 0; None for fewer than two, and where all are the
+        same other number.
+    """
+    if len(differences) < 2:
+        return None
+    if np.ptp(differences) == 0:
+        return None if differences.any() else 1.0
+    from scipy import stats
+
+    return float(stats.ttest_1samp(differences, 0.0, alternative=alternative).pvalue)
+
+
+def wilcoxon(differences: Floats, alternative: Alternative = "two-sided") -> float | None:
+    """p-value of Wilcoxon's signed-rank test; None for fewer than FEWEST_FOR_WILCOXON differences.
+
+    The arguments are those of `t_test`.
+    """
+    if len(differences) < FEWEST_FOR_WILCOXON:
+        return None
+    if not differences.any():
+        return 1.0
+    from scipy import stats
+
+    return float(stats.wilcoxon(differences, alternative=alternative).pvalue)
+
+
+def interval(strata: Sequence[Floats]) -> tuple[float, float] | None:
+    """Bootstrap interval of a mean: that of the means of several strata, such as experiments.
+
+    Each stratum is resampled for itself. The quantiles lie further out than those of the plain
+    percentile bootstrap, which is too narrow for few values, by Hesterberg's (2015) correction:
+    Φ(-t √(n / (n - 1))) replaces 2.5 %, with Student's quantile t. Of 5 normal values it then
+    covers 92 % instead of 85 %. The same values always give the same interval.
+
+    Args:
+        strata: The values of each stratum, each (n,).
+
+    Returns:
+        The lower and upper end; None without strata or where one has fewer than FEWEST_PAIRS
+        values.
+    """
+    if not strata or any(len(values) < FEWEST_PAIRS for values in strata):
+        return None
+    from scipy import stats
+
+    freedom = sum(len(values) - 1 for values in strata)
+    narrow = np.mean([len(values) / (len(values) - 1) for values in strata])
+    tail = stats.norm.cdf(stats.t.ppf((1 - CONFIDENCE) / 2, freedom) * narrow**0.5)
+    found = stats.bootstrap(
+        tuple(strata),
+        _mean_of_means,
+        n_resamples=_N_RESAMPLES,
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _mean_of_means(*strata: Floats, axis: int = -1) -> Floats:
+    means: Floats = np.mean([values.mean(axis=axis) for values in strata], axis=0)
+    return means
+
+
+def holm(p_values: Mapping[Key, float | None]) -> dict[Key, float | None]:
+    """p-values corrected by Holm (1979) for how many there are; None stays None.
+
+    The k-th smallest of m is multiplied by m - k + 1 and raised to the corrected ones before it:
+    who rejects where they are below 5 % makes any false rejection with a probability below 5 %.
+
+    >>> holm({"a": 0.01, "b": 0.03, "c": None, "d": 0.04})
+    {'a': 0.03, 'b': 0.06, 'c': None, 'd': 0.06}
+    """
+    numbered = enumerate(p_values.values())
+    ascending = sorted((p, number) for number, p in numbered if p is not None)
+    found: dict[int, float] = {}
+    largest = 0.0
+    for rank, (p, number) in enumerate(ascending):
+        largest = max(largest, min(1.0, p * (len(ascending) - rank)))
+        found[number] = largest
+    return {key: found.get(number) for number, key in enumerate(p_values)}
+
+
+def corrected(tests: Mapping[Key, PairedTest]) -> dict[Key, PairedTest]:
+    """The tests of one table with Holm's correction over them."""
+    t_tests = holm({key: test.t_test for key, test in tests.items()})
+    wilcoxons = holm({key: test.wilcoxon for key, test in tests.items()})
+    return {
+        key: replace(test, t_test_holm=t_tests[key], wilcoxon_holm=wilcoxons[key])
+        for key, test in tests.items()
+    }

@@ -1,0 +1,97 @@
+"""How much memory a run takes, and how much its method keeps."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from avalanche.training.plugins.clock import Clock
+from avalanche.training.supervised import Naive
+from avalanche.training.templates.base_sgd import PeriodicEval
+from torch import Tensor
+
+from avalanche_ext.data import Strategy
+from avalanche_ext.plugins import MethodPlugin
+from avalanche_ext.state import NotStorableError
+
+_PROCESS = Path("/proc/self")
+
+
+def begin_peak(device: torch.device) -> None:
+    """Let `peak` count from now on, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        (_PROCESS / "clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak(device: torch.device) -> int | None:
+    """Return the most memory that there was, in bytes.
+
+    Args:
+        device: On a GPU, what tensors took there counts; elsewhere, what the process took in all.
+
+    Returns:
+        Bytes since `begin_peak`, or since the process began where the system cannot count anew;
+        None where it cannot count.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        lines = (_PROCESS / "status").read_text().splitlines()
+    except OSError:
+        return _peak_of_process()
+    sizes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return 1024 * int(sizes[0]) if sizes else _peak_of_process()
+
+
+def _peak_of_process() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows.
+        return None
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else 1024 * size
+
+
+def kept(strategy: Strategy) -> int | None:
+    """Return the bytes of the tensors that plugins keep for the next experience.
+
+    These are stored samples, statistics and copies of weights, not the model itself.
+
+    Returns:
+        The bytes; None where others' plugins, or the strategy, may keep what cannot be counted.
+    """
+    if not (_is_ours(strategy) or type(strategy) is Naive):
+        return None
+    storages: dict[int, int] = {}
+    for plugin in strategy.plugins:
+        if isinstance(plugin, MethodPlugin):
+            try:
+                _add_storages(plugin.state_dict(), storages)
+            except NotStorableError:
+                return None
+        elif not (_is_ours(plugin) or isinstance(plugin, (Clock, PeriodicEval))):
+            return None
+    return sum(storages.values())
+
+
+def _is_ours(thing: object) -> bool:
+    return type(thing).__module__.partition(".")[0] == "avalanche_ext"
+
+
+def _add_storages(state: Any, storages: dict[int, int]) -> None:
+    """Add the size of every tensor's memory by its place, so that shared memory counts once."""
+    if isinstance(state, Tensor):
+        storage = state.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+    elif isinstance(state, dict):
+        _add_storages([*state.values()], storages)
+    elif isinstance(state, list | tuple):
+        for each in state:
+            _add_storages(each, storages)
