@@ -12,12 +12,15 @@ from avalanche_ext.config.components import settable
 from avalanche_ext.config.sections import (
     FOLDER_NAME,
     Document,
+    Evaluate,
     MethodSection,
     Published,
     Training,
+    Validation,
     Wandb,
 )
 from avalanche_ext.config.signatures import NO_DEFAULT, read_signature
+from avalanche_ext.config.tune import TuneSection
 
 _OPEN = {"type": "string", "pattern": "^(?!avalanche:)[^:]+:[A-Za-z_]"}
 """A name that says where it is looked up: `./mine.py:MyPlugin`, `torchvision:resnet18`."""
@@ -33,7 +36,9 @@ def experiment_json_schema() -> dict[str, Any]:
     checks the arguments of Avalanche's strategies and plugins, and of all that other packages and
     the user's files define.
     """
-    sections = (Document, MethodSection, Training, Wandb, Published)
+    sections = (
+        *(Document, MethodSection, Training, Evaluate, TuneSection, Validation, Wandb, Published),
+    )
     _, schemas = models_json_schema([(section, "validation") for section in sections])
     definitions = schemas["$defs"]
     for kind in KINDS:
@@ -45,6 +50,9 @@ def experiment_json_schema() -> dict[str, Any]:
         optimizer=_reference("optimizer"),
         training=_reference("Training"),
         analyses={"anyOf": [_analyses(), {"type": "null"}]},
+        evaluate={"anyOf": [_reference("Evaluate"), {"type": "null"}]},
+        tune={"anyOf": [_reference("TuneSection"), {"type": "null"}]},
+        validation={"anyOf": [_reference("Validation"), {"type": "null"}]},
         wandb=_reference("Wandb"),
         published=_reference("Published"),
         methods={

@@ -16,6 +16,8 @@ from avalanche_ext.words import did_you_mean, shown
 _MAY_BE_BARE = ("benchmark", "model", "optimizer", "criterion", "scheduler")
 """Sections that may be a name alone."""
 
+_SEARCH = ["tune", "search"]
+
 
 def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[Problem]:
     """Write each `path=value` into `document`, before it is validated; later ones win.
@@ -114,8 +116,8 @@ def _split(
     for key in sorted(known, key=len, reverse=True):
         if lies_at(path, key):
             return key, path[len(key) :].removeprefix(".")
-    if len(keys) == 3 and (keys[0], keys[2]) == ("methods", "sweep"):
-        return path, ""  # The key of a sweep is itself a path.
+    if len(keys) == 3 and ((keys[0], keys[2]) == ("methods", "sweep") or keys[:2] == _SEARCH):
+        return path, ""  # The key of a sweep or of a search is itself a path.
     first = re.match(r"[^.\[\]]+", path)
     if not first:
         raise ConfigError([Problem(whole, "not a path such as 'optimizer.lr' or 'plugins[0].drl'")])

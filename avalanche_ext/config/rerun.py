@@ -23,7 +23,8 @@ def as_experiment(resolved: Mapping[str, Any]) -> dict[str, Any]:
         "args": _args(resolved["strategy"]),
         "plugins": [{_name(each): _args(each)} for each in _listed(resolved["plugins"])],
     }
-    shared = {key: resolved[key] for key in ("training", "wandb") if key in resolved}
+    keys = ("training", "evaluate", "validation", "wandb")
+    shared = {key: resolved[key] for key in keys if key in resolved}
     return {
         "name": resolved["experiment"],
         **{key: _section(resolved[key]) for key in ("benchmark", "model", "optimizer")},

@@ -25,8 +25,10 @@ from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import (
     MOST_METHODS,
     Document,
+    Evaluate,
     Published,
     PublishedCorrelations,
+    Validation,
     Wandb,
     claimed,
 )
@@ -37,6 +39,15 @@ from avalanche_ext.config.semantics import (
     check_names,
 )
 from avalanche_ext.config.sweep import expand, is_swept
+from avalanche_ext.config.traits import read_traits
+from avalanche_ext.config.tune import (
+    Search,
+    TuneSection,
+    Tuning,
+    check_tune,
+    check_validation,
+    resolve_search,
+)
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.results.record import Claim, Sweep
 from avalanche_ext.words import alternatives, did_you_mean, shown
@@ -84,6 +95,7 @@ class _Resolver:
         self.names: dict[str, list[str]] = {}
         """The names of the methods that each section of `methods` stands for."""
         self.sweeps: dict[str, Sweep] = {}
+        self.searches: dict[str, Search] = {}
 
     def experiment(self) -> Experiment | None:
         document = self._validated(Document, self.document, "")
@@ -104,9 +116,18 @@ class _Resolver:
             self.problems += check_momentum(recipe.scheduler, sound_optimizer, "training.scheduler")
         analyses = self._analyses()
         wandb = self._optional_section(Wandb, "wandb") or Wandb()
+        evaluate = self._optional_section(Evaluate, "evaluate")
         published = self._optional_section(Published, "published")
-        methods = self._methods(benchmark, analyses)
+        tune = self._optional_section(TuneSection, "tune")
+        validation = self._validation(sound_benchmark, tune)
+        methods = self._methods(benchmark, analyses, tune)
+        if evaluate:
+            self._check_evaluated(methods)
         self._check_names(published)
+        if tune:
+            seeds = _listed(document.seeds) if document else ()
+            sections = of_type(dict, self.document.get("methods"), {})
+            self.problems += check_tune(tune, sections, seeds, [*self.sweeps])
         is_lacking = _has_correlations(published) and not _has(methods, "rho_spectrum")
         # A method or an analysis with problems may be meant to have it.
         sections = ("methods", "analyses")
@@ -115,20 +136,23 @@ class _Resolver:
             self.problems.append(Problem("published.rho_correlation", wrong))
         if self.problems or not (document and benchmark and model and optimizer and training):
             return None
-        seeds = document.seeds
         return Experiment(
             name=document.name,
             benchmark=benchmark,
             model=model,
             optimizer=optimizer,
             training=training,
-            seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds),
+            seeds=_listed(document.seeds),
             methods=methods,
             sweeps=self.sweeps,
             baseline=self.document.get("baseline", next(iter(methods))),
             claims=tuple(claim for _, claim in self._claims()),
             wandb=wandb,
+            evaluate=evaluate,
             published=published,
+            validation=validation,
+            tuning=self._tuning(tune) if tune else None,
+            undecided=tuple(self.searches),
         )
 
     def _validated(self, type_: Any, value: Any, path: str) -> Any:
@@ -209,8 +233,9 @@ class _Resolver:
         self,
         benchmark: Component | None,
         analyses: tuple[Component, ...],
+        tune: TuneSection | None,
     ) -> dict[str, Method]:
-        """Build all methods, and note the names and the sweep of each section."""
+        """Build all methods, and note the names and the sweep or the search of each section."""
         sections = of_type(dict, self.document.get("methods"), {})
         shared = Shared(
             self.document.get("model"),
@@ -220,6 +245,7 @@ class _Resolver:
             analyses,
         )
         methods: dict[str, Method] = {}
+        settings: set[str] = set()
         for name, section in sections.items():
             if len(self.problems) >= MOST_PROBLEMS:
                 break
@@ -235,6 +261,13 @@ class _Resolver:
                     self.sweeps[name] = swept.sweep
                 methods |= swept.methods
                 self.problems += swept.problems
+            elif tune and name in tune.search:
+                search, found = resolve_search(name, section, shared, tune, settings)
+                self.names[name] = [name]
+                if search:
+                    self.searches[name] = search
+                    methods[name] = next(iter(search.settings.values())).method
+                self.problems += found
             else:
                 method, found = resolve_method(section, at("methods", name), shared)
                 self.names[name] = [name]
@@ -242,6 +275,29 @@ class _Resolver:
                     methods[name] = method
                 self.problems += found
         return methods
+
+    def _validation(
+        self, benchmark: Component | None, tune: TuneSection | None
+    ) -> Validation | None:
+        """The section `validation`, which is checked as that of `tune` is."""
+        validation: Validation | None = self._optional_section(Validation, "validation")
+        if validation and self.document.get("tune") is not None:
+            wrong = "has no effect with 'tune', which says what is held out while it searches"
+            self.problems.append(Problem("validation", wrong))
+        for section, path in ((validation, "validation"), (tune and tune.validation, "tune")):
+            if section and benchmark:
+                self.problems += check_validation(section, benchmark, path)
+        return validation
+
+    def _tuning(self, tune: TuneSection) -> Tuning:
+        return Tuning(
+            validation=tune.validation,
+            seeds=tune.seed_list,
+            metric=tune.metric,
+            sampler=tune.sampler,
+            trials=tune.trials,
+            searches=self.searches,
+        )
 
     def _claims(self) -> list[tuple[str, Claim]]:
         """The well-formed claims, each with its path."""
@@ -251,6 +307,19 @@ class _Resolver:
             for index, text in enumerate(texts)
             if isinstance(text, str) and (found := claimed(text))
         ]
+
+    def _check_evaluated(self, methods: Mapping[str, Method]) -> None:
+        """Check that all methods can be evaluated inside experiences."""
+        for section, names in self.names.items():
+            strategies = [methods[name].strategy for name in names if name in methods]
+            for strategy in strategies[:1]:
+                if any(each.packs_weights for each in read_traits(strategy.target, strategy.args)):
+                    wrong = (
+                        f"'{strategy.name}' cannot be evaluated inside experiences, because it "
+                        "cannot go back to earlier tasks before a task has ended: leave out "
+                        "'evaluate', or the method"
+                    )
+                    self.problems.append(Problem(at(at("methods", section), "strategy"), wrong))
 
     def _check_names(self, published: Published | None) -> None:
         """Check methods' names, and that baseline, claims and published numbers name methods."""
@@ -276,6 +345,11 @@ class _Resolver:
     def _may_be_swept(self, name: str) -> bool:
         """Whether the name may be meant for a setting of a sweep that is itself wrong."""
         return any(not names and name.startswith(method) for method, names in self.names.items())
+
+
+def _listed(seeds: int | list[int]) -> tuple[int, ...]:
+    """The seeds that `seeds` stands for."""
+    return tuple(range(seeds) if isinstance(seeds, int) else seeds)
 
 
 def _has_correlations(published: Published | None) -> bool:

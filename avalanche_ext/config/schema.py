@@ -8,12 +8,16 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from avalanche_ext.config.sections import Published, Training, Wandb
+from avalanche_ext.config.sections import Evaluate, Published, Training, Validation, Wandb
 from avalanche_ext.results.copies import copies_folder
-from avalanche_ext.results.record import Claim, ExperimentRecord, Sweep
+from avalanche_ext.results.record import UNDECIDED, Claim, ExperimentRecord, Sweep
 from avalanche_ext.results.store import CellFiles
+from avalanche_ext.results.tune import Choice
+
+if TYPE_CHECKING:
+    from avalanche_ext.config.tune import Tuning
 
 
 def _put_part(args: dict[str, Any], path: tuple[str | int, ...], name: str) -> None:
@@ -90,6 +94,17 @@ class Component:
         return args
 
 
+Split = Literal["test", "validation"]
+"""What accuracies are measured on: a test stream, or held-out training samples."""
+
+
+def split_of(benchmark: Component, validation: Validation | None) -> Split:
+    """Return what accuracies on a benchmark are measured on."""
+    is_ours = benchmark.target.startswith("avalanche_ext.")
+    holds_out = is_ours and benchmark.args.get("validation_size") is not None
+    return "validation" if validation or holds_out else "test"
+
+
 @dataclass(frozen=True)
 class Method:
     """A strategy with its plugins, and what it trains with.
@@ -116,7 +131,10 @@ class Method:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one seed: the unit that is run, stored and skipped when it is done."""
+    """One method with one seed: the unit that is run, stored and skipped when it is done.
+
+    Where there is a `validation`, held-out training samples take the place of the test stream.
+    """
 
     experiment: str
     method_name: str
@@ -124,6 +142,8 @@ class Cell:
     seed: int
     benchmark: Component
     wandb: Wandb
+    validation: Validation | None = None
+    evaluate: Evaluate | None = None
 
     @property
     def model(self) -> Component:
@@ -139,6 +159,11 @@ class Cell:
     def training(self) -> Training:
         """The method's training section."""
         return self.method.training
+
+    @property
+    def split(self) -> Split:
+        """What its accuracies are measured on."""
+        return split_of(self.benchmark, self.validation)
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -158,7 +183,8 @@ class Cell:
         Names of experiments and methods, wandb's settings, the index of a device, the batch size
         of evaluation and the time between checkpoints decide none. Components count by the names
         that the YAML uses, so that moving code changes no hash; keys of `training` count only where
-        they differ from their defaults, so that a new key changes none.
+        they differ from their defaults, so that a new key changes none. `evaluate` counts only
+        where it is set.
         """
         # The last two are components.
         not_here = {"eval_batch_size", "checkpoint_minutes", "criterion", "scheduler"}
@@ -170,6 +196,10 @@ class Cell:
             "training": training,
             "components": [component.identity() for component in self.components],
         }
+        if self.evaluate:
+            decisive["evaluate"] = self.evaluate.model_dump(exclude_defaults=True)
+        if self.validation:
+            decisive["validation"] = self.validation.model_dump()
         canonical = json.dumps(decisive, sort_keys=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -191,14 +221,21 @@ class Cell:
             "method": self.method_name,
             "seed": self.seed,
             "hash": self.hash,
+            **self._validation(),
             "benchmark": plain(self.benchmark),
             "model": plain(self.model),
             "optimizer": plain(self.optimizer),
             "training": self._training(plain),
             "strategy": plain(self.method.strategy),
             "plugins": [plain(plugin) for plugin in self.method.plugins],
-            "wandb": self.wandb.model_dump(),
+            **({"evaluate": self.evaluate.model_dump()} if self.evaluate else {}),
+            "wandb": self.wandb.model_dump(mode="json"),
         }
+
+    def _validation(self) -> dict[str, Any]:
+        """What tells a run on validation samples from one on the test stream."""
+        held_out = {"validation": self.validation.model_dump()} if self.validation else {}
+        return {} if self.split == "test" else {"split": self.split, **held_out}
 
     def _training(self, plain: Callable[[Component], dict[str, Any]]) -> dict[str, Any]:
         """The section `training` as plain data, as a YAML may have it."""
@@ -228,7 +265,12 @@ class Experiment:
         baseline: The method that the others are tested against; None for no tests.
         claims: What the report tests one-sidedly, in the YAML's order.
         wandb: Where runs are logged.
+        evaluate: How every method is evaluated inside experiences; None for not at all.
         published: A paper's numbers for some of the methods, if the YAML gives any.
+        validation: What is evaluated instead of the test stream; None for the test stream.
+        tuning: The search for hyper-parameters that comes first; None for none.
+        undecided: Names of methods that have no cells before their search has ended.
+        choices: What searches have chosen.
     """
 
     name: str
@@ -242,7 +284,17 @@ class Experiment:
     baseline: str | None
     claims: tuple[Claim, ...]
     wandb: Wandb
+    evaluate: Evaluate | None
     published: Published | None
+    validation: Validation | None = None
+    tuning: Tuning | None = None
+    undecided: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
+
+    @property
+    def split(self) -> Split:
+        """What its accuracies are measured on."""
+        return split_of(self.benchmark, self.validation)
 
     def cells(self) -> list[Cell]:
         """Return all cells, seed by seed, so that every method has its first seed early."""
@@ -254,9 +306,12 @@ class Experiment:
                 seed=seed,
                 benchmark=self.benchmark,
                 wandb=self.wandb,
+                validation=self.validation,
+                evaluate=self.evaluate,
             )
             for seed in self.seeds
             for name, method in self.methods.items()
+            if name not in self.undecided
         ]
 
     def summary(self) -> dict[str, Any]:
@@ -264,6 +319,8 @@ class Experiment:
         hashes: dict[str, dict[int, str]] = {name: {} for name in self.methods}
         for cell in self.cells():
             hashes[cell.method_name][cell.seed] = cell.hash
+        for name in self.undecided:
+            hashes[name] = dict.fromkeys(self.seeds, UNDECIDED)
         record = ExperimentRecord(
             name=self.name,
             baseline=self.baseline,
@@ -275,5 +332,7 @@ class Experiment:
             published=(
                 self.published.model_dump(exclude_defaults=True) if self.published else None
             ),
+            split=self.split,
+            choices=[*self.choices],
         )
         return asdict(record)

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
@@ -18,6 +17,7 @@ from avalanche_ext.config.schema import Method
 from avalanche_ext.config.sections import FOLDER_NAME, FOLDER_RULE, SweepValues
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.results.record import Sweep
+from avalanche_ext.results.tune import parameter_name
 from avalanche_ext.words import shown
 
 
@@ -65,66 +65,55 @@ def expand(
         others = [problem for problem in base_problems if problem.path not in given]
         return Expansion(None, problems=[*others, *malformed])
     ((key, values),) = swept.items()
-    base = _with_shared(base, key, shared)
-    sweep = _Sweep(name, key, values, _target(base, name, key))
+    base = with_shared(base, key, shared)
+    sweep = Varied(key, values, target(base, name, key), at(at(path, "sweep"), key))
+    names = [f"{name}-{value_name(value)}" for value in values]
     methods: dict[str, Method] = {}
     problems: list[list[Problem]] = []
-    for full_name, value in zip(sweep.names, values, strict=True):
+    for full_name, value in zip(names, values, strict=True):
         try:
-            method, found = resolve_method(_with(value, base, sweep), path, shared)
+            method, found = resolve_method(with_value(base, name, key, value), path, shared)
         except ConfigError as error:
             method, found = None, [*base_problems, *error.problems]
         if method:
             methods[full_name] = method
         problems.append(found)
     return Expansion(
-        Sweep(_parameter(key), dict(zip(sweep.names, values, strict=True))),
+        Sweep(parameter_name(key), dict(zip(names, values, strict=True))),
         methods,
-        [*_reported(problems, base_problems, sweep), *_misnamed(sweep, taken)],
+        [*reported(problems, base_problems, sweep), *_misnamed(name, names, sweep, taken)],
     )
 
 
 @dataclass(frozen=True)
-class _Sweep:
-    """A sweep as in the YAML: the method's name, the parameter's path and its values.
+class Varied:
+    """A parameter that takes several values.
 
     Attributes:
-        target: The path that problems with a single value have without the sweep.
+        key: Its path below the method, as in the YAML.
+        values: Its values.
+        target: The path that problems with a single value have, if the YAML gives that alone.
+        path: Path of the values in the YAML.
     """
 
-    method: str
     key: str
     values: list[Any]
     target: str
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The names of its methods."""
-        return [f"{self.method}-{_text(value)}" for value in self.values]
-
-    @property
-    def path(self) -> str:
-        """Path of the values in the YAML."""
-        return at(at(at("methods", self.method), "sweep"), self.key)
+    path: str
 
 
-def _text(value: Any) -> str:
-    """Return what a value adds to the method's name.
+def value_name(value: Any) -> str:
+    """Return what a value adds to a method's name.
 
-    >>> _text("Adam"), _text(0.1), _text(True), _text([10, 20]), _text([])
+    >>> value_name("Adam"), value_name(0.1), value_name(True), value_name([10, 20]), value_name([])
     ('Adam', '0.1', 'true', '10x20', 'empty')
     """
     if isinstance(value, list):
-        return "x".join(map(_text, value)) or "empty"
+        return "x".join(map(value_name, value)) or "empty"
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _parameter(key: str) -> str:
-    """Return a path's last name: `lam` of `plugins[1].drl.lam`, `betas` of `optimizer.betas[0]`."""
-    return re.sub(r"\[\d+\]", "", key).rpartition(".")[2]
-
-
-def _with_shared(base: Mapping[str, Any], key: str, shared: Shared) -> dict[str, Any]:
+def with_shared(base: Mapping[str, Any], key: str, shared: Shared) -> dict[str, Any]:
     """Return the section with what all methods share, where the sweep changes a part of that."""
     parts = re.match(r"(model|optimizer|training)\.(\w+)[.\[]", key)
     if not parts:
@@ -144,7 +133,8 @@ def _with_shared(base: Mapping[str, Any], key: str, shared: Shared) -> dict[str,
     return {**base, section: {**own, name: given}}
 
 
-def _target(base: Mapping[str, Any], method: str, key: str) -> str:
+def target(base: Mapping[str, Any], method: str, key: str) -> str:
+    """Return the path that problems with the value at `key` have in a method's section."""
     document = {"methods": {method: copy.deepcopy(base)}}
     path = at(at("methods", method), key)
     try:
@@ -153,22 +143,26 @@ def _target(base: Mapping[str, Any], method: str, key: str) -> str:
         return path
 
 
-def _with(value: Any, base: Mapping[str, Any], sweep: _Sweep) -> Any:
-    """Return the section with one value in place of the sweep."""
-    document = {"methods": {sweep.method: copy.deepcopy(base)}}
-    write(document, at(at("methods", sweep.method), sweep.key), value)
-    return document["methods"][sweep.method]
+def with_value(base: Mapping[str, Any], method: str, key: str, value: Any) -> dict[str, Any]:
+    """Return a method's section with a value at `key`.
+
+    Raises:
+        ConfigError: If the path does not fit the section.
+    """
+    section: dict[str, Any] = {**copy.deepcopy(base)}
+    write({"methods": {method: section}}, at(at("methods", method), key), value)
+    return section
 
 
-def _reported(
-    problems: Sequence[Sequence[Problem]], base: Sequence[Problem], sweep: _Sweep
+def reported(
+    problems: Sequence[Sequence[Problem]], base: Sequence[Problem], sweep: Varied
 ) -> Iterator[Problem]:
     """Yield each problem once, at the path of its cause.
 
     Args:
         problems: The problems with each value.
         base: The problems without any value.
-        sweep: The sweep.
+        sweep: The parameter.
     """
     values_with: dict[Problem, list[int]] = {}
     for index, found in enumerate(problems):
@@ -190,15 +184,17 @@ def _reported(
             yield Problem(problem.path, f"{problem.message} (when {sweep.key} is {which})")
 
 
-def _misnamed(sweep: _Sweep, taken: Container[str]) -> Iterator[Problem]:
+def _misnamed(
+    method: str, names: Sequence[str], sweep: Varied, taken: Container[str]
+) -> Iterator[Problem]:
     """Yield problems with values that give names which are no folder names, or are taken."""
-    if not re.fullmatch(FOLDER_NAME, sweep.method):
+    if not re.fullmatch(FOLDER_NAME, method):
         return
-    counts = Counter(sweep.names)
-    for index, (name, value) in enumerate(zip(sweep.names, sweep.values, strict=True)):
+    counts = Counter(names)
+    for index, (name, value) in enumerate(zip(names, sweep.values, strict=True)):
         path = at(sweep.path, index)
         if not re.fullmatch(FOLDER_NAME, name):
             wrong = f"but the method {shown(name)} must be a folder name: {FOLDER_RULE}"
             yield Problem(path, f"is {shown(value)}, {wrong}")
-        elif name in taken or (counts[name] > 1 and name in sweep.names[:index]):
+        elif name in taken or (counts[name] > 1 and name in names[:index]):
             yield Problem(path, f"is {shown(value)}, but another method has the name '{name}'")

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_ext.results.files import EXPERIMENT, printable, read_yaml
+from avalanche_ext.results.tune import Choice, read_choice
+
+UNDECIDED = "undecided"
+"""In place of the hash of a run whose hyper-parameters are not chosen yet."""
 
 
 class ResultsError(Exception):
@@ -56,6 +60,8 @@ class ExperimentRecord:
         hashes: The hash of each run's configuration, by method and seed.
         published: A paper's numbers: `reference`, per metric per method `mean` and `std`, and
             `rho_correlation` by metric; None if the YAML gives none.
+        split: What accuracies are measured on: "test", or "validation" for held-out samples.
+        choices: The hyper-parameters that searches have chosen on validation samples.
     """
 
     name: str
@@ -66,12 +72,14 @@ class ExperimentRecord:
     seeds: Sequence[int]
     hashes: Mapping[str, Mapping[int, str]]
     published: Mapping[str, Any] | None
+    split: str = "test"
+    choices: Sequence[Choice] = ()
 
 
 def read_record(folder: Path) -> ExperimentRecord:
     """Read the experiment.yaml of an experiment's folder.
 
-    Claims, sweeps, hashes and published numbers may be absent, as in files of earlier versions.
+    What came later than name, methods and seeds may be absent, as in files of earlier versions.
 
     Raises:
         ResultsError: If the file is absent or malformed.
@@ -104,6 +112,8 @@ def read_record(folder: Path) -> ExperimentRecord:
                 for name, hashes in (content.get("hashes") or {}).items()
             },
             published=_published(content.get("published")),
+            split=_name(content.get("split", "test")),
+            choices=tuple(map(read_choice, content.get("choices") or ())),
         )
     except KeyError as error:
         raise ResultsError(f"{path}: no entry {printable(error)}") from error

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from avalanche.benchmarks import CLScenario
 from avalanche.models import MultiHeadClassifier
+from avalanche.training.supervised import JointTraining
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from avalanche_ext.benchmarks.build import iid_stream
 from avalanche_ext.benchmarks.sources import given_data_root
+from avalanche_ext.benchmarks.validation import validation_benchmark
 from avalanche_ext.config import Cell, Component
 from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import ANALYSES
@@ -24,7 +26,7 @@ from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory, origin_inde
 from avalanche_ext.data.views import seeded_generators
 from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
 from avalanche_ext.models.features import with_heads
-from avalanche_ext.plugins import check_composition
+from avalanche_ext.plugins import ContinualEvaluationPlugin, check_composition
 from avalanche_ext.plugins.core.guard import LossGuard
 from avalanche_ext.runner.builtin_models import Given, model_arguments, trained
 from avalanche_ext.runner.foreign import (
@@ -34,6 +36,7 @@ from avalanche_ext.runner.foreign import (
     call,
     check_class,
     check_mixable,
+    check_streams,
     completed,
     is_ours,
     one_sample,
@@ -50,6 +53,8 @@ class Built:
     benchmark: CLScenario
     strategy: Strategy
     matrix: TransferMatrix
+    inside: ContinualEvaluationPlugin | None = None
+    """What evaluates inside experiences, if anything does."""
 
 
 def build(cell: Cell, data_root: Path | None) -> Built:
@@ -58,21 +63,31 @@ def build(cell: Cell, data_root: Path | None) -> Built:
     Raises:
         Exception: Whatever a component raises when its arguments do not fit.
     """
-    return build_on(create_benchmark(cell.benchmark, cell.seed, data_root), cell)
+    return build_on(create_benchmark(cell, data_root), cell)
 
 
-def create_benchmark(benchmark: Component, seed: int, data_root: Path | None) -> CLScenario:
-    """Make a benchmark; another package's or the user's is checked and completed.
+def create_benchmark(cell: Cell, data_root: Path | None) -> CLScenario:
+    """Make a cell's benchmark; another package's or the user's is checked and completed.
 
     Raises:
         Exception: As `build` does.
     """
+    benchmark, seed = cell.benchmark, cell.seed
     data_root = given_data_root(data_root)
     roots = dict.fromkeys(("data_root", "dataset_root", "root"), data_root)
     benchmark = by_own_names(benchmark)
     # A function of others may draw from the global generators.
     with seeded_generators([derived_seed(seed, "benchmark")]):
         made = call(benchmark, asked_for(benchmark, {"seed": seed, **roots}))
+    if not is_ours(benchmark):
+        check_streams(made, benchmark)
+    if cell.validation:
+        made = validation_benchmark(
+            made,
+            cell.validation.experiences,
+            cell.validation.per_experience,
+            derived_seed(seed, "validation"),
+        )
     return made if is_ours(benchmark) else completed(made, benchmark)
 
 
@@ -143,7 +158,23 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
     )
     check_class("strategy", cell.method.strategy, strategy)
     repair(strategy)
-    return Built(benchmark, strategy, matrix)
+    return Built(benchmark, strategy, matrix, _evaluated_inside(cell, benchmark, strategy))
+
+
+def _evaluated_inside(
+    cell: Cell, benchmark: CLScenario, strategy: Strategy
+) -> ContinualEvaluationPlugin | None:
+    if cell.evaluate is None:
+        return None
+    plugin = ContinualEvaluationPlugin(
+        benchmark.test_stream,
+        **cell.evaluate.model_dump(),
+        is_mixed=cell.training.iid or isinstance(strategy, JointTraining),
+        seed=derived_seed(cell.seed, "evaluate"),
+    )
+    # Behind all that may still move the weights, but before the clock, which must stay the last.
+    strategy.plugins.insert(len(strategy.plugins) - 1, plugin)
+    return plugin
 
 
 def _model(cell: Cell, sample: Tensor, n_classes: int) -> nn.Module:

@@ -148,18 +148,22 @@ def check_class(kind: Kind, component: Component, made: Any) -> None:
         )
 
 
-def completed(benchmark: Any, component: Component) -> CLScenario:
-    """Check what a function for benchmarks has returned, and prepare it for a run.
+def completed(benchmark: CLScenario, component: Component) -> CLScenario:
+    """Check the samples of a benchmark that a function has returned, and prepare it for a run.
 
     Datasets that are not large are kept in memory. Experiences get their classes and task labels
     where they have none, and the benchmark `n_classes`, at least one more than its largest label.
 
     Raises:
-        ComponentError: If it is no benchmark that can be learned and evaluated.
+        ComponentError: If its samples cannot be learned or evaluated.
     """
-    wrong = _wrong_with(benchmark)
-    if wrong:
-        raise ComponentError(f"'{component.name}' {wrong}")
+    for name in ("train", "test"):
+        for index, experience in enumerate(benchmark.streams[name]):
+            if wrong := _wrong_with_dataset(experience):
+                raise ComponentError(
+                    f"'{component.name}' returns a benchmark whose {name} experience {index} "
+                    f"{wrong}"
+                )
     experiences = [*benchmark.train_stream, *benchmark.test_stream]
     if all(isinstance(each.dataset, InMemoryDataset) for each in experiences):
         result = benchmark
@@ -177,6 +181,16 @@ def _bytes(x: Tensor) -> int:
     return x.numel() * x.element_size()
 
 
+def check_streams(benchmark: Any, component: Component) -> None:
+    """Raise ComponentError unless a benchmark has a train and a test stream of one length.
+
+    No sample is looked at.
+    """
+    wrong = _wrong_with(benchmark)
+    if wrong:
+        raise ComponentError(f"'{component.name}' {wrong}")
+
+
 def _wrong_with(benchmark: Any) -> str:
     """What is wrong with a benchmark, completing a sentence; empty if nothing is."""
     if not isinstance(benchmark, CLScenario):
@@ -189,9 +203,6 @@ def _wrong_with(benchmark: Any) -> str:
         if not hasattr(stream, "__len__") or len(stream) == 0:
             return f"returns a benchmark whose {name} stream is empty or has no length"
         lengths[name] = len(stream)
-        for index, experience in enumerate(stream):
-            if wrong := _wrong_with_dataset(experience):
-                return f"returns a benchmark whose {name} experience {index} {wrong}"
     if lengths["train"] != lengths["test"]:
         return (
             f"returns a benchmark with {lengths['train']} training and {lengths['test']} test "

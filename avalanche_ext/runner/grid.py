@@ -25,6 +25,7 @@ from avalanche_ext.runner.preflight import (
     check_output,
 )
 from avalanche_ext.runner.progress import NORMAL, Progress
+from avalanche_ext.runner.tune import run_tuned
 from avalanche_ext.runner.worker import Ended, run_claimed
 
 _DIED = "the worker process died, or was killed, perhaps for lack of memory: try fewer --jobs"
@@ -45,6 +46,7 @@ class GridOutcome:
         n_completed: Cells that were run to their end.
         n_failed: Cells that failed.
         n_elsewhere: Cells that other commands have run to their end meanwhile.
+        waiting: What the rest waits for, if not all cells could be run yet.
     """
 
     directory: Path
@@ -52,6 +54,7 @@ class GridOutcome:
     n_completed: int
     n_failed: int
     n_elsewhere: int = 0
+    waiting: str = ""
 
 
 def run_experiment(
@@ -67,6 +70,8 @@ def run_experiment(
     verbosity: int = NORMAL,
 ) -> GridOutcome:
     """Run the cells of `experiment` that are not done, each in a process of its own.
+
+    If hyper-parameters are to be searched, the search comes first, in a folder of its own.
 
     A cell that fails leaves a failure.json and does not stop the others; it is tried again in the
     next run. Cells are done when a result of exactly their configuration exists. Several commands
@@ -90,12 +95,34 @@ def run_experiment(
         PreflightError: Before any training, if the experiment cannot be run here.
     """
     out = out.absolute()
-    directory = out / experiment.name
-    experiment = on_devices(experiment, devices)
-    cells = selected(experiment, selection)
-    again = names_of(experiment, selection.rerun, "--rerun")
-    trainings = [method.training for method in experiment.methods.values()]
-    workers = engine(
+
+    def run(experiment: Experiment, selection: Selection) -> GridOutcome:
+        workers = _engine(experiment, backend, jobs, scheduler, devices)
+        checks_devices = backend == "local" and not devices
+        return _run_cells(
+            on_devices(experiment, devices),
+            out,
+            data_root,
+            selection,
+            workers,
+            checks_devices,
+            verbosity,
+        )
+
+    if experiment.undecided:
+        return run_tuned(experiment, out, selection, run, verbosity)
+    return run(experiment, selection)
+
+
+def _engine(
+    experiment: Experiment,
+    backend: str,
+    jobs: int | None,
+    scheduler: str | None,
+    devices: Sequence[str],
+) -> Engine:
+    trainings = [method.training for method in on_devices(experiment, devices).methods.values()]
+    return engine(
         backend,
         jobs,
         scheduler,
@@ -103,6 +130,20 @@ def run_experiment(
         threads=max(training.threads for training in trainings),
         on_gpu=any(training.device != "cpu" for training in trainings),
     )
+
+
+def _run_cells(
+    experiment: Experiment,
+    out: Path,
+    data_root: Path | None,
+    selection: Selection,
+    workers: Engine,
+    checks_devices: bool,
+    verbosity: int,
+) -> GridOutcome:
+    directory = out / experiment.name
+    cells = selected(experiment, selection)
+    again = names_of(experiment, selection.rerun, "--rerun")
     pending = [cell for cell in cells if cell.method_name in again or not cell.files(out).is_done()]
     if pending:
         check_output(directory)
@@ -113,7 +154,7 @@ def run_experiment(
     counts = _Counts()
     if pending:
         with workers:  # Before the checks, because a local engine begins to import torch.
-            if backend == "local" and not devices:
+            if checks_devices:
                 check_devices(pending)
             check_builds(pending, data_root)
             with _as_preflight_error(directory):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from avalanche_ext.config import Cell, Component, Experiment
+from avalanche_ext.config.tune import tuning_stage
 
 
 class PreflightError(Exception):
@@ -70,9 +71,15 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
 def check_here(experiment: Experiment, data_root: Path | None) -> None:
     """Raise PreflightError unless this machine has the devices and data, and can build all."""
     _check_data_root(data_root)
-    cells = replace(experiment, seeds=experiment.seeds[:1]).cells()
-    check_devices(cells)
-    check_builds(cells, data_root)
+    stages = [replace(experiment, undecided=())]
+    if experiment.tuning:
+        searches = experiment.tuning.searches
+        settings = {name: [*search.settings] for name, search in searches.items()}
+        stages.insert(0, tuning_stage(experiment, settings))
+    for stage in stages:
+        cells = replace(stage, seeds=stage.seeds[:1]).cells()
+        check_devices(cells)
+        check_builds(cells, data_root)
 
 
 def missing_here(experiment: Experiment, data_root: Path | None) -> Iterator[str]:

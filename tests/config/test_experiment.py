@@ -243,4 +243,6 @@ def test_the_summary_is_what_the_report_reads(tmp_path: Path) -> None:
         "sweeps": {},
         "seeds": [0, 1, 2],
         "published": published,
+        "split": "test",
+        "choices": [],
     }

@@ -46,6 +46,9 @@ def test_keys_are_those_of_an_experiment_and_no_others(schema: dict[str, Any]) -
         "baseline",
         "claims",
         "analyses",
+        "tune",
+        "validation",
+        "evaluate",
         "wandb",
         "published",
     }

@@ -1,0 +1,206 @@
+"""What a search for hyper-parameters has tried on validation samples, and what it has chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any
+
+HIGHER_IS_BETTER = {
+    "ACC": True,
+    "average_incremental_accuracy": True,
+    "instance_accuracy": True,
+    "BWT": True,
+    "FWT": True,
+    "learning_accuracy": True,
+    "forgetting": False,
+}
+"""The metrics that a search may go by, and whether higher is better."""
+
+OF_SEVERAL = ("BWT", "FWT", "forgetting")
+"""The metrics that need at least two experiences."""
+
+OF_THE_END = ("ACC", "instance_accuracy")
+"""The metrics that a method has which is trained on all experiences at once."""
+
+_DECIMALS = 12
+"""Accuracies are ratios of counts: beyond these decimals they differ by rounding only."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One setting that a search has tried.
+
+    Attributes:
+        values: The parameters' values by path.
+        scores: The metric of each finished run, by tuning seed.
+        failures: Why the other runs have no score, by tuning seed.
+    """
+
+    values: Mapping[str, Any]
+    scores: Mapping[int, float]
+    failures: Mapping[int, str] = field(default_factory=dict)
+
+    def has_ended(self, seeds: Sequence[int]) -> bool:
+        """Return whether the runs of all these seeds have a score or have failed."""
+        return all(seed in self.scores or seed in self.failures for seed in seeds)
+
+    @property
+    def mean(self) -> float:
+        """Mean score over the tuning seeds."""
+        return fmean(self.scores.values())
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of the scores; None for a single one."""
+        return _std([*self.scores.values()])
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How much better one setting is than the next, paired by tuning seed.
+
+    Attributes:
+        mean: Mean difference; positive is better, whatever the metric.
+        std: Sample standard deviation of the differences; None for a single seed.
+    """
+
+    mean: float
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The hyper-parameters of one method, chosen on validation samples.
+
+    Attributes:
+        method: Name of the method.
+        metric: What was compared, one of HIGHER_IS_BETTER.
+        experiences: How many experiences the settings were trained on.
+        validation_per_experience: Samples of each that were held out of training, and evaluated.
+        sampler: What proposed the settings: "grid", "random" or "tpe".
+        seeds: The tuning seeds.
+        searched: The values that each path could take.
+        tried: The settings by name, in the order of their proposal.
+        chosen: Name of the best setting.
+    """
+
+    method: str
+    metric: str
+    experiences: int
+    validation_per_experience: int
+    sampler: str
+    seeds: Sequence[int]
+    searched: Mapping[str, Sequence[Any]]
+    tried: Mapping[str, Tried]
+    chosen: str
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The chosen values by path."""
+        return self.tried[self.chosen].values
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher metric is better."""
+        return HIGHER_IS_BETTER[self.metric]
+
+    @cached_property
+    def ranking(self) -> tuple[str, ...]:
+        """Names of the settings that have a score of every seed, the best first."""
+        return ranking(self.tried, self.seeds, self.metric)
+
+    @property
+    def runner_up(self) -> str | None:
+        """Name of the second-best setting; None if no other has a score of every seed."""
+        others = [name for name in self.ranking if name != self.chosen]
+        return others[0] if others else None
+
+    @property
+    def margin(self) -> Margin | None:
+        """By how much the chosen setting beats the runner-up; None where there is none."""
+        if self.runner_up is None:
+            return None
+        ours, theirs = self.tried[self.chosen].scores, self.tried[self.runner_up].scores
+        sign = 1 if self.higher_is_better else -1
+        differences = [round(sign * (ours[seed] - theirs[seed]), _DECIMALS) for seed in self.seeds]
+        return Margin(fmean(differences), _std(differences))
+
+    @property
+    def without_score(self) -> dict[str, str]:
+        """Settings that could not be chosen because a run has failed, with the first reason."""
+        return {
+            name: next(iter(tried.failures.values()))
+            for name, tried in self.tried.items()
+            if tried.failures
+        }
+
+    def at_edges(self) -> Iterator[tuple[str, str]]:
+        """Yield the paths whose chosen value is the smallest or largest number of its list.
+
+        Each comes with "smallest" or "largest". A better value may lie beyond.
+        """
+        for path, options in self.searched.items():
+            if len(options) < 2 or not all(map(_is_number, options)):
+                continue
+            for extreme, of in (("smallest", min), ("largest", max)):
+                if self.values[path] == of(options):
+                    yield path, extreme
+
+
+def parameter_name(path: str) -> str:
+    """Return a path's last name: `lam` of `plugins[1].drl.lam`, `betas` of `optimizer.betas[0]`."""
+    return re.sub(r"\[\d+\]", "", path).rpartition(".")[2]
+
+
+def ranking(tried: Mapping[str, Tried], seeds: Sequence[int], metric: str) -> tuple[str, ...]:
+    """Return the names of the settings that have a score of every seed, the best first.
+
+    Of equally good ones, the one that was proposed first comes first.
+    """
+    whole = [name for name, each in tried.items() if all(seed in each.scores for seed in seeds)]
+    sign = -1 if HIGHER_IS_BETTER[metric] else 1
+    return tuple(sorted(whole, key=lambda name: sign * round(tried[name].mean, _DECIMALS)))
+
+
+def read_choice(content: Mapping[str, Any]) -> Choice:
+    """Return the choice that plain data of experiment.yaml say.
+
+    Raises:
+        KeyError: If an entry is missing.
+        TypeError: If an entry has another form.
+        ValueError: If an entry has another value.
+    """
+    tried = {
+        str(name): Tried(
+            dict(each["values"]),
+            {int(seed): float(score) for seed, score in each["scores"].items()},
+            {int(seed): str(why) for seed, why in (each.get("failures") or {}).items()},
+        )
+        for name, each in content["tried"].items()
+    }
+    choice = Choice(
+        method=str(content["method"]),
+        metric=str(content["metric"]),
+        experiences=int(content["experiences"]),
+        validation_per_experience=int(content["validation_per_experience"]),
+        sampler=str(content["sampler"]),
+        seeds=[int(seed) for seed in content["seeds"]],
+        searched={str(path): [*options] for path, options in content["searched"].items()},
+        tried=tried,
+        chosen=str(content["chosen"]),
+    )
+    if choice.metric not in HIGHER_IS_BETTER or choice.chosen not in choice.ranking:
+        raise ValueError(f"the choice of {choice.method!r} is not one of its settings")
+    return choice
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,171 @@
+"""Optuna's tree-structured Parzen estimator (TPE) over the settings of a search."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import Trial, TrialState, create_trial
+
+from avalanche_ext.config import Experiment
+from avalanche_ext.config.tune import Search, Tuning, tuning_stage
+from avalanche_ext.results.tune import HIGHER_IS_BETTER, Tried
+
+JOURNAL = "optuna.log"
+"""Optuna's journal in the folder of a search, for its dashboard; no run reads it."""
+
+_FIRST_ROUND = 10
+"""Settings that are drawn at random before the first proposal."""
+_ROUND = 4
+"""Settings of each further round, proposed together, so that workers decide nothing."""
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def propose(
+    search: Search,
+    tuning: Tuning,
+    method: str,
+    tried: Callable[[Collection[str]], Mapping[str, Tried]],
+) -> list[str]:
+    """Return the settings that TPE tries, up to the first round that has not ended.
+
+    The proposals follow from the first tuning seed and the results alone. So every command that
+    sees the same results proposes the same, and nothing is lost if one is killed. A setting that
+    is proposed again is replaced by a random one that has not been tried.
+
+    Args:
+        search: The settings.
+        tuning: How many are tried, by which metric, with which seeds.
+        method: Name of the method.
+        tried: Returns what settings have reached so far.
+    """
+    generator = random.Random(f"{tuning.seeds[0]} {method}")
+    n = min(tuning.trials or len(search.settings), len(search.settings))
+    names = dict(zip(_places(search), search.settings, strict=True))
+    study = _in_memory(tuning, seed=generator.randrange(2**32))
+    asked: list[str] = []
+    while len(asked) < n:
+        size = _ROUND if asked else min(_FIRST_ROUND, n)
+        trials: dict[str, Trial] = {}
+        while len(trials) < size and len(asked) + len(trials) < n:
+            trial = study.ask(_distributions(search))
+            name = names[tuple(trial.params[path] for path in search.options)]
+            if name in asked or name in trials:
+                study.tell(trial, state=TrialState.FAIL)
+                left = [
+                    places
+                    for places, each in names.items()
+                    if each not in asked and each not in trials
+                ]
+                study.enqueue_trial(dict(zip(search.options, generator.choice(left), strict=True)))
+            else:
+                trials[name] = trial
+        asked += trials
+        for name, reached in tried([*trials]).items():
+            if not reached.has_ended(tuning.seeds):
+                return asked
+            if reached.failures:
+                study.tell(trials[name], state=TrialState.FAIL)
+            else:
+                study.tell(trials[name], reached.mean)
+    return asked
+
+
+def write_journal(
+    experiment: Experiment, method: str, tried: Mapping[str, Tried], folder: Path
+) -> None:
+    """Add the settings that have ended to Optuna's journal, each once.
+
+    Args:
+        experiment: The experiment with the search.
+        method: Name of the method.
+        tried: What its settings have reached.
+        folder: The folder of the search, which the caller has claimed.
+    """
+    tuning = experiment.tuning
+    assert tuning is not None
+    search = tuning.searches[method]
+    # Other configurations of the same settings have studies of their own.
+    stage = tuning_stage(experiment, {method: [*search.settings]})
+    hashes = sorted(cell.hash for cell in stage.cells())
+    digest = hashlib.sha256("".join(hashes).encode()).hexdigest()[:8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    study = optuna.create_study(
+        storage=storage,
+        study_name=f"{method} {digest}",
+        direction=_direction(tuning),
+        load_if_exists=True,
+    )
+    known = {
+        (trial.user_attrs.get("setting"), trial.value) for trial in study.get_trials(deepcopy=False)
+    }
+    for name, each in tried.items():
+        if not each.has_ended(tuning.seeds):
+            continue
+        value = None if each.failures else each.mean
+        if (name, value) in known:
+            continue
+        study.add_trial(
+            create_trial(
+                state=TrialState.FAIL if each.failures else TrialState.COMPLETE,
+                value=value,
+                params={path: str(value) for path, value in each.values.items()},
+                distributions={
+                    path: CategoricalDistribution([str(value) for value in options])
+                    for path, options in search.options.items()
+                },
+                user_attrs={"setting": name, "split": "validation", "metric": tuning.metric},
+            )
+        )
+
+
+def _in_memory(tuning: Tuning, seed: int) -> optuna.Study:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=_FIRST_ROUND, constant_liar=True
+        )
+    return optuna.create_study(sampler=sampler, direction=_direction(tuning))
+
+
+def _direction(tuning: Tuning) -> StudyDirection:
+    better = HIGHER_IS_BETTER[tuning.metric]
+    return StudyDirection.MAXIMIZE if better else StudyDirection.MINIMIZE
+
+
+def _distributions(search: Search) -> dict[str, BaseDistribution]:
+    """Places in the lists of values: of numbers in ascending order, of others without an order."""
+    return {
+        path: IntDistribution(0, len(options) - 1)
+        if _are_numbers(options)
+        else CategoricalDistribution(range(len(options)))
+        for path, options in search.options.items()
+    }
+
+
+def _places(search: Search) -> list[tuple[int, ...]]:
+    """Each setting's places in the lists of values; numbers are ordered."""
+    orders = {
+        path: sorted(options) if _are_numbers(options) else [*options]
+        for path, options in search.options.items()
+    }
+    return [
+        tuple(orders[path].index(value) for path, value in setting.values.items())
+        for setting in search.settings.values()
+    ]
+
+
+def _are_numbers(options: Any) -> bool:
+    return all(isinstance(each, int | float) and not isinstance(each, bool) for each in options)
