@@ -18,6 +18,7 @@ from avalanche_ext.report.estimates import Estimate, estimate
 from avalanche_ext.report.layout import count, number, plus_minus
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.experiment import ExperimentResults, MethodResults
+from avalanche_ext.results.files import VALIDATION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +113,7 @@ def draw_accuracy(axes: Axes, results: ExperimentResults) -> None:
             _draw(axes, x, curves[method.name], index, method.name, after, curves)
     note = " (dashed: trained on all in random order)" if iid else ""
     axes.set_xlabel(f"experiences learned{note}")
-    axes.set_ylabel("mean accuracy on the experiences seen so far")
+    axes.set_ylabel(f"mean accuracy on the experiences seen so far{measured_on(results)}")
     _finish_stream(axes, curves, {name: values[:, -1] for name, values in curves.items()}, iid)
 
 
@@ -133,7 +134,7 @@ def draw_learning(axes: Axes, results: ExperimentResults) -> None:
             on = [f"on experience {i}" for i in x]
             _draw(axes, x, curves[method.name], index, method.name, on, curves)
     axes.set_xlabel("experience")
-    axes.set_ylabel("accuracy on it when it has just been learned")
+    axes.set_ylabel(f"accuracy on it when it has just been learned{measured_on(results)}")
     _finish_stream(axes, curves, {name: each.mean(axis=1) for name, each in curves.items()}, set())
 
 
@@ -146,8 +147,8 @@ def draw_ends(
 ) -> None:
     """Draw one number of each run: a row a method, the best on top, with its mean ± std.
 
-    The axis shows the differences. Where a method's mean lies far from the others', more than three
-    interquartile ranges outside the quartiles, its row says the mean instead.
+    The axis shows the differences. The row of a method whose mean lies far from the others' says
+    the mean instead.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -160,8 +161,8 @@ def draw_ends(
 
     means = {name: float(each.mean()) for name, each in values.items()}
     order = sorted(means, key=means.__getitem__)
-    low, high = usual_range([*means.values()])
-    shown = [name for name in order if low <= means[name] <= high]
+    shown = [name for name in order if name in _comparable(values)]
+    low, high = _limits([_and_std(values[name]) for name in shown])
     indices = {method.name: index for index, method in enumerate(results.methods)}
     seeds = {method.name: [*method.cells] for method in results.methods}
     bars = []
@@ -197,9 +198,9 @@ def draw_ends(
     for tick, name in zip(axes.get_yticklabels(), order, strict=True):
         tick.set_color(look(indices[name])["color"])
     axes.set_ylim(-0.7, len(order) - 0.3)
-    axes.set_xlim(*_limits([_and_std(values[name]) for name in shown]))
+    axes.set_xlim(low, high)
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel(label)
+    axes.set_xlabel(f"{label}{measured_on(results)}")
     tidy(axes)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -232,7 +233,11 @@ def matrices_figure(results: ExperimentResults) -> Figure | None:
         axes.set_title(f"{method.name}, mean of {count(len(method.cells), 'run')}")
     for unused in grid.flat[len(methods) :]:
         unused.set_visible(False)
-    figure.suptitle("\n".join([f"{results.name}: transfer matrix R", *chosen_on_test(results)]))
+    figure.suptitle(
+        "\n".join(
+            [f"{results.name}{measured_on(results)}: transfer matrix R", *chosen_on_test(results)]
+        )
+    )
     figure.colorbar(image, ax=grid, label="accuracy", aspect=30)
     return figure
 
@@ -296,15 +301,29 @@ def _finish_stream(
     length = next(iter(curves.values())).shape[1]
     axes.set_xticks(range(1, length + 1, -(-length // MOST_TICKS)))
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
-    means = {name: float(each.mean()) for name, each in ends.items()}
-    low, high = usual_range([*means.values()])
     drawn = {name: each[:, -1:] if name in iid else each for name, each in curves.items()}
-    usual = [drawn[name] for name, mean in means.items() if low <= mean <= high]
+    usual = [drawn[name] for name in _comparable(ends)]
     if _has_bands(curves):
         axes.set_ylim(*_limits([*map(_std_ends, usual)]))
     else:
         axes.set_ylim(*_limits([each.mean(axis=0) for each in usual]))
     tidy(axes)
+
+
+def _comparable(values: Mapping[str, Floats]) -> list[str]:
+    """The methods whose means can share an axis on which they can be told apart.
+
+    Of the others, far outliers, each would more than double the length of the axis.
+
+    Args:
+        values: A number of each run by method, (n,).
+    """
+    means = {name: float(each.mean()) for name, each in values.items()}
+    low, high = usual_range([*means.values()])
+    usual = [values[name] for name, mean in means.items() if low <= mean <= high]
+    low, high = _limits([*map(_and_std, usual)])
+    length = high - low
+    return [name for name, mean in means.items() if low - length <= mean <= high + length]
 
 
 def _and_std(values: Floats) -> Floats:
@@ -408,9 +427,15 @@ def heading(results: ExperimentResults, spread: str | None) -> str:
         results: The experiment.
         spread: What bands or bars show; None where there are none.
     """
+    name = f"{results.name}{measured_on(results)}"
     if not any(len(method.cells) > 1 for method in results.methods):
-        return results.name
-    return f"{results.name}, mean{f' ± {spread}' if spread else ''} over seeds"
+        return name
+    return f"{name}, mean{f' ± {spread}' if spread else ''} over seeds"
+
+
+def measured_on(results: ExperimentResults) -> str:
+    """What a label adds where accuracies are not those on the test stream."""
+    return " (VALIDATION)" if results.split == VALIDATION else ""
 
 
 def tidy(axes: Axes) -> None:
@@ -426,7 +451,8 @@ def _curves(matrices: Floats) -> Floats:
 
 def _ends(method: MethodResults) -> Floats:
     """The final ACC of each finished run, (n,)."""
-    return method.matrices[:, -1].mean(axis=1)
+    ends: Floats = method.matrices[:, -1].mean(axis=1)
+    return ends
 
 
 def _diagonals(results: ExperimentResults) -> dict[str, Floats]:

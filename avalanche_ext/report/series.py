@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
@@ -17,10 +18,10 @@ class Series(Line2D):
     """
 
     def __init__(self, x: ArrayLike, y: ArrayLike, texts: Sequence[str], **style: Any) -> None:
-        super().__init__(x, y, **style)
-        if len(texts) != len(self.get_xydata()):
+        super().__init__(np.asarray(x), np.asarray(y), **style)
+        n_points = np.size(x)
+        if len(texts) != n_points:
             raise ValueError(
-                f"each point needs a text, but there are {len(self.get_xydata())} points and "
-                f"{len(texts)} texts"
+                f"each point needs a text, but there are {n_points} points and {len(texts)} texts"
             )
         self.texts = tuple(texts)

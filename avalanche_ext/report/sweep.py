@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from avalanche_ext.report.estimates import Estimate
-from avalanche_ext.report.figures import draw_with_band, heading, look, tidy
+from avalanche_ext.report.figures import draw_with_band, heading, look, measured_on, tidy
 from avalanche_ext.report.statistics import MethodStatistics
 from avalanche_ext.results.experiment import ExperimentResults
 
@@ -51,7 +51,7 @@ def sweep_figure(results: ExperimentResults, statistics: Sequence[MethodStatisti
     for unused in grid.flat[len(parameters) :]:
         unused.remove()
     for axes in grid[:, 0]:
-        axes.set_ylabel("average accuracy (ACC)")
+        axes.set_ylabel(f"average accuracy (ACC){measured_on(results)}")
     figure.suptitle(heading(results, "std"))
     lines = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
     # As in the other pictures, the best are at the top.

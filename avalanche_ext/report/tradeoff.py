@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avalanche_ext.report.estimates import DECIMALS, Estimate
-from avalanche_ext.report.figures import heading, look, tidy
+from avalanche_ext.report.figures import heading, look, tidy, usual_range
 from avalanche_ext.report.labels import place_labels
 from avalanche_ext.report.layout import plus_minus
 from avalanche_ext.report.statistics import MethodStatistics
@@ -103,9 +103,8 @@ def beyond(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[st
     accuracy or BWT, and not on the Pareto front. The arguments are those of `pareto_front`.
     """
     means = np.array([point.means for point in points.values()])
-    lower, upper = np.quantile(means, [0.25, 0.75], axis=0)
-    reach = 3 * (upper - lower)
-    outside = ((means < lower - reach) | (means > upper + reach)).any(axis=1)
+    least, greatest = usual_range(means)
+    outside = ((means < least) | (means > greatest)).any(axis=1)
     front = pareto_front(points, parameters)
     return {
         name for name, is_far in zip(points, outside, strict=True) if is_far and name not in front
@@ -278,8 +277,8 @@ def _draw_curve(axes: Axes, points: Mapping[str, Point], front: set[str], index:
         face = colour if name in front else _HOLLOW
         learned, forgot = plus_minus(point.learning_accuracy), plus_minus(point.bwt, signed=True)
         text = f"{name}: learning accuracy {learned}, BWT {forgot}"
-        at = ([value] for value in point.means)
-        axes.add_line(Series(*at, [text], ls="", markerfacecolor=face, zorder=3, **appearance))
+        style = {"ls": "", "markerfacecolor": face, "zorder": 3, **appearance}
+        axes.add_line(Series([point.means[0]], [point.means[1]], [text], **style))
 
 
 def _frame(axes: Axes, points: Sequence[Point]) -> None:

@@ -57,7 +57,7 @@ def _comparison(
         yield f"{len(worse)} of {n} {verb} worse: {_listed(worse, 'lower')}."
     if untested:
         yield f"For a test of {_and([*untested], _MOST_NAMED)} there are too few seeds."
-    few = min(test.n_pairs for test in tests.values())
+    few = min((tests[name].n_pairs for name in tests.keys() - untested), default=FEWEST_PAIRS)
     if few < FEWEST_PAIRS:
         yield (
             f"Take care: with {count(few, 'seed')}, the tests rest on the assumption that "

@@ -46,9 +46,17 @@ def drawing(draw: Callable[[], Figure | None], name: str) -> Drawing | None:
     """
     from matplotlib import rc_context
 
-    ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    style = {"svg.fonttype": "none", "svg.hashsalt": name} | dict.fromkeys(ink, _INK)
-    with rc_context(style):
+    with rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": name,
+            "text.color": _INK,
+            "axes.labelcolor": _INK,
+            "axes.edgecolor": _INK,
+            "xtick.color": _INK,
+            "ytick.color": _INK,
+        }
+    ):
         figure = draw()
         if figure is None:
             return None
