@@ -153,15 +153,19 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    return _show_report(options.directories, options.format)
+    if options.figures and (options.format != "text" or len(options.directories) > 1):
+        options.parser.error(
+            f"--figures {options.figures} is for one DIR as text, whose figures it writes"
+        )
+    return _show_report(options.directories, options.format, options.figures or "png")
 
 
-def _show_report(directories: Sequence[Path], form: str = "text") -> int:
+def _show_report(directories: Sequence[Path], form: str = "text", figures: str = "png") -> int:
     from avalanche_ext.report.formats import report_on
     from avalanche_ext.results.record import ResultsError
 
     try:
-        print(report_on(directories, form), end="\n" if form == "text" else "")
+        print(report_on(directories, form, figures), end="\n" if form == "text" else "")
     except ResultsError as error:
         print(error, file=sys.stderr)
         return WRONG_USE
@@ -338,6 +342,11 @@ def _parser() -> _Parser:
         choices=("text", "markdown", "latex", "html", "csv"),
         default="text",
         help="what to print; html is a page, report.html in the first DIR (default: text)",
+    )
+    report.add_argument(
+        "--figures",
+        choices=("png", "pdf", "svg"),
+        help="the format of the figures that are written into DIR with the text (default: png)",
     )
     listing = add(
         "list", _list, "list methods, benchmarks and models with their arguments and papers"

@@ -19,7 +19,7 @@ _MOST_METHODS = 12
 """With more methods, the text of several experiments has their ACC alone, for want of lines."""
 
 
-def report_on(directories: Sequence[str | Path], form: str = "text") -> str:
+def report_on(directories: Sequence[str | Path], form: str = "text", figures: str = "png") -> str:
     """Return the report of one experiment, or of several side by side, for printing.
 
     As text, that of one experiment is also written into its folder, with its figures. As HTML it is
@@ -28,6 +28,7 @@ def report_on(directories: Sequence[str | Path], form: str = "text") -> str:
     Args:
         directories: The experiments' folders, one or more.
         form: "text", "markdown", "latex", "html" or "csv".
+        figures: The format of the figures, one of `gallery.FORMATS`.
 
     Returns:
         The report; where the page lies, as HTML.
@@ -38,7 +39,7 @@ def report_on(directories: Sequence[str | Path], form: str = "text") -> str:
     """
     folders = [Path(each) for each in directories]
     if form == "text" and len(folders) == 1:
-        return write_report(folders[0])
+        return write_report(folders[0], figures)
     if form == "html":
         return _page(folders)
     experiments = _read(folders)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avalanche_ext.cli import main
 from avalanche_ext.report import write_report
 from tests.results.trees import (
     Matrix,
@@ -171,3 +172,34 @@ def test_a_report_needs_neither_torch_nor_avalanche_nor_wandb_nor_a_display(
         cwd=Path(__file__).parents[2],
     )
     assert done.stdout.splitlines() == ["[]", "[]"]
+
+
+@pytest.mark.parametrize("form", ["pdf", "svg"])
+def test_figures_come_in_the_format_that_is_asked_for_and_in_no_other(
+    directory: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_report(directory)
+    names = [f"{Path(name).stem}.{form}" for name in PICTURES]
+    pictures = []
+    for _ in range(2):
+        assert main(["report", str(directory), "--figures", form]) == 0
+        assert f"report.txt, summary.csv, {', '.join(names)} are in" in capsys.readouterr().out
+        pictures.append({path.name: path.read_bytes() for path in directory.glob(f"*.{form}")})
+    assert pictures[0] == pictures[1]
+    assert {*pictures[0]} == {*names}
+    start = {"pdf": b"%PDF", "svg": b"<?xml"}[form]
+    assert all(picture.startswith(start) for picture in pictures[0].values())
+    assert not [*directory.glob("*.png")]
+    write_report(directory)
+    assert not [*directory.glob(f"*.{form}")]
+    assert len([*directory.glob("*.png")]) == len(PICTURES)
+
+
+@pytest.mark.parametrize("more", [["--format", "html"], ["other"]])
+def test_figures_in_a_format_are_asked_for_only_where_they_are_written(
+    directory: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", str(directory), *more, "--figures", "pdf"])
+    assert "--figures pdf is for one DIR as text" in capsys.readouterr().err
+    assert not [*directory.glob("*.pdf")]
