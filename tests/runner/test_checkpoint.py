@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import torch
 from avalanche_ext.config.catalogue import OURS
 from avalanche_ext.runner.cell import run_cell
 from avalanche_ext.runner.checkpoint import Checkpoints
-from avalanche_ext.runner.checkpoint_file import read_checkpoint
+from avalanche_ext.runner.machine import is_of_machine
+from avalanche_ext.state import NotStorableError
 from avalanche_ext.strategies import repairs
 from tests.runner import resuming
 from tests.runner.resuming import AVALANCHES, RECIPES, REPLAY, left_by, run, run_until, small
@@ -69,16 +71,22 @@ def test_every_plugin_of_ours_is_among_them():
     assert set(OURS["plugin"]) - used == {"metric_loss", "spectrum_analysis"}
 
 
-def test_what_was_finished_is_not_trained_again(tmp_path, monkeypatch):
-    one = small(tmp_path, {"plugins": [REPLAY]}, benchmark={**resuming.DIGITS, "n_experiences": 5})
-    assert run_until(one, tmp_path, monkeypatch, 3)
-    trained = []
+def note_training(monkeypatch) -> list[int]:
+    """Return a list to which every experience that is trained on from here is added."""
+    trained: list[int] = []
     within = Checkpoints.within
     monkeypatch.setattr(
         Checkpoints,
         "within",
         lambda self, now: trained.append(now(None).n_done) or within(self, now),
     )
+    return trained
+
+
+def test_what_was_finished_is_not_trained_again(tmp_path, monkeypatch):
+    one = small(tmp_path, {"plugins": [REPLAY]}, benchmark={**resuming.DIGITS, "n_experiences": 5})
+    assert run_until(one, tmp_path, monkeypatch, 3)
+    trained = note_training(monkeypatch)
     run(one, tmp_path)
     assert trained == [3, 4]
 
@@ -96,10 +104,32 @@ def test_a_checkpoint_is_plain_and_holds_no_data_set(tmp_path, monkeypatch):
     assert abs(sizes[1] - sizes[0]) < 4_000  # The order of the rows, but not 120 images.
 
 
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A cell that was ended after its first experience, its folder, and what it leaves at last."""
+    folder = tmp_path_factory.mktemp("ended")
+    one = small(folder, {})
+    run(one, folder / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_until(one, folder / "out", patch, 1)
+    return one, folder / "out", left_by(one, folder / "whole")
+
+
+@pytest.fixture
+def ended_here(ended, tmp_path):
+    """The same, in a folder of the test's own."""
+    one, out, expected = ended
+    shutil.copytree(out, tmp_path / "out")
+    return one, tmp_path / "out", expected
+
+
 def damaged(path: Path, how: str) -> None:
     content = bytearray(path.read_bytes())
     if how == "cut":
         path.write_bytes(content[: len(content) // 2])
+    elif how == "events":
+        events = path.with_name("events.jsonl")
+        events.write_text(events.read_text("utf-8").replace("experience", "experiment"), "utf-8")
     elif how == "empty":
         path.write_bytes(b"")
     elif how == "text":
@@ -126,14 +156,12 @@ def damaged(path: Path, how: str) -> None:
         ("version", "it is from torch 1.0, but this is"),
         ("format", "not a checkpoint of this version"),
         ("progress", "does not say where the run was"),
+        ("events", "the lines of events.jsonl that belong to it are not there"),
         ("state", "mentions os:system"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path, monkeypatch, capsys, how, why):
-    one = small(tmp_path, {})
-    run(one, tmp_path / "whole")
-    out = tmp_path / "out"
-    assert run_until(one, out, monkeypatch, 1)
+def test_a_checkpoint_that_cannot_be_used_is_set_aside(ended_here, capsys, how, why):
+    one, out, expected = ended_here
     damaged(one.files(out).checkpoint, how)
     capsys.readouterr()
     run(one, out)
@@ -142,27 +170,22 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path, monkeypatch, ca
     assert "this checkpoint cannot be used, and the run starts anew" in said
     assert why in said
     assert (one.directory(out) / "checkpoint-unusable-1.pt").exists()
-    assert left_by(one, out) == left_by(one, tmp_path / "whole")
+    assert left_by(one, out) == expected
 
 
-def test_flipped_bits_are_harmless_or_found(tmp_path, monkeypatch, capsys):
-    one = small(tmp_path, {"plugins": [REPLAY]})
-    assert run_until(one, tmp_path, monkeypatch, 1)
-    files = one.files(tmp_path)
-    right = files.checkpoint.read_bytes()
-    expected = str(read_checkpoint(files, one))
-    drawn = random.Random(0)
-    n_found = 0
-    for region in range(60):
-        wrong = bytearray(right)
-        place = drawn.randrange(len(right) * region // 60, len(right) * (region + 1) // 60)
-        wrong[place] ^= 1 << drawn.randrange(8)
-        files.checkpoint.write_bytes(wrong)
-        found = read_checkpoint(files, one)
-        n_found += found is None
-        assert found is None or str(found) == expected, place
-        assert len(capsys.readouterr().err.splitlines()) == (found is None)
-    assert n_found > 20
+def test_a_run_goes_on_when_its_configuration_comes_back(ended_here, tmp_path, monkeypatch):
+    """Another configuration that ran in between, and was ended too, takes nothing from it."""
+    one, out, expected = ended_here
+    other = small(tmp_path, {}, optimizer={"name": "SGD", "lr": 0.01})
+    assert other.hash != one.hash
+    assert run_until(other, out, monkeypatch, 1)
+    trained = note_training(monkeypatch)
+    run(one, out)
+    run(other, out)
+    assert trained == [1, 1]
+    one.files(out).bring_back()
+    assert left_by(one, out) == expected
+    assert not [*out.rglob("*.pt")]
 
 
 def test_what_cannot_be_resumed_says_so_once_and_starts_anew(tmp_path, monkeypatch, capsys):
@@ -182,18 +205,70 @@ def test_what_cannot_be_resumed_says_so_once_and_starts_anew(tmp_path, monkeypat
     assert left_by(one, tmp_path / "cut") == left_by(one, tmp_path / "whole")
 
 
-def test_a_run_that_fails_after_it_has_gone_on_starts_anew_the_next_time(tmp_path, monkeypatch):
-    one = small(tmp_path, {})
-    assert run_until(one, tmp_path, monkeypatch, 1)
+@pytest.mark.parametrize(
+    ("error", "n_done"),
+    [(ValueError("no"), 0), (RuntimeError("CUDA error: unspecified launch failure"), 1)],
+)
+def test_a_run_that_fails_after_it_has_gone_on_starts_anew_unless_the_machine_failed(
+    ended_here, monkeypatch, error, n_done
+):
+    one, out, _ = ended_here
 
     def fail(*_, **__):
-        raise ValueError("no")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr("avalanche_ext.runner.cell.diagnostics", fail)
-        assert run_cell(one, tmp_path, None) == "failed"
-    assert not one.files(tmp_path).checkpoint.exists()
-    run(one, tmp_path)
+        assert run_cell(one, out, None) == "failed"
+    trained = note_training(monkeypatch)
+    run(one, out)
+    assert trained[0] == n_done
+
+
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        (OSError(5, "Input/output error"), True),
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), True),
+        (RuntimeError("Expected all tensors to be on the same device, cuda:0 and cpu"), False),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_errors_of_the_machine_are_told_from_others(error, is_so):
+    assert is_of_machine(error) is is_so
+
+
+def test_a_state_that_cannot_be_taken_within_an_experience_costs_no_checkpoint(
+    ended_here, monkeypatch, capsys
+):
+    one, out, expected = ended_here
+    before = one.files(out).checkpoint.read_bytes()
+    root = Checkpoints._root
+
+    def within_is_a_generator(self, progress):
+        if progress.part is not None:
+            assert one.files(out).checkpoint.read_bytes() == before
+            raise NotStorableError("Mine.samples is a generator, which cannot be stored")
+        return root(self, progress)
+
+    monkeypatch.setattr(Checkpoints, "_root", within_is_a_generator)
+    monkeypatch.setattr(
+        "avalanche_ext.runner.checkpoint.monotonic", itertools.count(0, 1e6).__next__
+    )
+    run(one, out)
+    said = capsys.readouterr().err
+    assert said == (
+        f"{one.directory(out)}: no checkpoint can be taken within an experience, and if the run is "
+        "ended there, it goes on from checkpoint.pt: Mine.samples is a generator, which cannot be "
+        "stored\n"
+    )
+    assert left_by(one, out) == expected
 
 
 def test_the_time_between_checkpoints_does_not_change_the_hash(tmp_path):
