@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from avalanche_ext.report.comparisons import comparison_lines
 from avalanche_ext.report.paired import PairedTest, corrected, paired_test
-from avalanche_ext.report.statistics import METRICS, defined, pairs, run_metrics
+from avalanche_ext.report.statistics import METRICS, defined, pairs
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.record import Claim, ResultsError
 
@@ -40,7 +40,7 @@ def claim_tests(results: ExperimentResults) -> list[ClaimTest]:
                 raise ResultsError(f"claims: {claim_text(claim)}: no method '{name}' here")
         if claim.metric not in METRICS:
             raise ResultsError(f"claims: {claim_text(claim)}: no metric '{claim.metric}' here")
-    runs = run_metrics(results)
+    runs = results.run_metrics()
     values = {claim.metric: defined(runs, claim.metric) for claim in results.claims}
     tests = {
         claim: paired_test(

@@ -15,7 +15,7 @@ import numpy as np
 
 from avalanche_ext.report.estimates import DECIMALS, Estimate, estimate
 from avalanche_ext.report.paired import CONFIDENCE, interval, paired_differences, wins
-from avalanche_ext.report.statistics import LOWER_IS_BETTER, defined, pairs, run_metrics
+from avalanche_ext.report.statistics import LOWER_IS_BETTER, defined, pairs
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.experiment import ExperimentResults
 
@@ -98,7 +98,7 @@ def _means(results: ExperimentResults, metric: str) -> dict[str, float]:
     """The mean of each method that has a run with the metric, rounded to DECIMALS."""
     return {
         name: round(float(np.mean([*values.values()])), DECIMALS)
-        for name, values in defined(run_metrics(results), metric).items()
+        for name, values in defined(results.run_metrics(), metric).items()
         if values
     }
 
@@ -154,7 +154,7 @@ def duels(
     Returns:
         The comparisons by the other method's name, of those that share a seed with `against`.
     """
-    values = [defined(run_metrics(each), metric) for each in experiments]
+    values = [defined(each.run_metrics(), metric) for each in experiments]
     found = {}
     for name in dict.fromkeys(name for each in values for name in each if name != against):
         strata = [

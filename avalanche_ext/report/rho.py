@@ -19,7 +19,6 @@ from avalanche_ext.report.layout import (
     section,
     wrapped,
 )
-from avalanche_ext.report.statistics import run_metrics
 from avalanche_ext.results.exhibits import RhoSpectra
 from avalanche_ext.results.experiment import ExperimentResults, read_exhibits
 from avalanche_ext.results.record import ResultsError
@@ -103,7 +102,7 @@ def read_rho(results: ExperimentResults) -> RhoRuns:
     """
     shown = results.with_best_settings()
     found = read_exhibits(shown, RhoSpectra)
-    metrics = run_metrics(results)
+    metrics = results.run_metrics()
     cells = {method.name: method.cells for method in shown.methods}
     methods = {
         name: {

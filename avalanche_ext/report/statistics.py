@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from avalanche_ext.metrics.curves import CURVE_METRICS
-from avalanche_ext.metrics.matrix import average_intransigence
 from avalanche_ext.report.estimates import Estimate, estimate
 from avalanche_ext.report.paired import PairedTest, corrected, paired_test
 from avalanche_ext.results.cell import MEMORY, PHASES
-from avalanche_ext.results.experiment import ExperimentResults, MethodResults
+from avalanche_ext.results.experiment import ExperimentResults, MethodResults, RunMetrics
 
 METRICS = (
     "ACC",
@@ -29,9 +26,6 @@ METRICS = (
 
 LOWER_IS_BETTER = ("forgetting", "intransigence", "stability_gap")
 """The metrics whose lower values are better."""
-
-RunMetrics = dict[str, dict[int, dict[str, float | None]]]
-"""Metrics of runs, by method, seed and metric."""
 
 TESTED = ("ACC", "BWT")
 """The metrics in which methods are tested against the baseline."""
@@ -59,7 +53,7 @@ class MethodStatistics:
 
 def method_statistics(results: ExperimentResults) -> list[MethodStatistics]:
     """Every method's estimates over its finished runs, and its tests against the baseline."""
-    runs = run_metrics(results)
+    runs = results.run_metrics()
     tests = {metric: _against(results.baseline, defined(runs, metric)) for metric in TESTED}
     return [
         MethodStatistics(
@@ -92,31 +86,6 @@ def _against(
     )
 
 
-def run_metrics(results: ExperimentResults) -> RunMetrics:
-    """Every finished run's METRICS, by method and seed; None where one is undefined.
-
-    Intransigence is measured against the best of the methods compared (Chen et al., 2020): per
-    experience, the largest of their mean accuracies just after learning it. Methods trained iid
-    do not learn one experience at a time, and have none.
-    """
-    learned = [
-        np.diagonal(method.matrices.mean(axis=0))
-        for method in results.finished
-        if not method.is_iid
-    ]
-    best = np.max(learned, axis=0) if learned else np.empty(0)
-    return {
-        method.name: {
-            seed: {
-                **cell.metrics,
-                "intransigence": None if method.is_iid else average_intransigence(cell.R, best),
-            }
-            for seed, cell in method.cells.items()
-        }
-        for method in results.methods
-    }
-
-
 def _metrics(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Estimate | None]:
     return {
         name: estimate([value for row in rows if (value := row[name]) is not None])
@@ -141,7 +110,7 @@ def defined(runs: RunMetrics, metric: str) -> dict[str, dict[int, float]]:
     """One metric's values by method and seed, where they are defined.
 
     Args:
-        runs: `run_metrics` of an experiment.
+        runs: `ExperimentResults.run_metrics`.
         metric: One of METRICS.
     """
     return {

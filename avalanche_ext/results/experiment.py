@@ -9,11 +9,15 @@ from typing import Any, Generic
 
 import numpy as np
 
-from avalanche_ext.metrics.matrix import average_accuracy
+from avalanche_ext.metrics.matrix import average_accuracy, average_intransigence
 from avalanche_ext.results.cell import CellResult, Floats, read_cell
 from avalanche_ext.results.exhibits import Arrays, E
 from avalanche_ext.results.files import cell_folder, exhibit_file, printable
 from avalanche_ext.results.record import Claim, ResultsError, Sweep, read_record
+from avalanche_ext.results.tune import Choice
+
+RunMetrics = dict[str, dict[int, dict[str, float | None]]]
+"""Metrics of runs, by method, seed and metric."""
 
 
 @dataclass
@@ -51,6 +55,7 @@ class ExperimentResults:
         sweeps: What was swept, by the name of the swept method.
         claims: What is tested one-sidedly, in the order of the configuration.
         split: What accuracies are measured on: "test", or "validation" for held-out samples.
+        choices: The hyper-parameters that searches have chosen on validation samples.
     """
 
     folder: Path
@@ -62,6 +67,7 @@ class ExperimentResults:
     sweeps: Mapping[str, Sweep]
     claims: tuple[Claim, ...]
     split: str
+    choices: tuple[Choice, ...] = ()
 
     @property
     def finished(self) -> tuple[MethodResults, ...]:
@@ -82,6 +88,30 @@ class ExperimentResults:
             name = swept.get(method.name, method.name)
             groups[name] = (*groups.get(name, ()), method)
         return groups
+
+    def run_metrics(self) -> RunMetrics:
+        """Return every finished run's metrics, by method and seed; None where one is undefined.
+
+        Intransigence is measured against the best of the methods compared (Chen et al., 2020): per
+        experience, the largest of their mean accuracies just after learning it. Methods trained
+        iid do not learn one experience at a time, and have none.
+        """
+        learned = [
+            np.diagonal(method.matrices.mean(axis=0))
+            for method in self.finished
+            if not method.is_iid
+        ]
+        best = np.max(learned, axis=0) if learned else np.empty(0)
+        return {
+            method.name: {
+                seed: {
+                    **cell.metrics,
+                    "intransigence": None if method.is_iid else average_intransigence(cell.R, best),
+                }
+                for seed, cell in method.cells.items()
+            }
+            for method in self.methods
+        }
 
     def with_best_settings(self) -> ExperimentResults:
         """Return the same with one setting of each swept method, that of the highest mean ACC."""
@@ -137,6 +167,7 @@ def read_results(folder: str | Path) -> ExperimentResults:
         sweeps=record.sweeps,
         claims=tuple(record.claims),
         split=record.split,
+        choices=tuple(record.choices),
     )
     _check_same_length(results)
     return results

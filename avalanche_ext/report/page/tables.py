@@ -12,7 +12,7 @@ from avalanche_ext.report.figures import COLOURS
 from avalanche_ext.report.layout import NONE, number
 from avalanche_ext.report.paired import PairedTest
 from avalanche_ext.report.sheets import Reported, Sheet, joint_sheets, sheet_of
-from avalanche_ext.report.statistics import METRICS, TESTED, run_metrics
+from avalanche_ext.report.statistics import METRICS, TESTED
 from avalanche_ext.results.experiment import ExperimentResults
 
 _ON_TESTS = {
@@ -133,7 +133,7 @@ def _tests_table(name: str, title: str, first: str, tests: Mapping[str, PairedTe
 
 def runs_table(results: ExperimentResults) -> Table:
     """One row a run, finished or not."""
-    metrics = run_metrics(results)
+    metrics = results.run_metrics()
     shown = [
         name
         for name in METRICS
