@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avalanche_ext.report.estimates import estimate
-from avalanche_ext.report.figures import COLOURS, look, tidy
+from avalanche_ext.report.figures import COLOURS, look, set_title, tidy
 from avalanche_ext.report.layout import aligned, count, plus_minus, section, wrapped
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.exhibits import PAIR_KINDS, GradientDiversity
@@ -88,7 +88,9 @@ def _rows(diversities: Diversities) -> Iterator[list[str]]:
             yield [name, str(len(runs)), kind, *map(plus_minus, estimates)]
 
 
-def diversities_figure(diversities: Diversities, results: ExperimentResults) -> Figure | None:
+def diversities_figure(
+    diversities: Diversities, results: ExperimentResults, notes: Sequence[str] = ()
+) -> Figure | None:
     """Cosines of gradients against those of representations, a column a method, all runs together.
 
     Above, the densities of negative pairs and of positive pairs, with the mean cosine of gradients
@@ -97,7 +99,8 @@ def diversities_figure(diversities: Diversities, results: ExperimentResults) -> 
 
     Args:
         diversities: The experiment's pairs.
-        results: The experiment.
+        results: The experiment, whose order gives methods their colours.
+        notes: Sentences below the title.
 
     Returns:
         A figure without a window; None where there is nothing to draw.
@@ -110,7 +113,8 @@ def diversities_figure(diversities: Diversities, results: ExperimentResults) -> 
     figure = Figure(figsize=(max(7.2, 3.1 * n_columns + 0.9), 8.6), layout="constrained")
     fewest, most = (f(map(len, diversities.methods.values())) for f in (min, max))
     runs = count(most, "run") if fewest == most else f"{fewest} to {count(most, 'run')}"
-    figure.suptitle(f"{results.name}: pairs of samples after the last experience, {runs}")
+    title = f"{results.name}: pairs of samples after the last experience, {runs}"
+    set_title(figure, title, notes)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(5.6, 2.6))[:, 0]
     _draw_densities(above, diversities)
     _draw_distributions(below, diversities, results)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from avalanche_ext.report.figures import set_title
 from avalanche_ext.report.layout import count
 from avalanche_ext.results.exhibits import Edits
 from avalanche_ext.results.experiment import Exhibits
@@ -19,7 +21,7 @@ ROWS = ("original", "edited", "difference")
 _COLOURED = 3
 
 
-def edits_figure(edits: Exhibits[Edits]) -> Figure | None:
+def edits_figure(edits: Exhibits[Edits], notes: Sequence[str] = ()) -> Figure | None:
     """Remembered examples before and after editing, as in Figure 5 of Jin, Du and Ren (2021).
 
     Each run has a block of three rows: originals, edited, and differences (means over channels).
@@ -28,6 +30,7 @@ def edits_figure(edits: Exhibits[Edits]) -> Figure | None:
 
     Args:
         edits: The experiment's edits, of one run a method.
+        notes: Sentences below the first title.
 
     Returns:
         A figure without a window; None where no method has edited anything.
@@ -49,7 +52,8 @@ def edits_figure(edits: Exhibits[Edits]) -> Figure | None:
     parts = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
     for part, (run, kept) in zip(parts, blocks.items(), strict=True):
         _draw(part, kept, n_columns)
-        part.suptitle(f"{run}: edited memory (label; edits, length of the change ‖x′ − x‖₂)")
+        title = f"{run}: edited memory (label; edits, length of the change ‖x′ − x‖₂)"
+        set_title(part, title, notes if part is parts[0] else ())
     return figure
 
 

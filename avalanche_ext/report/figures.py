@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from avalanche_ext.results.files import VALIDATION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 # Okabe and Ito's colours, which differ for the colour-blind too; yellow is too pale on white.
 # Markers differ without colour. With seven colours and eight markers, a pair repeats only after 56
@@ -38,6 +39,9 @@ _MARGIN = 0.06
 
 _ROW = 0.21
 """Inches of a method's row."""
+
+_CHARACTERS_PER_INCH = 10
+"""How many characters of a title fit on an inch."""
 
 _SMALL = 8
 """Points of the texts that must be many, or should not stand out."""
@@ -233,11 +237,8 @@ def matrices_figure(results: ExperimentResults) -> Figure | None:
         axes.set_title(f"{method.name}, mean of {count(len(method.cells), 'run')}")
     for unused in grid.flat[len(methods) :]:
         unused.set_visible(False)
-    figure.suptitle(
-        "\n".join(
-            [f"{results.name}{measured_on(results)}: transfer matrix R", *chosen_on_test(results)]
-        )
-    )
+    title = f"{results.name}{measured_on(results)}: transfer matrix R"
+    set_title(figure, title, chosen_on_test(results))
     figure.colorbar(image, ax=grid, label="accuracy", aspect=30)
     return figure
 
@@ -253,6 +254,13 @@ def chosen_on_test(results: ExperimentResults) -> list[str]:
     names = [*results.sweeps]
     which = names[0] if len(names) == 1 else f"each of {len(names)} swept methods"
     return [f"Of {which}: the setting with the highest mean ACC, chosen on these same results"]
+
+
+def set_title(figure: Figure | SubFigure, title: str, notes: Sequence[str] = ()) -> None:
+    """Write the title of a picture or of a part of it, and notes as lines that fit below."""
+    width = int(_CHARACTERS_PER_INCH * figure.get_figure(root=True).get_figwidth())
+    lines = [title, *(line for note in notes for line in textwrap.wrap(note, width))]
+    figure.suptitle("\n".join(lines), fontsize=11)
 
 
 def usual_range(values: ArrayLike) -> tuple[Any, Any]:
@@ -278,7 +286,7 @@ def _two_parts(results: ExperimentResults, rows: Mapping[str, Floats]) -> tuple[
     figure = Figure(figsize=(10.4, max(4.2, 1.3 + _ROW * len(rows))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     spread = "std" if _has_bands(rows) else None
-    figure.suptitle("\n".join([heading(results, spread), *chosen_on_test(results)]), fontsize=11)
+    set_title(figure, heading(results, spread), chosen_on_test(results))
     return figure, left, right
 
 

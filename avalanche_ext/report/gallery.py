@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from avalanche_ext.report.diversity import Diversities, diversities_figure
 from avalanche_ext.report.edits import edits_figure
-from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
+from avalanche_ext.report.figures import (
+    accuracy_figure,
+    chosen_on_test,
+    learning_figure,
+    matrices_figure,
+)
 from avalanche_ext.report.rho import RhoRuns, read_rho, rho_figure
 from avalanche_ext.report.spectrum import Spectra, spectra_figure
 from avalanche_ext.report.statistics import MethodStatistics
@@ -132,12 +137,12 @@ def pictures(
     yield Picture(
         "edits",
         "Remembered examples before and after editing, and the differences.",
-        partial(edits_figure, kept.edits),
+        partial(edits_figure, kept.edits, chosen_on_test(results)),
     )
     yield Picture(
         "spectrum",
         "The Fisher's largest eigenvalues, their share of the trace, and the layers that hold it.",
-        partial(spectra_figure, kept.spectra),
+        partial(spectra_figure, kept.spectra, chosen_on_test(results)),
     )
     yield Picture(
         "rho",
@@ -147,7 +152,12 @@ def pictures(
     yield Picture(
         "gradient_diversity",
         "Cosines of the gradients of pairs of samples against those of their representations.",
-        partial(diversities_figure, kept.diversities, results.with_best_settings()),
+        partial(
+            diversities_figure,
+            kept.diversities,
+            results.with_best_settings(),
+            chosen_on_test(results),
+        ),
     )
 
 

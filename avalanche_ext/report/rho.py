@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avalanche_ext.report.estimates import DECIMALS, estimate
-from avalanche_ext.report.figures import look, tidy
+from avalanche_ext.report.figures import chosen_on_test, look, measured_on, set_title, tidy
 from avalanche_ext.report.layout import (
     NONE,
     aligned,
@@ -273,7 +273,9 @@ def rho_figure(rho: RhoRuns) -> Figure | None:
     drawn = {metric: found for metric in CORRELATED if (found := _points(rho, metric))}
     if not drawn:
         return None
-    figure = Figure(figsize=(4.2 * len(drawn) + 1.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(drawn) + 1.4, 4.2), layout="constrained")
+    title = f"{rho.results.name}{measured_on(rho.results)}: a point for each run"
+    set_title(figure, title, chosen_on_test(rho.results))
     panels = figure.subplots(1, len(drawn), squeeze=False)[0]
     for axes, (metric, methods) in zip(panels, drawn.items(), strict=True):
         for name, pairs in methods.items():

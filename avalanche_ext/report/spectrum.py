@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avalanche_ext.report.estimates import Estimate, estimate
-from avalanche_ext.report.figures import COLOURS, MOST_TICKS, tidy
+from avalanche_ext.report.figures import COLOURS, MOST_TICKS, set_title, tidy
 from avalanche_ext.report.layout import NONE, aligned, plus_minus, section, wrapped
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.exhibits import FisherSpectra
@@ -162,7 +162,7 @@ def _known(row: Floats) -> list[float]:
     return [float(value) for value in row if np.isfinite(value)]
 
 
-def spectra_figure(spectra: Spectra) -> Figure | None:
+def spectra_figure(spectra: Spectra, notes: Sequence[str] = ()) -> Figure | None:
     """The spectra of each method over its runs, in a row of three panels a method.
 
     Left, the largest eigenvalues by their index, a line an experience. In the middle, the share of
@@ -173,6 +173,7 @@ def spectra_figure(spectra: Spectra) -> Figure | None:
 
     Args:
         spectra: The experiment's spectra.
+        notes: Sentences below the first title.
 
     Returns:
         A figure without a window; None where there is no spectrum.
@@ -186,7 +187,8 @@ def spectra_figure(spectra: Spectra) -> Figure | None:
     figure = Figure(figsize=(14.4, height * len(spectra.methods)), layout="constrained")
     parts = figure.subfigures(len(spectra.methods), 1, squeeze=False)[:, 0]
     for part, (name, runs) in zip(parts, spectra.methods.items(), strict=True):
-        part.suptitle(f"{name}, {_seeds(runs)}: Fisher spectrum")
+        first = part is parts[0]
+        set_title(part, f"{name}: Fisher spectrum, {_seeds(runs)}", notes if first else ())
         eigenvalues, shares, mass = part.subplots(1, 3)
         draw_eigenvalues(eigenvalues, runs)
         draw_shares(shares, runs)
@@ -199,7 +201,7 @@ def spectra_figure(spectra: Spectra) -> Figure | None:
 def _seeds(runs: Mapping[int, FisherSpectra]) -> str:
     if len(runs) == 1:
         return f"seed {next(iter(runs))}"
-    return f"{len(runs)} seeds, least to greatest"
+    return f"mean and range of {len(runs)} seeds"
 
 
 def draw_eigenvalues(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:

@@ -212,8 +212,8 @@ def test_each_method_has_a_row_of_its_runs_with_a_spectrum(directory: Path) -> N
     figure.draw_without_rendering()
     titles = [part.get_suptitle() for part in figure.subfigs]
     assert titles == [
-        "ewc, seed 1: Fisher spectrum",
-        "other, 2 seeds, least to greatest: Fisher spectrum",
+        "ewc: Fisher spectrum, seed 1",
+        "other: Fisher spectrum, mean and range of 2 seeds",
     ]
 
 

@@ -48,6 +48,8 @@ def _comparison(
     if better:
         verb = "beats" if len(better) == 1 else "beat"
         yield f"{len(better)} of {n} {verb} {results.baseline} in ACC: {_listed(better, 'higher')}."
+    elif len(tests) == 1 and not untested:
+        yield f"{next(iter(tests))} does not surely beat {results.baseline} in ACC."
     elif len(untested) < len(tests):
         yield f"None of {n} surely beats {results.baseline} in ACC."
     if unsure:

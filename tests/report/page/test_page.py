@@ -1,0 +1,206 @@
+"""The page without a browser: what is in it, and what it needs."""
+
+from __future__ import annotations
+
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from avalanche_ext.cli import main
+from avalanche_ext.report.page import write_page
+from avalanche_ext.report.page.summary import sentences
+from avalanche_ext.report.statistics import method_statistics
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.record import ResultsError
+from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
+
+
+class Page(HTMLParser):
+    """The texts of a page by the element that they stand in, and what it loads."""
+
+    LOADING = ("src", "href", "data", "action", "srcset", "poster", "xlink:href")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.ids: list[str] = []
+        self._open = ""
+        self.source = path.read_text("utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self._open = tag
+        for name, value in attributes:
+            if name == "id" and value:
+                self.ids.append(value)
+            elif name in self.LOADING and value and not value.startswith("#"):
+                self.loaded.append(value)
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.setdefault(self._open, []).append(data.strip())
+
+    @property
+    def text(self) -> str:
+        return "\n".join(text for texts in self.texts.values() for text in texts)
+
+
+def write_small(directory: Path, **changes: object) -> None:
+    write_experiment(directory, ["ber", "drl"], range(5), baseline="ber")
+    for seed in range(5):
+        write_result(directory, "ber", seed, two_by_two(0.5 + seed / 100))
+        write_result(directory, "drl", seed, two_by_two(0.7 + seed**2 / 500), **changes)
+
+
+def test_the_command_writes_one_page_that_loads_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        write_small(tmp_path / name)
+    folders = [str(tmp_path / name) for name in ("one", "two")]
+    assert main(["report", *folders, "--format", "html"]) == 0
+    path = tmp_path / "one" / "report.html"
+    assert str(path) in capsys.readouterr().out
+    assert [*tmp_path.rglob("*.html")] == [path]
+    page = Page(path)
+    assert {*page.loaded} == {"data:,"}
+    assert not re.findall(r"url\((?!#)|@import|fetch\(|XMLHttpRequest|import\(", page.source)
+    assert len(page.ids) == len({*page.ids})
+    first = path.read_bytes()
+    write_page(folders)
+    assert path.read_bytes() == first
+
+
+def test_names_and_errors_are_texts_wherever_they_stand(tmp_path: Path) -> None:
+    name = "</script><b>&"
+    write_experiment(tmp_path, ["a", name.replace("/", "")], [0, 1])
+    write_result(tmp_path, "a", 0, two_by_two(0.5))
+    write_result(tmp_path, name.replace("/", ""), 0, two_by_two(0.5))
+    write_failure(tmp_path, "a", 1, "<img src=x onerror=alert(1)>")
+    page = Page(write_page([tmp_path]))
+    assert "b" not in page.texts
+    assert {*page.loaded} == {"data:,"}
+    assert "a, seed 1: <img src=x onerror=alert(1)>" in page.text
+
+
+def test_a_half_finished_grid_says_what_is_missing(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["ber", "drl", "er"], [0, 1], baseline="ber")
+    write_result(tmp_path, "ber", 0, two_by_two(0.5))
+    write_failure(tmp_path, "drl", 0, "out of memory")
+    page = Page(write_page([tmp_path]))
+    assert "1 of 6 runs finished" in page.text
+    assert "drl, seed 0: out of memory" in page.text
+    assert "ber, drl: seed 1" in page.text
+    assert "er: seeds 0, 1" in page.text
+    write_experiment(tmp_path / "none", ["ber"], [0])
+    assert "No run has finished yet." in Page(write_page([tmp_path / "none"])).text
+
+
+def test_what_is_measured_on_validation_is_labelled(tmp_path: Path) -> None:
+    write_small(tmp_path)
+    assert "VALIDATION" not in Page(write_page([tmp_path])).text
+    record = yaml.safe_load((tmp_path / "experiment.yaml").read_text())
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump({**record, "split": "validation"}))
+    page = Page(write_page([tmp_path]))
+    assert "All accuracies are those on held-out validation samples" in page.text
+    assert "ACC after the last experience (VALIDATION)" in page.text
+
+
+def test_configurations_are_divided_into_what_methods_share_and_what_they_do_not(
+    tmp_path: Path,
+) -> None:
+    write_small(tmp_path)
+    for method, mem_size in (("ber", 100), ("drl", 200)):
+        config = f"training:\n  epochs: 1\nplugins:\n- replay:\n    mem_size: {mem_size}\n"
+        (tmp_path / method / "seed-0" / "config.yaml").write_text(config)
+    pre = Page(write_page([tmp_path])).texts["pre"]
+    assert "training:\n  epochs: 1" in pre
+    assert "plugins:\n- replay:\n    mem_size: 100" in pre
+    assert "plugins:\n- replay:\n    mem_size: 200" in pre
+
+
+def test_versions_that_runs_do_not_share_are_counted(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a"], [0, 1, 2])
+    for seed, version in enumerate(["2.6", "2.7", "2.7"]):
+        write_result(tmp_path, "a", seed, two_by_two(0.5), versions={"torch": version})
+    assert "2.6 in 1 runs, 2.7 in 2 runs" in Page(write_page([tmp_path])).text
+
+
+def summary(directory: Path) -> list[str]:
+    results = read_results(directory)
+    return sentences(results, method_statistics(results))
+
+
+def test_the_summary_begins_with_what_beats_the_baseline_and_how_surely(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["ber", "good", "same", "bad"], range(5), baseline="ber")
+    noise = np.array([0.0, 0.02, 0.01, 0.03, 0.015])
+    for seed in range(5):
+        for method, shift in (("ber", 0.0), ("good", 0.3), ("bad", -0.3)):
+            extra = 0.0 if method == "ber" else noise[seed]
+            write_result(tmp_path, method, seed, two_by_two(0.5 + shift + extra))
+        write_result(tmp_path, "same", seed, two_by_two(0.5 + (-1) ** seed * noise[seed]))
+    better, unsure, worse, *_, best = summary(tmp_path)
+    assert re.fullmatch(
+        r"1 of 3 methods beats ber in ACC: good by \+0\.158 \(interval \+0\.15\d to \+0\.16\d, "
+        r"p < 0\.001, higher in 5 of 5 seeds\)\.",
+        better,
+    )
+    assert re.fullmatch(
+        r"These seeds do not tell same \([-+]0\.00\d, p = 0\.\d+\) from ber\.", unsure
+    )
+    assert worse.startswith("1 of 3 methods is worse: bad by -0.143 (interval -0.149 to -0.13")
+    assert worse.endswith("lower in 5 of 5 seeds).")
+    assert best.startswith("The highest mean ACC is good's, 0.858 ±")
+
+
+def test_the_summary_says_where_nothing_is_tested_or_seeds_are_few(tmp_path: Path) -> None:
+    write_experiment(tmp_path / "none", ["a"], [0])
+    write_result(tmp_path / "none", "a", 0, two_by_two(0.5))
+    assert summary(tmp_path / "none")[0].startswith("No baseline is named in the YAML")
+    write_experiment(tmp_path / "few", ["a", "b"], [0, 1], baseline="a")
+    for seed in (0, 1):
+        write_result(tmp_path / "few", "a", seed, two_by_two(0.5))
+        write_result(tmp_path / "few", "b", seed, two_by_two(0.6 + seed / 10))
+    found = summary(tmp_path / "few")
+    assert found[0] == "b does not surely beat a in ACC."
+    assert any(sentence.startswith("Take care: with 2 seeds, the tests") for sentence in found)
+    write_experiment(tmp_path / "one", ["a", "b"], [0], baseline="a")
+    for method in ("a", "b"):
+        write_result(tmp_path / "one", method, 0, two_by_two(0.5))
+    assert "For a test of b there are too few seeds." in summary(tmp_path / "one")
+
+
+def test_of_swept_methods_the_summary_warns(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a-1", "a-2"], [0], sweeps={"a": ("lam", {"a-1": 1, "a-2": 2})})
+    write_result(tmp_path, "a-1", 0, two_by_two(0.5))
+    assert "which flatters the method" in summary(tmp_path)[-1]
+
+
+def test_a_folder_that_is_no_experiment_is_named_and_an_old_page_stays(tmp_path: Path) -> None:
+    write_small(tmp_path / "exp")
+    path = write_page([tmp_path / "exp"])
+    before = path.read_bytes()
+    with pytest.raises(ResultsError, match="nothing here"):
+        write_page([tmp_path / "exp", tmp_path / "nothing here"])
+    assert path.read_bytes() == before
+
+
+def test_a_thousand_results_fit_on_a_page_of_six_megabytes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names, length = [f"method-{k}" for k in range(50)], 20
+    write_experiment(tmp_path, names, range(20), baseline=names[0])
+    for name in names:
+        for seed in range(20):
+            write_result(tmp_path, name, seed, rng.random((length, length)).round(4).tolist())
+    start = time.process_time()
+    path = write_page([tmp_path])
+    seconds = time.process_time() - start
+    assert path.stat().st_size < 6e6
+    assert seconds < 5.0  # Of the processor, which other programs do not lengthen.
+    assert len(Page(path).texts["td"]) > 1000
