@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from avalanche_ext.report.absent import absent_sections
+from avalanche_ext.report.choices import choices_section
 from avalanche_ext.report.claims import claims_section
 from avalanche_ext.report.columns import Column, columns_of, notes_of
 from avalanche_ext.report.comparisons import caution, comparison_lines
@@ -44,6 +45,7 @@ def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics
         _summary(statistics, columns),
         wrapped(" ".join(notes)),
         *(_comparison(results, statistics, metric) for metric in tested),
+        *choices_section(results),
         *claims_section(results),
         *_domination(results, statistics),
         *published_section(results, statistics),

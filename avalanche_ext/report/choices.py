@@ -1,0 +1,137 @@
+"""The hyper-parameters that were chosen on validation samples: how clearly, and how far inside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from avalanche_ext.report.estimates import Estimate
+from avalanche_ext.report.layout import NONE, aligned, count, plus_minus, wrapped
+from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.results.tune import Choice, parameter_name
+
+
+@dataclass(frozen=True)
+class ChoiceRow:
+    """What was chosen for one method.
+
+    Attributes:
+        method: Its name.
+        chosen: The chosen values, such as "lr 0.02, lam 0.0005".
+        score: The metric on validation samples, over the tuning seeds.
+        runner_up: The values of the next-best setting; None if there is no other.
+        margin: How much better the chosen one is, paired by tuning seed; positive is better.
+        settings: How many settings were tried, of how many.
+        warnings: Sentences on what makes the choice doubtful.
+    """
+
+    method: str
+    chosen: str
+    score: Estimate
+    runner_up: str | None
+    margin: Estimate | None
+    settings: str
+    warnings: Sequence[str]
+
+
+def choice_rows(results: ExperimentResults) -> list[ChoiceRow]:
+    """What was chosen for each method whose hyper-parameters were searched."""
+    return [_row(choice) for choice in results.choices]
+
+
+def choices_title(results: ExperimentResults) -> str:
+    """What the choices were made on; empty where nothing was searched."""
+    if not results.choices:
+        return ""
+    first = results.choices[0]
+    better = "higher" if first.higher_is_better else "lower"
+    seeds = f"{'seed' if len(first.seeds) == 1 else 'seeds'} {', '.join(map(str, first.seeds))}"
+    return (
+        f"Chosen by {first.metric} ({better} is better) on VALIDATION samples: "
+        f"{first.validation_per_experience} of each of the first {first.experiences} experiences, "
+        f"held out of training; {seeds}"
+    )
+
+
+def choices_section(results: ExperimentResults) -> Iterator[list[str]]:
+    """The report's section on the choices as lines; nothing where nothing was searched."""
+    rows = choice_rows(results)
+    if not rows:
+        return
+    table = [["method", "chosen", results.choices[0].metric, "margin", "next best", "settings"]]
+    for row in rows:
+        table.append(
+            [
+                row.method,
+                row.chosen,
+                plus_minus(row.score),
+                plus_minus(row.margin, signed=True),
+                row.runner_up or NONE,
+                row.settings,
+            ]
+        )
+    yield [
+        *wrapped(choices_title(results)),
+        *aligned(table),
+        *(line for row in rows for text in row.warnings for line in wrapped(text)),
+    ]
+
+
+def _row(choice: Choice) -> ChoiceRow:
+    chosen, margin = choice.tried[choice.chosen], choice.margin
+    n = len(choice.seeds)
+    total = 1
+    for options in choice.searched.values():
+        total *= len(options)
+    runner_up = choice.tried[choice.runner_up].values if choice.runner_up else None
+    tried = len(choice.tried)
+    return ChoiceRow(
+        method=choice.method,
+        chosen=_text(chosen.values),
+        score=Estimate(chosen.mean, chosen.std, n),
+        runner_up=_text(runner_up) if runner_up else None,
+        margin=Estimate(margin.mean, margin.std, n) if margin else None,
+        settings=str(tried) if tried == total else f"{tried} of {total:,}",
+        warnings=[*_warnings(choice)],
+    )
+
+
+def _warnings(choice: Choice) -> Iterator[str]:
+    names = _names(choice.searched)
+    for path, extreme in choice.at_edges():
+        options = ", ".join(map(_value, choice.searched[path]))
+        yield (
+            f"Warning: {names[path]} of {choice.method} is the {extreme} of {options}: a better "
+            "value may lie beyond."
+        )
+    margin = choice.margin
+    if margin and margin.std is not None and margin.mean <= margin.std:
+        yield (
+            f"Caution: {count(len(choice.seeds), 'seed')} hardly tell the choice for "
+            f"{choice.method} from the next best."
+        )
+    failed = choice.without_score
+    if failed:
+        first = next(iter(failed))
+        yield (
+            f"Warning: {count(len(failed), 'setting')} of {choice.method} could not be trained, "
+            f"such as {_text(choice.tried[first].values)}: {failed[first]}"
+        )
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    names = _names(values)
+    return ", ".join(f"{names[path]} {_value(value)}" for path, value in values.items())
+
+
+def _names(paths: Iterable[str]) -> dict[str, str]:
+    """The last name of each path, or the whole path where several end alike."""
+    last = {path: parameter_name(path) for path in paths}
+    counts = Counter(last.values())
+    return {path: name if counts[name] == 1 else path for path, name in last.items()}
+
+
+def _value(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,76 @@
+"""The report's section on hyper-parameters that were chosen on validation samples."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from avalanche_ext.report.choices import choice_rows, choices_section
+from avalanche_ext.report.estimates import Estimate
+from avalanche_ext.report.statistics import method_statistics
+from avalanche_ext.report.table import text_table
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.tune import Choice, Tried
+
+LR, LAM = "optimizer.lr", "plugins[1].drl.lam"
+
+CHOICE = Choice(
+    method="drl",
+    metric="ACC",
+    experiences=3,
+    validation_per_experience=200,
+    sampler="grid",
+    seeds=[10_000, 10_001],
+    searched={LR: [0.1, 0.2], LAM: [1, 2, 3]},
+    tried={
+        "drl-0.1-1": Tried({LR: 0.1, LAM: 1}, {10_000: 0.5, 10_001: 0.6}),
+        "drl-0.2-2": Tried({LR: 0.2, LAM: 2}, {10_000: 0.8, 10_001: 0.6}),
+        "drl-0.2-3": Tried({LR: 0.2, LAM: 3}, {10_000: 0.9}, {10_001: "the loss became nan"}),
+    },
+    chosen="drl-0.2-2",
+)
+
+
+def results(folder: Path, *choices: Choice):
+    content = {
+        "name": "x",
+        "baseline": None,
+        "methods": ["drl"],
+        "seeds": [0],
+        "choices": [asdict(each) for each in choices],
+    }
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    return read_results(folder)
+
+
+def test_the_section_says_what_was_chosen_on_what_and_how_surely(tmp_path: Path) -> None:
+    (lines,) = choices_section(results(tmp_path, CHOICE))
+    text = " ".join(" ".join(lines).split())
+    assert text == (
+        "Chosen by ACC (higher is better) on VALIDATION samples: 200 of each of the first 3 "
+        "experiences, held out of training; seeds 10000, 10001 "
+        "method chosen ACC margin next best settings "
+        "drl lr 0.2, lam 2 0.700 ± 0.141 +0.150 ± 0.212 lr 0.1, lam 1 3 of 6 "
+        "Warning: lr of drl is the largest of 0.1, 0.2: a better value may lie beyond. "
+        "Caution: 2 seeds hardly tell the choice for drl from the next best. "
+        "Warning: 1 setting of drl could not be trained, such as lr 0.2, lam 3: the loss became "
+        "nan"
+    )
+
+
+def test_rows_have_the_numbers_for_other_forms(tmp_path: Path) -> None:
+    (row,) = choice_rows(results(tmp_path, CHOICE))
+    assert (row.method, row.chosen, row.runner_up) == ("drl", "lr 0.2, lam 2", "lr 0.1, lam 1")
+    assert isinstance(row.margin, Estimate)
+    assert round(row.margin.mean, 3) == 0.15
+    assert len(row.warnings) == 3
+
+
+def test_without_a_search_nothing_is_said(tmp_path: Path) -> None:
+    read = results(tmp_path)
+    assert not [*choices_section(read)]
+    assert "alidation" not in text_table(read, method_statistics(read))
+    with_choice = results(tmp_path, CHOICE)
+    assert "VALIDATION" in text_table(with_choice, method_statistics(with_choice))
