@@ -165,7 +165,7 @@ def draw_ends(
 
     means = {name: float(each.mean()) for name, each in values.items()}
     order = sorted(means, key=means.__getitem__)
-    shown = [name for name in order if name in _comparable(values)]
+    shown = _comparable(values)
     low, high = _limits([_and_std(values[name]) for name in shown])
     indices = {method.name: index for index, method in enumerate(results.methods)}
     seeds = {method.name: [*method.cells] for method in results.methods}

@@ -14,6 +14,7 @@ from avalanche_ext.report.page.summary import sentences
 from avalanche_ext.report.page.svg import Drawing, drawing
 from avalanche_ext.report.page.tables import (
     Table,
+    choices_table,
     joint_tables,
     methods_table,
     runs_table,
@@ -59,6 +60,7 @@ class Experiment:
         absent: On runs that are not there: a heading and its lines, for each reason.
         methods: The table of methods.
         tests: The tables of tests.
+        choices: The table of chosen hyper-parameters; None where nothing was searched.
         runs: The table of runs.
         pictures: Its pictures, each with what is drawn.
         matrices: Its transfer matrices; None where there is none.
@@ -77,6 +79,7 @@ class Experiment:
     absent: Sequence[Sequence[str]]
     methods: Table
     tests: Sequence[Table]
+    choices: Table | None
     runs: Table
     pictures: Sequence[tuple[Picture, Drawing]]
     matrices: Matrices | None
@@ -114,6 +117,7 @@ def content(results: ExperimentResults, number: int) -> Experiment:
         absent=[*absent_sections(results)],
         methods=methods_table((results, statistics)),
         tests=tests_tables((results, statistics)),
+        choices=choices_table(results),
         runs=runs_table(results),
         pictures=[(picture, drawing) for picture, drawing in drawn if drawing],
         matrices=matrices(results),

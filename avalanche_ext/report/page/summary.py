@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from avalanche_ext.report.estimates import Estimate
 from avalanche_ext.report.layout import count, number, p_value, plus_minus
 from avalanche_ext.report.paired import CONFIDENCE, FEWEST_PAIRS, PairedTest
 from avalanche_ext.report.statistics import MethodStatistics
@@ -25,6 +26,7 @@ def sentences(results: ExperimentResults, statistics: Sequence[MethodStatistics]
     return [
         *_comparison(results, statistics),
         *_best(results, statistics),
+        *_chosen(results),
         *_sweeps(results),
     ]
 
@@ -45,7 +47,10 @@ def _comparison(
     worse = {name: test for name, test in tests.items() if name in sure and _mean(test) < 0}
     unsure = {name: test for name, test in tests.items() if name not in sure | untested}
     n = count(len(tests), "method")
-    if better:
+    if better and len(tests) == 1:
+        ((name, test),) = better.items()
+        yield f"{name} beats {results.baseline} in ACC {_difference(test, 'higher')}."
+    elif better:
         verb = "beats" if len(better) == 1 else "beat"
         yield f"{len(better)} of {n} {verb} {results.baseline} in ACC: {_listed(better, 'higher')}."
     elif len(tests) == 1 and not untested:
@@ -109,10 +114,23 @@ def _best(results: ExperimentResults, statistics: Sequence[MethodStatistics]) ->
         return
     best = max(learned, key=lambda name: learned[name].mean)
     among = " among methods that learn one experience after another" if iid & found.keys() else ""
-    text = f"The highest mean ACC{among} is {best}'s, {plus_minus(learned[best])}"
+    text = f"The highest mean ACC{among} is {best}'s, {_value(learned[best])}"
     if results.baseline in found and best != results.baseline:
-        text += f"; {results.baseline} has {plus_minus(found[results.baseline])}"
-    yield f"{text} (± is the standard deviation over seeds)."
+        text += f"; {results.baseline} has {_value(found[results.baseline])}"
+    yield f"{text} (mean and standard deviation over seeds)." if "±" in text else f"{text}."
+
+
+def _value(acc: Estimate) -> str:
+    return number(acc.mean) if acc.std is None else plus_minus(acc)
+
+
+def _chosen(results: ExperimentResults) -> Iterator[str]:
+    if results.choices:
+        names = _and([choice.method for choice in results.choices], _MOST_NAMED)
+        yield (
+            f"The hyper-parameters of {names} were chosen on samples held out of training, and not "
+            "on these results."
+        )
 
 
 def _sweeps(results: ExperimentResults) -> Iterator[str]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from avalanche_ext.report.choices import choice_rows, choices_title
 from avalanche_ext.report.claims import claim_tests, claim_text
 from avalanche_ext.report.comparisons import caution, comparison_columns
 from avalanche_ext.report.figures import COLOURS
-from avalanche_ext.report.layout import NONE, number
+from avalanche_ext.report.layout import NONE, number, plus_minus
 from avalanche_ext.report.paired import PairedTest
 from avalanche_ext.report.sheets import Reported, Sheet, joint_sheets, sheet_of
 from avalanche_ext.report.statistics import METRICS, TESTED
@@ -120,6 +121,27 @@ def tests_tables(experiment: Reported) -> list[Table]:
         title = "Claims: higher in ACC or the metric named, paired by seed; one-sided tests"
         tables.append(_tests_table("claims", title, "claim", claims))
     return tables
+
+
+def choices_table(results: ExperimentResults) -> Table | None:
+    """The hyper-parameters that were chosen; None where nothing was searched."""
+    rows = choice_rows(results)
+    if not rows:
+        return None
+    columns = [
+        Column("method", [row.method for row in rows], is_number=False),
+        Column("chosen", [row.chosen for row in rows], is_number=False),
+        Column(results.choices[0].metric, [plus_minus(row.score) for row in rows]),
+        Column(
+            "margin",
+            [plus_minus(row.margin, signed=True) for row in rows],
+            note="how much better it is than the next best, paired by tuning seed",
+        ),
+        Column("next best", [row.runner_up or NONE for row in rows], is_number=False),
+        Column("settings", [row.settings for row in rows], note="how many were tried"),
+    ]
+    notes = [warning for row in rows for warning in row.warnings]
+    return Table("choices", choices_title(results), columns, notes=notes)
 
 
 def _tests_table(name: str, title: str, first: str, tests: Mapping[str, PairedTest]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from avalanche_ext.report.page.summary import sentences
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.record import ResultsError
+from avalanche_ext.results.tune import Choice, Tried
 from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
 
@@ -174,6 +176,30 @@ def test_the_summary_says_where_nothing_is_tested_or_seeds_are_few(tmp_path: Pat
     for method in ("a", "b"):
         write_result(tmp_path / "one", method, 0, two_by_two(0.5))
     assert "For a test of b there are too few seeds." in summary(tmp_path / "one")
+
+
+def test_chosen_hyper_parameters_have_a_table_and_a_sentence(tmp_path: Path) -> None:
+    write_small(tmp_path)
+    tried = {
+        f"drl-{lr}": Tried({"optimizer.lr": lr}, {7: 0.5 + lr, 8: 0.6 + lr}) for lr in (0.1, 0.2)
+    }
+    choice = Choice(
+        "drl", "ACC", 1, 50, "grid", [7, 8], {"optimizer.lr": [0.1, 0.2]}, tried, "drl-0.2"
+    )
+    record = yaml.safe_load((tmp_path / "experiment.yaml").read_text())
+    record["choices"] = [asdict(choice)]
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(record))
+    assert summary(tmp_path)[-1].startswith(
+        "The hyper-parameters of drl were chosen on samples held"
+    )
+    page = Page(write_page([tmp_path]))
+    assert [text for text in page.texts["caption"] if "VALIDATION" in text]
+    cells = page.texts["td"]
+    place = cells.index("lr 0.2")
+    assert cells[place : place + 5] == [
+        "lr 0.2", "0.750 ± 0.071", "+0.100 ± 0.000", "lr 0.1", "2",
+    ]  # fmt: skip
+    assert "Warning: lr of drl is the largest of 0.1, 0.2" in page.text
 
 
 def test_of_swept_methods_the_summary_warns(tmp_path: Path) -> None:
