@@ -1,5 +1,21 @@
 """Reports on finished experiments: statistics, tables and figures from result files alone."""
 
+from avalanche_ext.report.plots import (
+    plot_accuracy,
+    plot_inside,
+    plot_learning,
+    plot_matrix,
+    plot_metric,
+    plot_tradeoff,
+)
 from avalanche_ext.report.writer import write_report
 
-__all__ = ["write_report"]
+__all__ = [
+    "plot_accuracy",
+    "plot_inside",
+    "plot_learning",
+    "plot_matrix",
+    "plot_metric",
+    "plot_tradeoff",
+    "write_report",
+]

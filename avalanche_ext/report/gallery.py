@@ -16,12 +16,18 @@ from avalanche_ext.report.figures import (
     learning_figure,
     matrices_figure,
 )
+from avalanche_ext.report.inside import inside_figure
 from avalanche_ext.report.rho import RhoRuns, read_rho, rho_figure
 from avalanche_ext.report.spectrum import Spectra, spectra_figure
 from avalanche_ext.report.statistics import MethodStatistics
 from avalanche_ext.report.sweep import sweep_figure
 from avalanche_ext.report.tradeoff import swept_parameters, tradeoff_figure
-from avalanche_ext.results.exhibits import Edits, FisherSpectra, GradientDiversity
+from avalanche_ext.results.exhibits import (
+    ContinualEvaluation,
+    Edits,
+    FisherSpectra,
+    GradientDiversity,
+)
 from avalanche_ext.results.experiment import Exhibits, ExperimentResults, read_exhibits
 from avalanche_ext.results.files import replacing
 
@@ -37,11 +43,12 @@ class Kept:
     spectra: Spectra
     rho: RhoRuns
     diversities: Diversities
+    inside: Exhibits[ContinualEvaluation]
 
     @property
     def unreadable(self) -> dict[str, str]:
         """What is wrong with files, by their paths in the experiment's folder."""
-        kinds = (self.edits, self.spectra, self.rho, self.diversities)
+        kinds = (self.edits, self.spectra, self.rho, self.diversities, self.inside)
         return {path: error for kind in kinds for path, error in kind.unreadable.items()}
 
 
@@ -57,6 +64,7 @@ def read_kept(results: ExperimentResults) -> Kept:
         spectra=read_exhibits(shown, FisherSpectra),
         rho=read_rho(results),
         diversities=read_exhibits(shown, GradientDiversity),
+        inside=read_exhibits(shown, ContinualEvaluation),
     )
 
 
@@ -78,6 +86,7 @@ class Picture:
 NAMES = (
     "accuracy",
     "learning",
+    "inside",
     "matrices",
     "tradeoff",
     "sweep",
@@ -115,6 +124,12 @@ def pictures(
             "Left: accuracy on each experience when it has just been learned. Right: its mean over "
             "experiences.",
             partial(learning_figure, results),
+        )
+        yield Picture(
+            "inside",
+            "Accuracy over mini-batches. Left: mean over the experiences seen so far. Right: on "
+            "the first experience; what falls and rises again is the stability gap.",
+            partial(inside_figure, results.with_best_settings(), kept.inside),
         )
         yield Picture(
             "matrices",

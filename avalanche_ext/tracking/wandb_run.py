@@ -6,7 +6,7 @@ import csv
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from itertools import zip_longest
@@ -226,7 +226,7 @@ def _table(R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> w
 
     columns: list[str | int] = ["after experience"]
     columns += [f"experience {j}" for j in range(len(R[0]))]
-    rows = [[i, *row] for i, row in enumerate(R)]
+    rows: list[Iterable[Any]] = [[i, *row] for i, row in enumerate(R)]
     if untrained is not None:
         rows.insert(0, [-1, *untrained])
     return wandb.Table(columns=columns, data=rows)

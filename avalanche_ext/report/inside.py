@@ -1,0 +1,113 @@
+"""Pictures of accuracies inside experiences, of runs with `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from avalanche_ext.metrics.curves import AccuracyCurves
+from avalanche_ext.report.estimates import estimate
+from avalanche_ext.report.figures import MOST_BANDS, draw_line, draw_with_band, heading, tidy
+from avalanche_ext.results.cell import Floats
+from avalanche_ext.results.exhibits import ContinualEvaluation
+from avalanche_ext.results.experiment import Exhibits, ExperimentResults
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def inside_figure(results: ExperimentResults, kept: Exhibits[ContinualEvaluation]) -> Figure | None:
+    """Accuracy over mini-batches: on the experiences seen so far, and on the first one.
+
+    On the second, what falls when an experience begins and rises again is the stability gap (De
+    Lange et al., 2023, figure 2).
+
+    Args:
+        results: The experiment.
+        kept: The accuracies of its runs.
+
+    Returns:
+        A figure without a window; None where no run was evaluated inside experiences.
+    """
+    from matplotlib.figure import Figure
+
+    if not kept.methods:
+        return None
+    figure = Figure(figsize=(10.4, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw_inside(left, results, kept)
+    draw_inside(right, results, kept, experience=1)
+    figure.suptitle(heading(results, "std" if len(kept.methods) <= MOST_BANDS else None))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return figure
+
+
+def draw_inside(
+    axes: Axes,
+    results: ExperimentResults,
+    kept: Exhibits[ContinualEvaluation],
+    experience: int | None = None,
+) -> None:
+    """Draw accuracy over all mini-batches of the stream: a line a method, the mean over seeds.
+
+    Markers stand at the ends of experiences, and so do dotted lines, those of the first method.
+    Bands show ± the sample standard deviation over seeds, of at most MOST_BANDS methods.
+
+    Args:
+        axes: The matplotlib axes to draw on.
+        results: The experiment, whose order gives methods their colours.
+        kept: The accuracies of its runs.
+        experience: The test experience, counted from 1; None for the mean over the experiences seen
+            so far.
+    """
+    draw = draw_with_band if len(kept.methods) <= MOST_BANDS else draw_line
+    indices = {method.name: index for index, method in enumerate(results.methods)}
+    ends: list[float] = []
+    for name, runs in kept.methods.items():
+        drawn = _drawn({seed: exhibit.curves for seed, exhibit in runs.items()}, experience)
+        if drawn is None:
+            continue
+        x, values, places, at_ends = drawn
+        estimates = [*filter(None, map(estimate, values.T.tolist()))]
+        draw(axes, x, estimates, indices[name], name, places, markevery=at_ends, linewidth=1.2)
+        ends = ends or [x[i] for i in at_ends]
+    for end in ends[:-1]:
+        axes.axvline(end, color="grey", linewidth=0.8, linestyle=":", zorder=0)
+    on = "the experiences seen so far" if experience is None else f"experience {experience}"
+    axes.set_xlabel("mini-batches learned")
+    axes.set_ylabel(f"accuracy on {on}" if experience else f"mean accuracy on {on}")
+    axes.set_ylim(-0.02, 1.02)
+    tidy(axes)
+
+
+def _drawn(
+    runs: Mapping[int, AccuracyCurves], experience: int | None
+) -> tuple[list[float], Floats, list[str], list[int]] | None:
+    """Return where points lie, (k,), values, (n, k), texts, and which points end an experience.
+
+    Only points that all runs have count. None where there are none.
+    """
+    values: list[dict[tuple[int, int], float]] = []
+    for curves in runs.values():
+        rows = [*zip(curves.experience.tolist(), curves.batch.tolist(), strict=True)]
+        if experience is None:
+            y = curves.mean_over_seen()
+        elif experience <= curves.accuracy.shape[1]:
+            y = np.where(curves.trained, curves.accuracy[:, experience - 1], np.nan)
+        else:
+            continue
+        found = {row: value for row, value in zip(rows, y.tolist(), strict=True) if value == value}
+        values.append(found)
+    if not values or not values[0]:
+        return None
+    points = sorted(set.intersection(*map(set, values)))
+    longest = next(iter(runs.values()))
+    sizes = {int(longest.experience[end]): int(longest.batch[end]) for end in longest.ends()}
+    before = {k: sum(size for other, size in sizes.items() if other < k) for k in sizes}
+    x = [float(before[k] + b) for k, b in points]
+    places = [f"after mini-batch {b} of experience {k + 1}" for k, b in points]
+    at_ends = [i for i, (k, b) in enumerate(points) if b == sizes[k]]
+    return x, np.array([[found[point] for point in points] for found in values]), places, at_ends

@@ -1,0 +1,207 @@
+"""Plots for notebooks: functions that draw results on matplotlib's axes, and return them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from avalanche_ext.metrics.heatmap import draw_matrix
+from avalanche_ext.report.figures import draw_accuracy, draw_ends, draw_learning
+from avalanche_ext.report.inside import draw_inside
+from avalanche_ext.report.labels import place_labels
+from avalanche_ext.report.statistics import defined, method_statistics
+from avalanche_ext.report.tradeoff import draw_tradeoff, tradeoff_points
+from avalanche_ext.results.data import Results
+from avalanche_ext.results.exhibits import ContinualEvaluation
+from avalanche_ext.results.experiment import ExperimentResults, read_exhibits
+from avalanche_ext.results.record import ResultsError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_accuracy(results: Results, experiment: str | None = None, ax: Axes | None = None) -> Axes:
+    """Plot the mean accuracy on the experiences seen so far, after each: a line a method.
+
+    Args:
+        results: What `avalanche_ext.results.load` has returned.
+        experiment: The experiment; needed where there are several.
+        ax: The axes to draw on; None makes a figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ResultsError: If there is no such experiment, or none of its runs has finished.
+    """
+    axes = _axes(ax)
+    draw_accuracy(axes, _finished(results, experiment))
+    return _with_legend(axes)
+
+
+def plot_learning(results: Results, experiment: str | None = None, ax: Axes | None = None) -> Axes:
+    """Plot the accuracy on each experience when it has just been learned: a line a method.
+
+    Methods trained iid are left out. Arguments, the returned axes and errors are those of
+    `plot_accuracy`.
+    """
+    found = _finished(results, experiment)
+    if all(method.is_iid for method in found.finished):
+        raise ResultsError(f"{found.name}: methods trained iid learn no experience by itself")
+    axes = _axes(ax)
+    draw_learning(axes, found)
+    return _with_legend(axes)
+
+
+def plot_metric(
+    results: Results,
+    metric: str = "ACC",
+    experiment: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot one metric of each run: a row a method, the highest on top, with its mean ± std.
+
+    Args:
+        results: What `avalanche_ext.results.load` has returned.
+        metric: Its name, a column of `results.frame()`.
+        experiment: The experiment; needed where there are several.
+        ax: The axes to draw on; None makes a figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ResultsError: If there is no such experiment, or no finished run of it has the metric.
+    """
+    found = _finished(results, experiment)
+    runs = found.run_metrics()
+    names = [
+        *dict.fromkeys(name for each in runs.values() for row in each.values() for name in row)
+    ]
+    if metric not in names:
+        raise ResultsError(f"there is no metric '{metric}', but {', '.join(names)}")
+    values = {
+        name: np.array([*each.values()])
+        for name, each in defined(runs, metric).items()
+        if each and len(each) == len(runs[name])
+    }
+    if not values:
+        raise ResultsError(f"{found.name}: '{metric}' is undefined for all finished runs")
+    axes = _axes(ax)
+    draw_ends(axes, found, values, metric, metric)
+    return axes
+
+
+def plot_matrix(
+    results: Results,
+    method: str,
+    seed: int | None = None,
+    experiment: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot R as a heatmap: accuracies on each test experience after each experience.
+
+    Args:
+        results: What `avalanche_ext.results.load` has returned.
+        method: The method.
+        seed: The run; None for the mean over the finished runs.
+        experiment: The experiment; needed where several have the method.
+        ax: The axes to draw on; None makes a figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ResultsError: If there is no such finished run.
+    """
+    R = results.matrix(method, seed, experiment)
+    axes = _axes(ax)
+    image = draw_matrix(axes, R)
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.colorbar(image, ax=axes, label="accuracy")
+    axes.set_title(method if seed is None else f"{method}, seed {seed}")
+    return axes
+
+
+def plot_tradeoff(results: Results, experiment: str | None = None, ax: Axes | None = None) -> Axes:
+    """Plot BWT against learning accuracy: means over seeds, with bars of ± the standard error.
+
+    Curves go through the settings of swept methods. Points on the Pareto front are filled.
+    Arguments, the returned axes and errors are those of `plot_accuracy`.
+    """
+    found = _finished(results, experiment)
+    points = tradeoff_points(method_statistics(found))
+    if not points:
+        raise ResultsError(f"{found.name}: BWT is undefined for all finished runs")
+    groups = {
+        name: drawn
+        for name, settings in found.groups.items()
+        if (drawn := [method.name for method in settings if method.name in points])
+    }
+    axes = _axes(ax)
+    labels = draw_tradeoff(axes, found, points, groups)
+    axes.set_xlabel("learning accuracy (just after each experience)")
+    axes.set_ylabel("backward transfer (BWT)")
+    names = [(points[each].means, name) for name, drawn in groups.items() for each in drawn[:1]]
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    texts = [(point, name, "black") for point, name in names if name not in found.sweeps]
+    place_labels(figure, axes, [*labels, *texts])
+    return axes
+
+
+def plot_inside(
+    results: Results,
+    experience: int | None = None,
+    experiment: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot the accuracy inside experiences over mini-batches, of runs with `evaluate`.
+
+    Args:
+        results: What `avalanche_ext.results.load` has returned.
+        experience: The test experience, counted from 1; None for the mean over the experiences seen
+            so far.
+        experiment: The experiment; needed where there are several.
+        ax: The axes to draw on; None makes a figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ResultsError: If there is no such experiment, or none of its runs was evaluated so.
+    """
+    found = _finished(results, experiment)
+    kept = read_exhibits(found, ContinualEvaluation)
+    if not kept.methods:
+        raise ResultsError(
+            f"{found.name}: no run was evaluated inside experiences: run it with "
+            "evaluate: {every: 50}"
+        )
+    axes = _axes(ax)
+    draw_inside(axes, found, kept, experience)
+    return _with_legend(axes)
+
+
+def _finished(results: Results, experiment: str | None) -> ExperimentResults:
+    """Return an experiment that has a finished run."""
+    found = results.experiment(experiment)
+    if not found.finished:
+        raise ResultsError(f"{found.name}: no run has finished yet")
+    return found
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(layout="constrained")
+    return axes
+
+
+def _with_legend(axes: Axes) -> Axes:
+    axes.legend(frameon=False)
+    return axes

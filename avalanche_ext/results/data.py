@@ -1,0 +1,351 @@
+"""Results as data: tables for pandas, matrices, curves and series of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from avalanche_ext.metrics.curves import AccuracyCurves
+from avalanche_ext.results.cell import CellResult, Floats, read_events
+from avalanche_ext.results.exhibits import ContinualEvaluation, E
+from avalanche_ext.results.experiment import (
+    ExperimentResults,
+    MethodResults,
+    read_exhibits,
+    read_results,
+)
+from avalanche_ext.results.files import CONFIG, cell_folder, read_yaml
+from avalanche_ext.results.record import ResultsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Per = Literal["run", "experience", "evaluation"]
+"""What a frame has a row for."""
+
+_NOT_CONFIGURED = ("experiment", "method", "seed", "hash", "split", "wandb")
+"""What config.yaml says beside what a run does."""
+
+
+def load(*folders: str | Path) -> Results:
+    """Read the results of one experiment or several.
+
+    Args:
+        *folders: Folders of experiments, `<out>/<experiment>`. Half of the runs may be missing.
+
+    Raises:
+        ResultsError: If no folder is given, or one holds no readable experiment, or two hold
+            experiments of one name.
+    """
+    experiments = tuple(map(read_results, folders))
+    if not experiments:
+        raise ResultsError("give the folder of an experiment, <out>/<experiment>, or several")
+    names = [each.name for each in experiments]
+    for name in names:
+        if names.count(name) > 1:
+            raise ResultsError(f"two of the folders hold an experiment named '{name}'")
+    return Results(experiments)
+
+
+class Results:
+    """The finished runs of one experiment or several.
+
+    Experiences are counted from 1 in frames, as in figures; index 0 of an array is experience 1.
+    Accuracies are fractions in [0, 1], seconds are wall-clock seconds, memory is bytes.
+
+    Args:
+        experiments: The experiments as `read_results` returns them, with names that differ.
+    """
+
+    def __init__(self, experiments: Sequence[ExperimentResults]) -> None:
+        self.experiments = tuple(experiments)
+
+    def __repr__(self) -> str:
+        return f"Results({', '.join(map(_summary, self.experiments))})"
+
+    @property
+    def methods(self) -> list[str]:
+        """The names of all methods, each once, in the order of the configurations."""
+        names = (method.name for each in self.experiments for method in each.methods)
+        return [*dict.fromkeys(names)]
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds, each once."""
+        return [*dict.fromkeys(seed for each in self.experiments for seed in each.seeds)]
+
+    def frame(self, per: Per = "run", *, config: bool = True) -> pd.DataFrame:
+        """Return the finished runs as a table.
+
+        All forms have the columns `experiment`, `method` and `seed`. Numbers that are undefined are
+        nan.
+
+        - "run": a row a run. `split` ("test", or "validation" for held-out samples), `iid`, the
+          metrics by their names in result files, those that the report computes from several runs
+          among them (intransigence), `seconds_<phase>`, `memory_<kind>`, and the configuration.
+        - "experience": a row for each entry of R. `after` is the number of experiences learned, 0
+          for the untrained model, `experience` the test experience from 1, and `accuracy`.
+        - "evaluation": a row for each accuracy inside experiences, of runs with `evaluate`.
+          `learning` is the experience that is learned, from 1, `batch` how many of its mini-batches
+          have been, `experience` the test experience from 1, and `accuracy`.
+
+        Args:
+            per: What a row is for.
+            config: Whether a row for a run has its configuration: `benchmark`, `model`,
+                `optimizer`, `strategy` and `plugins` by their names, and each argument by its path,
+                such as `optimizer.lr`, `training.batch_size` or `plugins.drl.lam`. Lists are
+                texts: "[100, 100]".
+
+        Raises:
+            ValueError: If `per` is none of these.
+        """
+        import pandas as pd
+
+        if per == "run":
+            rows = [*self._run_rows(config)]
+        elif per == "experience":
+            rows = [*self._experience_rows()]
+        elif per == "evaluation":
+            rows = [*self._evaluation_rows()]
+        else:
+            raise ValueError(f"per must be 'run', 'experience' or 'evaluation', but is {per!r}")
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*_RUN])
+
+    def absent(self) -> pd.DataFrame:
+        """Return a row for each run that is not finished, with `experiment`, `method` and `seed`.
+
+        `error` is why it has failed; it is missing for a run that is not there yet.
+        """
+        import pandas as pd
+
+        rows = [
+            (experiment.name, method.name, seed, error)
+            for experiment in self.experiments
+            for method in experiment.methods
+            for seed, error in (
+                *method.failures.items(),
+                *((seed, None) for seed in method.missing),
+            )
+        ]
+        return pd.DataFrame(rows, columns=[*_RUN, "error"])
+
+    def matrix(self, method: str, seed: int | None = None, experiment: str | None = None) -> Floats:
+        """Return R, (T, T): accuracies on each test experience after each experience.
+
+        Args:
+            method: The method.
+            seed: The run; None for the mean over the finished runs.
+            experiment: The experiment; needed where several have the method.
+
+        Raises:
+            ResultsError: If there is no such finished run.
+        """
+        _, runs = self._method(method, experiment)
+        if seed is None:
+            return np.asarray(runs.matrices.mean(axis=0))
+        return self._cell(runs, seed).R
+
+    def exhibits(
+        self, kind: type[E], method: str, experiment: str | None = None
+    ) -> Mapping[int, E]:
+        """Return what the finished runs of a method have kept of one kind, by seed.
+
+        Args:
+            kind: A class of `avalanche_ext.results.exhibits`.
+            method: The method.
+            experiment: The experiment; needed where several have the method.
+
+        Raises:
+            ResultsError: If there is no finished run, or a file of theirs cannot be read.
+        """
+        where, runs = self._method(method, experiment)
+        found = read_exhibits(replace(where, methods=(runs,)), kind)
+        for path, error in found.unreadable.items():
+            raise ResultsError(f"{where.folder / path}: {error}")
+        return found.methods.get(method, {})
+
+    def curves(self, method: str, seed: int, experiment: str | None = None) -> AccuracyCurves:
+        """Return the accuracies inside experiences of a run with `evaluate`.
+
+        Its metrics, `learning_curve_area` at another β for one, are in `avalanche_ext.metrics`.
+
+        Raises:
+            ResultsError: If there is no such finished run, or it was not evaluated so.
+        """
+        _, runs = self._method(method, experiment)
+        self._cell(runs, seed)
+        kept = self.exhibits(ContinualEvaluation, method, experiment)
+        if seed not in kept:
+            raise ResultsError(
+                f"{method}, seed {seed}: was not evaluated inside experiences: run it with "
+                "evaluate: {every: 50}"
+            )
+        return kept[seed].curves
+
+    def series(self, method: str, seed: int, experiment: str | None = None) -> pd.DataFrame:
+        """Return what plugins have noted in each iteration of a run, a column for each name.
+
+        The index `iteration` counts the steps of the whole run from 0; nan where nothing was noted.
+
+        Raises:
+            ResultsError: If there is no such finished run.
+        """
+        import pandas as pd
+
+        where, runs = self._method(method, experiment)
+        self._cell(runs, seed)
+        events = read_events(cell_folder(where.folder, method, seed), since=0.0)
+        parts = []
+        for event in events:
+            if event["event"] == "series":
+                columns = {
+                    name: pd.Series(values, dtype=np.float64)
+                    for name, values in event["series"].items()
+                }
+                part = pd.DataFrame(columns)
+                part.index += event["start"]
+                parts.append(part)
+        joined = pd.concat(parts) if parts else pd.DataFrame()
+        return joined.rename_axis("iteration")
+
+    def experiment(self, name: str | None = None) -> ExperimentResults:
+        """Return one of the experiments.
+
+        Args:
+            name: Its name; None for the only one.
+
+        Raises:
+            ResultsError: If there is none of this name, or several without one.
+        """
+        names = [each.name for each in self.experiments]
+        if name is None and len(names) > 1:
+            raise ResultsError(f"there are several experiments: say which of {', '.join(names)}")
+        if name is not None and name not in names:
+            raise ResultsError(f"there is no experiment '{name}', but {', '.join(names)}")
+        return self.experiments[names.index(name) if name else 0]
+
+    def _method(self, name: str, experiment: str | None) -> tuple[ExperimentResults, MethodResults]:
+        """Return a method with finished runs, and its experiment."""
+        asked = [self.experiment(experiment)] if experiment else self.experiments
+        found = [(each, method) for each in asked for method in each.methods if method.name == name]
+        if not found:
+            raise ResultsError(f"there is no method '{name}', but {', '.join(self.methods)}")
+        if len(found) > 1:
+            names = ", ".join(each.name for each, _ in found)
+            raise ResultsError(f"several experiments have a method '{name}': say which of {names}")
+        if not found[0][1].cells:
+            raise ResultsError(f"{name}: no run has finished yet")
+        return found[0]
+
+    def _cell(self, runs: MethodResults, seed: int) -> CellResult:
+        if seed not in runs.cells:
+            finished = ", ".join(map(str, runs.cells))
+            raise ResultsError(f"{runs.name}, seed {seed}: has not finished; finished: {finished}")
+        return runs.cells[seed]
+
+    def _finished(self) -> Iterator[tuple[dict[str, Any], ExperimentResults, CellResult]]:
+        for experiment in self.experiments:
+            for method in experiment.methods:
+                for seed, cell in method.cells.items():
+                    run = dict(zip(_RUN, (experiment.name, method.name, seed), strict=True))
+                    yield run, experiment, cell
+
+    def _run_rows(self, with_config: bool) -> Iterator[dict[str, Any]]:
+        metrics = {each.name: each.run_metrics() for each in self.experiments}
+        for run, experiment, cell in self._finished():
+            folder = cell_folder(experiment.folder, run["method"], run["seed"])
+            yield {
+                **run,
+                "split": cell.split,
+                "iid": cell.is_iid,
+                **{
+                    name: np.nan if value is None else value
+                    for name, value in metrics[experiment.name][run["method"]][run["seed"]].items()
+                },
+                **{f"seconds_{phase}": value for phase, value in cell.seconds.items()},
+                **{f"memory_{kind}": value for kind, value in cell.memory.items()},
+                **(_configuration(folder, cell.hash) if with_config else {}),
+            }
+
+    def _experience_rows(self) -> Iterator[dict[str, Any]]:
+        for run, _, cell in self._finished():
+            for (i, j), accuracy in np.ndenumerate(np.vstack([cell.untrained, cell.R])):
+                yield {**run, "after": i, "experience": j + 1, "accuracy": float(accuracy)}
+
+    def _evaluation_rows(self) -> Iterator[dict[str, Any]]:
+        for experiment in self.experiments:
+            kept = read_exhibits(experiment, ContinualEvaluation)
+            for method, runs in kept.methods.items():
+                for seed, exhibit in runs.items():
+                    run = dict(zip(_RUN, (experiment.name, method, seed), strict=True))
+                    yield from _measured(run, exhibit.curves)
+
+
+_RUN = ("experiment", "method", "seed")
+
+
+def _measured(run: Mapping[str, Any], curves: AccuracyCurves) -> Iterator[dict[str, Any]]:
+    rows = zip(curves.experience, curves.batch, curves.accuracy, strict=True)
+    for learning, batch, accuracies in rows:
+        place = {"learning": int(learning) + 1, "batch": int(batch)}
+        for j in np.flatnonzero(~np.isnan(accuracies)):
+            yield {**run, **place, "experience": int(j) + 1, "accuracy": float(accuracies[j])}
+
+
+def _summary(results: ExperimentResults) -> str:
+    finished = sum(len(method.cells) for method in results.methods)
+    return (
+        f"{results.name}: {_count(results.methods, 'method')} x {_count(results.seeds, 'seed')}, "
+        f"{finished} of {results.n_cells} runs finished"
+    )
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
+
+
+def _configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
+    """Return a run's configuration by paths; empty if it cannot be read or is of another run."""
+    try:
+        config = read_yaml(folder / CONFIG)
+    except (OSError, ValueError):
+        return {}
+    if config.get("hash") != cell_hash:
+        return {}
+    sections = {key: value for key, value in config.items() if key not in _NOT_CONFIGURED}
+    return dict(_paths(sections))
+
+
+def _paths(sections: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in sections.items():
+        if key == "plugins" and isinstance(value, list):
+            yield key, " + ".join(str(each["name"]) for each in value)
+            for name, plugin in _numbered(value):
+                yield from _flat(f"{key}.{name}", plugin.get("args", {}))
+        elif isinstance(value, Mapping) and "name" in value and "args" in value:
+            yield key, value["name"]
+            yield from _flat(key, value["args"])
+        else:
+            yield from _flat(key, value)
+
+
+def _numbered(plugins: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield plugins by their names; a second one of a name is NAME-2."""
+    counts: dict[str, int] = {}
+    for plugin in plugins:
+        name = str(plugin["name"])
+        counts[name] = counts.get(name, 0) + 1
+        yield (name if counts[name] == 1 else f"{name}-{counts[name]}"), plugin
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _flat(f"{path}.{key}", each)
+    else:
+        yield path, json.dumps(value) if isinstance(value, list) else value
