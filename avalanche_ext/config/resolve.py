@@ -23,6 +23,7 @@ from avalanche_ext.config.recipe_checks import (
 from avalanche_ext.config.rerun import as_experiment, is_resolved
 from avalanche_ext.config.schema import Component, Experiment, Method
 from avalanche_ext.config.sections import (
+    INSIDE,
     MOST_METHODS,
     Document,
     Evaluate,
@@ -123,6 +124,8 @@ class _Resolver:
         methods = self._methods(benchmark, analyses, tune)
         if evaluate:
             self._check_evaluated(methods)
+        elif self.document.get("evaluate") is None:
+            self._check_not_measured(published)
         self._check_names(published)
         if tune:
             seeds = _listed(document.seeds) if document else ()
@@ -320,6 +323,19 @@ class _Resolver:
                         "'evaluate', or the method"
                     )
                     self.problems.append(Problem(at(at("methods", section), "strategy"), wrong))
+
+    def _check_not_measured(self, published: Published | None) -> None:
+        """Check that no claim and no published number needs accuracies inside experiences."""
+        named = [(path, claim.metric) for path, claim in self._claims()]
+        named += (
+            [(at("published", metric), metric) for metric in published.by_metric()]
+            if published
+            else []
+        )
+        for path, metric in named:
+            if metric in INSIDE:
+                wrong = f"'{metric}' is measured inside experiences: add evaluate: {{every: 50}}"
+                self.problems.append(Problem(path, wrong))
 
     def _check_names(self, published: Published | None) -> None:
         """Check methods' names, and that baseline, claims and published numbers name methods."""

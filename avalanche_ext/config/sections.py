@@ -28,7 +28,12 @@ LONGEST_TAG = 64
 """Characters of a tag that wandb takes."""
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
 
-CLAIMED_METRICS = ("ACC", "instance_accuracy", "BWT", "FWT", "learning_accuracy")
+INSIDE = ("AAA", "WC_ACC", "min_ACC", "LCA")
+"""Metrics of accuracies inside experiences where higher is better."""
+CLAIMED_METRICS = (
+    *("ACC", "average_incremental_accuracy", "instance_accuracy", "BWT", "FWT"),
+    *("learning_accuracy", *INSIDE),
+)
 """Metrics that a claim may be about: higher is better. The first is the default."""
 
 _METHODS = rf"\s*({FOLDER_NAME})\s*>\s*({FOLDER_NAME})"
@@ -278,12 +283,17 @@ class Published(Section):
 
     reference: Text
     ACC: dict[Text, PublishedValue] = {}
+    average_incremental_accuracy: dict[Text, PublishedValue] = {}
     instance_accuracy: dict[Text, PublishedValue] = {}
     BWT: dict[Text, PublishedValue] = {}
     FWT: dict[Text, PublishedValue] = {}
     forgetting: dict[Text, PublishedValue] = {}
     intransigence: dict[Text, PublishedValue] = {}
     learning_accuracy: dict[Text, PublishedValue] = {}
+    AAA: dict[Text, PublishedValue] = {}
+    WC_ACC: dict[Text, PublishedValue] = {}
+    min_ACC: dict[Text, PublishedValue] = {}
+    LCA: dict[Text, PublishedValue] = {}
     rho_correlation: PublishedCorrelations = PublishedCorrelations()
 
     def by_metric(self) -> dict[str, dict[str, PublishedValue]]:

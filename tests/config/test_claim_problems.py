@@ -52,7 +52,16 @@ CLAIM_FORM = (
         (
             experiment_with(claims=["drl > naive in forgetting"]),
             "claims[0]: 'forgetting' is not a metric where higher is better "
-            "(known: ACC, instance_accuracy, BWT, FWT, learning_accuracy)",
+            "(known: ACC, average_incremental_accuracy, instance_accuracy, BWT, FWT, "
+            "learning_accuracy, AAA, WC_ACC, min_ACC, LCA)",
+        ),
+        (
+            experiment_with(claims=["drl > naive in WC_ACC"]),
+            "claims[0]: 'WC_ACC' is measured inside experiences: add evaluate: {every: 50}",
+        ),
+        (
+            experiment_with(published={"reference": "A paper", "AAA": {"drl": {"mean": 0.5}}}),
+            "published.AAA: 'AAA' is measured inside experiences: add evaluate: {every: 50}",
         ),
         (
             experiment_with(claims=["drl > naive in BWT", "drl > naive", "drl>naive  in ACC"]),

@@ -12,7 +12,7 @@ from tests.config.cases import EXPERIMENT, experiment_with, problems_of
 LONG = "x" * 200
 KEYS = (
     "name, benchmark, model, optimizer, training, seeds, methods, baseline, claims, analyses, "
-    "wandb, published"
+    "tune, validation, evaluate, wandb, published"
 )
 
 
