@@ -13,7 +13,7 @@ from avalanche_ext.config.sections import LONGEST_NAME
 from avalanche_ext.traits import Part, conflicts
 from avalanche_ext.words import shown
 
-_SUFFIXES = (".csv", ".html", ".png", ".txt", ".yaml")
+_SUFFIXES = (".csv", ".html", ".pdf", ".png", ".svg", ".txt", ".yaml")
 """How the files end that lie beside the folders of methods."""
 
 

@@ -154,6 +154,8 @@ def tradeoff_figure(
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for unused in grid.flat[len(panels) :]:
         unused.remove()
+    for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
+        axes.tick_params(labelbottom=True)  # Those with nothing below them.
     title = heading(results, "standard error")
     if len(panels) == 1:
         grid[0, 0].set_title(title)

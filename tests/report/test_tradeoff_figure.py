@@ -74,9 +74,8 @@ def test_far_outliers_are_named_below_a_frame_of_the_others(tmp_path: Path) -> N
 
 
 def test_more_than_two_swept_methods_have_a_panel_each_in_the_same_axes(tmp_path: Path) -> None:
-    sweeps = {
-        name: ("lam", {f"{name}-{k}": k for k in range(6)}) for name in ("gem", "mgem", "agem")
-    }
+    names = ("gem", "mgem", "agem", "ogem")
+    sweeps = {name: ("lam", {f"{name}-{k}": k for k in range(6)}) for name in names}
     points = {
         f"{name}-{k}": (0.7 + 0.01 * k, -0.1 + 0.01 * k * shift)
         for shift, name in enumerate(sweeps)
@@ -95,5 +94,9 @@ def test_more_than_two_swept_methods_have_a_panel_each_in_the_same_axes(tmp_path
         assert labels == sorted(labels)
         assert len(labels) >= 4
         context = [line for line in axes.get_lines() if line.get_color() == "lightgrey"]
-        assert [len(line.get_xdata()) for line in context] == [6, 6]
+        assert [len(line.get_xdata()) for line in context] == [6, 6, 6]
+    # The first has a panel below it.
+    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in figure.axes] == [
+        *(False, True, True, True)
+    ]
     assert legend_of(figure) == ["naive", "on the Pareto front", "dominated", "other methods"]
