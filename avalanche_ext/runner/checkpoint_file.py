@@ -6,6 +6,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,8 @@ from avalanche_ext.results.store import CellFiles
 from avalanche_ext.state import StateError
 
 _FORMAT = 2
+_distributions = cache(packages_distributions)
+"""The distributions of each installed package, which take seconds to list."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,10 @@ def versions(cell: Cell) -> dict[str, str]:
     components are from.
     """
     names = {"avalanche-lib", "torch", "torchvision", "numpy", "scikit-learn"}
-    others = packages_of(cell) - {*KNOWN_PACKAGES}
+    # Files of the user's are of none.
+    others = {name for name in packages_of(cell) if name.isidentifier()} - {*KNOWN_PACKAGES}
     if others:
-        installed = packages_distributions()
+        installed = _distributions()
         names |= {name for package in others for name in installed.get(package, ())}
     return {"avalanche-ext": __version__, **{name: version(name) for name in sorted(names)}}
 
