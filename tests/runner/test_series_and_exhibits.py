@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -18,6 +19,10 @@ ARRAYS = {"slot": np.array([4, 7]), "edited": IMAGES}
 @pytest.fixture
 def telling(monkeypatch):
     """Balanced replay that tells which iterations of the run it has seen, and exhibits arrays."""
+    tell(monkeypatch)
+
+
+def tell(monkeypatch):
     before_experience = BalancedReplayPlugin.before_training_exp
     before_iteration = BalancedReplayPlugin.before_training_iteration
 
@@ -130,13 +135,25 @@ def test_exhibits_are_set_aside_with_their_result(tmp_path):
         assert not (folder / "result.json").exists()
 
 
-@pytest.mark.usefixtures("telling")
-def test_exhibits_come_back_with_their_result(tmp_path):
-    one = cell(tmp_path, "ber")
-    other = cell(tmp_path, "ber", optimizer={"name": "SGD", "lr": 0.01})
+def two_configurations(folder):
+    return cell(folder, "ber"), cell(folder, "ber", optimizer={"name": "SGD", "lr": 0.01})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The results folder of two configurations of one cell, one run after the other."""
+    out = tmp_path_factory.mktemp("both")
+    with pytest.MonkeyPatch.context() as patched:
+        tell(patched)
+        for each in two_configurations(out):
+            assert run_cell(each, out, None) == "completed"
+    return out
+
+
+def test_exhibits_come_back_with_their_result(tmp_path, finished):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    one, other = two_configurations(tmp_path)
     folder = one.directory(tmp_path)
-    for each in (one, other):
-        assert run_cell(each, tmp_path, None) == "completed"
     for wanted, unwanted in ((one, other), (other, one), (other, one)):
         wanted.files(tmp_path).bring_back()
         assert hashes(folder) == (wanted.hash, wanted.hash)
@@ -159,13 +176,12 @@ def test_a_result_brought_back_takes_no_exhibits_of_a_failed_attempt(tmp_path, m
     assert hashes(folder) == (one.hash, one.hash)
 
 
-@pytest.mark.usefixtures("telling")
 @pytest.mark.parametrize("n_moves", range(6))
-def test_no_exhibit_is_lost_when_the_end_comes_between_two_moves(tmp_path, monkeypatch, n_moves):
-    one = cell(tmp_path, "ber")
-    other = cell(tmp_path, "ber", optimizer={"name": "SGD", "lr": 0.01})
-    for each in (one, other):
-        assert run_cell(each, tmp_path, None) == "completed"
+def test_no_exhibit_is_lost_when_the_end_comes_between_two_moves(
+    tmp_path, monkeypatch, finished, n_moves
+):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    one, other = two_configurations(tmp_path)
     left = [n_moves]
 
     def move(source, target, replace=os.replace):
