@@ -14,7 +14,7 @@ from avalanche_ext.report.spectrum import spectra_text
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import text_table
 from avalanche_ext.results.experiment import read_results
-from avalanche_ext.results.files import replacing
+from avalanche_ext.results.files import reason_of, replacing
 
 TEXT = "report.txt"
 CSV = "summary.csv"
@@ -60,7 +60,7 @@ def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
         drawn = pictures(results, statistics, kept)
         written = [TEXT, CSV, *write_pictures(drawn, directory, form)]
     except OSError as error:  # The folder may be read-only, or the disk full.
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
         return f"{text}\nThis report could not be written into {directory}: {reason}\n"
     return f"{text}\n{', '.join(written)} are in {directory}\n"
 

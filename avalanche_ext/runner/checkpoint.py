@@ -23,6 +23,7 @@ from avalanche_ext.data import Strategy
 from avalanche_ext.data.views import global_states, set_global_states
 from avalanche_ext.plugins import MethodPlugin
 from avalanche_ext.plugins.consolidation.penalty import QuadraticPenalty
+from avalanche_ext.results.files import reason_of
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.checkpoint_file import (
     Progress,
@@ -192,7 +193,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
 
     def _say_not_written(self, error: OSError) -> None:
         print(
-            f"{self._files.checkpoint}: no checkpoint could be written: {error.strerror or error}",
+            f"{self._files.checkpoint}: no checkpoint could be written: {reason_of(error)}",
             file=sys.stderr,
             flush=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.results.claims import holder_of, is_claimed
 from avalanche_ext.results.copies import SOURCE
+from avalanche_ext.results.files import reason_of
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.preflight import PreflightError
 from avalanche_ext.words import did_you_mean
@@ -71,8 +73,19 @@ def names_of(experiment: Experiment, methods: Collection[str], option: str) -> s
 
 
 def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
-    """Return what a run would do, as text: a line for each method, reason and its seeds."""
+    """Return what a run would do, as text: a line for each method, reason and its seeds.
+
+    Raises:
+        PreflightError: If the selection names an unknown method, or the folder cannot be read.
+    """
     cells = selected(experiment, selection)
+    folder = out / experiment.name
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise PreflightError(f"--out {folder}: cannot be read ({reason_of(error)})") from error
     rerun = names_of(experiment, selection.rerun, "--rerun")
     reasons: dict[tuple[str, str], list[int]] = {}
     n_done = 0

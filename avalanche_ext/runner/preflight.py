@@ -12,6 +12,7 @@ from pathlib import Path
 
 from avalanche_ext.config import Cell, Component, Experiment
 from avalanche_ext.config.tune import tuning_stage
+from avalanche_ext.results.files import reason_of
 
 
 class PreflightError(Exception):
@@ -26,7 +27,7 @@ def check_output(out: Path) -> None:
             pass
     except OSError as error:
         raise PreflightError(
-            f"--out {out}: cannot write there ({error.strerror}); name a folder you can write to"
+            f"--out {out}: cannot write there ({reason_of(error)}); name a folder you can write to"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Which cells a command takes, and why it would run them."""
 
+import os
 import re
 from itertools import chain
 
@@ -91,6 +92,28 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
         r"to it",
         held,
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be both")
+def test_a_dry_run_on_the_folder_of_somebody_else_says_so_or_what_it_can_see(tmp_path):
+    grid, out = experiment(tmp_path, seeds=1), tmp_path / "out"
+    held = grid.cells()[0].files(out).claim
+    with claimed(held):
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)
+        os.seteuid(65534)
+        try:
+            seen = explain(grid, out, Selection()).splitlines()
+            os.seteuid(0)
+            out.chmod(0o700)
+            os.seteuid(65534)
+            with pytest.raises(PreflightError) as refused:
+                explain(grid, out, Selection())
+        finally:
+            os.seteuid(0)
+    assert "naive  seed 0: it is being run by process " in seen[1]
+    assert seen[2] == "  ber    seed 0: it has not been run"
+    assert str(refused.value) == f"--out {out / 'small'}: cannot be read (Permission denied)"
 
 
 def test_changes_are_named_by_their_paths(tmp_path):
