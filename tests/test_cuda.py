@@ -72,6 +72,11 @@ METHODS = {
         "strategy": "FisherSpectrumEWC",
         "args": {"rank": 10, "n_samples": 50, "kind": "sampled", "residual": "none"},
     },
+    "kronecker": {"plugins": [{"kronecker_ewc": {"n_samples": 50}}]},
+    "kronecker_by_task": {
+        "strategy": "KroneckerEWC",
+        "args": {"n_samples": 50, "kind": "sampled", "merge": "none", "damping": 0.01},
+    },
     "mas": {"plugins": ["mas"]},
     "rho_spectrum": {"plugins": [{"rho_spectrum": {"n_samples": 10}}]},
     "si": {"plugins": ["synaptic_intelligence"]},

@@ -81,6 +81,10 @@ _HAL = (
     "Chaudhry, Gordo, Dokania, Torr, Lopez-Paz 2021, Using Hindsight to Anchor Past Knowledge, "
     "arXiv:2002.08165"
 )
+_KRONECKER = (
+    "Ritter, Botev, Barber 2018, Online Structured Laplace Approximations for Overcoming "
+    "Catastrophic Forgetting, arXiv:1805.07810"
+)
 _MAS = "Aljundi et al. 2018, Memory Aware Synapses, arXiv:1711.09601"
 _MGEM = f"{_GEM}; Liu, Ye, Stone, Liu 2024, modular GEM, arXiv:2410.00868"
 _GSS = (
@@ -149,12 +153,14 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "mir": Entry("avalanche_ext.plugins:MIRPlugin", _MIR),
         "agem": Entry("avalanche_ext.plugins:AGEMPlugin", _AGEM),
         "mgem": Entry("avalanche_ext.plugins:MGEMPlugin", _MGEM),
-        "online_ewc": Entry("avalanche_ext.plugins:OnlineEWCPlugin", _EWC),
-        "fisher_spectrum_ewc": Entry("avalanche_ext.plugins:FisherSpectrumEWCPlugin", _EWC),
-        "mas": Entry("avalanche_ext.plugins:MASPlugin", _MAS),
+        "online_ewc": Entry("avalanche_ext.plugins:OnlineEWCPlugin", _EWC, later=("interval",)),
+        "fisher_spectrum_ewc": Entry(
+            "avalanche_ext.plugins:FisherSpectrumEWCPlugin", _EWC, later=("interval",)
+        ),
+        "kronecker_ewc": Entry("avalanche_ext.plugins:KroneckerEWCPlugin", _KRONECKER),
+        "mas": Entry("avalanche_ext.plugins:MASPlugin", _MAS, later=("interval",)),
         "synaptic_intelligence": Entry(
-            "avalanche_ext.plugins:SynapticIntelligencePlugin",
-            _SI,
+            "avalanche_ext.plugins:SynapticIntelligencePlugin", _SI, later=("interval",)
         ),
         "rho_spectrum": Entry(
             "avalanche_ext.plugins:RhoSpectrumPlugin",
@@ -175,8 +181,11 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "DRL": Entry("avalanche_ext.strategies:DRL", _DRL),
         "GMED": Entry("avalanche_ext.strategies:GMED", _GMED),
         "MGEM": Entry("avalanche_ext.strategies:MGEM", _MGEM),
-        "OnlineEWC": Entry("avalanche_ext.strategies:OnlineEWC", _EWC),
-        "FisherSpectrumEWC": Entry("avalanche_ext.strategies:FisherSpectrumEWC", _EWC),
+        "OnlineEWC": Entry("avalanche_ext.strategies:OnlineEWC", _EWC, later=("interval",)),
+        "FisherSpectrumEWC": Entry(
+            "avalanche_ext.strategies:FisherSpectrumEWC", _EWC, later=("interval",)
+        ),
+        "KroneckerEWC": Entry("avalanche_ext.strategies:KroneckerEWC", _KRONECKER),
     },
     "benchmark": {
         name: _benchmark(name, n_classes, paper)

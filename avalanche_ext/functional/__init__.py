@@ -1,6 +1,7 @@
 """The maths: tensors in, tensors out."""
 
 from avalanche_ext.functional.fisher.diagonal import diagonal_fisher
+from avalanche_ext.functional.fisher.kronecker import KroneckerCurvature, kronecker_fisher
 from avalanche_ext.functional.fisher.spectrum import FisherSpectrum, fisher_spectrum
 from avalanche_ext.functional.lookahead.editing import edit_examples
 from avalanche_ext.functional.projection.projection import project_gradient
@@ -13,10 +14,12 @@ from avalanche_ext.functional.representation.rho import rho_spectrum
 
 __all__ = [
     "FisherSpectrum",
+    "KroneckerCurvature",
     "diagonal_fisher",
     "discriminative_representation_loss",
     "edit_examples",
     "fisher_spectrum",
+    "kronecker_fisher",
     "margin_loss",
     "multi_similarity_loss",
     "project_gradient",

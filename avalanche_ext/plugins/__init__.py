@@ -7,6 +7,7 @@ from avalanche_ext.plugins.analysis.spectrum_analysis import SpectrumAnalysisPlu
 from avalanche_ext.plugins.bgd import BGDPlugin
 from avalanche_ext.plugins.consolidation.base import ConsolidationPlugin
 from avalanche_ext.plugins.consolidation.fisher_spectrum_ewc import FisherSpectrumEWCPlugin
+from avalanche_ext.plugins.consolidation.kronecker_ewc import KroneckerEWCPlugin
 from avalanche_ext.plugins.consolidation.mas import MASPlugin
 from avalanche_ext.plugins.consolidation.online_ewc import OnlineEWCPlugin
 from avalanche_ext.plugins.consolidation.synaptic_intelligence import SynapticIntelligencePlugin
@@ -47,6 +48,7 @@ __all__ = [
     "GSSPlugin",
     "GradientDiversityPlugin",
     "HALPlugin",
+    "KroneckerEWCPlugin",
     "MASPlugin",
     "MGEMPlugin",
     "MIRPlugin",

@@ -1,13 +1,15 @@
-"""Strategies that keep parameters in place: online EWC and Fisher-spectrum EWC."""
+"""Strategies that keep parameters in place: EWC in three forms."""
 
 from __future__ import annotations
 
 from typing_extensions import Unpack
 
 from avalanche_ext.functional.fisher.diagonal import FisherKind
-from avalanche_ext.plugins import FisherSpectrumEWCPlugin, OnlineEWCPlugin
+from avalanche_ext.functional.per_sample.factors import Sharing
+from avalanche_ext.plugins import FisherSpectrumEWCPlugin, KroneckerEWCPlugin, OnlineEWCPlugin
 from avalanche_ext.plugins.consolidation.base import Normalisation, Update
 from avalanche_ext.plugins.consolidation.fisher_spectrum_ewc import Residual
+from avalanche_ext.plugins.consolidation.kronecker_ewc import Merge
 from avalanche_ext.strategies.base import PluginStrategy, StrategyArguments
 
 
@@ -22,6 +24,7 @@ class OnlineEWCArguments(StrategyArguments, total=False):
     every: int | None
     normalisation: Normalisation
     seed: int
+    interval: int
 
 
 class OnlineEWC(PluginStrategy):
@@ -46,4 +49,22 @@ class FisherSpectrumEWC(PluginStrategy):
     bundled = (FisherSpectrumEWCPlugin,)
 
     def __init__(self, **arguments: Unpack[FisherSpectrumEWCArguments]) -> None:
+        super().__init__(**self.bundle(arguments))
+
+
+class KroneckerEWCArguments(OnlineEWCArguments, total=False):
+    """Arguments of `KroneckerEWC`; see `KroneckerEWCPlugin`."""
+
+    sharing: Sharing
+    merge: Merge
+    damping: float
+    kept: float
+
+
+class KroneckerEWC(PluginStrategy):
+    """EWC with one Kronecker product for each layer: `KroneckerEWCPlugin` as a strategy."""
+
+    bundled = (KroneckerEWCPlugin,)
+
+    def __init__(self, **arguments: Unpack[KroneckerEWCArguments]) -> None:
         super().__init__(**self.bundle(arguments))

@@ -7,6 +7,7 @@ from tests.oracles.fisher import (
     outputs_by_loops,
     sensitivity_by_loops,
 )
+from tests.oracles.kronecker import dense_by_loops, factors_by_loops, nearest_by_svd
 from tests.oracles.losses import (
     discriminative_representation_loss_by_loops,
     margin_loss_by_loops,
@@ -60,10 +61,12 @@ __all__ = [
     "bayesian_step_by_loops",
     "cross_entropy_gradients",
     "cross_entropy_of",
+    "dense_by_loops",
     "diagonal_fisher_by_loops",
     "diagonal_projection_by_loops",
     "discriminative_representation_loss_by_loops",
     "edits_by_loops",
+    "factors_by_loops",
     "forgetting_by_loops",
     "forward_transfer_by_loops",
     "gem_projection_by_active_sets",
@@ -81,6 +84,7 @@ __all__ = [
     "max_cosines_by_loops",
     "minimum_accuracy_by_loops",
     "multi_similarity_by_loops",
+    "nearest_by_svd",
     "outputs_by_loops",
     "replacements_by_enumeration",
     "rho_by_loops",

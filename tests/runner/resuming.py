@@ -36,6 +36,7 @@ OURS: dict[str, dict[str, Any]] = {
             "multi_similarity",
             "online_ewc",
             "mas",
+            {"kronecker_ewc": {"interval": 4}},
             {"mgem": {"size_per_task": 10, "statistics": True}},
             "rho_spectrum",
             "gradient_diversity",

@@ -17,11 +17,20 @@ from avalanche_ext.plugins import (
     DRLPlugin,
     FisherSpectrumEWCPlugin,
     GMEDPlugin,
+    KroneckerEWCPlugin,
     MGEMPlugin,
     OnlineEWCPlugin,
     OnlineReplayPlugin,
 )
-from avalanche_ext.strategies import BER, DRL, GMED, MGEM, FisherSpectrumEWC, OnlineEWC
+from avalanche_ext.strategies import (
+    BER,
+    DRL,
+    GMED,
+    MGEM,
+    FisherSpectrumEWC,
+    KroneckerEWC,
+    OnlineEWC,
+)
 from tests.cases import digits, make_naive, small_model, train, weights
 
 
@@ -114,6 +123,11 @@ SEVERAL = {"partition": "layer", "n_groups": 2, "solver": "diagonal", "group_by"
             {**CONSOLIDATION, "rank": 3, "residual": "none"},
             lambda: [FisherSpectrumEWCPlugin(**CONSOLIDATION, rank=3, residual="none")],
         ),
+        (
+            KroneckerEWC,
+            {**CONSOLIDATION, "merge": "nearest", "damping": 0.1, "interval": 1},
+            lambda: [KroneckerEWCPlugin(**CONSOLIDATION, merge="nearest", damping=0.1, interval=1)],
+        ),
     ],
 )
 def test_template_trains_as_its_plugins_do(template, arguments, plugins):
@@ -157,7 +171,9 @@ def test_mgem_behind_replay_stores_what_the_stream_brings():
         assert all((brought == sample).all(1).any() for sample in x.flatten(1))
 
 
-@pytest.mark.parametrize("template", [BER, DRL, GMED, MGEM, OnlineEWC, FisherSpectrumEWC])
+@pytest.mark.parametrize(
+    "template", [BER, DRL, GMED, MGEM, OnlineEWC, FisherSpectrumEWC, KroneckerEWC]
+)
 def test_signatures_show_all_arguments_with_the_defaults_of_the_plugins(template):
     shown = signature(template).parameters
     typed = get_type_hints(template.__init__)["arguments"].__args__[0]

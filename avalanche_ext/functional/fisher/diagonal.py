@@ -50,6 +50,14 @@ def fisher_rows(kind: FisherKind, y: Tensor | None, *, seed: int = 0) -> Rows:
     return lambda outputs, place: _residuals(outputs, labels[place.to(labels.device)])
 
 
+def check_labels(x: Tensor, y: Tensor | None) -> None:
+    """Raise ValueError unless there is one label for each sample, or none at all."""
+    if y is not None and y.shape != (len(x),):
+        raise ValueError(
+            f"y has the shape {tuple(y.shape)}: must be ({len(x)},), a label for each sample of x"
+        )
+
+
 def diagonal_fisher(
     model: nn.Module,
     x: Tensor,
@@ -82,10 +90,7 @@ def diagonal_fisher(
     Raises:
         ValueError: If there are no samples, sizes differ, or a label is not in [0, C).
     """
-    if y is not None and y.shape != (len(x),):
-        raise ValueError(
-            f"y has the shape {tuple(y.shape)}: must be ({len(x)},), a label for each sample of x"
-        )
+    check_labels(x, y)
     rows = fisher_rows(kind, y, seed=seed)
     return _mean_powers(model, x, rows, t, 2, chunk_size)
 

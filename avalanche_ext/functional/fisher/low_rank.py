@@ -1,55 +1,61 @@
-"""Quadratic penalties: their curvature, merged across tasks, and the step that pulls by them."""
+"""A curvature kept as a diagonal and a few eigenpairs, and the step that pulls by it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from avalanche_ext.functional.fisher.curvature import HARD, Curvature, firmness, shrinkage
 from avalanche_ext.functional.model.gradients import FlatLayout
-
-# A greater strength holds no more firmly, and its products could overflow.
-_HARD = 1e30
 
 
 @dataclass(frozen=True)
-class Curvature:
-    """A positive semi-definite matrix F = diag(D) + Vᵀ diag(Λ) V over P parameters.
+class LowRankCurvature(Curvature):
+    """F = diag(D) + Vᵀ diag(Λ) V over P parameters.
 
-    It says how firmly a penalty (1/2) δᵀ F δ holds each direction. Online EWC, MAS and SI have the
-    diagonal alone (k = 0); the Fisher's spectrum adds the directions V.
+    Online EWC, MAS and SI have the diagonal alone (k = 0); the Fisher's spectrum adds the
+    directions V.
 
     Attributes:
         diagonal: D, (P,), at least 0; None stands for zero, and stays None when merged.
         eigenvalues: Λ, (k,), descending, above 0.
         eigenvectors: V, (k, P), with orthonormal rows.
+        rank: How many eigenpairs a merged F keeps at most.
     """
 
     diagonal: Tensor | None
     eigenvalues: Tensor
     eigenvectors: Tensor
+    rank: int = 0
 
     @classmethod
-    def of_diagonal(cls, diagonal: Tensor) -> Curvature:
+    def of_diagonal(cls, diagonal: Tensor) -> LowRankCurvature:
         """Return a diagonal matrix, given its diagonal, (P,)."""
         return cls(diagonal, diagonal.new_empty(0), diagonal.new_empty(0, len(diagonal)))
 
     @classmethod
     def of_spectrum(
-        cls, eigenvalues: Tensor, eigenvectors: Tensor, diagonal: Tensor | None = None
-    ) -> Curvature:
+        cls,
+        eigenvalues: Tensor,
+        eigenvectors: Tensor,
+        diagonal: Tensor | None = None,
+        rank: int = 0,
+    ) -> LowRankCurvature:
         """Return the top eigenpairs of a matrix, and the part of its diagonal that they miss.
 
         Args:
             eigenvalues: (k,).
             eigenvectors: (k, P).
             diagonal: The diagonal of the whole matrix, (P,); None for the eigenpairs alone.
+            rank: How many eigenpairs a sum with others keeps at most.
         """
         if diagonal is not None:
             diagonal = (diagonal - _diagonal_of(eigenvalues, eigenvectors)).clamp_(min=0)
-        return cls(diagonal, eigenvalues, eigenvectors)
+        return cls(diagonal, eigenvalues, eigenvectors, rank)
 
     def product(self, delta: Tensor) -> Tensor:
         """Return F δ, (P,), of a vector δ, (P,)."""
@@ -57,10 +63,6 @@ class Curvature:
             return self.diagonal * delta
         spectral = self.eigenvectors.T @ (self.eigenvalues * (self.eigenvectors @ delta))
         return spectral if self.diagonal is None else spectral.addcmul_(self.diagonal, delta)
-
-    def penalty(self, delta: Tensor) -> Tensor:
-        """Return (1/2) δᵀ F δ, a scalar, of a vector δ, (P,)."""
-        return 0.5 * torch.dot(delta, self.product(delta))
 
     @cached_property
     def overlaps(self) -> Tensor:
@@ -75,26 +77,40 @@ class Curvature:
 
     @property
     def largest(self) -> float:
-        """A lower bound of the largest eigenvalue of F; exact if the diagonal or k is zero."""
+        """As for all curvatures; exact if the diagonal or k is zero."""
         parts = [part for part in (self.diagonal, self.eigenvalues) if part is not None]
         return max((float(part.max()) for part in parts if len(part)), default=0.0)
 
-    def scaled(self, factor: float) -> Curvature:
+    @property
+    def size(self) -> int:
+        """The number of parameters, P."""
+        return self.eigenvectors.shape[1]
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory of D, Λ and V."""
+        parts = (self.diagonal, self.eigenvalues, self.eigenvectors)
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def held(self) -> Tensor:
+        """Return which parameters F holds at all, (P,), bool."""
+        held = self.eigenvectors.ne(0).any(dim=0)
+        return held if self.diagonal is None else held | self.diagonal.ne(0)
+
+    def scaled(self, factor: float) -> LowRankCurvature:
         """Return F times a factor, at least 0."""
         diagonal = None if self.diagonal is None else factor * self.diagonal
         return replace(self, diagonal=diagonal, eigenvalues=factor * self.eigenvalues)
 
-    def placed(self, places: Tensor, size: int) -> Curvature:
-        """Return F over other parameters, with zeros for those that are new.
+    def placed(self, places: Tensor, shapes: Mapping[str, torch.Size]) -> LowRankCurvature:
+        """Return F over other parameters; see `Curvature.placed`.
 
-        Args:
-            places: Where each of the P parameters lies now, (P,); -1 for parameters that are gone.
-                An eigenvector that loses parameters is no longer orthonormal to the others, but
-                products are still those of the remaining part of F.
-            size: How many parameters there are now.
+        An eigenvector that loses parameters is no longer orthonormal to the others, but products
+        are still those of the remaining part of F.
         """
         stay = places >= 0
         old, new = stay.nonzero().flatten(), places[stay]
+        size = sum(shape.numel() for shape in shapes.values())
 
         def moved(rows: Tensor) -> Tensor:
             grown = rows.new_zeros(*rows.shape[:-1], size)
@@ -104,17 +120,12 @@ class Curvature:
         diagonal = None if self.diagonal is None else moved(self.diagonal)
         return replace(self, diagonal=diagonal, eigenvectors=moved(self.eigenvectors))
 
-    def merged(self, new: Curvature, decay: float, rank: int) -> Curvature:
+    def merged(self, new: LowRankCurvature, decay: float) -> LowRankCurvature:
         """Return γ F + F′ with only the top eigenpairs of its spectral part, to keep memory at k·P.
 
         With A = [√(γΛ) V; √Λ′ V′], (k + k′, P), the spectral part is AᵀA. The small matrix
         AAᵀ = W S Wᵀ has the same eigenvalues S, and its eigenvectors lift to S^(-1/2) Wᵀ A. The
         diagonal, if there is one, takes over the diagonal of what is cut off, to keep the trace.
-
-        Args:
-            new: F′, over the same parameters.
-            decay: γ, from 0 to 1: how much of F is kept.
-            rank: How many eigenpairs are kept at most.
         """
         diagonals = [
             part.diagonal if factor == 1 else factor * part.diagonal
@@ -130,25 +141,28 @@ class Curvature:
                 new.eigenvalues.sqrt()[:, None] * new.eigenvectors,
             ]
         )
-        eigenvalues, eigenvectors = _top_of_squares(factors, rank)
+        eigenvalues, eigenvectors = _top_of_squares(factors, self.rank)
         if diagonal is not None:
             cut = factors.square_().sum(dim=0) - _diagonal_of(eigenvalues, eigenvectors)
             diagonal = diagonal + cut.clamp_(min=0)
-        return Curvature(diagonal, eigenvalues, eigenvectors)
+        return replace(self, diagonal=diagonal, eigenvalues=eigenvalues, eigenvectors=eigenvectors)
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether there are no eigenpairs: the inverse of a step with them costs about k steps."""
+        return not len(self.eigenvalues)
+
+    def step(
+        self, layout: FlatLayout, anchor: Tensor, strength: float, rates: float | Tensor
+    ) -> LowRankStep:
+        """Return a step that pulls parameters towards an anchor; see `Curvature.step`."""
+        return LowRankStep(layout, anchor, self, firmness(strength, rates, anchor))
 
 
-class ProximalStep:
-    """Pull parameters towards an anchor, as firmly as a quadratic penalty holds them.
+class LowRankStep:
+    """The step of `Curvature.step` for F = diag(D) + Vᵀ diag(Λ) V.
 
-    After an optimizer's step with learning rates η to parameters θ₀, the step solves
-
-        argmin_θ (1/2) (θ − θ₀)ᵀ diag(η)⁻¹ (θ − θ₀) + (λ/2) (θ − θ*)ᵀ F (θ − θ*),
-
-    so that the difference to the anchor, δ = θ − θ*, becomes (I + λ diag(η) F)⁻¹ δ. To first order
-    that is a step along the penalty's gradient, δ − ηλFδ, which explodes when ηλ times the largest
-    eigenvalue of F exceeds 2. The proximal step shrinks δ at any λ, and for λ → ∞ removes the part
-    of δ that F sees. With F = diag(D) + Vᵀ diag(Λ) V, Woodbury's identity makes it two thin
-    products:
+    Woodbury's identity makes (I + λ diag(η) F)⁻¹ δ two thin products:
 
         z = (I + λ diag(η) D)⁻¹ δ,    δ ← z − R Vᵀ (Λ⁻¹ + V R Vᵀ)⁻¹ V z,
 
@@ -158,33 +172,24 @@ class ProximalStep:
         layout: The parameters that are moved.
         anchor: θ*, (P,).
         curvature: F.
-        strength: λ, at least 0.
-        rates: η, at least 0, one number or (P,); parameters with rate 0 stay where they are. For an
-            adaptive optimizer, diag(η)⁻¹ is its preconditioner.
+        firmness: λη, one number or (P,).
     """
 
     def __init__(
-        self,
-        layout: FlatLayout,
-        anchor: Tensor,
-        curvature: Curvature,
-        strength: float,
-        rates: float | Tensor,
+        self, layout: FlatLayout, anchor: Tensor, curvature: LowRankCurvature, firmness: Tensor
     ) -> None:
         self._layout = layout
         self._parameters: list[Tensor] = [*layout.parameters]
         self._anchor = anchor
         self._anchors = layout.pieces(anchor)
         self._vectors = curvature.eigenvectors
-        firmness = (torch.as_tensor(rates).to(anchor) * strength).clamp(max=_HARD)
-        stiffness = torch.zeros((), dtype=anchor.dtype, device=anchor.device)
-        if curvature.diagonal is not None:
-            stiffness = (firmness * curvature.diagonal).clamp_(max=_HARD)
         self._weights: list[Tensor] = []
+        response = firmness
         if curvature.diagonal is not None:
-            self._weights = layout.pieces(stiffness / (1 + stiffness))
+            stiffness = firmness * curvature.diagonal
+            response = firmness / (1 + stiffness.clamp(max=HARD))
+            self._weights = layout.pieces(shrinkage(stiffness))
         if len(self._vectors):
-            response = firmness / (1 + stiffness)
             self._responses = layout.pieces(response.expand_as(anchor))
             self._inverse = _inverse(curvature, response)
 
@@ -200,7 +205,7 @@ class ProximalStep:
             torch._foreach_addcmul_(self._parameters, pieces, self._responses, value=-1)
 
 
-def _inverse(curvature: Curvature, response: Tensor) -> Tensor:
+def _inverse(curvature: LowRankCurvature, response: Tensor) -> Tensor:
     """Return (Λ⁻¹ + V R Vᵀ)⁻¹, (k, k), given the diagonal of R, (P,), or one number for all."""
     vectors = curvature.eigenvectors
     if response.dim():

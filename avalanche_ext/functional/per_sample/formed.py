@@ -50,9 +50,9 @@ class FormedGradients(ABC):
         """Return Σ_m |g_m|^power of each parameter, in its shape; the power is 1 or 2."""
         totals: list[Tensor] = []
         of_unit = self.n_rows * self.unit_size
-        for units in _slices(self.n_units, of_unit, self.granularity):
+        for units in slices(self.n_units, of_unit, self.granularity):
             of_sample = max((units.stop - units.start) * of_unit, self.workspace)
-            for samples in _slices(self.n_samples, of_sample):
+            for samples in slices(self.n_samples, of_sample):
                 gradients = self.block(samples, units)
                 totals = totals or [g.new_zeros(self.n_units, g.shape[-1]) for g in gradients]
                 for total, g in zip(totals, gradients, strict=True):
@@ -80,9 +80,9 @@ class FormedGradients(ABC):
     def _by_units(self) -> Iterator[tuple[int, list[Tensor]]]:
         """Return the number of units of each block, and the gradients of all M rows, (M, u · ·)."""
         of_unit = self.n_rows * self.unit_size
-        for units in _slices(self.n_units, self.n_samples * of_unit, self.granularity):
+        for units in slices(self.n_units, self.n_samples * of_unit, self.granularity):
             of_sample = max((units.stop - units.start) * of_unit, self.workspace)
-            parts = [self.block(samples, units) for samples in _slices(self.n_samples, of_sample)]
+            parts = [self.block(samples, units) for samples in slices(self.n_samples, of_sample)]
             gradients = [torch.cat(part, 1) for part in zip(*parts, strict=True)]
             yield units.stop - units.start, [g.flatten(2).flatten(0, 1) for g in gradients]
 
@@ -113,7 +113,7 @@ class Repeated(FormedGradients):
         return [torch.stack(block).sum(0) for block in blocks]
 
 
-def _slices(n: int, size: int, granularity: int = 1) -> Iterator[slice]:
+def slices(n: int, size: int, granularity: int = 1) -> Iterator[slice]:
     """Return consecutive slices of n things, as many in each as fit in a block, at least one."""
     step = max(1, _BLOCK // max(1, size) // granularity) * granularity
     return (slice(start, min(start + step, n)) for start in range(0, n, step))

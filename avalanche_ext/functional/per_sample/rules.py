@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,10 @@ _NORMS = (
     *_BATCH_NORMS, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm,
     nn.GroupNorm, nn.RMSNorm,
 )  # fmt: skip
+
+
+Positional = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+"""Layers whose weight acts in the same way at each position of a sample."""
 
 
 class SampleGradients(Protocol):
@@ -99,15 +103,26 @@ def gradients_of_runs(layer: nn.Module, runs: Sequence[tuple[Tensor, Tensor]]) -
     return Repeated([_formed(layer, x, e) for x, e in runs])
 
 
-def _formed(layer: nn.Module, inputs: Tensor, output_gradients: Tensor) -> FormedGradients:
-    if isinstance(layer, nn.Linear):
-        by_position = output_gradients.reshape(
-            *output_gradients.shape[:2], -1, output_gradients.shape[-1]
-        )
-        x = inputs.reshape(len(inputs), -1, inputs.shape[-1])
-        return Positions(layer, x, by_position.mT)
-    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+def is_positional(layer: nn.Module) -> TypeGuard[Positional]:
+    """Return whether `by_position` takes a layer that has a rule."""
+    return isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+
+
+def by_position(layer: Positional, inputs: Tensor, output_gradients: Tensor) -> Positions:
+    """Return the gradients of a linear layer or convolution, with their L positions apart.
+
+    Arguments are those of `sample_gradients`; a linear layer with inputs (N, F) has L = 1.
+    """
+    if not isinstance(layer, nn.Linear):
         return Convolution(layer, inputs, output_gradients)
+    n_units = output_gradients.shape[-1]
+    e = output_gradients.reshape(*output_gradients.shape[:2], -1, n_units)
+    return Positions(layer, inputs.reshape(len(inputs), -1, inputs.shape[-1]), e.mT)
+
+
+def _formed(layer: nn.Module, inputs: Tensor, output_gradients: Tensor) -> FormedGradients:
+    if is_positional(layer):
+        return by_position(layer, inputs, output_gradients)
     if isinstance(layer, nn.Embedding):
         return Lookup(layer, inputs, output_gradients)
     return Scaling(layer, inputs, output_gradients)

@@ -45,7 +45,7 @@ class ConsolidationPlugin(MethodPlugin):
     stream, whatever the experiences; it cannot tell rows that Avalanche's own plugins replay from
     new ones.
 
-    **How.** With `update="proximal"`, a `ProximalStep` (`functional.fisher.curvature`) pulls the
+    **How.** With `update="proximal"`, a proximal step (`functional.fisher.curvature`) pulls the
     parameters after the optimizer's step. The pull is stable at any λ, and bypasses momentum and
     projections of the gradient. With "gradient", the penalty's gradient is added to that of the
     loss before other plugins edit it. In both cases the strategy's `loss` does not contain the
@@ -62,6 +62,10 @@ class ConsolidationPlugin(MethodPlugin):
     A change of η requires a new proximal step. That is cheap for a diagonal F, and for eigenpairs
     alone at one rate for all weights; otherwise it costs about k steps. Therefore, with eigenpairs
     and an adaptive optimizer, η is taken anew for every tenth pull only.
+
+    **How often.** With `interval` = n, every n-th iteration pulls at n times the rates η of that
+    iteration. What is left over is pulled before the next consolidation, so at the latest when an
+    experience has ended; an evaluation before that sees weights that up to n − 1 steps have moved.
 
     A penalty that does nothing is warned of at the next consolidation: if since the last one all
     that it moved weights by was within their rounding.
@@ -81,9 +85,11 @@ class ConsolidationPlugin(MethodPlugin):
             eigenvalue, which for a diagonal is its largest entry; "trace", the mean of its
             diagonal.
         seed: Seed of the plugin's own draws.
+        interval: Number of iterations between pulls; 1 with `update="gradient"`.
 
     Raises:
-        ValueError: If `every` is given without `n_samples`, unless estimates need no samples.
+        ValueError: If `every` is given without `n_samples`, unless estimates need no samples; or if
+            `interval` is not 1 with `update="gradient"`.
     """
 
     prefix: ClassVar[str]
@@ -95,7 +101,6 @@ class ConsolidationPlugin(MethodPlugin):
     """Whether estimates need samples."""
     # An experience would pull its whole benchmark into the pickle.
     not_pickled: ClassVar[tuple[str, ...]] = ("_unfinished",)
-    _rank = 0
 
     def __init__(
         self,
@@ -106,8 +111,14 @@ class ConsolidationPlugin(MethodPlugin):
         every: int | None,
         normalisation: Normalisation,
         seed: int,
+        interval: int = 1,
     ) -> None:
         super().__init__()
+        if interval != 1 and update == "gradient":
+            raise ValueError(
+                f"interval={interval}: must be 1 with update='gradient', since the optimizer steps "
+                "along the penalty's gradient in each iteration"
+            )
         if every is not None and n_samples is None and self.reads_samples:
             raise ValueError(
                 f"n_samples=None: give a number beside every={every}; each estimate then uses so "
@@ -119,6 +130,7 @@ class ConsolidationPlugin(MethodPlugin):
         self.update = update
         self.every = every
         self.normalisation = normalisation
+        self.interval = interval
         # On the CPU, so that the draws are the same on every device.
         self._generator = torch.Generator().manual_seed(seed)
         self._penalty = QuadraticPenalty(lam)
@@ -126,6 +138,7 @@ class ConsolidationPlugin(MethodPlugin):
         self._unfinished: Any = None
         self._recent = RecentRows(n_samples) if every and n_samples else None
         self._n_iterations = 0
+        self._n_without_pull = 0
         self._n_at_consolidation = 0
         self._numbers: dict[str, float] = {}
 
@@ -168,7 +181,9 @@ class ConsolidationPlugin(MethodPlugin):
     def after_update(self, strategy: Strategy, **kwargs: Any) -> None:
         """With `update="proximal"`, pull the parameters towards the anchor."""
         if self.phase is Phase.PULL and self._penalty.is_active:
-            self._penalty.pull(self._rates(strategy))
+            self._n_without_pull += 1
+            if self._n_without_pull == self.interval:
+                self._pull(strategy)
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Consolidate if `every` iterations have passed."""
@@ -197,8 +212,15 @@ class ConsolidationPlugin(MethodPlugin):
         """Look up the parameters; return the places of earlier ones if they have changed."""
         return self._penalty.follow(own_model(strategy))
 
+    def _pull(self, strategy: Strategy) -> None:
+        """Pull for all iterations since the last pull."""
+        self._penalty.pull(self._rates(strategy), self._n_without_pull)
+        self._n_without_pull = 0
+
     def _consolidate(self, strategy: Strategy, experience: Any) -> None:
         self._follow(strategy)
+        if self._n_without_pull:
+            self._pull(strategy)
         self._warn_if_idle(strategy)
         with generators_kept(strategy.device):
             new = self._estimate(strategy, lambda: self._samples(strategy, experience))
@@ -209,7 +231,7 @@ class ConsolidationPlugin(MethodPlugin):
             )
         new = self._normalised(new)
         held, penalty = self.curvature, self._penalty.value()
-        merged = new if held is None else held.merged(new, self.decay, self._rank)
+        merged = new if held is None else held.merged(new, self.decay)
         self._penalty.renew(merged)
         self._numbers = {
             "penalty": penalty,
@@ -253,11 +275,10 @@ class ConsolidationPlugin(MethodPlugin):
         )
 
     def _normalised(self, curvature: Curvature) -> Curvature:
-        size = {
-            "none": 1.0,
-            "max": curvature.largest,
-            "trace": curvature.trace / curvature.eigenvectors.shape[1],
-        }[self.normalisation]
+        size = 1.0
+        if self.normalisation != "none":
+            is_max = self.normalisation == "max"
+            size = curvature.largest if is_max else curvature.trace / curvature.size
         return curvature if size in (0.0, 1.0) else curvature.scaled(1 / size)
 
     def _samples(self, strategy: Strategy, experience: Any) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from avalanche_ext.data import Strategy
-from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.fisher.diagonal import FisherKind, diagonal_fisher
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.functional.fisher.spectrum import fisher_spectrum
 from avalanche_ext.plugins.consolidation.base import (
     Amount,
@@ -57,6 +57,8 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
         kind: The labels that the Fisher is computed with: "true", the expectation over the model's
             own predictions; "sampled", one draw from them for each sample; "empirical", the data's.
         update: "proximal", a pull after the optimizer's step; or "gradient".
+        interval: Number of iterations between pulls, each as hard as so many; 1 with
+            `update="gradient"`.
         every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
             time so many iterations have passed; None estimates after each experience.
         normalisation: What each F′ is divided by: "none"; "max", its largest eigenvalue; "trace",
@@ -82,6 +84,7 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
         n_samples: PositiveInt | None = 200,
         kind: FisherKind = "true",
         update: Update = "proximal",
+        interval: PositiveInt = 1,
         every: PositiveInt | None = None,
         normalisation: Normalisation = "none",
         seed: int = 0,
@@ -91,8 +94,8 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
                 "rank=0 with residual='none' leaves no penalty: give rank=1 or more, or "
                 "residual='diagonal'"
             )
-        super().__init__(lam, decay, n_samples, update, every, normalisation, seed)
-        self.rank = self._rank = rank
+        super().__init__(lam, decay, n_samples, update, every, normalisation, seed, interval)
+        self.rank = rank
         self.residual = residual
         self.kind = kind
         self._kept = 0.0
@@ -102,7 +105,7 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
         numbers = super().diagnostics()
         return {**numbers, f"{self.prefix}/kept": self._kept} if numbers else {}
 
-    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> LowRankCurvature:
         x, y, t = samples()
         model, seed = own_model(strategy), self._draw_seed()
         diagonal = None
@@ -110,7 +113,7 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
             fisher = diagonal_fisher(model, x, y, self.kind, t=t, seed=seed)
             diagonal = self._flattened(fisher)
         if self.rank == 0 and diagonal is not None:
-            return Curvature.of_diagonal(diagonal)
+            return LowRankCurvature.of_diagonal(diagonal)
         top = fisher_spectrum(model, x, y, self.rank, self.kind, t=t, seed=seed)
         self._kept = float(top.eigenvalues.sum()) / top.trace if top.trace else 0.0
-        return Curvature.of_spectrum(top.eigenvalues, top.eigenvectors, diagonal)
+        return LowRankCurvature.of_spectrum(top.eigenvalues, top.eigenvectors, diagonal, self.rank)

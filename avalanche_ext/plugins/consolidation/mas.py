@@ -7,8 +7,8 @@ from typing import ClassVar
 from pydantic import PositiveInt
 
 from avalanche_ext.data import Strategy
-from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.fisher.diagonal import output_sensitivity
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.plugins.consolidation.base import (
     Amount,
     ConsolidationPlugin,
@@ -39,6 +39,8 @@ class MASPlugin(ConsolidationPlugin):
         decay: γ, from 0 to 1.
         n_samples: Number of samples for each estimate; None takes the whole experience.
         update: "proximal", a pull after the optimizer's step; or "gradient".
+        interval: Number of iterations between pulls, each as hard as so many; 1 with
+            `update="gradient"`.
         every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
             time so many iterations have passed; None estimates after each experience.
         normalisation: What each estimate is divided by: "none"; "max", its largest entry; "trace",
@@ -61,13 +63,14 @@ class MASPlugin(ConsolidationPlugin):
         *,
         n_samples: PositiveInt | None = None,
         update: Update = "proximal",
+        interval: PositiveInt = 1,
         every: PositiveInt | None = None,
         normalisation: Normalisation = "none",
         seed: int = 0,
     ) -> None:
-        super().__init__(lam, decay, n_samples, update, every, normalisation, seed)
+        super().__init__(lam, decay, n_samples, update, every, normalisation, seed, interval)
 
-    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> LowRankCurvature:
         x, _, t = samples()
         sensitivity = output_sensitivity(own_model(strategy), x, t=t)
-        return Curvature.of_diagonal(self._flattened(sensitivity))
+        return LowRankCurvature.of_diagonal(self._flattened(sensitivity))

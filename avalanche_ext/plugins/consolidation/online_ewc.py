@@ -7,8 +7,8 @@ from typing import ClassVar
 from pydantic import PositiveInt
 
 from avalanche_ext.data import Strategy
-from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.fisher.diagonal import FisherKind, diagonal_fisher
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.plugins.consolidation.base import (
     Amount,
     ConsolidationPlugin,
@@ -42,6 +42,8 @@ class OnlineEWCPlugin(ConsolidationPlugin):
         kind: The labels that the Fisher is computed with: "true", the expectation over the model's
             own predictions; "sampled", one draw from them for each sample; "empirical", the data's.
         update: "proximal", a pull after the optimizer's step; or "gradient".
+        interval: Number of iterations between pulls, each as hard as so many; 1 with
+            `update="gradient"`.
         every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
             time so many iterations have passed; None estimates after each experience.
         normalisation: What each F′ is divided by: "none"; "max", its largest entry; "trace", the
@@ -66,15 +68,16 @@ class OnlineEWCPlugin(ConsolidationPlugin):
         n_samples: PositiveInt | None = None,
         kind: FisherKind = "true",
         update: Update = "proximal",
+        interval: PositiveInt = 1,
         every: PositiveInt | None = None,
         normalisation: Normalisation = "none",
         seed: int = 0,
     ) -> None:
-        super().__init__(lam, decay, n_samples, update, every, normalisation, seed)
+        super().__init__(lam, decay, n_samples, update, every, normalisation, seed, interval)
         self.kind = kind
 
-    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> LowRankCurvature:
         x, y, t = samples()
         model, seed = own_model(strategy), self._draw_seed()
         fisher = diagonal_fisher(model, x, y, self.kind, t=t, seed=seed)
-        return Curvature.of_diagonal(self._flattened(fisher))
+        return LowRankCurvature.of_diagonal(self._flattened(fisher))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.functional.fisher.curvature import Curvature, ProximalStep
+from avalanche_ext.functional.fisher.curvature import Curvature, Step
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.plugins.core.growth import carried, places_of
 
@@ -42,7 +42,7 @@ class QuadraticPenalty:
         self._shapes: dict[str, torch.Size] = {}
         self._layout: FlatLayout | None = None
         self._held: list[bool] | None = None
-        self._step: tuple[list[float] | None, ProximalStep] | None = None
+        self._step: tuple[list[float] | None, Step] | None = None
         self._eta: Tensor | None = None
         self._n_pulls_at_eta = 0
         self.n_tries = 0
@@ -85,7 +85,7 @@ class QuadraticPenalty:
         self._eta = None
         places = places_of(earlier, layout)
         if self.curvature is not None and self.anchor is not None:
-            self.curvature = self.curvature.placed(places, sum(layout.numels))
+            self.curvature = self.curvature.placed(places, self._shapes)
             self.anchor = carried(self.anchor, places, self.weights())
         return places
 
@@ -116,9 +116,7 @@ class QuadraticPenalty:
         """Memory of F and θ* in bytes."""
         if self.curvature is None or self.anchor is None:
             return 0
-        held = self.curvature
-        parts = (self.anchor, held.diagonal, held.eigenvalues, held.eigenvectors)
-        return sum(part.nbytes for part in parts if part is not None)
+        return self.anchor.nbytes + self.curvature.n_bytes
 
     def value(self) -> float:
         """Return the penalty at the current parameters."""
@@ -131,14 +129,8 @@ class QuadraticPenalty:
         """Return λF(θ − θ*) in the shapes of the parameters; the penalty must be active."""
         assert self.curvature is not None
         assert self.anchor is not None
-        layout = self.layout
-        if len(self.curvature.eigenvalues) or self.curvature.diagonal is None:
-            product = self.curvature.product(self.weights().sub_(self.anchor))
-            return layout.pieces(product.mul_(self.lam))
-        pieces = torch._foreach_sub([*layout.parameters], layout.pieces(self.anchor))
-        torch._foreach_mul_(pieces, layout.pieces(self.curvature.diagonal))
-        torch._foreach_mul_(pieces, self.lam)
-        return [*pieces]
+        product = self.curvature.product(self.weights().sub_(self.anchor))
+        return self.layout.pieces(product.mul_(self.lam))
 
     def add_gradient(self, rates: Sequence[float | Tensor]) -> None:
         """Add the gradient to the parameters' `grad`; where it is zero, None stays None.
@@ -168,15 +160,16 @@ class QuadraticPenalty:
                 # With zeros an optimizer would still step, by weight decay and momentum.
                 p.grad = piece
 
-    def pull(self, rates: Sequence[float | Tensor]) -> None:
+    def pull(self, rates: Sequence[float | Tensor], n_steps: int = 1) -> None:
         """Move the parameters by the proximal step.
 
         Args:
             rates: The learning rate of each parameter, a number or in the parameter's shape. With
                 eigenpairs, those in shapes are taken anew for every tenth call only.
+            n_steps: For how many of the optimizer's steps.
         """
         self.n_tries += 1
-        step = self._proximal_step(rates)
+        step = self._proximal_step([n_steps * rate for rate in rates])
         if self.acts:
             step()
             return
@@ -185,7 +178,7 @@ class QuadraticPenalty:
         moves = self.layout.pieces(self.weights() - before)
         self.acts = any(map(_shows, moves, self.layout.parameters))
 
-    def _proximal_step(self, rates: Sequence[float | Tensor]) -> ProximalStep:
+    def _proximal_step(self, rates: Sequence[float | Tensor]) -> Step:
         assert self.curvature is not None
         assert self.anchor is not None
         numbers = [rate for rate in rates if isinstance(rate, float)]
@@ -193,20 +186,20 @@ class QuadraticPenalty:
             return self._adaptive_step(self.curvature, self.anchor, rates)
         if self._step is None or self._step[0] != numbers:
             eta = numbers[0] if len({*numbers}) == 1 else self._spread(numbers)
-            step = ProximalStep(self.layout, self.anchor, self.curvature, self.lam, eta)
+            step = self.curvature.step(self.layout, self.anchor, self.lam, eta)
             self._step = numbers, step
         return self._step[1]
 
     def _adaptive_step(
         self, curvature: Curvature, anchor: Tensor, rates: Sequence[float | Tensor]
-    ) -> ProximalStep:
-        if not len(curvature.eigenvalues):
-            return ProximalStep(self.layout, anchor, curvature, self.lam, self._spread(rates))
+    ) -> Step:
+        if curvature.is_cheap:
+            return curvature.step(self.layout, anchor, self.lam, self._spread(rates))
         if self._eta is None or self._n_pulls_at_eta == _PULLS_AT_ONE_RATE:
             self._eta, self._n_pulls_at_eta, self._step = self._spread(rates), 0, None
         self._n_pulls_at_eta += 1
         if self._step is None or self._step[0] is not None:
-            step = ProximalStep(self.layout, anchor, curvature, self.lam, self._eta)
+            step = curvature.step(self.layout, anchor, self.lam, self._eta)
             self._step = None, step
         return self._step[1]
 
@@ -222,9 +215,7 @@ class QuadraticPenalty:
     def _seen(self) -> list[bool]:
         """Return for each parameter whether F is non-zero anywhere in it."""
         assert self.curvature is not None
-        seen = self.curvature.eigenvectors.ne(0).any(dim=0)
-        if self.curvature.diagonal is not None:
-            seen |= self.curvature.diagonal.ne(0)
+        seen = self.curvature.held()
         return [bool(piece.any()) for piece in self.layout.pieces(seen)]
 
     def _warn_if_unstable(self, rate: float) -> None:

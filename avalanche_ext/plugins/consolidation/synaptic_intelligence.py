@@ -10,7 +10,7 @@ from pydantic import FiniteFloat, PositiveInt
 from torch import Tensor
 
 from avalanche_ext.data import Strategy
-from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.plugins.consolidation.base import (
     Amount,
     ConsolidationPlugin,
@@ -53,6 +53,8 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
         decay: γ, from 0 to 1.
         damping: ξ, above 0; 0.1 as in the paper's experiments.
         update: "proximal", a pull after the optimizer's step; or "gradient".
+        interval: Number of iterations between pulls, each as hard as so many; 1 with
+            `update="gradient"`.
         every: For streams without boundaries: number of iterations between consolidations; None
             consolidates after each experience.
         normalisation: What the Ω of each task is divided by: "none"; "max", its largest entry;
@@ -78,10 +80,11 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
         *,
         damping: Annotated[FiniteFloat, Gt(0)] = 0.1,
         update: Update = "proximal",
+        interval: PositiveInt = 1,
         every: PositiveInt | None = None,
         normalisation: Normalisation = "none",
     ) -> None:
-        super().__init__(lam, decay, None, update, every, normalisation, seed=0)
+        super().__init__(lam, decay, None, update, every, normalisation, 0, interval)
         self.damping = damping
         self._path: Tensor | None = None
         self._start: Tensor | None = None
@@ -122,10 +125,10 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
         self._start = self._penalty.weights()
         self._path = torch.zeros_like(self._start)
 
-    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
+    def _estimate(self, strategy: Strategy, samples: Samples) -> LowRankCurvature:
         assert self._path is not None
         assert self._start is not None
         moved = self._penalty.weights().sub_(self._start)
         importance = self._path.clamp(min=0) / (moved.square_() + self.damping)
         self._begin()
-        return Curvature.of_diagonal(importance)
+        return LowRankCurvature.of_diagonal(importance)

@@ -1,8 +1,10 @@
 """Random curvatures and the dense matrices they stand for."""
 
+from dataclasses import replace
+
 import torch
 
-from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 
 P = 9
 
@@ -18,7 +20,7 @@ def curvature(k, seed=0, diagonal=True, dtype=torch.float64):
     vectors = orthonormal_rows(k, generator)
     rest = torch.rand(P, dtype=torch.float64, generator=generator) if diagonal else None
     rest = rest if rest is None else rest.to(dtype)
-    return Curvature(rest, (eigenvalues + 0.1).to(dtype), vectors.to(dtype))
+    return LowRankCurvature(rest, (eigenvalues + 0.1).to(dtype), vectors.to(dtype))
 
 
 def dense(part):
@@ -35,4 +37,9 @@ def dense(part):
 
 
 def dense_spectral(part):
-    return dense(Curvature(None, part.eigenvalues, part.eigenvectors))
+    return dense(LowRankCurvature(None, part.eigenvalues, part.eigenvectors))
+
+
+def merged_of(old, new, decay, rank):
+    """γ F + F′ with so many eigenpairs at most."""
+    return replace(old, rank=rank).merged(new, decay)

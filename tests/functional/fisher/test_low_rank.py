@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avalanche_ext.functional.fisher.curvature import Curvature
-from tests.functional.fisher.curvature_cases import P, curvature, dense, dense_spectral
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
+from tests.functional.fisher.curvature_cases import P, curvature, dense, dense_spectral, merged_of
 
 
 def vector(seed=5):
@@ -41,7 +41,7 @@ def test_the_largest_is_at_most_the_largest_eigenvalue_and_equal_for_one_part_al
 
 
 def test_nothing_has_no_curvature():
-    part = Curvature(None, torch.empty(0), torch.empty(0, P))
+    part = LowRankCurvature(None, torch.empty(0), torch.empty(0, P))
     assert part.largest == part.trace == 0
     assert part.product(torch.ones(P)).tolist() == [0.0] * P
     assert float(part.penalty(torch.ones(P))) == 0
@@ -54,7 +54,7 @@ def test_the_merge_is_the_dense_sum_truncated(decay, rank):
     total = decay * dense(old) + dense(new)
     values, vectors = torch.linalg.eigh(total)
     top = vectors[:, P - rank :] * values[P - rank :] @ vectors[:, P - rank :].T
-    merged = old.merged(new, decay, rank)
+    merged = merged_of(old, new, decay, rank)
     torch.testing.assert_close(dense(merged), top, atol=1e-12, rtol=1e-10)
     k = len(merged.eigenvalues)
     assert k == min(rank, 4 if decay == 0 else 7)
@@ -68,7 +68,7 @@ def test_the_merge_is_the_dense_sum_truncated(decay, rank):
 def test_the_diagonal_takes_the_diagonal_of_what_is_cut_off(rank):
     old, new = curvature(3, 1), curvature(4, 2)
     total = 0.9 * dense(old) + dense(new)
-    merged = old.merged(new, 0.9, rank)
+    merged = merged_of(old, new, 0.9, rank)
     torch.testing.assert_close(dense(merged).diagonal(), total.diagonal())
     without = dense_spectral(old) * 0.9 + dense_spectral(new)
     top = torch.linalg.eigvalsh(without).flip(0)[:rank]
@@ -77,27 +77,27 @@ def test_the_diagonal_takes_the_diagonal_of_what_is_cut_off(rank):
 
 def test_diagonals_merge_as_a_discounted_sum():
     old, new = curvature(0, 1), curvature(0, 2)
-    merged = old.merged(new, 0.95, 10)
+    merged = merged_of(old, new, 0.95, 10)
     torch.testing.assert_close(merged.diagonal, 0.95 * old.diagonal + new.diagonal)
     assert merged.eigenvectors.shape == (0, P)
 
 
 def test_merging_a_diagonal_with_directions_keeps_both():
     old, new = curvature(0, 1), curvature(2, 2, diagonal=False)
-    merged = old.merged(new, 0.5, 2)
+    merged = merged_of(old, new, 0.5, 2)
     torch.testing.assert_close(dense(merged), 0.5 * dense(old) + dense(new))
 
 
 def test_the_same_directions_twice_only_grow():
     part = curvature(3, 1, diagonal=False)
-    merged = part.merged(part, 0.5, P)
+    merged = merged_of(part, part, 0.5, P)
     assert len(merged.eigenvalues) == 3
     torch.testing.assert_close(merged.eigenvalues, 1.5 * part.eigenvalues)
 
 
 def test_merging_nothing_with_nothing_gives_nothing():
-    nothing = Curvature(None, torch.empty(0), torch.empty(0, P))
-    merged = nothing.merged(nothing, 0.9, 5)
+    nothing = LowRankCurvature(None, torch.empty(0), torch.empty(0, P))
+    merged = merged_of(nothing, nothing, 0.9, 5)
     assert merged.diagonal is None
     assert len(merged.eigenvalues) == 0
 
@@ -105,7 +105,7 @@ def test_merging_nothing_with_nothing_gives_nothing():
 def test_a_merge_does_not_change_its_parts():
     old, new = curvature(3, 1), curvature(4, 2)
     before = dense(old).clone(), dense(new).clone()
-    old.merged(new, 0.9, 2)
+    merged_of(old, new, 0.9, 2)
     torch.testing.assert_close((dense(old), dense(new)), before, rtol=0, atol=0)
 
 
@@ -114,7 +114,7 @@ def test_a_merge_does_not_change_its_parts():
 def test_a_merge_with_residual_keeps_the_trace_in_float32(k_old, k_new, rank, decay, seed):
     old = curvature(k_old, seed, dtype=torch.float32)
     new = curvature(k_new, seed + 1, dtype=torch.float32)
-    merged = old.merged(new, decay, rank)
+    merged = merged_of(old, new, decay, rank)
     assert len(merged.eigenvalues) <= rank
     assert merged.trace == pytest.approx(decay * old.trace + new.trace, rel=1e-4)
     assert (merged.diagonal >= 0).all()
@@ -123,9 +123,13 @@ def test_a_merge_with_residual_keeps_the_trace_in_float32(k_old, k_new, rank, de
 def test_of_a_spectrum_the_diagonal_is_what_the_directions_leave():
     whole = curvature(4, 3, diagonal=False)
     matrix = dense(whole)
-    part = Curvature.of_spectrum(whole.eigenvalues[:2], whole.eigenvectors[:2], matrix.diagonal())
+    part = LowRankCurvature.of_spectrum(
+        whole.eigenvalues[:2], whole.eigenvectors[:2], matrix.diagonal()
+    )
     torch.testing.assert_close(dense(part).diagonal(), matrix.diagonal())
-    rounded = Curvature.of_spectrum(whole.eigenvalues, whole.eigenvectors, matrix.diagonal() - 1e-9)
+    rounded = LowRankCurvature.of_spectrum(
+        whole.eigenvalues, whole.eigenvectors, matrix.diagonal() - 1e-9
+    )
     assert (rounded.diagonal >= 0).all()
 
 
@@ -138,7 +142,7 @@ def test_scaling_scales_the_matrix():
 def test_placing_moves_parameters_and_leaves_new_ones_free():
     part = curvature(2)
     places = torch.tensor([4, 0, 1, -1, 10, 6, 7, 8, -1])
-    placed = part.placed(places, 11)
+    placed = part.placed(places, {"weight": torch.Size([11])})
     stay = places >= 0
     expected = torch.zeros(11, 11, dtype=torch.float64)
     old = dense(part)[stay][:, stay]

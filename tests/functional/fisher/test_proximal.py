@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from avalanche_ext.functional.fisher.curvature import Curvature, ProximalStep
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.functional.model.gradients import FlatLayout
 from tests.functional.fisher.curvature_cases import P, curvature, dense
 
@@ -21,7 +21,7 @@ def pulled(part, strength, rates, dtype=torch.float64):
     layout = FlatLayout(model.named_parameters())
     anchor = torch.randn(P, dtype=dtype, generator=torch.Generator().manual_seed(3))
     before = layout.flatten(layout.parameters).detach() - anchor
-    ProximalStep(layout, anchor, part, strength, rates)()
+    part.step(layout, anchor, strength, rates)()
     return before, layout.flatten(layout.parameters).detach() - anchor
 
 
@@ -55,7 +55,7 @@ def test_along_eigenvectors_alone_it_shrinks_each_by_its_own_factor():
 def test_at_any_strength_it_ends_as_a_hard_projection(strength, diagonal):
     vectors = torch.eye(P)[:2]
     weight = torch.tensor([0.0] * 4 + [1.0] * 2 + [0.0] * 3) if diagonal else None
-    part = Curvature(weight, torch.tensor([2.0, 1e-3]), vectors)
+    part = LowRankCurvature(weight, torch.tensor([2.0, 1e-3]), vectors)
     before, after = pulled(part, strength, 0.1, torch.float32)
     held = [0, 1, 4, 5] if diagonal else [0, 1]
     free = [i for i in range(P) if i not in held]
@@ -81,7 +81,7 @@ def test_it_can_be_repeated():
     layout = FlatLayout(model.named_parameters())
     anchor = torch.zeros(P, dtype=torch.float64)
     part = curvature(3)
-    step = ProximalStep(layout, anchor, part, 1.0, 0.5)
+    step = part.step(layout, anchor, 1.0, 0.5)
     before = layout.flatten(layout.parameters).detach()
     for _ in range(3):
         step()
@@ -96,7 +96,7 @@ def test_it_can_be_repeated():
 def test_in_single_precision_it_is_the_dense_solve_to_rounding(diagonal, strength):
     part = curvature(4, diagonal=diagonal, dtype=torch.float32)
     before, after = pulled(part, strength, 0.1, torch.float32)
-    exact = Curvature(
+    exact = LowRankCurvature(
         None if part.diagonal is None else part.diagonal.double(),
         part.eigenvalues.double(),
         part.eigenvectors.double(),

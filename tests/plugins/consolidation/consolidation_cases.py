@@ -9,9 +9,11 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.models import MLP
 from avalanche_ext.plugins import (
     FisherSpectrumEWCPlugin,
+    KroneckerEWCPlugin,
     MASPlugin,
     OnlineEWCPlugin,
     SynapticIntelligencePlugin,
@@ -22,11 +24,19 @@ EACH: dict[str, Any] = {
     "online ewc": partial(OnlineEWCPlugin, n_samples=20),
     "spectrum": partial(FisherSpectrumEWCPlugin, rank=5, n_samples=20),
     "spectrum alone": partial(FisherSpectrumEWCPlugin, rank=5, n_samples=20, residual="none"),
+    "kronecker": partial(KroneckerEWCPlugin, n_samples=20, kept=1.0, interval=1),
     "mas": partial(MASPlugin, n_samples=20),
     "si": SynapticIntelligencePlugin,
 }
 # At these, ηλ times the largest eigenvalue is a few tenths.
-STRENGTH = {"online ewc": 20.0, "spectrum": 2.0, "spectrum alone": 2.0, "mas": 1.0, "si": 50.0}
+STRENGTH = {
+    "online ewc": 20.0,
+    "spectrum": 2.0,
+    "spectrum alone": 2.0,
+    "kronecker": 2.0,
+    "mas": 1.0,
+    "si": 50.0,
+}
 
 
 def three_tasks(**arguments: Any) -> Any:
@@ -65,6 +75,8 @@ def run(*plugins: Any, benchmark: Any = None, **given: Any) -> Any:
 
 def dense(curvature: Any) -> Tensor:
     """F as a matrix, (P, P), in float64."""
+    if not isinstance(curvature, LowRankCurvature):
+        return torch.stack([curvature.product(row) for row in torch.eye(curvature.size)]).double()
     vectors = curvature.eigenvectors.double()
     matrix = vectors.T @ torch.diag(curvature.eigenvalues.double()) @ vectors
     if curvature.diagonal is not None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from avalanche.core import SupervisedPlugin
 
-from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.plugins import OnlineEWCPlugin
 from avalanche_ext.plugins.consolidation import penalty
 from avalanche_ext.plugins.consolidation.base import ConsolidationPlugin
@@ -94,7 +94,6 @@ class Fixed(ConsolidationPlugin):
     def __init__(self, lam, parts, scale=1.0):
         super().__init__(lam, 0.0, None, "proximal", None, "none", 0)
         self.parts, self.scale = parts, scale
-        self._rank = 3
 
     def _estimate(self, strategy, samples):
         theta = self._penalty.weights()
@@ -102,9 +101,9 @@ class Fixed(ConsolidationPlugin):
         draw = partial(torch.rand, dtype=theta.dtype, generator=generator)
         diagonal, vectors = draw(len(theta)), torch.linalg.qr(draw(len(theta), 3))[0].T
         if self.parts == "diagonal":
-            return Curvature.of_diagonal(self.scale * diagonal)
+            return LowRankCurvature.of_diagonal(self.scale * diagonal)
         values = self.scale * torch.tensor([4.0, 2.0, 1.0], dtype=theta.dtype)
-        return Curvature(diagonal if self.parts == "both" else None, values, vectors)
+        return LowRankCurvature(diagonal if self.parts == "both" else None, values, vectors, 3)
 
 
 class InDouble(SupervisedPlugin):

@@ -30,6 +30,13 @@ def in_groups(parameters):
     return torch.optim.SGD(groups, lr=0.1)
 
 
+def by_layer(rates, matrix):
+    """The mean rate of each layer of the tiny model, weighted by the diagonal of the matrix."""
+    sizes = [65 * 6, 7 * 10]
+    pairs = zip(rates.split(sizes), matrix.diagonal().split(sizes), strict=True)
+    return torch.cat([((r * w).sum() / w.sum()).expand(len(r)) for r, w in pairs])
+
+
 UPDATES = ["proximal", "gradient"]
 OPTIMIZERS = {
     "momentum and decay": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=0.01),
@@ -112,7 +119,9 @@ def test_the_proximal_step_solves_the_dense_system_at_the_optimizers_rates(name,
             if plugin.anchor is not self.anchor or "spectrum" not in name:
                 # With eigenpairs, Adam's rates are those of the first pull after a consolidation.
                 self.anchor, self.eta = plugin.anchor, self.rates(strategy)
-            system = plugin.lam * self.eta[:, None] * dense(plugin.curvature)
+            matrix = dense(plugin.curvature)
+            eta = by_layer(self.eta, matrix) if name == "kronecker" else self.eta
+            system = plugin.lam * eta[:, None] * matrix
             delta = (step.weights - plugin.anchor).double()
             expected = torch.linalg.solve(torch.eye(len(delta)) + system, delta)
             actual = (weights(strategy) - plugin.anchor).double()

@@ -63,6 +63,10 @@ DEFAULTS = {
         **CONSOLIDATION, "lam": 30.0, "rank": 100, "residual": "diagonal", "n_samples": 200,
         "kind": "true",
     },
+    plugins.KroneckerEWCPlugin: {
+        **CONSOLIDATION, "lam": 10.0, "n_samples": None, "kind": "true", "sharing": "expand",
+        "merge": "sum", "damping": 0.0, "kept": 0.99, "interval": 10,
+    },
     plugins.MASPlugin: {**CONSOLIDATION, "lam": 0.1, "n_samples": None},
     # Zenke, Poole and Ganguli 2017: the damping.
     plugins.SynapticIntelligencePlugin: {**CONSOLIDATION, "lam": 3.0, "damping": 0.1},

@@ -75,7 +75,8 @@ def joint(plugins):
 
 
 SCORES = [
-    "online_ewc", "fisher_spectrum_ewc", "mas", "spectrum_analysis", "gradient_diversity",
+    "online_ewc", "fisher_spectrum_ewc", "kronecker_ewc", "mas", "spectrum_analysis",
+    "gradient_diversity",
 ]  # fmt: skip
 ROWS = ["drl", "metric_loss", "multi_similarity", "r_margin"]
 REFUSED = [

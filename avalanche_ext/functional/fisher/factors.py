@@ -1,0 +1,270 @@
+"""One layer's block of a Fisher information matrix as a Kronecker product, and its eigenvectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from avalanche_ext.functional.fisher.curvature import shrinkage
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The block of one layer, F ≈ A ⊗ G, over the matrix [W b] of its weight and bias.
+
+    For a linear layer with inputs a, which have a 1 at their end for the bias, and gradients e at
+    its outputs, the gradient of [W b] is e aᵀ, and the block takes E[(e aᵀ)(e aᵀ)ᵀ] for
+    E[a aᵀ] ⊗ E[e eᵀ] (Martens, Grosse 2015, arXiv:1503.05671, equation 1). So it holds a change Δ
+    of [W b] by ⟨Δ, G Δ A⟩.
+
+    Attributes:
+        weight: The name of the weight, (O, ...), whose rows are flattened; None if it is fixed.
+        bias: The name of the bias, (O,); None if there is none or it is fixed.
+        inputs: A, (I, I), the mean over samples of a aᵀ; the bias's row is the last.
+        outputs: G, (O, O), the sum over tasks of means over samples of Σ_r e_r e_rᵀ.
+        mass: How much A weighs in a mean with that of other tasks: 1 for a task whose samples all
+            ran through the layer, 0 if none did.
+    """
+
+    weight: str | None
+    bias: str | None
+    inputs: Tensor
+    outputs: Tensor
+    mass: float = 1.0
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its parameters."""
+        return [name for name in (self.weight, self.bias) if name is not None]
+
+    @property
+    def trace(self) -> float:
+        """The sum of the eigenvalues of A ⊗ G."""
+        return float(self.inputs.double().trace() * self.outputs.double().trace())
+
+    def product(self, delta: Tensor) -> Tensor:
+        """Return G Δ A, (O, I), of a matrix Δ, (O, I)."""
+        return self.outputs @ delta @ self.inputs
+
+    def diagonal(self) -> Tensor:
+        """Return the diagonal of A ⊗ G, as (O, I)."""
+        return torch.outer(self.outputs.diagonal(), self.inputs.diagonal())
+
+    def joined(self, pieces: Mapping[str, Tensor]) -> Tensor:
+        """Return the matrix (O, I) of what there is for the weight and the bias."""
+        return torch.cat([pieces[name].reshape(len(self.outputs), -1) for name in self.names], 1)
+
+    def parted(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Return the parts of a matrix (O, I) by the parameters' names, (O, ·) each."""
+        n = len(self.inputs) - (self.bias is not None)
+        parts = matrix[:, :n], matrix[:, n:]
+        pairs = zip((self.weight, self.bias), parts, strict=True)
+        return {name: part for name, part in pairs if name is not None}
+
+    def damped(self, damping: float) -> Factors:
+        """Return (A + π √d I) ⊗ (G + √d / π I), with π² the ratio of their mean eigenvalues.
+
+        Martens, Grosse 2015, section 6.3. A block that is zero stays so.
+        """
+        a, g = (float(m.double().trace()) / len(m) for m in (self.inputs, self.outputs))
+        if not damping or not a or not g:
+            return self
+        pi, root = (a / g) ** 0.5, damping**0.5
+        ones = (torch.eye(len(m)).to(m) for m in (self.inputs, self.outputs))
+        of_inputs, of_outputs = ones
+        return replace(
+            self,
+            inputs=self.inputs + pi * root * of_inputs,
+            outputs=self.outputs + root / pi * of_outputs,
+        )
+
+    def summed(self, new: Factors, decay: float) -> Factors:
+        """Return the mean of the A of both, by their masses, with γ G + G′.
+
+        So F = (Σ γᵗ A / Σ γᵗ) ⊗ Σ γᵗ G.
+        """
+        mass = decay * self.mass + new.mass
+        if not mass:
+            return replace(new, mass=0.0)
+        return replace(
+            new,
+            inputs=(decay * self.mass / mass) * self.inputs + (new.mass / mass) * new.inputs,
+            outputs=decay * self.outputs + new.outputs,
+            mass=mass,
+        )
+
+    def faded(self, decay: float) -> Factors:
+        """Return γ A ⊗ G, as after a task that did not run through the layer."""
+        return replace(self, outputs=decay * self.outputs, mass=decay * self.mass)
+
+    def nearest(self, new: Factors, decay: float) -> Factors:
+        """Return the Kronecker product that is nearest to γ A ⊗ G + A′ ⊗ G′ in Frobenius norm.
+
+        It lies in the span of the factors, since in the basis of orthonormal combinations of
+        (A, A′) and of (G, G′) the sum is a matrix of two rows and columns, whose best
+        approximation by one of rank 1 is its largest singular triplet (Van Loan, Pitsianis 1993).
+        """
+        a, ra = _orthonormal(self.inputs, new.inputs)
+        g, rg = _orthonormal(self.outputs, new.outputs)
+        weights = torch.tensor([decay, 1.0], dtype=ra.dtype, device=ra.device)
+        u, s, vh = torch.linalg.svd((ra * weights) @ rg.T)
+        inputs, outputs = _combined(a, u[:, 0]), s[0] * _combined(g, vh[0])
+        # Both factors are positive semi-definite up to a sign that they share.
+        sign = -1.0 if float(inputs.trace()) < 0 else 1.0
+        size = float(torch.linalg.matrix_norm(new.inputs if new.mass else self.inputs)) or 1.0
+        return replace(
+            new,
+            inputs=(sign * size * inputs).to(new.inputs),
+            outputs=(sign / size * outputs).to(new.outputs),
+            mass=decay * self.mass + new.mass,
+        )
+
+    def restricted(self, names: Collection[str]) -> Factors:
+        """Return the block of some of its parameters, at least one."""
+        if {*names} == {*self.names}:
+            return self
+        numbers = torch.arange(len(self.inputs), device=self.inputs.device)[None]
+        stay = torch.cat([part[0] for n, part in self.parted(numbers).items() if n in names])
+        return replace(
+            self,
+            weight=self.weight if self.weight in names else None,
+            bias=self.bias if self.bias in names else None,
+            inputs=self.inputs[stay][:, stay],
+        )
+
+    def placed(
+        self, places: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
+    ) -> Factors | None:
+        """Return the block over parameters that have grown; None if all of them are gone.
+
+        Args:
+            places: Where each coordinate of a parameter lies in its new shape, in its old shape;
+                without the parameters that are gone.
+            shapes: The new shapes of the parameters.
+        """
+        names = [name for name in self.names if name in places]
+        if not names:
+            return None
+        stay, columns, n_columns = self.restricted(names), [], 0
+        for name in names:
+            width = shapes[name][1:].numel()
+            own = places[name].reshape(len(self.outputs), -1)
+            rows = own[:, 0] // width
+            columns.append(own[0] % width + n_columns)
+            n_columns += width
+        return replace(
+            stay,
+            inputs=_spread(stay.inputs, torch.cat(columns), n_columns),
+            outputs=_spread(stay.outputs, rows, shapes[names[0]][0]),
+        )
+
+    def basis(self, kept: float) -> Basis:
+        """Return the eigenvectors of A and of G that hold a share `kept` of their traces."""
+        return Basis(_eigen(self.inputs, kept), _eigen(self.outputs, kept), self.inputs.diagonal())
+
+
+@dataclass(frozen=True)
+class Eigen:
+    """The top eigenpairs of a matrix, and the mean of its other eigenvalues.
+
+    Attributes:
+        values: s, (k,), descending, above 0.
+        vectors: U, (n, k), with orthonormal columns.
+        rest: σ for each coordinate that the matrix holds at all, and 0 for the others, (n,).
+    """
+
+    values: Tensor
+    vectors: Tensor
+    rest: Tensor
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A matrix in the place of A ⊗ G that a step can solve with in few products.
+
+    With projections P onto U of either factor, it is
+
+        U_G S_G U_Gᵀ ⊗ (U_A S_A U_Aᵀ + σ_A (I − P_A))  +  σ_G (I − P_G) ⊗ diag(A),
+
+    which has the trace of A ⊗ G, and is A ⊗ G itself if all eigenpairs are kept. I leaves out
+    coordinates at which the factor is zero, such as those of outputs that were not there yet.
+
+    Attributes:
+        inputs: Of A.
+        outputs: Of G.
+        diagonal: The diagonal of A, (I,).
+    """
+
+    inputs: Eigen
+    outputs: Eigen
+    diagonal: Tensor
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue of A ⊗ G."""
+        if not len(self.inputs.values) or not len(self.outputs.values):
+            return 0.0
+        return float(self.inputs.values[0] * self.outputs.values[0])
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory of the eigenpairs."""
+        return sum(e.values.nbytes + e.vectors.nbytes for e in (self.inputs, self.outputs))
+
+    def shrinking(self, firmness: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return a function that takes Δ to what a step removes of it, both (O, I).
+
+        Along an eigenvector the share s / (1 + s) is removed, s being λη times its eigenvalue.
+
+        Args:
+            firmness: λη, a scalar.
+        """
+        a, g = self.inputs, self.outputs
+        of_rest = shrinkage(firmness * torch.outer(g.values, a.rest))
+        of_both = shrinkage(firmness * torch.outer(g.values, a.values)) - of_rest.amax(1)[:, None]
+        beyond = shrinkage(firmness * g.rest.amax() * self.diagonal)
+        of_beyond = torch.outer(g.rest.ne(0).to(beyond), beyond) if g.rest.any() else None
+
+        def removed(delta: Tensor) -> Tensor:
+            rows = g.vectors.T @ delta
+            inner = torch.addmm(of_rest * rows, of_both * (rows @ a.vectors), a.vectors.T)
+            if of_beyond is None:
+                return g.vectors @ inner
+            return torch.addmm(of_beyond * delta, g.vectors, inner.addcmul_(rows, beyond, value=-1))
+
+        return removed
+
+
+def _eigen(matrix: Tensor, kept: float) -> Eigen:
+    """Return the top eigenpairs of a symmetric matrix, (n, n), and the mean of the others."""
+    ascending, vectors = torch.linalg.eigh(matrix.double())
+    values = ascending.flip(0).clamp(min=0)
+    rounding = len(values) * torch.finfo(matrix.dtype).eps * values[0]
+    k, rest = int((values > rounding).sum()), matrix.diagonal().ne(0).to(matrix)
+    if kept < 1:
+        k = min(k, int((values.cumsum(0) < kept * values.sum()).sum()) + 1)
+        rest *= values[k:].sum().to(rest) / (rest.sum() - k).clamp(min=1)
+    else:
+        rest.zero_()
+    return Eigen(values[:k].to(matrix), vectors.flip(1)[:, :k].contiguous().to(matrix), rest)
+
+
+def _orthonormal(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Q, (m, k, k), orthonormal matrices, and R, (m, 2): the two are Σ_i R_ij Q_i."""
+    columns = torch.stack([first.double().reshape(-1), second.double().reshape(-1)], 1)
+    q, r = torch.linalg.qr(columns)
+    return q.T.reshape(-1, *first.shape), r
+
+
+def _combined(matrices: Tensor, weights: Tensor) -> Tensor:
+    return torch.einsum("k,kij->ij", weights, matrices)
+
+
+def _spread(matrix: Tensor, places: Tensor, size: int) -> Tensor:
+    """Return a matrix, (n, n), at other rows and columns, (n,), of zeros, (size, size)."""
+    grown = matrix.new_zeros(size, size)
+    grown[places[:, None], places] = matrix
+    return grown

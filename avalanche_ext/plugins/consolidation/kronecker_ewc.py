@@ -1,0 +1,132 @@
+"""Elastic weight consolidation with one Kronecker product for each layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import PositiveInt
+
+from avalanche_ext.data import Strategy
+from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.functional.fisher.diagonal import FisherKind
+from avalanche_ext.functional.fisher.kronecker import kronecker_fisher
+from avalanche_ext.functional.fisher.summed import SummedCurvature
+from avalanche_ext.functional.per_sample.factors import Sharing
+from avalanche_ext.plugins.consolidation.base import (
+    Amount,
+    ConsolidationPlugin,
+    Normalisation,
+    Samples,
+    Share,
+    Update,
+)
+from avalanche_ext.plugins.core.model import own_model
+from avalanche_ext.validation import validated
+
+Merge = Literal["sum", "nearest", "none"]
+
+
+class KroneckerEWCPlugin(ConsolidationPlugin):
+    """EWC with the Fisher's blocks of layers, each as a Kronecker product.
+
+    Of each layer with weight and bias [W b], the diagonal of online EWC keeps how firmly single
+    weights are held. Here the penalty keeps how weights act together:
+
+        (λ/2) Σ_layers ⟨Δ, G Δ A⟩,    Δ = [W b] − [W b]*,
+
+    where A is the mean of a aᵀ over the layer's inputs, G that of e eᵀ over the gradients at its
+    outputs, and A ⊗ G stands for the layer's block of the Fisher (K-FAC, Martens, Grosse 2015,
+    arXiv:1503.05671; as a penalty, Ritter, Botev, Barber 2018, arXiv:1805.07810, equations 8 to
+    10). `functional.kronecker_fisher` says what A and G are for convolutions and other layers that
+    see several positions (Eschenhagen et al. 2023, arXiv:2311.00636), and which parameters get a
+    diagonal instead. With A = U_A S_A U_Aᵀ and G = U_G S_G U_Gᵀ the proximal step is exact,
+
+        Δ ← U_G [(U_Gᵀ Δ U_A) / (1 + ηλ s_G s_Aᵀ)] U_Aᵀ.
+
+    It costs two products with each matrix of eigenvectors, so by default every tenth iteration
+    pulls, ten times as hard, and only the eigenvectors that hold a share `kept` of a factor's trace
+    are used; the trace of the rest is spread evenly (`functional.fisher.factors.Basis`). Memory,
+    whatever the number of tasks (unless `merge="none"`): for layers with I inputs and O outputs
+    Σ (I² + O²) for the factors, as much at most for the eigenvectors, and P for θ*.
+    `ConsolidationPlugin` says when the factors are estimated and how the penalty acts.
+
+    Deviations from Ritter, Botev and Barber:
+
+    1. Their penalty has the factors of all tasks, and each task's is a Kronecker product of its
+       own. Here one product stands for the sum, γF + F′: "sum" takes the mean of A and the sum of
+       G; "nearest" the product nearest to the sum. `merge="none"` is theirs, with memory for each
+       task; its proximal steps follow one another, which is the step for the sum to first order.
+    2. The penalty acts by a proximal step; theirs, along the gradient, is `update="gradient"`.
+    3. The curvature is the Fisher of the model's outputs ("true" or "sampled"), and λ scales it;
+       their block-diagonal Gauss-Newton matrix is the same for softmax outputs. Their prior is left
+       out, but `damping` can stand for it.
+    4. Earlier estimates decay by γ; with 1 they do not.
+    5. Where weights of one layer have different rates η, as under Adam or with groups of
+       parameters, the step takes one rate for the layer, their mean weighted by the diagonal of
+       A ⊗ G. With one rate it is exact.
+
+    Args:
+        lam: λ, at least 0; with 0 the plugin changes nothing.
+        decay: γ, from 0 to 1.
+        n_samples: Number of samples for each estimate; None takes the whole experience.
+        kind: The labels that the Fisher is computed with: "true", the expectation over the model's
+            own predictions; "sampled", one draw from them for each sample; "empirical", the data's.
+        sharing: For layers that see several positions of a sample: "expand" takes them as samples,
+            "reduce" sums over them first.
+        merge: "sum", "nearest" or "none", see above.
+        damping: d, at least 0: holds all weights of layers by about d more, by A + π√d I and
+            G + (√d/π) I (Martens, Grosse 2015, section 6.3), in each estimate.
+        kept: The share of each factor's trace, from 0 to 1, that a pull resolves by eigenvectors;
+            1 takes all of them.
+        update: "proximal", a pull after the optimizer's step; or "gradient".
+        interval: Number of iterations between pulls, each as hard as so many; 1 with
+            `update="gradient"`.
+        every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
+            time so many iterations have passed; None estimates after each experience.
+        normalisation: What each F′ is divided by: "none"; "max", its largest eigenvalue; "trace",
+            the mean of its diagonal.
+        seed: Seed of the plugin's own draws.
+
+    Raises:
+        ValueError: If an argument has a wrong type or is out of range, if `every` is given without
+            `n_samples`, or if `interval` is not 1 with `update="gradient"`.
+    """
+
+    prefix: ClassVar[str] = "kronecker_ewc"
+    needs_scores: ClassVar[bool] = True
+
+    @validated
+    def __init__(
+        self,
+        lam: Amount = 10.0,
+        decay: Share = 0.95,
+        *,
+        n_samples: PositiveInt | None = None,
+        kind: FisherKind = "true",
+        sharing: Sharing = "expand",
+        merge: Merge = "sum",
+        damping: Amount = 0.0,
+        kept: Share = 0.99,
+        update: Update = "proximal",
+        interval: PositiveInt = 10,
+        every: PositiveInt | None = None,
+        normalisation: Normalisation = "none",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(lam, decay, n_samples, update, every, normalisation, seed, interval)
+        self.kind = kind
+        self.sharing = sharing
+        self.merge = merge
+        self.damping = damping
+        self.kept = kept
+
+    def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
+        x, y, t = samples()
+        model, seed = own_model(strategy), self._draw_seed()
+        fisher = kronecker_fisher(
+            model, x, y, self.kind, t=t, sharing=self.sharing, seed=seed
+        ).damped(self.damping)
+        if self.merge == "none":
+            return SummedCurvature((replace(fisher, kept=self.kept),), (1.0,))
+        return replace(fisher, kept=self.kept, merge=self.merge)
