@@ -249,6 +249,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             n_completed=1,
             n_failed=options["jobs"] or 0,
             n_elsewhere=0,
+            waiting="",
         )
 
     fake = ModuleType("avalanche_ext.runner")
@@ -259,8 +260,8 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         explain=lambda experiment, out, selection: f"plan of {experiment.name} in {out}",
     )
     monkeypatch.setitem(sys.modules, fake.__name__, fake)
-    report = ModuleType("avalanche_ext.report")
-    vars(report).update(write_report=lambda folder: f"report of {folder}", ReportError=OSError)
+    report = ModuleType("avalanche_ext.report.formats")
+    vars(report).update(report_on=lambda folders, *_: f"report of {folders[0]}")
     monkeypatch.setitem(sys.modules, report.__name__, report)
     return calls
 
