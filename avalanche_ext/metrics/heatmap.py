@@ -21,7 +21,9 @@ UNTRAINED = "untrained"
 _LIGHT_FROM = 0.55
 
 
-def draw_matrix(axes: Axes, R: ArrayLike, untrained: ArrayLike | None = None) -> AxesImage:
+def draw_matrix(
+    axes: Axes, R: ArrayLike, untrained: ArrayLike | None = None, is_bare: bool = False
+) -> AxesImage:
     """Draw R as a heatmap, one row per experience trained on, one column per test experience.
 
     Experiences are counted from 1. Colours run from 0 to 1 in every picture, so that pictures can
@@ -33,6 +35,7 @@ def draw_matrix(axes: Axes, R: ArrayLike, untrained: ArrayLike | None = None) ->
         R: Accuracies in [0, 1], (t, T).
         untrained: Accuracies of the untrained model in [0, 1], (T,), for a row above R, which
             forward transfer is measured against; None for no such row.
+        is_bare: Whether there are no texts and no ticks, for one of very many matrices.
 
     Returns:
         The drawn image, for a colour bar.
@@ -44,6 +47,11 @@ def draw_matrix(axes: Axes, R: ArrayLike, untrained: ArrayLike | None = None) ->
     rows, columns = first + len(R) - 1, R.shape[1]
     extent = (0.5, columns + 0.5, rows + 0.5, first - 0.5)
     image = axes.imshow(R, cmap="viridis", vmin=0.0, vmax=1.0, extent=extent)
+    if not first:
+        axes.axhline(0.5, color="white", linewidth=2)
+    if is_bare:
+        axes.set(xticks=[], yticks=[])
+        return image
     axes.set_xlabel("accuracy on test experience")
     axes.set_ylabel("after training on experience")
     step = -(-columns // MOST_WRITTEN_OUT)
@@ -52,7 +60,6 @@ def draw_matrix(axes: Axes, R: ArrayLike, untrained: ArrayLike | None = None) ->
     axes.set_yticks(ticks)
     if not first:
         axes.set_yticks([0, *ticks], [UNTRAINED, *map(str, ticks)])
-        axes.axhline(0.5, color="white", linewidth=2)
     if columns <= MOST_WRITTEN_OUT:
         for (i, j), accuracy in np.ndenumerate(R):
             colour = "black" if accuracy > _LIGHT_FROM else "white"

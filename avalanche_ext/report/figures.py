@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from avalanche_ext.metrics.heatmap import draw_matrix
 from avalanche_ext.metrics.matrix import average_accuracy
 from avalanche_ext.report.estimates import Estimate, estimate
 from avalanche_ext.report.layout import count, number, plus_minus
+from avalanche_ext.report.rows import HEIGHT, SMALL, Row, Span, comparable, draw_rows, limits, span
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.experiment import ExperimentResults, MethodResults
 from avalanche_ext.results.files import VALIDATION
@@ -33,18 +33,11 @@ MARKERS = "osD^vP*X"
 
 MOST_TICKS = 10
 MOST_BANDS = 8
-
-_MARGIN = 0.06
-"""The free part of an axis beyond the values, at each end."""
-
-_ROW = 0.21
-"""Inches of a method's row."""
+MOST_WITH_TEXTS = 12
+"""The most methods whose matrices have texts: these take most of the time of a picture."""
 
 _CHARACTERS_PER_INCH = 10
 """How many characters of a title fit on an inch."""
-
-_SMALL = 8
-"""Points of the texts that must be many, or should not stand out."""
 
 
 def accuracy_figure(results: ExperimentResults) -> Figure:
@@ -149,10 +142,7 @@ def draw_ends(
     what: str,
     label: str,
 ) -> None:
-    """Draw one number of each run: a row a method, the best on top, with its mean ± std.
-
-    The axis shows the differences. The row of a method whose mean lies far from the others' says
-    the mean instead.
+    """Draw one number of each run: a row a method, as `draw_rows` does, with its mean ± std.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -161,60 +151,38 @@ def draw_ends(
         what: Its name.
         label: The text below the axis.
     """
-    from avalanche_ext.report.series import Series
-
-    means = {name: float(each.mean()) for name, each in values.items()}
-    order = sorted(means, key=means.__getitem__)
-    shown = _comparable(values)
-    low, high = _limits([_and_std(values[name]) for name in shown])
-    indices = {method.name: index for index, method in enumerate(results.methods)}
+    places = {method.name: place for place, method in enumerate(results.methods)}
     seeds = {method.name: [*method.cells] for method in results.methods}
-    bars = []
-    for row, name in enumerate(order):
-        style = look(indices[name])
-        if name not in shown:
-            below = means[name] < low
-            axes.annotate(
-                f"◂ {number(means[name])}" if below else f"{number(means[name])} ▸",
-                (0.01 if below else 0.99, row),
-                xycoords=axes.get_yaxis_transform(),
-                va="center",
-                ha="left" if below else "right",
-                color=style["color"],
-                fontsize=_SMALL,
-            )
-            continue
+    rows = []
+    for name, each in values.items():
+        over_seeds = estimate(each.tolist())
+        assert over_seeds
+        mean, std = over_seeds.mean, over_seeds.std or 0.0
         texts = [
             f"{name}, seed {seed}: {what} {number(value)}"
-            for seed, value in zip(seeds[name], values[name], strict=True)
+            for seed, value in zip(seeds[name], each, strict=True)
         ]
-        runs = {**style, "marker": "|", "markersize": 6, "ls": "", "alpha": 0.6}
-        axes.add_line(Series(values[name], [row] * len(texts), texts, **runs))
-        over_seeds = estimate(values[name].tolist())
-        assert over_seeds
-        text = f"{name}: {what} {plus_minus(over_seeds)} over {count(over_seeds.n, 'seed')}"
-        axes.add_line(Series([means[name]], [row], [text], ls="", **style))
-        bars.append((means[name], row, over_seeds.std or 0.0, style["color"]))
-    x, y, std, colours = zip(*bars, strict=True)
-    axes.errorbar(x, y, xerr=std, fmt="none", ecolor=colours)
-    axes.yaxis.tick_right()
-    axes.set_yticks(range(len(order)), order, fontsize=_SMALL if len(order) > 8 else 10)
-    for tick, name in zip(axes.get_yticklabels(), order, strict=True):
-        tick.set_color(look(indices[name])["color"])
-    axes.set_ylim(-0.7, len(order) - 0.3)
-    axes.set_xlim(low, high)
-    axes.locator_params(axis="x", nbins=5)
+        rows.append(
+            Row(
+                name=name,
+                mean=mean,
+                bar=(mean - std, mean + std),
+                text=f"{name}: {what} {plus_minus(over_seeds)} over {count(over_seeds.n, 'seed')}",
+                style=look(places[name]),
+                values=each.tolist(),
+                texts=texts,
+            )
+        )
+    draw_rows(axes, rows)
     axes.set_xlabel(f"{label}{measured_on(results)}")
-    tidy(axes)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
 
 
 def matrices_figure(results: ExperimentResults) -> Figure | None:
     """The transfer matrix R of each method, averaged over its finished runs, in one colour scale.
 
     The row above shows the untrained model, which FWT is measured against. Methods trained iid are
-    left out. Of a swept method the setting with the highest mean ACC is drawn.
+    left out. Of a swept method the setting with the highest mean ACC is drawn. More than
+    MOST_WITH_TEXTS methods have small matrices without numbers and ticks.
 
     Args:
         results: Results of the experiment.
@@ -229,12 +197,17 @@ def matrices_figure(results: ExperimentResults) -> Figure | None:
         return None
     columns = len(methods) if len(methods) <= 3 else math.ceil(math.sqrt(len(methods)))
     rows = math.ceil(len(methods) / columns)
-    figure = Figure(figsize=(3.6 * columns + 0.8, 4.0 * rows + 0.4), layout="compressed")
+    has_texts = len(methods) <= MOST_WITH_TEXTS
+    width, height = (3.6, 4.0) if has_texts else (1.8, 2.0)
+    figure = Figure(figsize=(width * columns + 0.8, height * rows + 0.4), layout="compressed")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, method in zip(grid.flat, methods, strict=False):
         untrained = np.mean([cell.untrained for cell in method.cells.values()], axis=0)
-        image = draw_matrix(axes, method.matrices.mean(axis=0), untrained)
-        axes.set_title(f"{method.name}, mean of {count(len(method.cells), 'run')}")
+        image = draw_matrix(axes, method.matrices.mean(axis=0), untrained, is_bare=not has_texts)
+        if has_texts:
+            axes.set_title(f"{method.name}, mean of {count(len(method.cells), 'run')}")
+        else:
+            axes.set_title(method.name, fontsize=SMALL)
     for unused in grid.flat[len(methods) :]:
         unused.set_visible(False)
     title = f"{results.name}{measured_on(results)}: transfer matrix R"
@@ -263,27 +236,11 @@ def set_title(figure: Figure | SubFigure, title: str, notes: Sequence[str] = ())
     figure.suptitle("\n".join(lines), fontsize=11)
 
 
-def usual_range(values: ArrayLike) -> tuple[Any, Any]:
-    """The values beyond which one is a far outlier, which would crowd all others into a corner.
-
-    That is three interquartile ranges outside the quartiles (Tukey, 1977).
-
-    Args:
-        values: Numbers, (n,) or (n, d) for d ranges at once, n > 0.
-
-    Returns:
-        The least and the greatest usual value, floats or (d,).
-    """
-    lower, upper = np.quantile(np.asarray(values, dtype=np.float64), [0.25, 0.75], axis=0)
-    reach = 3 * (upper - lower)
-    return lower - reach, upper + reach
-
-
 def _two_parts(results: ExperimentResults, rows: Mapping[str, Floats]) -> tuple[Figure, Axes, Axes]:
     """A figure with a title, axes for curves, and axes with a row for each of `rows`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.4, max(4.2, 1.3 + _ROW * len(rows))), layout="constrained")
+    figure = Figure(figsize=(10.4, max(4.2, 1.3 + HEIGHT * len(rows))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     spread = "std" if _has_bands(rows) else None
     set_title(figure, heading(results, spread), chosen_on_test(results))
@@ -309,49 +266,17 @@ def _finish_stream(
     length = next(iter(curves.values())).shape[1]
     axes.set_xticks(range(1, length + 1, -(-length // MOST_TICKS)))
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
+    near = comparable({name: span(each) for name, each in ends.items()})
     drawn = {name: each[:, -1:] if name in iid else each for name, each in curves.items()}
-    usual = [drawn[name] for name in _comparable(ends)]
-    if _has_bands(curves):
-        axes.set_ylim(*_limits([*map(_std_ends, usual)]))
-    else:
-        axes.set_ylim(*_limits([each.mean(axis=0) for each in usual]))
+    axes.set_ylim(*limits([_reach(drawn[name], _has_bands(curves)) for name in near]))
     tidy(axes)
 
 
-def _comparable(values: Mapping[str, Floats]) -> list[str]:
-    """The methods whose means can share an axis on which they can be told apart.
-
-    Of the others, far outliers, each would more than double the length of the axis.
-
-    Args:
-        values: A number of each run by method, (n,).
-    """
-    means = {name: float(each.mean()) for name, each in values.items()}
-    low, high = usual_range([*means.values()])
-    usual = [values[name] for name, mean in means.items() if low <= mean <= high]
-    low, high = _limits([*map(_and_std, usual)])
-    length = high - low
-    return [name for name, mean in means.items() if low - length <= mean <= high + length]
-
-
-def _and_std(values: Floats) -> Floats:
-    """Values, (n,), and the ends of their mean ± standard deviation."""
-    return np.concatenate([values, _std_ends(values[:, None])])
-
-
-def _std_ends(values: Floats) -> Floats:
-    """The ends of the mean ± standard deviation over n values, (n, k), first the lower, (2 k,)."""
+def _reach(values: Floats, has_band: bool) -> Span:
+    """What is drawn of the curves of n runs, (n, k): their mean, and ± std where it has a band."""
     mean = values.mean(axis=0)
-    std = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
-    return np.concatenate([mean - std, mean + std])
-
-
-def _limits(values: Sequence[Floats]) -> tuple[float, float]:
-    """The limits of an axis that shows accuracies, with a margin."""
-    low = min(float(each.min()) for each in values)
-    high = max(float(each.max()) for each in values)
-    margin = _MARGIN * (high - low) or 0.02
-    return low - margin, high + margin
+    std = values.std(axis=0, ddof=1) if has_band and len(values) > 1 else np.zeros_like(mean)
+    return Span(float(mean.mean()), float((mean - std).min()), float((mean + std).max()))
 
 
 def look(index: int) -> dict[str, Any]:

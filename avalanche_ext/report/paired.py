@@ -23,6 +23,9 @@ Alternative = Literal["two-sided", "greater"]
 FEWEST_FOR_WILCOXON = 6
 """With fewer pairs Wilcoxon's two-sided test cannot reach p < 0.05 (5 pairs: 2 / 2^5 = 0.0625)."""
 
+MOST_FOR_ALL_SIGNS = 13
+"""Up to so many differences, all 2^n signs that they could have had are gone through."""
+
 FEWEST_PAIRS = 5
 """With fewer pairs a bootstrap covers too little (3 normal pairs: 73 % where it says 95 %), and the
 report warns."""
@@ -142,15 +145,34 @@ def t_test(differences: Floats, alternative: Alternative = "two-sided") -> float
 def wilcoxon(differences: Floats, alternative: Alternative = "two-sided") -> float | None:
     """p-value of Wilcoxon's signed-rank test; None for fewer than FEWEST_FOR_WILCOXON differences.
 
-    The arguments are those of `t_test`.
+    It is exact, also with ties, for up to MOST_FOR_ALL_SIGNS differences. Zeros are left out, as
+    Wilcoxon did. The arguments are those of `t_test`.
     """
     if len(differences) < FEWEST_FOR_WILCOXON:
         return None
-    if not differences.any():
+    differences = differences[differences != 0]
+    if not len(differences):
         return 1.0
     from scipy import stats
 
-    return float(stats.wilcoxon(differences, alternative=alternative).pvalue)
+    if len(differences) > MOST_FOR_ALL_SIGNS:
+        return float(stats.wilcoxon(differences, alternative=alternative).pvalue)
+    # What `stats.wilcoxon` does with ties, but takes 100 times as long for.
+    ranks = stats.rankdata(np.abs(differences))
+
+    def positive_ranks(signed: Floats, axis: int) -> Floats:
+        total: Floats = np.sum(np.where(signed > 0, ranks, 0), axis=axis)
+        return total
+
+    test = stats.permutation_test(
+        (differences,),
+        positive_ranks,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf,
+        alternative=alternative,
+    )
+    return float(test.pvalue)
 
 
 def interval(strata: Sequence[Floats]) -> tuple[float, float] | None:

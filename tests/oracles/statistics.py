@@ -19,6 +19,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [max(p for each, p in of_sets.items() if i in each) for i in numbers]
 
 
+def wilcoxon(differences: Sequence[float]) -> float:
+    """Two-sided p of Wilcoxon's test: the share of signs whose rank sums lie as far apart."""
+    sizes = [abs(each) for each in differences if each]
+    ranks_of_sizes = [len(sizes) + 1 - rank for rank in ranks(sizes)]
+
+    def apart(signs: Sequence[int]) -> float:
+        return abs(sum(s * r for s, r in zip(signs, ranks_of_sizes, strict=True)))
+
+    seen = apart([1 if each > 0 else -1 for each in differences if each])
+    all_signs = [*product((-1, 1), repeat=len(sizes))]
+    return sum(apart(signs) >= seen for signs in all_signs) / len(all_signs)
+
+
 def all_resampled_means(values: Sequence[float]) -> list[float]:
     """The mean of every resample that the bootstrap may draw; few values only."""
     return [float(np.mean(drawn)) for drawn in product(values, repeat=len(values))]
@@ -42,7 +55,7 @@ def ranks(values: Sequence[float]) -> list[float]:
 
 
 def friedman_statistic(table: Sequence[Sequence[float]]) -> float:
-    """Friedman's χ² of a table without ties, one row an experiment (Demšar, 2006, section 3.2.2)."""
+    """Friedman's χ² of a table without ties, one row an experiment (Demšar, 2006)."""
     n, k = len(table), len(table[0])
     mean_ranks = [sum(column) / n for column in zip(*map(ranks, table), strict=True)]
     return 12 * n / (k * (k + 1)) * (sum(r**2 for r in mean_ranks) - k * (k + 1) ** 2 / 4)
