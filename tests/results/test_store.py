@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from avalanche_ext.metrics.curves import CURVE_METRICS
 from avalanche_ext.results.cell import CellResult, read_cell, read_events
 from avalanche_ext.results.copies import copies_folder, copy_files
 from avalanche_ext.results.experiment import read_results
@@ -76,7 +77,7 @@ def test_a_finished_cell_has_its_files_and_can_be_read(tmp_path: Path) -> None:
     read = read_cell(one.folder, OLD)
     assert isinstance(read, CellResult)
     assert read.R.tolist() == RESULT["R"]
-    assert read.metrics == RESULT["metrics"]
+    assert read.metrics == dict.fromkeys(CURVE_METRICS) | RESULT["metrics"]
     assert (read.hash, read.exhibits, read.is_iid) == (OLD, ["edits"], False)
 
 
