@@ -104,7 +104,8 @@ def _run(options: argparse.Namespace) -> int:
     if experiment.wandb.mode == "offline" and outcome.n_completed:
         print(
             "To send these runs to wandb: wandb sync "
-            f"{shlex.quote(str(outcome.directory))}/*/*/wandb/offline-run-*"
+            f"{shlex.quote(str(outcome.directory))}{'{,-tuning}' if experiment.tuning else ''}"
+            "/*/*/wandb/offline-run-*"
         )
     return code or (CELL_FAILED if outcome.n_failed else 0)
 
@@ -147,9 +148,18 @@ def _check(options: argparse.Namespace) -> int:
     built = "; benchmark and methods can be built" if options.build else ""
     print(
         f"{options.file.name}: {_count(n_methods, 'method')} x {_count(n_seeds, 'seed')}"
-        f" = {_count(n_methods * n_seeds, 'cell')}, no problems{built}"
+        f" = {_count(n_methods * n_seeds, 'cell')}{_searched(experiment)}, no problems{built}"
     )
     return 0
+
+
+def _searched(experiment: Experiment) -> str:
+    """What is searched before the experiment runs."""
+    if not experiment.tuning:
+        return ""
+    n = experiment.tuning.n_settings
+    n_seeds = len(experiment.tuning.seeds)
+    return f" after {_count(n, 'setting')} x {_count(n_seeds, 'seed')} = {n * n_seeds} of tuning"
 
 
 def _report(options: argparse.Namespace) -> int:

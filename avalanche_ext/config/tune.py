@@ -149,6 +149,12 @@ class Tuning:
     trials: int | None
     searches: Mapping[str, Search]
 
+    @property
+    def n_settings(self) -> int:
+        """How many settings are tried."""
+        sizes = [len(search.settings) for search in self.searches.values()]
+        return sum(min(size, self.trials or size) for size in sizes)
+
 
 def tuning_stage(experiment: Experiment, settings: Mapping[str, Sequence[str]]) -> Experiment:
     """Return the experiment that tries settings on validation samples.

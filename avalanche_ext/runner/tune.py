@@ -13,7 +13,7 @@ from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.config.tune import Tuning, chosen, tuning_stage
 from avalanche_ext.results.cell import read_cell
 from avalanche_ext.results.claims import ClaimedError, claimed, is_claimed
-from avalanche_ext.results.files import CLAIMS, printable
+from avalanche_ext.results.files import CLAIMS, cell_folder, printable
 from avalanche_ext.results.tune import Choice, Tried, ranking
 from avalanche_ext.runner import plan
 from avalanche_ext.runner.plan import Selection, names_of
@@ -166,7 +166,8 @@ def _tried(
 def _score(cell: Cell, out: Path, metric: str) -> float | str | None:
     """Return a cell's metric, why it has none, or None if it has not ended."""
     try:
-        result = read_cell(cell.directory(out), cell.hash)
+        folder = cell_folder(out / cell.experiment, cell.method_name, cell.seed)
+        result = read_cell(folder, cell.hash)
     except (OSError, ValueError) as error:
         return f"unreadable result file: {printable(error)}"
     if result is None or isinstance(result, str):

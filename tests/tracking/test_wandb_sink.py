@@ -7,6 +7,7 @@ import platform
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_tags_are_experiment_method_benchmark_and_the_users(tmp_path: Path) -> N
     assert sink.offline_directory is not None
     stored = read_stored_run(sink.offline_directory)
     assert [*stored.run.tags] == ["quickstart", "drl", "split_digits", "paper"]
+
+
+def test_accuracies_on_validation_samples_are_tagged(tmp_path: Path) -> None:
+    sink, run = WandbSink(), run_in(tmp_path)
+    sink.start(replace(run, config={**run.config, "split": "validation"}))
+    sink.finish(RESULT)
+    assert sink.offline_directory is not None
+    stored = read_stored_run(sink.offline_directory)
+    assert [*stored.run.tags] == ["quickstart", "drl", "split_digits", "validation"]
+    assert stored.config["split"] == "validation"
 
 
 def test_a_repeated_run_has_the_same_id_and_others_do_not(tmp_path: Path) -> None:
