@@ -4,20 +4,24 @@ import fcntl
 import os
 import pty
 import re
+import runpy
 import struct
 import subprocess
 import sys
 import termios
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
+
+from avalanche_ext.cli import main
 
 ROOT = Path(__file__).parent.parent
 
 
-def command(out: Path) -> list[str]:
+def quickstart(out: Path) -> list[str]:
     file = str(ROOT / "experiments" / "quickstart.yaml")
-    return [sys.executable, "-m", "avalanche_ext", "run", file, "--out", str(out), "--jobs", "2"]
+    return ["run", file, "--out", str(out), "--jobs", "2"]
 
 
 def run_on_a_terminal(words: list[str]) -> str:
@@ -44,7 +48,7 @@ def run_on_a_terminal(words: list[str]) -> str:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
-    return out, run_on_a_terminal(command(out))
+    return out, run_on_a_terminal([sys.executable, "-m", "avalanche_ext", *quickstart(out)])
 
 
 def untimed(report: str) -> list[list[str]]:
@@ -84,24 +88,27 @@ def test_shows_progress_and_the_table(finished):
 def test_writes_table_figures_and_one_wandb_run_per_cell(finished):
     out, _ = finished
     names = {p.name for p in (out / "quickstart").iterdir() if p.is_file()}
-    pictures = {"accuracy.png", "learning.png", "matrices.png"}
+    pictures = {"accuracy.png", "differences.png", "learning.png", "matrices.png"}
     assert names == {"report.txt", "summary.csv", "experiment.yaml"} | pictures
     assert len([*out.glob("quickstart/*/seed-*/wandb/offline-run-*/*.wandb")]) == 25
 
 
-def test_the_same_command_again_runs_nothing_is_quiet_and_shows_the_same(finished):
+def test_the_same_command_again_runs_nothing_is_quiet_and_shows_the_same(finished, capfd):
     out, _ = finished
     report = (out / "quickstart" / "report.txt").read_text("utf-8")
-    again = subprocess.run(command(out), capture_output=True, text=True, check=True, cwd=ROOT)
-    assert "0 cells run, 0 failed, 25 done before" in again.stdout
-    assert report in again.stdout
-    assert again.stderr == ""
+    assert main(quickstart(out)) == 0
+    shown, said = capfd.readouterr()
+    assert "0 cells run, 0 failed, 25 done before" in shown
+    assert report in shown
+    assert said == ""
 
 
-def test_the_readmes_picture_is_drawn_from_its_results(finished, tmp_path):
+def test_the_readmes_picture_is_drawn_from_its_results(finished, tmp_path, monkeypatch):
     script = tmp_path / "quickstart.py"
     script.write_text((ROOT / ".github/images/quickstart.py").read_text("utf-8"), "utf-8")
-    subprocess.run([sys.executable, script, finished[0] / "quickstart"], check=True)
+    monkeypatch.setattr(sys, "argv", [str(script), str(finished[0] / "quickstart")])
+    with mpl.rc_context():
+        runpy.run_path(str(script), run_name="__main__")
     drawn = (tmp_path / "quickstart.png").read_bytes()
     assert drawn.startswith(b"\x89PNG")
     assert len(drawn) > 20_000

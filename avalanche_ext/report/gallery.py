@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avalanche_ext.report.differences import differences_figure
 from avalanche_ext.report.diversity import Diversities, diversities_figure
 from avalanche_ext.report.edits import edits_figure
 from avalanche_ext.report.figures import (
@@ -85,6 +86,7 @@ class Picture:
 
 NAMES = (
     "accuracy",
+    "differences",
     "learning",
     "inside",
     "matrices",
@@ -118,6 +120,12 @@ def pictures(
             "Left: mean accuracy on the experiences seen so far, after each. Right: after the "
             "last, the mean over seeds ± the standard deviation, and each seed.",
             partial(accuracy_figure, results),
+        )
+        yield Picture(
+            "differences",
+            "The mean difference of each method from the baseline, paired by seed, with its 95 % "
+            "interval by the bootstrap. Filled: p < 0.05 after Holm's correction.",
+            partial(differences_figure, results, statistics),
         )
         yield Picture(
             "learning",

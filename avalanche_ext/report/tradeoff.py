@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avalanche_ext.report.estimates import DECIMALS, Estimate
-from avalanche_ext.report.figures import heading, look, tidy, usual_range
+from avalanche_ext.report.figures import heading, look, tidy
 from avalanche_ext.report.labels import place_labels
 from avalanche_ext.report.layout import plus_minus
+from avalanche_ext.report.rows import usual_range
 from avalanche_ext.report.statistics import MethodStatistics
 from avalanche_ext.report.sweep import value_text
 from avalanche_ext.results.experiment import ExperimentResults

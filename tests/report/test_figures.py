@@ -145,7 +145,7 @@ def test_of_a_swept_method_the_best_setting_is_drawn_and_the_caption_says_so(
     results = read_results(tmp_path)
     for figure in (accuracy_figure(results), learning_figure(results), matrices_figure(results)):
         assert figure is not None
-        assert figure.get_suptitle().endswith(
+        assert " ".join(figure.get_suptitle().split()).endswith(
             "Of a: the setting with the highest mean ACC, chosen on these same results"
         )
     assert rows_of(accuracy_figure(results)) == ["a-2"]

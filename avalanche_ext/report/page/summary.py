@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from avalanche_ext.report.differences import SURE
 from avalanche_ext.report.estimates import Estimate
 from avalanche_ext.report.layout import count, number, p_value, plus_minus
 from avalanche_ext.report.paired import CONFIDENCE, FEWEST_PAIRS, PairedTest
@@ -11,7 +12,6 @@ from avalanche_ext.report.statistics import MethodStatistics
 from avalanche_ext.results.experiment import ExperimentResults
 
 _METRIC = "ACC"
-_SURE = 0.05
 _MOST_NAMED = 4
 """The most methods that one sentence names with their numbers."""
 
@@ -42,7 +42,7 @@ def _comparison(
     if not tests:
         return
     untested = {name for name, test in tests.items() if test.t_test_holm is None}
-    sure = {name for name in tests.keys() - untested if _p(tests[name]) < _SURE}
+    sure = {name for name in tests.keys() - untested if _p(tests[name]) < SURE}
     better = {name: test for name, test in tests.items() if name in sure and _mean(test) > 0}
     worse = {name: test for name, test in tests.items() if name in sure and _mean(test) < 0}
     unsure = {name: test for name, test in tests.items() if name not in sure | untested}

@@ -1,0 +1,165 @@
+"""A number of each method in a row of its own, on an axis that shows the differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from avalanche_ext.report.layout import number
+from avalanche_ext.results.cell import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HEIGHT = 0.21
+"""Inches of a row."""
+
+SMALL = 8
+"""Points of the texts that must be many, or should not stand out."""
+
+_MARGIN = 0.06
+"""The free part of an axis beyond the values, at each end."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A mean, and the least and the greatest value that belong to it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's number.
+
+    Attributes:
+        name: The method's name.
+        mean: The number.
+        bar: The ends of the bar around it.
+        text: What the point says of itself on a page.
+        style: The colour and marker of the method.
+        is_filled: Whether its marker is.
+        values: Single values beside the mean, (n,).
+        texts: What they say, (n,).
+    """
+
+    name: str
+    mean: float
+    bar: tuple[float, float]
+    text: str
+    style: Mapping[str, Any]
+    is_filled: bool = True
+    values: Sequence[float] = ()
+    texts: Sequence[str] = ()
+
+    @property
+    def span(self) -> Span:
+        """All that is drawn of it."""
+        return Span(self.mean, min(*self.bar, *self.values), max(*self.bar, *self.values))
+
+
+def draw_rows(
+    axes: Axes, rows: Sequence[Row], beside: Mapping[str, Span] | None = None, signed: bool = False
+) -> None:
+    """Draw rows, the greatest number on top, with the methods' names on the right.
+
+    The axis shows the differences. The row of a method whose mean lies far from the others' says
+    the mean instead.
+
+    Args:
+        axes: The matplotlib axes to draw on.
+        rows: The rows, at least one.
+        beside: What the axis shows beside them, by name, such as the baseline.
+        signed: Whether means in words have a plus sign.
+    """
+    from avalanche_ext.report.series import Series
+
+    rows = sorted(rows, key=lambda row: row.mean)
+    spans = {**(beside or {}), **{row.name: row.span for row in rows}}
+    near = comparable(spans)
+    low, high = limits([spans[name] for name in near])
+    shown = [(y, row) for y, row in enumerate(rows) if row.name in near]
+    for y, row in enumerate(rows):
+        if row.name not in near:
+            _name_mean(axes, y, row, row.mean < low, signed)
+    for y, row in shown:
+        face = {} if row.is_filled else {"markerfacecolor": "white"}
+        singles = {**row.style, "marker": "|", "markersize": 6, "ls": "", "alpha": 0.6}
+        axes.add_line(Series(row.values, [y] * len(row.values), row.texts, **singles))
+        axes.add_line(Series([row.mean], [y], [row.text], ls="", zorder=3, **row.style, **face))
+    lows, highs = zip(*(row.bar for _, row in shown), strict=True)
+    colours = [row.style["color"] for _, row in shown]
+    axes.hlines([y for y, _ in shown], lows, highs, colors=colours)
+    axes.yaxis.tick_right()
+    axes.set_yticks(
+        range(len(rows)), [row.name for row in rows], fontsize=SMALL if len(rows) > 8 else 10
+    )
+    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set_color(row.style["color"])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.set_xlim(low, high)
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _name_mean(axes: Axes, y: int, row: Row, is_below: bool, signed: bool) -> None:
+    """Write the mean of a row whose point lies off the axis at the end that it lies beyond."""
+    text = number(row.mean, signed=signed)
+    axes.annotate(
+        f"◂ {text}" if is_below else f"{text} ▸",
+        (0.01 if is_below else 0.99, y),
+        xycoords=axes.get_yaxis_transform(),
+        va="center",
+        ha="left" if is_below else "right",
+        color=row.style["color"],
+        fontsize=SMALL,
+    )
+
+
+def span(values: Floats) -> Span:
+    """The mean of values, (n,), and the ends of all that is drawn of them: ± std, and each."""
+    mean = float(values.mean())
+    std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return Span(mean, min(mean - std, float(values.min())), max(mean + std, float(values.max())))
+
+
+def comparable(spans: Mapping[str, Span]) -> list[str]:
+    """The methods whose means can share an axis on which they can be told apart.
+
+    Of the others, far outliers, each would more than double the length of the axis.
+    """
+    least, greatest = usual_range([each.mean for each in spans.values()])
+    low, high = limits([each for each in spans.values() if least <= each.mean <= greatest])
+    length = high - low
+    return [name for name, each in spans.items() if low - length <= each.mean <= high + length]
+
+
+def limits(spans: Sequence[Span]) -> tuple[float, float]:
+    """The limits of an axis that shows spans, with a margin."""
+    low, high = min(each.low for each in spans), max(each.high for each in spans)
+    margin = _MARGIN * (high - low) or 0.02
+    return low - margin, high + margin
+
+
+def usual_range(values: ArrayLike) -> tuple[Any, Any]:
+    """The values beyond which one is a far outlier, which would crowd all others into a corner.
+
+    That is three interquartile ranges outside the quartiles (Tukey, 1977).
+
+    Args:
+        values: Numbers, (n,) or (n, d) for d ranges at once, n > 0.
+
+    Returns:
+        The least and the greatest usual value, floats or (d,).
+    """
+    lower, upper = np.quantile(np.asarray(values, dtype=np.float64), [0.25, 0.75], axis=0)
+    reach = 3 * (upper - lower)
+    return lower - reach, upper + reach
