@@ -103,6 +103,7 @@ class Results:
 
         Raises:
             ValueError: If `per` is none of these.
+            ResultsError: If a file with accuracies inside experiences cannot be read.
         """
         import pandas as pd
 
@@ -164,10 +165,7 @@ class Results:
             ResultsError: If there is no finished run, or a file of theirs cannot be read.
         """
         where, runs = self._method(method, experiment)
-        found = read_exhibits(replace(where, methods=(runs,)), kind)
-        for path, error in found.unreadable.items():
-            raise ResultsError(f"{where.folder / path}: {error}")
-        return found.methods.get(method, {})
+        return _readable(replace(where, methods=(runs,)), kind).get(method, {})
 
     def curves(self, method: str, seed: int, experiment: str | None = None) -> AccuracyCurves:
         """Return the accuracies inside experiences of a run with `evaluate`.
@@ -279,8 +277,7 @@ class Results:
 
     def _evaluation_rows(self) -> Iterator[dict[str, Any]]:
         for experiment in self.experiments:
-            kept = read_exhibits(experiment, ContinualEvaluation)
-            for method, runs in kept.methods.items():
+            for method, runs in _readable(experiment, ContinualEvaluation).items():
                 for seed, exhibit in runs.items():
                     run = dict(zip(_RUN, (experiment.name, method, seed), strict=True))
                     yield from _measured(run, exhibit.curves)
@@ -295,6 +292,18 @@ def _measured(run: Mapping[str, Any], curves: AccuracyCurves) -> Iterator[dict[s
         place = {"learning": int(learning) + 1, "batch": int(batch)}
         for j in np.flatnonzero(~np.isnan(accuracies)):
             yield {**run, **place, "experience": int(j) + 1, "accuracy": float(accuracies[j])}
+
+
+def _readable(results: ExperimentResults, kind: type[E]) -> Mapping[str, Mapping[int, E]]:
+    """Return the exhibits of one kind by method and seed.
+
+    Raises:
+        ResultsError: If a file cannot be read.
+    """
+    found = read_exhibits(results, kind)
+    for path, error in found.unreadable.items():
+        raise ResultsError(f"{results.folder / path}: {error}")
+    return found.methods
 
 
 def _summary(results: ExperimentResults) -> str:

@@ -192,6 +192,17 @@ def test_what_is_missing_is_listed_and_named(folder: Path) -> None:
             ask()
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    write_experiment(tmp_path / "one", ["a"], [0])
+    path = write_result(tmp_path / "one", "a", 0, R["a", 0])
+    (path.parent / "continual_evaluation.npz").write_bytes(b"damaged")
+    loaded = results.load(tmp_path / "one")
+    assert len(loaded.frame()) == 1
+    for ask in (lambda: loaded.frame("evaluation"), lambda: loaded.curves("a", 0)):
+        with pytest.raises(ResultsError, match=r"one/a/seed-0/continual_evaluation.npz: "):
+            ask()
+
+
 def test_several_experiments_are_one_table(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "two"
     write_experiment(other, ["a", "c"], [0])
