@@ -137,7 +137,9 @@ def pictures(
             "inside",
             "Accuracy over mini-batches. Left: mean over the experiences seen so far. Right: on "
             "the first experience; what falls and rises again is the stability gap.",
-            partial(inside_figure, results.with_best_settings(), kept.inside),
+            partial(
+                inside_figure, results.with_best_settings(), kept.inside, chosen_on_test(results)
+            ),
         )
         yield Picture(
             "matrices",

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avalanche_ext.metrics.curves import AccuracyCurves
 from avalanche_ext.report.estimates import estimate
-from avalanche_ext.report.figures import MOST_BANDS, draw_line, draw_with_band, heading, tidy
+from avalanche_ext.report.figures import (
+    MOST_BANDS,
+    draw_line,
+    draw_with_band,
+    heading,
+    measured_on,
+    set_title,
+    tidy,
+)
+from avalanche_ext.report.rows import Span, comparable, limits
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.exhibits import ContinualEvaluation
 from avalanche_ext.results.experiment import Exhibits, ExperimentResults
@@ -19,7 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def inside_figure(results: ExperimentResults, kept: Exhibits[ContinualEvaluation]) -> Figure | None:
+def inside_figure(
+    results: ExperimentResults, kept: Exhibits[ContinualEvaluation], notes: Sequence[str] = ()
+) -> Figure | None:
     """Accuracy over mini-batches: on the experiences seen so far, and on the first one.
 
     On the second, what falls when an experience begins and rises again is the stability gap (De
@@ -28,6 +39,7 @@ def inside_figure(results: ExperimentResults, kept: Exhibits[ContinualEvaluation
     Args:
         results: The experiment.
         kept: The accuracies of its runs.
+        notes: Sentences below the title.
 
     Returns:
         A figure without a window; None where no run was evaluated inside experiences.
@@ -40,7 +52,8 @@ def inside_figure(results: ExperimentResults, kept: Exhibits[ContinualEvaluation
     left, right = figure.subplots(1, 2)
     draw_inside(left, results, kept)
     draw_inside(right, results, kept, experience=1)
-    figure.suptitle(heading(results, "std" if len(kept.methods) <= MOST_BANDS else None))
+    title = heading(results, "std" if len(kept.methods) <= MOST_BANDS else None)
+    set_title(figure, title, notes)
     figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 
@@ -54,7 +67,8 @@ def draw_inside(
     """Draw accuracy over all mini-batches of the stream: a line a method, the mean over seeds.
 
     Markers stand at the ends of experiences, and so do dotted lines, those of the first method.
-    Bands show ± the sample standard deviation over seeds, of at most MOST_BANDS methods.
+    Bands show ± the sample standard deviation over seeds, of at most MOST_BANDS methods. The axis
+    shows the differences since the end of the first experience.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -66,6 +80,7 @@ def draw_inside(
     draw = draw_with_band if len(kept.methods) <= MOST_BANDS else draw_line
     indices = {method.name: index for index, method in enumerate(results.methods)}
     ends: list[float] = []
+    reaches: dict[str, Span] = {}
     for name, runs in kept.methods.items():
         drawn = _drawn({seed: exhibit.curves for seed, exhibit in runs.items()}, experience)
         if drawn is None:
@@ -74,12 +89,17 @@ def draw_inside(
         estimates = [*filter(None, map(estimate, values.T.tolist()))]
         draw(axes, x, estimates, indices[name], name, places, markevery=at_ends, linewidth=1.2)
         ends = ends or [x[i] for i in at_ends]
+        since_first = values.mean(axis=0)[at_ends[0] if at_ends else 0 :]
+        low, high = float(since_first.min()), float(since_first.max())
+        reaches[name] = Span(float(since_first[-1]), low, high)
     for end in ends[:-1]:
         axes.axvline(end, color="grey", linewidth=0.8, linestyle=":", zorder=0)
     on = "the experiences seen so far" if experience is None else f"experience {experience}"
     axes.set_xlabel("mini-batches learned")
-    axes.set_ylabel(f"accuracy on {on}" if experience else f"mean accuracy on {on}")
-    axes.set_ylim(-0.02, 1.02)
+    what = f"accuracy on {on}" if experience else f"mean accuracy on {on}"
+    axes.set_ylabel(f"{what}{measured_on(results)}")
+    if reaches:
+        axes.set_ylim(*limits([reaches[name] for name in comparable(reaches)]))
     tidy(axes)
 
 

@@ -103,6 +103,9 @@ def test_accuracy_inside_experiences_runs_over_all_mini_batches(loaded: results.
     assert line.get_markevery() == [1, 3]
     ends = [each for each in first.get_lines() if each.get_linestyle() == ":"]
     assert [each.get_xdata()[0] for each in ends] == [3]
+    # From the end of the first experience on: 0.85, 0.35 and 0.6, of the first 0.85, 0.15 and 0.45.
+    assert 0.3 < axes.get_ylim()[0] < 0.35 < 0.85 < axes.get_ylim()[1] < 0.9
+    assert 0.05 < first.get_ylim()[0] < 0.15 < 0.85 < first.get_ylim()[1] < 0.95
 
 
 def test_the_report_has_the_picture_only_where_it_was_measured(tmp_path: Path) -> None:
