@@ -121,9 +121,11 @@ def killed(n: int, act: Callable[[], object]) -> bool:
     """
     child = os.fork()
     if not child:
-        with Disk(die, n).used():
-            act()
-        os._exit(0)
+        try:
+            with Disk(die, n).used():
+                act()
+        finally:  # Whatever it raises, no second pytest goes on.
+            os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
@@ -142,7 +144,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, Any],
 
 
 def check_failing_at(tiny: Any, out: Path, n: int, code: int, capfd: Any) -> None:
-    """Let one change fail: there is a result or one line; and the same command then heals."""
+    """Let one change fail: there is the result or one line; and the same command then heals."""
     one, expected, _ = tiny
     capfd.readouterr()
     with Disk(fail(code), n).used():
@@ -150,7 +152,6 @@ def check_failing_at(tiny: Any, out: Path, n: int, code: int, capfd: Any) -> Non
     said = capfd.readouterr().err
     if how == "done":
         assert left_by(one, out) == expected, n
-        assert os.strerror(code) in said or not one.files(out).is_tidy(), (n, said)
     else:
         assert (how, reason.count("\n")) == ("failed", 0), n
         assert os.strerror(code) in reason, n
