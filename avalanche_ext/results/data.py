@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ import numpy as np
 
 from avalanche_ext.metrics.curves import AccuracyCurves
 from avalanche_ext.results.cell import CellResult, Floats, read_events
+from avalanche_ext.results.configuration import configuration
 from avalanche_ext.results.exhibits import ContinualEvaluation, E
 from avalanche_ext.results.experiment import (
     ExperimentResults,
@@ -19,7 +19,7 @@ from avalanche_ext.results.experiment import (
     read_exhibits,
     read_results,
 )
-from avalanche_ext.results.files import CONFIG, cell_folder, read_yaml
+from avalanche_ext.results.files import cell_folder
 from avalanche_ext.results.record import ResultsError
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 Per = Literal["run", "experience", "evaluation"]
 """What a frame has a row for."""
-
-_NOT_CONFIGURED = ("experiment", "method", "seed", "hash", "split", "wandb")
-"""What config.yaml says beside what a run does."""
 
 
 def load(*folders: str | Path) -> Results:
@@ -267,7 +264,7 @@ class Results:
                 },
                 **{f"seconds_{phase}": value for phase, value in cell.seconds.items()},
                 **{f"memory_{kind}": value for kind, value in cell.memory.items()},
-                **(_configuration(folder, cell.hash) if with_config else {}),
+                **(configuration(folder, cell.hash) if with_config else {}),
             }
 
     def _experience_rows(self) -> Iterator[dict[str, Any]]:
@@ -316,45 +313,3 @@ def _summary(results: ExperimentResults) -> str:
 
 def _count(things: Sequence[object], noun: str) -> str:
     return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
-
-
-def _configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
-    """Return a run's configuration by paths; empty if it cannot be read or is of another run."""
-    try:
-        config = read_yaml(folder / CONFIG)
-    except (OSError, ValueError):
-        return {}
-    if config.get("hash") != cell_hash:
-        return {}
-    sections = {key: value for key, value in config.items() if key not in _NOT_CONFIGURED}
-    return dict(_paths(sections))
-
-
-def _paths(sections: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in sections.items():
-        if key == "plugins" and isinstance(value, list):
-            yield key, " + ".join(str(each["name"]) for each in value)
-            for name, plugin in _numbered(value):
-                yield from _flat(f"{key}.{name}", plugin.get("args", {}))
-        elif isinstance(value, Mapping) and "name" in value and "args" in value:
-            yield key, value["name"]
-            yield from _flat(key, value["args"])
-        else:
-            yield from _flat(key, value)
-
-
-def _numbered(plugins: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield plugins by their names; a second one of a name is NAME-2."""
-    counts: dict[str, int] = {}
-    for plugin in plugins:
-        name = str(plugin["name"])
-        counts[name] = counts.get(name, 0) + 1
-        yield (name if counts[name] == 1 else f"{name}-{counts[name]}"), plugin
-
-
-def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _flat(f"{path}.{key}", each)
-    else:
-        yield path, json.dumps(value) if isinstance(value, list) else value
