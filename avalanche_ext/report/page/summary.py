@@ -41,11 +41,12 @@ def _comparison(
         yield "No baseline is named in the YAML, so no method is tested against another."
     if not tests:
         return
-    untested = {name for name, test in tests.items() if test.t_test_holm is None}
-    sure = {name for name in tests.keys() - untested if _p(tests[name]) < SURE}
-    better = {name: test for name, test in tests.items() if name in sure and _mean(test) > 0}
-    worse = {name: test for name, test in tests.items() if name in sure and _mean(test) < 0}
-    unsure = {name: test for name, test in tests.items() if name not in sure | untested}
+    untested = [name for name, test in tests.items() if test.t_test_holm is None]
+    tested = {name: test for name, test in tests.items() if name not in untested}
+    sure = {name: test for name, test in tested.items() if _p(test) < SURE}
+    better = {name: test for name, test in sure.items() if _mean(test) > 0}
+    worse = {name: test for name, test in sure.items() if _mean(test) < 0}
+    unsure = {name: test for name, test in tested.items() if name not in sure}
     n = count(len(tests), "method")
     if better and len(tests) == 1:
         ((name, test),) = better.items()
@@ -53,9 +54,9 @@ def _comparison(
     elif better:
         verb = "beats" if len(better) == 1 else "beat"
         yield f"{len(better)} of {n} {verb} {results.baseline} in ACC: {_listed(better, 'higher')}."
-    elif len(tests) == 1 and not untested:
+    elif tested and len(tests) == 1:
         yield f"{next(iter(tests))} does not surely beat {results.baseline} in ACC."
-    elif len(untested) < len(tests):
+    elif tested:
         yield f"None of {n} surely beats {results.baseline} in ACC."
     if unsure:
         yield f"These seeds do not tell {_listed(unsure)} from {results.baseline}."
@@ -63,8 +64,13 @@ def _comparison(
         verb = "is" if len(worse) == 1 else "are"
         yield f"{len(worse)} of {n} {verb} worse: {_listed(worse, 'lower')}."
     if untested:
-        yield f"For a test of {_and([*untested], _MOST_NAMED)} there are too few seeds."
-    few = min((tests[name].n_pairs for name in tests.keys() - untested), default=FEWEST_PAIRS)
+        yield (
+            f"No test can be made of {_and(untested, _MOST_NAMED)}: it needs two seeds common with "
+            f"{results.baseline}, and differences that vary."
+        )
+    if not tested:
+        return
+    few = min(test.n_pairs for test in tested.values())
     if few < FEWEST_PAIRS:
         yield (
             f"Take care: with {count(few, 'seed')}, the tests rest on the assumption that "
