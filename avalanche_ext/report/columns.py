@@ -212,9 +212,10 @@ def _costs(statistics: Sequence[MethodStatistics]) -> Iterator[Column]:
 def _said_in_notes(statistics: Sequence[MethodStatistics]) -> Mapping[str, str]:
     """A sentence, perhaps empty, for each metric whose column would say nothing of its own."""
     said = {}
-    fwt = {plus_minus(row.metrics["FWT"], signed=True) for row in statistics if row.metrics["FWT"]}
-    if len(fwt) == 1 and len(statistics) > 1:
-        said["FWT"] = f"FWT is {fwt.pop()} for all methods."
+    fwt = [each for row in statistics if (each := row.metrics["FWT"])]
+    if len(statistics) > 1 and len({number(each.mean) for each in fwt}) == 1:
+        widest = max(fwt, key=lambda each: each.n)
+        said["FWT"] = f"FWT is {plus_minus(widest, signed=True)} for all methods."
     forgot = [row for row in statistics if row.metrics["forgetting"]]
     if forgot and all(_forgets_what_bwt_says(row) for row in forgot):
         said["forgetting"] = "Forgetting (Chaudhry et al., 2018) is -BWT."

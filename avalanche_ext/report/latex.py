@@ -70,12 +70,12 @@ def _cell(text: str, is_best: bool) -> str:
     >>> _cell("-0.042 ± 0.015", True), _cell("a_b", False)
     ('$\\mathbf{-0.042} \\seedstd{0.015}$', 'a\\_b')
     """
+    text = text.removesuffix(f" ± {NONE}")  # One seed has no deviation.
     if not _NUMBERS.fullmatch(text):
         return _escaped(text)
     mean, _, std = text.partition(" ± ")
     mean = f"\\mathbf{{{mean}}}" if is_best else mean
-    spread = f" \\seedstd{{{std}}}" if std not in ("", NONE) else ""  # One seed has none.
-    return f"${mean}{spread}$"
+    return f"${mean} \\seedstd{{{std}}}$" if std else f"${mean}$"
 
 
 def _escaped(text: str) -> str:

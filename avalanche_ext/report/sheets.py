@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 
 from avalanche_ext.report.absent import absent_sections
@@ -99,7 +99,8 @@ def sheet_of(
 
 def joint_sheets(experiments: Sequence[Reported]) -> list[Sheet]:
     """The tables of several experiments side by side: one for each of TESTED."""
-    return [_joint_sheet(experiments, metric) for metric in TESTED]
+    first, *others = [_joint_sheet(experiments, metric) for metric in TESTED]
+    return [first, *(replace(sheet, absent=()) for sheet in others)]
 
 
 def _joint_sheet(experiments: Sequence[Reported], metric: str) -> Sheet:
