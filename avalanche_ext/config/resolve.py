@@ -128,9 +128,9 @@ class _Resolver:
             self._check_not_measured(published)
         self._check_names(published)
         if tune:
-            seeds = _listed(document.seeds) if document else ()
+            name, seeds = (document.name, _listed(document.seeds)) if document else ("", ())
             sections = of_type(dict, self.document.get("methods"), {})
-            self.problems += check_tune(tune, sections, seeds, [*self.sweeps])
+            self.problems += check_tune(tune, name, sections, seeds, [*self.sweeps])
         is_lacking = _has_correlations(published) and not _has(methods, "rho_spectrum")
         # A method or an analysis with problems may be meant to have it.
         sections = ("methods", "analyses")

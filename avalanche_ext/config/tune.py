@@ -46,6 +46,9 @@ from avalanche_ext.words import did_you_mean, shown
 FIRST_SEED = 10_000
 """The first tuning seed, where `tune.seeds` says how many; `seeds: N` ends below it."""
 
+SUFFIX = "-tuning"
+"""What the name of an experiment's search adds to its own."""
+
 _UNCLEAR = "is measured against the best of the methods compared, so that it ranks no settings"
 
 
@@ -175,7 +178,7 @@ def tuning_stage(experiment: Experiment, settings: Mapping[str, Sequence[str]]) 
     }
     return replace(
         experiment,
-        name=f"{experiment.name}-tuning",
+        name=f"{experiment.name}{SUFFIX}",
         seeds=tuning.seeds,
         methods=methods,
         sweeps=sweeps,
@@ -216,16 +219,24 @@ def chosen(experiment: Experiment, choices: Sequence[Choice]) -> Experiment:
 
 
 def check_tune(
-    section: TuneSection, sections: Mapping[str, Any], seeds: Sequence[int], swept: Sequence[str]
+    section: TuneSection,
+    name: str,
+    sections: Mapping[str, Any],
+    seeds: Sequence[int],
+    swept: Sequence[str],
 ) -> Iterator[Problem]:
     """Check a section `tune` against the experiment.
 
     Args:
         section: The section.
+        name: The experiment's name.
         sections: The experiment's methods, as the YAML has them.
         seeds: The experiment's seeds.
         swept: Names of the methods that have a sweep.
     """
+    if len(name) > LONGEST_NAME - len(SUFFIX):
+        wrong = f"has {len(name)} characters, but with 'tune' at most {LONGEST_NAME - len(SUFFIX)}"
+        yield Problem("name", f"{wrong}: the search adds '{SUFFIX}'")
     both = sorted({*seeds} & {*section.seed_list})
     if both:
         yield Problem(
@@ -303,6 +314,16 @@ def resolve_search(
     Returns:
         The search, or None if it has problems, and all its problems.
     """
+    where = at("tune.search", name)
+    try:
+        return _resolved(name, section, shared, tune, taken)
+    except ConfigError as error:  # Of paths that do not go together.
+        return None, [Problem(where, problem.message) for problem in error.problems]
+
+
+def _resolved(
+    name: str, section: Any, shared: Shared, tune: TuneSection, taken: set[str]
+) -> tuple[Search | None, list[Problem]]:
     options = tune.search[name]
     path, where = at("methods", name), at("tune.search", name)
     base: dict[str, Any] = {} if section is None else section

@@ -274,6 +274,17 @@ def test_settings_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
     ]
 
 
+def test_paths_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    search = {"drl": {"plugins": [["drl"]], LAM: [1e-4]}}
+    assert problems_of(searched(search), tmp_path) == [
+        "tune.search.drl: there is no item 1: 'methods.drl.plugins' has 1 items, counted from 0"
+    ]
+    (problem,) = problems_of({**tuned(), "name": "x" * 250}, tmp_path)
+    assert problem == (
+        "name: has 250 characters, but with 'tune' at most 248: the search adds '-tuning'"
+    )
+
+
 def test_tpe_needs_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(

@@ -1,0 +1,296 @@
+"""Searches for hyper-parameters on validation samples, with real cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from avalanche_ext.config import Experiment, load_experiment
+from avalanche_ext.report.csv_table import csv_table
+from avalanche_ext.report.statistics import method_statistics
+from avalanche_ext.report.table import text_table
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.tune import Tried
+from avalanche_ext.runner import PreflightError, Selection, explain, grid, run_experiment, tune
+from avalanche_ext.runner.plan import EVERYTHING
+from avalanche_ext.runner.preflight import check_here
+from avalanche_ext.runner.tpe import JOURNAL, propose
+from tests.runner.cases import SMALL, experiment
+
+LR = "optimizer.lr"
+TUNE: dict[str, Any] = {
+    "experiences": 2,
+    "validation_per_experience": 20,
+    "seeds": 2,
+    "search": {"ber": {LR: [0.001, 0.1]}},
+}
+
+
+class Here:
+    """An engine whose calls run at once, in this process."""
+
+    died: tuple[type[Exception], ...] = ()
+    is_here = True
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*args))
+        return future
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "engine", lambda *args, **options: Here())
+    monkeypatch.setattr(tune, "_PATIENCE", 0.0)
+    monkeypatch.setattr(tune, "_SECONDS_BETWEEN_LOOKS", 0.0)
+
+
+def tuned(folder: Path, **changed: Any) -> Experiment:
+    """The small experiment of two seeds with a search, some of whose keys are replaced."""
+    return experiment(folder, tune={**TUNE, **changed})
+
+
+def counts(outcome: grid.GridOutcome) -> tuple[int, int, int]:
+    return outcome.n_completed, outcome.n_failed, outcome.n_done_before
+
+
+def text_of(folder: Path) -> str:
+    """The report's text of an experiment's folder."""
+    results = read_results(folder)
+    return text_table(results, method_statistics(results))
+
+
+def test_the_methods_run_with_what_is_chosen_on_validation_samples(tmp_path: Path) -> None:
+    searching, out = tuned(tmp_path), tmp_path / "out"
+    planned = explain(searching, out, EVERYTHING)
+    assert "small-tuning: 4 of 4 cells would run" in planned
+    assert "small: its cells wait for the search to end" in planned
+    assert counts(run_experiment(searching, out, verbosity=-1)) == (8, 0, 0)
+
+    config = yaml.safe_load((out / "small/ber/seed-0/config.yaml").read_text())
+    assert config["optimizer"]["args"] == {"lr": 0.1}
+    by_hand = experiment(
+        tmp_path, methods={"ber": {**SMALL["methods"]["ber"], "optimizer": {"lr": 0.1}}}
+    )
+    assert config["hash"] == by_hand.cells()[0].hash
+    split = {
+        path.relative_to(out).parts[0]: json.loads(path.read_text())["split"]
+        for path in out.glob("*/*/*/result.json")
+    }
+    assert split == {"small": "test", "small-tuning": "validation"}
+    sizes = json.loads((out / "small-tuning/ber-0.1/seed-10000/result.json").read_text())
+    assert sizes["test_sizes"] == [20, 20]
+
+    (choice,) = read_results(out / "small").choices
+    assert choice.values == {LR: 0.1}
+    assert [*choice.tried] == ["ber-0.001", "ber-0.1"]
+    text = text_of(out / "small")
+    assert "Chosen by ACC (higher is better) on VALIDATION samples: 20 of each" in text
+    assert "lr of ber is the largest of 0.001, 0.1" in text
+    held_out = read_results(out / "small-tuning")
+    assert "held-out VALIDATION samples" in text_of(held_out.folder).splitlines()[0]
+    assert ",validation,ber-0.1," in csv_table([(held_out, method_statistics(held_out))])
+
+    assert counts(run_experiment(searching, out, verbosity=-1)) == (0, 0, 8)
+    assert "small: 0 of 4 cells would run" in explain(searching, out, EVERYTHING)
+    one = Selection(methods=["naive"])
+    assert counts(run_experiment(searching, out, selection=one, verbosity=-1)) == (0, 0, 2)
+    assert [each.method for each in read_results(out / "small").choices] == ["ber"]
+    again = Selection(rerun=["ber"])
+    assert counts(run_experiment(searching, out, selection=again, verbosity=-1)) == (6, 0, 2)
+
+
+def test_a_shard_runs_its_part_and_the_last_command_goes_on(tmp_path: Path) -> None:
+    searching, out = tuned(tmp_path), tmp_path / "out"
+    first = run_experiment(searching, out, selection=Selection(shard=(1, 2)), verbosity=-1)
+    assert counts(first) == (2, 0, 0)
+    assert first.waiting == (
+        "2 runs of the search are not done, and small waits for them: run the other shards, then "
+        "this command again"
+    )
+    assert not (out / "small").exists()
+    second = run_experiment(searching, out, selection=Selection(shard=(2, 2)), verbosity=-1)
+    assert (counts(second), second.waiting) == ((4, 0, 0), "")
+    assert counts(run_experiment(searching, out, verbosity=-1)) == (2, 0, 6)
+
+
+def test_a_setting_that_cannot_be_trained_is_never_chosen(tmp_path: Path) -> None:
+    search = {"ber": {LR: [1e30, 0.001]}, "naive": {LR: [1e30]}}
+    out = tmp_path / "out"
+    outcome = run_experiment(tuned(tmp_path, search=search, seeds=1), out, verbosity=-1)
+    assert counts(outcome) == (3, 2, 0)
+    (choice,) = read_results(out / "small").choices
+    assert choice.values == {LR: 0.001}
+    assert "the loss became" in choice.without_score["ber-1e_30"]
+    assert read_results(out / "small").methods[0].missing == [0, 1]
+
+
+MINE = '''
+import torch
+from avalanche.benchmarks import benchmark_from_datasets
+from avalanche.benchmarks.utils import as_classification_dataset
+from sklearn.datasets import load_digits
+from torch.utils.data import Dataset, TensorDataset
+
+class Poisoned(Dataset):
+    def __init__(self, y):
+        self.targets = y
+    def __len__(self):
+        return len(self.targets)
+    def __getitem__(self, i):
+        raise RuntimeError("a test sample was touched")
+
+def digits(is_poisoned: bool = True):
+    x, y = load_digits(return_X_y=True)
+    x = torch.tensor(x, dtype=torch.float32)[:400] / 16
+    y = torch.tensor(y)[:400]
+    streams = {"train": [], "test": []}
+    for low in (0, 2):
+        rows = ((y == low) | (y == low + 1)).nonzero().flatten()
+        for name, part in (("train", rows[:60]), ("test", rows[60:])):
+            data = TensorDataset(x[part], y[part])
+            data.targets = y[part].tolist()
+            if name == "test" and is_poisoned:
+                data = Poisoned(data.targets)
+            streams[name].append(as_classification_dataset(data))
+    return benchmark_from_datasets(**streams)
+
+class Digits:
+    """All digits, whose test labels are garbage if they are poisoned."""
+    def __init__(self, train: bool, is_poisoned: bool):
+        x, y = load_digits(return_X_y=True)
+        part = slice(0, 900) if train else slice(900, None)
+        self.x, self.targets = torch.tensor(x[part], dtype=torch.float32) / 16, y[part].tolist()
+        if is_poisoned and not train:
+            self.x = torch.rand(self.x.shape, generator=torch.Generator().manual_seed(0))
+            self.targets = [(7 * i) % 10 for i in range(len(self.x))]
+    def __len__(self):
+        return len(self.targets)
+    def __getitem__(self, i):
+        return self.x[i].view(1, 8, 8), self.targets[i]
+'''
+
+
+def test_the_test_stream_is_never_seen_by_the_search(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE, "utf-8")
+    touched = {"name": "./mine.py:digits"}
+    garbage = {"name": "split", "dataset": "./mine.py:Digits", "n_experiences": 5}
+    for name, benchmark in (("touched", touched), ("garbage", garbage)):
+        choices = []
+        for is_poisoned in (True, False):
+            given = {"is_poisoned": is_poisoned}
+            chosen = benchmark | (given if name == "touched" else {"args": given})
+            searching = experiment(
+                tmp_path,
+                benchmark=chosen,
+                methods={"ber": SMALL["methods"]["ber"]},
+                tune={**TUNE, "seeds": 1},
+                seeds=1,
+            )
+            out = tmp_path / f"{name}-{is_poisoned}"
+            if name == "touched" and is_poisoned:
+                # The search goes through; what comes after it looks at the test stream.
+                with pytest.raises(PreflightError, match="a test sample was touched"):
+                    run_experiment(searching, out, verbosity=-1)
+            else:
+                run_experiment(searching, out, verbosity=-1)
+            choices.append(tune.choice(searching, "ber", out))
+        poisoned, plain = choices
+        assert poisoned is not None
+        assert poisoned == plain
+        assert len({tried.mean for tried in poisoned.tried.values()}) == 2
+
+
+def test_more_samples_than_there_are_cannot_be_held_out(tmp_path: Path) -> None:
+    benchmark = {"name": "split_digits", "n_experiences": 5}
+    many = {**TUNE, "validation_per_experience": 400}
+    searching = experiment(tmp_path, benchmark=benchmark, tune=many)
+    with pytest.raises(PreflightError, match="400 samples of each experience are to be held out"):
+        check_here(searching, None)
+
+
+def reached(score: float | None, failure: str = "") -> Tried:
+    scores = {} if score is None else {10_000: score}
+    return Tried({}, scores, {10_000: failure} if failure else {})
+
+
+def test_tpe_proposes_the_same_whoever_asks_and_finds_the_best_region(tmp_path: Path) -> None:
+    lrs, sizes = [i / 10 for i in range(1, 11)], [*range(1, 11)]
+    search = {"ber": {LR: lrs, "training.batch_size": sizes}}
+    tuning = tuned(tmp_path, search=search, sampler="tpe", trials=24, seeds=1).tuning
+    assert tuning is not None
+    settings = tuning.searches["ber"].settings
+    scores = {
+        name: -abs(each.values[LR] - 0.9) - abs(each.values["training.batch_size"] - 9) / 10
+        for name, each in settings.items()
+    }
+
+    def after(known: list[str]) -> list[str]:
+        def tried(names: Collection[str]) -> dict[str, Tried]:
+            return {name: reached(scores[name] if name in known else None) for name in names}
+
+        return propose(tuning.searches["ber"], tuning, "ber", tried)
+
+    asked = [after([])]
+    while len(asked[-1]) < 24:
+        asked.append(after(asked[-1]))
+    assert [len(each) for each in asked] == [10, 14, 18, 22, 24]
+    assert all(later[: len(each)] == each for each, later in pairwise(asked))
+    assert len({*asked[-1]}) == 24
+    assert after(asked[0][:9]) == asked[0]
+
+    def mean(names: list[str]) -> float:
+        return sum(scores[name] for name in names) / len(names)
+
+    assert mean(asked[-1][14:]) > mean(asked[0]) + 0.1
+
+
+def test_tpe_leaves_optunas_journal_in_the_results(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    search = {"ber": {LR: [0.001, 0.1, 1e30]}}
+    searching = tuned(tmp_path, search=search, sampler="tpe", trials=2, seeds=1)
+    for _ in range(2):
+        run_experiment(searching, out, verbosity=-1)
+        storage = JournalStorage(JournalFileBackend(str(out / "small-tuning" / JOURNAL)))
+        (study,) = optuna.get_all_study_summaries(storage)
+        trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+        (choice,) = read_results(out / "small").choices
+        assert {trial.user_attrs["setting"] for trial in trials} == {*choice.tried}
+        assert len(trials) == 2
+        assert study.best_trial is not None
+        assert study.best_trial.params == {LR: str(choice.values[LR])}
+
+
+def test_a_run_on_validation_samples_can_be_run_again_from_its_configuration(
+    tmp_path: Path,
+) -> None:
+    held_out = experiment(tmp_path, validation={"experiences": 1, "per_experience": 20}, seeds=1)
+    run_experiment(held_out, tmp_path / "out", verbosity=-1)
+    folder = tmp_path / "out/small/ber/seed-0"
+    again = load_experiment(folder / "config.yaml")
+    run_experiment(again, tmp_path / "again", verbosity=-1)
+    first, second = (
+        json.loads((tmp_path / each / "small/ber/seed-0/result.json").read_text())
+        for each in ("out", "again")
+    )
+    assert first["split"] == second["split"] == "validation"
+    assert first["R"] == second["R"]
+    assert len(first["R"]) == 1
+    assert asdict(again.cells()[0])["validation"] == asdict(held_out.cells()[0])["validation"]
