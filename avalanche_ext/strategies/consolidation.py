@@ -13,8 +13,8 @@ from avalanche_ext.plugins.consolidation.kronecker_ewc import Merge
 from avalanche_ext.strategies.base import PluginStrategy, StrategyArguments
 
 
-class OnlineEWCArguments(StrategyArguments, total=False):
-    """Arguments of `OnlineEWC`; see `OnlineEWCPlugin`."""
+class EWCArguments(StrategyArguments, total=False):
+    """Arguments that all three have."""
 
     lam: float
     decay: float
@@ -24,6 +24,11 @@ class OnlineEWCArguments(StrategyArguments, total=False):
     every: int | None
     normalisation: Normalisation
     seed: int
+
+
+class OnlineEWCArguments(EWCArguments, total=False):
+    """Arguments of `OnlineEWC`; see `OnlineEWCPlugin`."""
+
     interval: int
 
 
@@ -52,13 +57,14 @@ class FisherSpectrumEWC(PluginStrategy):
         super().__init__(**self.bundle(arguments))
 
 
-class KroneckerEWCArguments(OnlineEWCArguments, total=False):
+class KroneckerEWCArguments(EWCArguments, total=False):
     """Arguments of `KroneckerEWC`; see `KroneckerEWCPlugin`."""
 
+    interval: int | None
     sharing: Sharing
     merge: Merge
     damping: float
-    kept: float
+    rank: int | None
 
 
 class KroneckerEWC(PluginStrategy):

@@ -13,7 +13,7 @@ import argparse
 import gc
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -33,17 +33,23 @@ from fisher_setting import (
     SPECTRA,
     WIDTH,
     Setting,
-    first_task,
     mlp,
     on_one_thread,
     resnet,
 )
-from harness import Seconds, make_model, make_strategy, medians, timed
+from harness import Seconds, make_model, make_strategy, medians, mnist_folder, timed
 from torch import Tensor
 
-from avalanche_ext.data import InMemoryDataset, InMemoryLoaders
+from avalanche_ext.benchmarks import permuted_mnist
+from avalanche_ext.data import InMemoryLoaders
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.plugins import FisherSpectrumEWCPlugin, OnlineEWCPlugin
+from avalanche_ext.plugins import (
+    ConsolidationPlugin,
+    FisherSpectrumEWCPlugin,
+    KroneckerEWCPlugin,
+    OnlineEWCPlugin,
+)
 
 BATCH_SIZE, LR, LAM = 10, 0.1, 1.0
 N_EARLIER = (1, 19)
@@ -60,8 +66,10 @@ loop/: how many times as long the loop takes; at least 15 is wanted of them.
 /eigsh: to scipy's Lanczos with Fisher-vector products; at most 0.1 is wanted of the kernel.
 apart: the largest difference of an eigenvalue from scipy's, relative to the largest eigenvalue.
 an iteration: 10 samples of Permuted MNIST in Naive with InMemoryLoaders and NoEvaluation, after one
-    and after nineteen earlier tasks. /plain: to that without a plugin; at most 1.4 is wanted of
-    online EWC. /EWC: to proximal online EWC; at most 1.3 is wanted of the spectrum with k = 20.
+    and after nineteen earlier tasks of 100 samples, each with a permutation of its own. /plain: to
+    that without a plugin; at most 1.4 is wanted of online EWC. /EWC: to proximal online EWC; at
+    most 1.3 is wanted of the spectrum with k = 20, and of Kronecker factors.
+kept: the memory of F and the anchor after them, in MB.
 by autograd: (lam/2) sum F (theta - theta*)^2, added to the loss."""
 
 Ratios = Mapping[str, tuple[str, int]]
@@ -160,7 +168,8 @@ class PenaltyByAutograd(SupervisedPlugin):  # type: ignore[misc]
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Take over what was estimated of the earlier tasks."""
         curvature, anchor = self.estimating.curvature, self.estimating.anchor
-        if curvature is not None and curvature.diagonal is not None and anchor is not None:
+        if isinstance(curvature, LowRankCurvature) and anchor is not None:
+            assert curvature.diagonal is not None
             layout = FlatLayout(strategy.model.named_parameters())
             pieces = layout.pieces(anchor), layout.pieces(curvature.diagonal)
             self.terms = [*zip(layout.parameters, *pieces, strict=True)]
@@ -184,39 +193,64 @@ PENALTIES: dict[str, Callable[[], list[object]]] = {
     "online EWC, gradient": lambda: [OnlineEWCPlugin(LAM, update="gradient")],
     "online EWC, by autograd": by_autograd,
     "Avalanche's EWC, separate": lambda: [EWCPlugin(LAM / 2, mode="separate")],
+    "Kronecker": lambda: [KroneckerEWCPlugin(LAM)],
+    "Kronecker, every iteration": lambda: [KroneckerEWCPlugin(LAM, interval=1)],
+    "Kronecker, all eigenvectors": lambda: [KroneckerEWCPlugin(LAM, rank=None)],
     "spectrum, k = 20": lambda: [FisherSpectrumEWCPlugin(LAM, rank=20, residual="none")],
     "spectrum, k = 20, with diagonal": lambda: [FisherSpectrumEWCPlugin(LAM, rank=20)],
     "spectrum, k = 100, with diagonal": lambda: [FisherSpectrumEWCPlugin(LAM, rank=100)],
 }
 
 
-def training(dataset: InMemoryDataset, plugins: list[object], n_earlier: int) -> Seconds:
-    """Return the seconds of training on one task after so many others, without its Fisher."""
+WIDE = (PLAIN, ONLINE, "Kronecker", "Kronecker, all eigenvectors", "spectrum, k = 20")
+"""Those that are measured with wide layers as well."""
+
+
+def training(plugins: list[object], n_earlier: int, width: int) -> tuple[Seconds, float]:
+    """Return the seconds of training on one task after so many others, without its Fisher.
+
+    The second number is the memory that the plugins keep, in MB.
+    """
     strategy = make_strategy(
-        make_model(WIDTH), [InMemoryLoaders(), *plugins], LR, train_mb_size=BATCH_SIZE
+        make_model(width), [InMemoryLoaders(), *plugins], LR, train_mb_size=BATCH_SIZE
     )
-    short = dataset.subset([*range(100)])
-    stream = benchmark_from_datasets(train=[*[short] * n_earlier, dataset]).train_stream
+    benchmark = permuted_mnist(n_earlier + 1, N_SAMPLES, data_root=mnist_folder())
+    *earlier, last = [experience.dataset for experience in benchmark.train_stream]
+    short = [dataset.subset([*range(100)]) for dataset in earlier]
+    stream = benchmark_from_datasets(train=[*short, last]).train_stream
     for experience in stream[:-1]:
         strategy.train(experience, eval_streams=[])
+    kept = sum(
+        value
+        for plugin in plugins
+        if isinstance(plugin, ConsolidationPlugin)
+        for name, value in plugin.diagnostics().items()
+        if name.endswith("/megabytes")
+    )
     for plugin in plugins:
         plugin.after_training_exp = lambda *_, **__: None  # type: ignore[attr-defined]
-    return timed(lambda: strategy.train(stream[-1], eval_streams=[]))
+    return timed(lambda: strategy.train(stream[-1], eval_streams=[])), kept
 
 
-def report_penalties(rounds: int) -> None:
-    dataset = first_task()
-    heads = "".join(f"{f'ms, {n}':>10}{'/plain':>8}{'/EWC':>8}" for n in N_EARLIER)
-    print(f"\n{'an iteration, earlier tasks':<44}{heads}")
-    columns: list[dict[str, Seconds]] = []
+def report_penalties(rounds: int, width: int, names: Sequence[str]) -> None:
+    heads = "".join(f"{f'ms, {n}':>10}{'/plain':>8}{'/EWC':>8}{'kept':>8}" for n in N_EARLIER)
+    print(f"\n{f'an iteration, MLP 2x{width}, earlier tasks':<44}{heads}")
+    columns: list[tuple[dict[str, Seconds], dict[str, float]]] = []
     for n in N_EARLIER:
-        runs = [lambda make=make, n=n: training(dataset, make(), n) for make in PENALTIES.values()]
-        columns.append(dict(zip(PENALTIES, medians(runs, rounds), strict=True)))
-    for name in PENALTIES:
+        kept: dict[str, float] = {}
+
+        def run(name: str, n: int = n, kept: dict[str, float] = kept) -> Seconds:
+            seconds, kept[name] = training(PENALTIES[name](), n, width)
+            return seconds
+
+        times = medians([partial(run, name) for name in names], rounds)
+        columns.append((dict(zip(names, times, strict=True)), kept))
+    for name in names:
         cells = "".join(
-            f"{column[name] / N_SAMPLES * BATCH_SIZE * 1e3:>10.3f}"
-            f"{column[name] / column[PLAIN]:>8.2f}{column[name] / column[ONLINE]:>8.2f}"
-            for column in columns
+            f"{times[name] / N_SAMPLES * BATCH_SIZE * 1e3:>10.3f}"
+            f"{times[name] / times[PLAIN]:>8.2f}{times[name] / times[ONLINE]:>8.2f}"
+            f"{kept[name]:>8.1f}"
+            for times, kept in columns
         )
         print(f"{name:<44}{cells}", flush=True)
 
@@ -233,7 +267,8 @@ def main() -> None:
     report_fishers("MLP 2x100, 1,000 samples", mlp, FISHERS, to_passes, rounds)
     report_fishers("MLP 2x100, 1,000 samples", mlp, SPECTRA, {"/eigsh": (SCIPY, 1)}, rounds)
     report_differences(mlp(), SPECTRA)
-    report_penalties(rounds)
+    report_penalties(rounds, WIDTH, [*PENALTIES])
+    report_penalties(rounds, 4 * WIDTH, WIDE)
     if arguments.resnet:
         few, more = partial(resnet, N_RESNET_SAMPLES), partial(resnet, N_RESNET_SPECTRUM)
         report_fishers("ResNet-18, nf 20, 100 samples", few, FISHERS, to_passes, 1)

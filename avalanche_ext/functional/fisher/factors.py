@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -161,9 +162,9 @@ class Factors:
             outputs=_spread(stay.outputs, rows, shapes[names[0]][0]),
         )
 
-    def basis(self, kept: float) -> Basis:
-        """Return the eigenvectors of A and of G that hold a share `kept` of their traces."""
-        return Basis(_eigen(self.inputs, kept), _eigen(self.outputs, kept), self.inputs.diagonal())
+    def basis(self, rank: int | None) -> Basis:
+        """Return the top `rank` eigenpairs of A and of G at most; None: all."""
+        return Basis(_eigen(self.inputs, rank), _eigen(self.outputs, rank))
 
 
 @dataclass(frozen=True)
@@ -180,27 +181,28 @@ class Eigen:
     vectors: Tensor
     rest: Tensor
 
+    @cached_property
+    def has_rest(self) -> bool:
+        """Whether σ is above 0."""
+        return bool(self.rest.any())
+
 
 @dataclass(frozen=True)
 class Basis:
-    """A matrix in the place of A ⊗ G that a step can solve with in few products.
+    """Ã ⊗ G̃ in the place of A ⊗ G, with which a step can solve in few products.
 
-    With projections P onto U of either factor, it is
-
-        U_G S_G U_Gᵀ ⊗ (U_A S_A U_Aᵀ + σ_A (I − P_A))  +  σ_G (I − P_G) ⊗ diag(A),
-
-    which has the trace of A ⊗ G, and is A ⊗ G itself if all eigenpairs are kept. I leaves out
-    coordinates at which the factor is zero, such as those of outputs that were not there yet.
+    Ã has the top eigenpairs of A, and the mean σ of the other eigenvalues in the place of each of
+    them: Ã = U S Uᵀ + σ (I − U Uᵀ). So it has the same trace, and is A if all eigenpairs are kept.
+    The same goes for G̃. I leaves out coordinates at which a factor is zero, such as those of
+    outputs that were not there yet.
 
     Attributes:
         inputs: Of A.
         outputs: Of G.
-        diagonal: The diagonal of A, (I,).
     """
 
     inputs: Eigen
     outputs: Eigen
-    diagonal: Tensor
 
     @property
     def largest(self) -> float:
@@ -223,32 +225,40 @@ class Basis:
             firmness: λη, a scalar.
         """
         a, g = self.inputs, self.outputs
-        of_rest = shrinkage(firmness * torch.outer(g.values, a.rest))
-        of_both = shrinkage(firmness * torch.outer(g.values, a.values)) - of_rest.amax(1)[:, None]
-        beyond = shrinkage(firmness * g.rest.amax() * self.diagonal)
-        of_beyond = torch.outer(g.rest.ne(0).to(beyond), beyond) if g.rest.any() else None
+        # By eigenvectors of both, of G alone, of A alone, and of neither.
+        of_g = shrinkage(firmness * torch.outer(g.values, a.rest))
+        of_a = shrinkage(firmness * torch.outer(g.rest, a.values))
+        of_none = shrinkage(firmness * torch.outer(g.rest, a.rest))
+        of_both = shrinkage(firmness * torch.outer(g.values, a.values))
+        of_both += of_none.amax() - of_g.amax(1)[:, None] - of_a.amax(0)
+        of_g -= of_none.amax(0)
+        of_a -= of_none.amax(1)[:, None]
 
         def removed(delta: Tensor) -> Tensor:
             rows = g.vectors.T @ delta
-            inner = torch.addmm(of_rest * rows, of_both * (rows @ a.vectors), a.vectors.T)
-            if of_beyond is None:
-                return g.vectors @ inner
-            return torch.addmm(of_beyond * delta, g.vectors, inner.addcmul_(rows, beyond, value=-1))
+            if not g.has_rest:
+                return g.vectors @ torch.addmm(
+                    of_g * rows, of_both * (rows @ a.vectors), a.vectors.T
+                )
+            columns = delta @ a.vectors
+            core = torch.addmm(of_a * columns, g.vectors, of_both * (g.vectors.T @ columns))
+            if not a.has_rest:
+                return core @ a.vectors.T
+            outer = torch.addmm(of_none * delta, g.vectors, of_g * rows)
+            return torch.addmm(outer, core, a.vectors.T)
 
         return removed
 
 
-def _eigen(matrix: Tensor, kept: float) -> Eigen:
+def _eigen(matrix: Tensor, rank: int | None) -> Eigen:
     """Return the top eigenpairs of a symmetric matrix, (n, n), and the mean of the others."""
     ascending, vectors = torch.linalg.eigh(matrix.double())
     values = ascending.flip(0).clamp(min=0)
     rounding = len(values) * torch.finfo(matrix.dtype).eps * values[0]
-    k, rest = int((values > rounding).sum()), matrix.diagonal().ne(0).to(matrix)
-    if kept < 1:
-        k = min(k, int((values.cumsum(0) < kept * values.sum()).sum()) + 1)
-        rest *= values[k:].sum().to(rest) / (rest.sum() - k).clamp(min=1)
-    else:
-        rest.zero_()
+    n_positive = int((values > rounding).sum())
+    k = n_positive if rank is None else min(rank, n_positive)
+    rest = matrix.diagonal().ne(0).to(matrix)
+    rest *= values[k:n_positive].sum().to(matrix) / (rest.sum() - k).clamp(min=1)
     return Eigen(values[:k].to(matrix), vectors.flip(1)[:, :k].contiguous().to(matrix), rest)
 
 

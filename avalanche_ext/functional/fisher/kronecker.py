@@ -33,20 +33,20 @@ class KroneckerCurvature(Curvature):
         diagonal: The diagonal for all other parameters, by name, in their shapes.
         merge: How sums with other matrices are brought into this form: "sum" or "nearest"; see
             `Factors.summed` and `Factors.nearest`.
-        kept: The share of a factor's trace that a step resolves by eigenvectors, from 0 to 1; see
-            `Basis`. With 1 a step is exact.
+        rank: How many eigenvectors of each factor a step uses at most, see `Basis`; None: all, and
+            the step is exact.
     """
 
     shapes: Mapping[str, torch.Size]
     layers: Mapping[str, Factors]
     diagonal: Mapping[str, Tensor]
     merge: Merge = "sum"
-    kept: float = 1.0
+    rank: int | None = None
 
     @cached_property
     def bases(self) -> dict[str, Basis]:
         """The eigenvectors of the factors, by layer; they take a while to find."""
-        return {name: factors.basis(self.kept) for name, factors in self.layers.items()}
+        return {name: factors.basis(self.rank) for name, factors in self.layers.items()}
 
     def product(self, delta: Tensor) -> Tensor:
         """Return F δ, (P,), of a vector δ, (P,)."""
@@ -219,7 +219,7 @@ class KroneckerStep:
                     continue
                 if len(moving) < len(factors.names):
                     factors = factors.restricted(moving)
-                    basis = factors.basis(curvature.kept)
+                    basis = factors.basis(curvature.rank)
                 mean = _weighted_mean(factors.joined(firm), factors.diagonal())
             self._layers.append(
                 _LayerStep(factors, parameters, factors.joined(anchors), basis.shrinking(mean))

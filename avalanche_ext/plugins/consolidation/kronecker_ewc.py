@@ -45,10 +45,10 @@ class KroneckerEWCPlugin(ConsolidationPlugin):
         Δ ← U_G [(U_Gᵀ Δ U_A) / (1 + ηλ s_G s_Aᵀ)] U_Aᵀ.
 
     It costs two products with each matrix of eigenvectors, so by default every tenth iteration
-    pulls, ten times as hard, and only the eigenvectors that hold a share `kept` of a factor's trace
-    are used; the trace of the rest is spread evenly (`functional.fisher.factors.Basis`). Memory,
-    whatever the number of tasks (unless `merge="none"`): for layers with I inputs and O outputs
-    Σ (I² + O²) for the factors, as much at most for the eigenvectors, and P for θ*.
+    pulls, ten times as hard, and uses the `rank` top eigenvectors of each factor. The others share
+    the mean of their eigenvalues, which keeps the trace (`functional.fisher.factors.Basis`).
+    Memory, whatever the number of tasks (unless `merge="none"`): for layers with I inputs and O
+    outputs Σ (I² + O²) for the factors, Σ rank (I + O) for the eigenvectors, and P for θ*.
     `ConsolidationPlugin` says when the factors are estimated and how the penalty acts.
 
     Deviations from Ritter, Botev and Barber:
@@ -77,11 +77,10 @@ class KroneckerEWCPlugin(ConsolidationPlugin):
         merge: "sum", "nearest" or "none", see above.
         damping: d, at least 0: holds all weights of layers by about d more, by A + π√d I and
             G + (√d/π) I (Martens, Grosse 2015, section 6.3), in each estimate.
-        kept: The share of each factor's trace, from 0 to 1, that a pull resolves by eigenvectors;
-            1 takes all of them.
+        rank: How many eigenvectors of each factor a pull uses at most; None takes all of them.
         update: "proximal", a pull after the optimizer's step; or "gradient".
         interval: Number of iterations between pulls, each as hard as so many; 1 with
-            `update="gradient"`.
+            `update="gradient"`. None: 10, and 1 with that.
         every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
             time so many iterations have passed; None estimates after each experience.
         normalisation: What each F′ is divided by: "none"; "max", its largest eigenvalue; "trace",
@@ -107,19 +106,21 @@ class KroneckerEWCPlugin(ConsolidationPlugin):
         sharing: Sharing = "expand",
         merge: Merge = "sum",
         damping: Amount = 0.0,
-        kept: Share = 0.99,
+        rank: PositiveInt | None = 100,
         update: Update = "proximal",
-        interval: PositiveInt = 10,
+        interval: PositiveInt | None = None,
         every: PositiveInt | None = None,
         normalisation: Normalisation = "none",
         seed: int = 0,
     ) -> None:
+        if interval is None:
+            interval = 10 if update == "proximal" else 1
         super().__init__(lam, decay, n_samples, update, every, normalisation, seed, interval)
         self.kind = kind
         self.sharing = sharing
         self.merge = merge
         self.damping = damping
-        self.kept = kept
+        self.rank = rank
 
     def _estimate(self, strategy: Strategy, samples: Samples) -> Curvature:
         x, y, t = samples()
@@ -128,5 +129,5 @@ class KroneckerEWCPlugin(ConsolidationPlugin):
             model, x, y, self.kind, t=t, sharing=self.sharing, seed=seed
         ).damped(self.damping)
         if self.merge == "none":
-            return SummedCurvature((replace(fisher, kept=self.kept),), (1.0,))
-        return replace(fisher, kept=self.kept, merge=self.merge)
+            return SummedCurvature((replace(fisher, rank=self.rank),), (1.0,))
+        return replace(fisher, rank=self.rank, merge=self.merge)

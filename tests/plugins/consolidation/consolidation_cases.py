@@ -24,7 +24,7 @@ EACH: dict[str, Any] = {
     "online ewc": partial(OnlineEWCPlugin, n_samples=20),
     "spectrum": partial(FisherSpectrumEWCPlugin, rank=5, n_samples=20),
     "spectrum alone": partial(FisherSpectrumEWCPlugin, rank=5, n_samples=20, residual="none"),
-    "kronecker": partial(KroneckerEWCPlugin, n_samples=20, kept=1.0, interval=1),
+    "kronecker": partial(KroneckerEWCPlugin, n_samples=20, rank=None, interval=1),
     "mas": partial(MASPlugin, n_samples=20),
     "si": SynapticIntelligencePlugin,
 }

@@ -55,7 +55,7 @@ def test_without_merging_it_keeps_the_factors_of_each_task():
 
 
 def test_memory_is_at_most_twice_that_of_the_factors_and_the_anchor():
-    plugin = KroneckerEWCPlugin(3.0, kept=1.0)
+    plugin = KroneckerEWCPlugin(3.0, rank=None)
     run(plugin)
     n_factors = 65**2 + 6**2 + 7**2 + 10**2
     n_parameters = sum(p.numel() for p in tiny().parameters())

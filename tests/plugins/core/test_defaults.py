@@ -65,7 +65,7 @@ DEFAULTS = {
     },
     plugins.KroneckerEWCPlugin: {
         **CONSOLIDATION, "lam": 10.0, "n_samples": None, "kind": "true", "sharing": "expand",
-        "merge": "sum", "damping": 0.0, "kept": 0.99, "interval": 10,
+        "merge": "sum", "damping": 0.0, "rank": 100, "interval": None,
     },
     plugins.MASPlugin: {**CONSOLIDATION, "lam": 0.1, "n_samples": None},
     # Zenke, Poole and Ganguli 2017: the damping.
