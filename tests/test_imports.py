@@ -42,7 +42,7 @@ ALLOWED = {
         "metrics.recorder", "models", "plugins", "results", "state", "strategies", "tracking",
         "words",
     },
-    "cli": {"config", "report", "results", "runner", "words"},
+    "cli": {"config", "report", "results", "runner", "tracking", "words"},
     "__main__": {"cli"},
     "": set(),
 }  # fmt: skip

@@ -75,4 +75,5 @@ def test_run_sends_the_report_when_asked(
     (row,) = stored.history
     assert {"summary/path", "accuracy/path", "matrices/path"} <= {*row}
     table = json.loads((Path(said[1]) / "files" / row["summary/path"]).read_text("utf-8"))
-    assert [line[0] for line in table["data"]] == ["naive"]
+    (method,) = (dict(zip(table["columns"], line, strict=True)) for line in table["data"])
+    assert (method["method"], method["finished"]) == ("naive", 1)
