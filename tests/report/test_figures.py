@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
+from avalanche_ext.report.series import Series
 from avalanche_ext.results.experiment import read_results
 from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
@@ -225,3 +226,9 @@ def test_matrices_do_not_overlap(tmp_path: Path, n_methods: int) -> None:
             assert one is not None
             assert other is not None
             assert not one.padded(-1).overlaps(other)
+
+
+def test_a_line_needs_a_text_for_each_point() -> None:
+    assert Series([1, 2], [0.5, 0.6], ["a", "b"]).texts == ("a", "b")
+    with pytest.raises(ValueError, match="there are 2 points and 1 texts"):
+        Series([1, 2], [0.5, 0.6], ["a"])
