@@ -152,7 +152,7 @@ def test_a_grid_that_is_killed_at_random_moments_ends_as_if_it_had_not(tmp_path,
     assert begun(whole).process.wait() == 0
     longest = (time.monotonic() - start) / 12  # So that moments lie in all cells.
     drawn, done, witness = random.Random(seed), [], Witness(grid, out)
-    command = begun(out)
+    command, n_in_cells = begun(out), 0
     for _ in range(N_MOMENTS):
         target = drawn.choice(["main", "worker", "all"])
         number = drawn.choice([signal.SIGKILL, signal.SIGTERM])
@@ -164,6 +164,7 @@ def test_a_grid_that_is_killed_at_random_moments_ends_as_if_it_had_not(tmp_path,
         while (is_in_cell or target == "worker") and command.runs() and not command.workers():
             time.sleep(0.05)
         time.sleep(seconds)
+        n_in_cells += bool(command.workers())
         done.append((target, number.name, f"{seconds:.1f} s", witness.n_finished()))
         command.kill(target, number, drawn)
     print(f"seed {seed}", *done, sep="\n")
@@ -181,4 +182,4 @@ def test_a_grid_that_is_killed_at_random_moments_ends_as_if_it_had_not(tmp_path,
         assert resuming.left_by(cell, out) == resuming.left_by(cell, whole), cell.method_name
     assert left_over(out) == []
     assert "Traceback" not in command.said()
-    assert 0 < done[-1][-1] < len(methods), "moments lay in cells"
+    assert n_in_cells >= N_MOMENTS / 2
