@@ -10,6 +10,7 @@ from avalanche_ext.report.claims import claims_section
 from avalanche_ext.report.columns import Column, columns_of, notes_of
 from avalanche_ext.report.comparisons import caution, comparison_lines
 from avalanche_ext.report.layout import NONE, aligned, to_the_right, wrapped
+from avalanche_ext.report.paired import FEWEST_PAIRS
 from avalanche_ext.report.published import published_section
 from avalanche_ext.report.sheets import heading
 from avalanche_ext.report.statistics import TESTED, MethodStatistics
@@ -80,10 +81,11 @@ def _notes_on_tests(
 ) -> Iterator[str]:
     tests = {row.name: row.tests["ACC"] for row in statistics if row.tests}
     if tested or results.claims:
+        if len(results.seeds) >= FEWEST_PAIRS:
+            yield "95 % interval: of the mean difference, by the bootstrap over seeds."
         yield (
-            "95 % interval: of the mean difference, by the bootstrap over seeds. d: the mean "
-            "difference in standard deviations of the differences. wins: seeds with the higher "
-            "value."
+            "d: the mean difference in standard deviations of the differences. wins: seeds with "
+            "the higher value."
         )
     elif tests:
         yield "More of the tests: summary.csv, or --format html."

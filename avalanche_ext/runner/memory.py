@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avalanche_ext.data import Strategy
 from avalanche_ext.plugins import MethodPlugin
+from avalanche_ext.runner import imports
 from avalanche_ext.state import NotStorableError
 
 _PROCESS = Path("/proc/self")
@@ -82,7 +83,9 @@ def kept(strategy: Strategy) -> int | None:
 
 
 def _is_ours(thing: object) -> bool:
-    return type(thing).__module__.partition(".")[0] == "avalanche_ext"
+    module = type(thing).__module__
+    is_of_a_file = module.startswith(f"{imports.__name__}.")  # A file of the user's.
+    return module.partition(".")[0] == "avalanche_ext" and not is_of_a_file
 
 
 def _add_storages(state: Any, storages: dict[int, int]) -> None:

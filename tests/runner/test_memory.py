@@ -1,0 +1,68 @@
+"""How much memory a run takes, and how much its method keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from avalanche_ext.runner import memory
+from avalanche_ext.runner.cell import run_cell
+from tests.runner.cases import cell
+
+CPU = torch.device("cpu")
+SAMPLE = 64 * 4
+"""Bytes of an 8 x 8 image in float32."""
+
+
+def memory_of(folder: Path, **method: Any) -> dict[str, int]:
+    folder.mkdir(exist_ok=True)
+    one = cell(folder, "it", methods={"it": method})
+    assert run_cell(one, folder, None) == "completed"
+    return json.loads((one.directory(folder) / "result.json").read_text("utf-8"))["memory"]
+
+
+def test_results_hold_the_memory_of_the_process_and_what_the_method_keeps(tmp_path: Path) -> None:
+    naive = memory_of(tmp_path / "naive")
+    assert naive["kept"] == 0
+    assert 50e6 < naive["peak"] < 50e9
+    replay = memory_of(tmp_path / "ber", plugins=[{"balanced_replay": {"mem_size": 20}}])
+    # Twenty images, their labels and task labels, and the states of two generators.
+    assert 20 * SAMPLE < replay["kept"] < 20 * (SAMPLE + 16) + 2 * 5056
+    # A memory that two plugins share counts once.
+    both = [{"balanced_replay": {"mem_size": 20}}, {"drl": {"lam": 0.1}}]
+    assert memory_of(tmp_path / "drl", plugins=both)["kept"] < 1.5 * replay["kept"]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"strategy": "avalanche:Replay", "args": {"mem_size": 20}},
+        {"strategy": "avalanche:Cumulative"},
+        {"plugins": [{"avalanche:LwFPlugin": {}}]},
+        {"plugins": [{"./mine.py:Mine": {}}]},
+    ],
+)
+def test_what_others_keep_is_not_known(method: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from avalanche.core import SupervisedPlugin\n\n\nclass Mine(SupervisedPlugin):\n    pass\n"
+    )
+    assert "kept" not in memory_of(tmp_path, **method)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux counts anew")
+def test_the_peak_is_that_of_the_run_and_not_of_earlier_ones() -> None:
+    large = np.ones(30_000_000)
+    with_it = memory.peak(CPU)
+    del large
+    memory.begin_peak(CPU)
+    without_it = memory.peak(CPU)
+    assert with_it is not None
+    assert without_it is not None
+    assert without_it < with_it - 200e6
+    large = np.ones(30_000_000)
+    assert memory.peak(CPU) == pytest.approx(without_it + large.nbytes, rel=0.2)
