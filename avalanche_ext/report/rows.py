@@ -90,9 +90,8 @@ def draw_rows(
             _name_mean(axes, y, row, row.mean < low, signed)
     for y, row in shown:
         face = {} if row.is_filled else {"markerfacecolor": "white"}
-        singles = {**row.style, "marker": "|", "markersize": 6, "ls": "", "alpha": 0.6}
-        axes.add_line(Series(row.values, [y] * len(row.values), row.texts, **singles))
         axes.add_line(Series([row.mean], [y], [row.text], ls="", zorder=3, **row.style, **face))
+    _draw_singles(axes, shown)
     lows, highs = zip(*(row.bar for _, row in shown), strict=True)
     colours = [row.style["color"] for _, row in shown]
     axes.hlines([y for y, _ in shown], lows, highs, colors=colours)
@@ -108,6 +107,20 @@ def draw_rows(
     axes.grid(alpha=0.3)
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
+
+
+def _draw_singles(axes: Axes, shown: Sequence[tuple[int, Row]]) -> None:
+    """Draw the single values of rows, all at once, since there may be many, and their texts."""
+    from avalanche_ext.report.series import Series
+
+    x = [value for _, row in shown for value in row.values]
+    if not x:
+        return
+    y = [y for y, row in shown for _ in row.values]
+    texts = [text for _, row in shown for text in row.texts]
+    colours = [row.style["color"] for _, row in shown for _ in row.values]
+    axes.scatter(x, y, s=36, c=colours, marker="|", alpha=0.6, linewidths=1.0)
+    axes.add_line(Series(x, y, texts, ls="", marker=""))
 
 
 def _name_mean(axes: Axes, y: int, row: Row, is_below: bool, signed: bool) -> None:

@@ -91,11 +91,12 @@ def test_rows_list_the_methods_as_their_lines_end(directory: Path) -> None:
 
 def test_each_run_and_the_mean_stand_in_the_method_s_row(directory: Path) -> None:
     _, ends = accuracy_figure(read_results(directory)).axes
-    points = [np.round(line.get_xydata(), 9).tolist() for line in ends.get_lines()]
-    assert [[0.55, 0], [0.6, 0]] in points
-    assert [[0.575, 0]] in points
-    assert [[0.8, 1], [0.85, 1]] in points
-    assert [[0.825, 1]] in points
+    low, high, runs = (np.round(line.get_xydata(), 9).tolist() for line in ends.get_lines())
+    assert (low, high) == ([[0.575, 0]], [[0.825, 1]])
+    assert runs == [[0.55, 0], [0.6, 0], [0.8, 1], [0.85, 1]]
+    ticks, _ = ends.collections
+    np.testing.assert_allclose(ticks.get_offsets(), runs)
+    assert len({tuple(colour) for colour in ticks.get_edgecolor()}) == 2
 
 
 def write_ends(directory: Path, ends: Sequence[float]) -> None:
