@@ -46,7 +46,9 @@ _CONTENTS = """
 ```{toctree}
 :hidden:
 :caption: Tutorials
+experiments/tutorials/five_minutes
 experiments/tutorials/your_own_method
+experiments/tutorials/papers_table
 experiments/tutorials/plugins
 experiments/tutorials/cluster
 ```
