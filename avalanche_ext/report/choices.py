@@ -48,10 +48,12 @@ def choices_title(results: ExperimentResults) -> str:
     first = results.choices[0]
     better = "higher" if first.higher_is_better else "lower"
     seeds = f"{'seed' if len(first.seeds) == 1 else 'seeds'} {', '.join(map(str, first.seeds))}"
+    where = "the first experience"
+    if first.experiences > 1:
+        where = f"each of the first {first.experiences} experiences"
     return (
         f"Chosen by {first.metric} ({better} is better) on VALIDATION samples: "
-        f"{first.validation_per_experience} of each of the first {first.experiences} experiences, "
-        f"held out of training; {seeds}"
+        f"{first.validation_per_experience} of {where}, held out of training; {seeds}"
     )
 
 

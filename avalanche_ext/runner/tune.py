@@ -224,22 +224,27 @@ def _total(outcomes: Sequence[GridOutcome], waiting: str = "") -> GridOutcome:
 def _announcement(tuning: Tuning, settings: Mapping[str, Sequence[str]]) -> str:
     held_out = tuning.validation
     n = sum(map(len, settings.values()))
+    n_learned = _count(held_out.experiences, "experience")
     return (
-        f"searching {', '.join(settings)}: {n} settings x {len(tuning.seeds)} seeds on the first "
-        f"{held_out.experiences} experiences, {held_out.per_experience} samples of each held out "
-        "for validation"
+        f"searching {', '.join(settings)}: {_count(n, 'setting')} x "
+        f"{_count(len(tuning.seeds), 'seed')}, learning {n_learned} with "
+        f"{held_out.per_experience} samples of each held out for validation"
     )
 
 
 def _waiting(left: Sequence[Cell], experiment: Experiment) -> str:
     return (
-        f"{len(left)} runs of the search are not done, and {experiment.name} waits for them: run "
-        "the other shards, then this command again"
+        f"{experiment.name} waits for {_count(len(left), 'run')} of its search: run the other "
+        "shards, then this command again"
     )
 
 
 def _values(values: Mapping[str, object]) -> str:
     return ", ".join(f"{path} {value}" for path, value in values.items())
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _say(line: str) -> None:

@@ -32,7 +32,7 @@ LR = "optimizer.lr"
 TUNE: dict[str, Any] = {
     "experiences": 2,
     "validation_per_experience": 20,
-    "seeds": 2,
+    "seeds": 1,
     "search": {"ber": {LR: [0.001, 0.1]}},
 }
 
@@ -63,8 +63,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tuned(folder: Path, **changed: Any) -> Experiment:
-    """The small experiment of two seeds with a search, some of whose keys are replaced."""
-    return experiment(folder, tune={**TUNE, **changed})
+    """The small experiment with one seed and a search, some of whose keys are replaced."""
+    return experiment(folder, tune={**TUNE, **changed}, seeds=1)
 
 
 def counts(outcome: grid.GridOutcome) -> tuple[int, int, int]:
@@ -80,9 +80,9 @@ def text_of(folder: Path) -> str:
 def test_the_methods_run_with_what_is_chosen_on_validation_samples(tmp_path: Path) -> None:
     searching, out = tuned(tmp_path), tmp_path / "out"
     planned = explain(searching, out, EVERYTHING)
-    assert "small-tuning: 4 of 4 cells would run" in planned
+    assert "small-tuning: 2 of 2 cells would run" in planned
     assert "small: its cells wait for the search to end" in planned
-    assert counts(run_experiment(searching, out, verbosity=-1)) == (8, 0, 0)
+    assert counts(run_experiment(searching, out, verbosity=-1)) == (4, 0, 0)
 
     config = yaml.safe_load((out / "small/ber/seed-0/config.yaml").read_text())
     assert config["optimizer"]["args"] == {"lr": 0.1}
@@ -108,38 +108,37 @@ def test_the_methods_run_with_what_is_chosen_on_validation_samples(tmp_path: Pat
     assert "held-out VALIDATION samples" in text_of(held_out.folder).splitlines()[0]
     assert ",validation,ber-0.1," in csv_table([(held_out, method_statistics(held_out))])
 
-    assert counts(run_experiment(searching, out, verbosity=-1)) == (0, 0, 8)
-    assert "small: 0 of 4 cells would run" in explain(searching, out, EVERYTHING)
+    assert counts(run_experiment(searching, out, verbosity=-1)) == (0, 0, 4)
+    assert "small: 0 of 2 cells would run" in explain(searching, out, EVERYTHING)
     one = Selection(methods=["naive"])
-    assert counts(run_experiment(searching, out, selection=one, verbosity=-1)) == (0, 0, 2)
+    assert counts(run_experiment(searching, out, selection=one, verbosity=-1)) == (0, 0, 1)
     assert [each.method for each in read_results(out / "small").choices] == ["ber"]
     again = Selection(rerun=["ber"])
-    assert counts(run_experiment(searching, out, selection=again, verbosity=-1)) == (6, 0, 2)
+    assert counts(run_experiment(searching, out, selection=again, verbosity=-1)) == (3, 0, 1)
 
 
 def test_a_shard_runs_its_part_and_the_last_command_goes_on(tmp_path: Path) -> None:
     searching, out = tuned(tmp_path), tmp_path / "out"
     first = run_experiment(searching, out, selection=Selection(shard=(1, 2)), verbosity=-1)
-    assert counts(first) == (2, 0, 0)
+    assert counts(first) == (1, 0, 0)
     assert first.waiting == (
-        "2 runs of the search are not done, and small waits for them: run the other shards, then "
-        "this command again"
+        "small waits for 1 run of its search: run the other shards, then this command again"
     )
     assert not (out / "small").exists()
     second = run_experiment(searching, out, selection=Selection(shard=(2, 2)), verbosity=-1)
-    assert (counts(second), second.waiting) == ((4, 0, 0), "")
-    assert counts(run_experiment(searching, out, verbosity=-1)) == (2, 0, 6)
+    assert (counts(second), second.waiting) == ((2, 0, 0), "")
+    assert counts(run_experiment(searching, out, verbosity=-1)) == (1, 0, 3)
 
 
 def test_a_setting_that_cannot_be_trained_is_never_chosen(tmp_path: Path) -> None:
     search = {"ber": {LR: [1e30, 0.001]}, "naive": {LR: [1e30]}}
     out = tmp_path / "out"
-    outcome = run_experiment(tuned(tmp_path, search=search, seeds=1), out, verbosity=-1)
-    assert counts(outcome) == (3, 2, 0)
+    outcome = run_experiment(tuned(tmp_path, search=search), out, verbosity=-1)
+    assert counts(outcome) == (2, 2, 0)
     (choice,) = read_results(out / "small").choices
     assert choice.values == {LR: 0.001}
     assert "the loss became" in choice.without_score["ber-1e_30"]
-    assert read_results(out / "small").methods[0].missing == [0, 1]
+    assert read_results(out / "small").methods[0].missing == [0]
 
 
 MINE = '''
@@ -201,7 +200,7 @@ def test_the_test_stream_is_never_seen_by_the_search(tmp_path: Path) -> None:
                 tmp_path,
                 benchmark=chosen,
                 methods={"ber": SMALL["methods"]["ber"]},
-                tune={**TUNE, "seeds": 1},
+                tune=TUNE,
                 seeds=1,
             )
             out = tmp_path / f"{name}-{is_poisoned}"
@@ -234,7 +233,7 @@ def reached(score: float | None, failure: str = "") -> Tried:
 def test_tpe_proposes_the_same_whoever_asks_and_finds_the_best_region(tmp_path: Path) -> None:
     lrs, sizes = [i / 10 for i in range(1, 11)], [*range(1, 11)]
     search = {"ber": {LR: lrs, "training.batch_size": sizes}}
-    tuning = tuned(tmp_path, search=search, sampler="tpe", trials=24, seeds=1).tuning
+    tuning = tuned(tmp_path, search=search, sampler="tpe", trials=24).tuning
     assert tuning is not None
     settings = tuning.searches["ber"].settings
     scores = {
@@ -265,7 +264,7 @@ def test_tpe_proposes_the_same_whoever_asks_and_finds_the_best_region(tmp_path: 
 def test_tpe_leaves_optunas_journal_in_the_results(tmp_path: Path) -> None:
     out = tmp_path / "out"
     search = {"ber": {LR: [0.001, 0.1, 1e30]}}
-    searching = tuned(tmp_path, search=search, sampler="tpe", trials=2, seeds=1)
+    searching = tuned(tmp_path, search=search, sampler="tpe", trials=2)
     for _ in range(2):
         run_experiment(searching, out, verbosity=-1)
         storage = JournalStorage(JournalFileBackend(str(out / "small-tuning" / JOURNAL)))
