@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -216,8 +216,8 @@ class Basis:
         """The memory of the eigenpairs."""
         return sum(e.values.nbytes + e.vectors.nbytes for e in (self.inputs, self.outputs))
 
-    def shrinking(self, firmness: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return a function that takes Δ to what a step removes of it, both (O, I).
+    def removal(self, firmness: Tensor) -> Removal:
+        """Return what takes Δ to the part of it that a step removes.
 
         Along an eigenvector the share s / (1 + s) is removed, s being λη times its eigenvalue.
 
@@ -225,29 +225,48 @@ class Basis:
             firmness: λη, a scalar.
         """
         a, g = self.inputs, self.outputs
-        # By eigenvectors of both, of G alone, of A alone, and of neither.
+        of_both = shrinkage(firmness * torch.outer(g.values, a.values))
         of_g = shrinkage(firmness * torch.outer(g.values, a.rest))
         of_a = shrinkage(firmness * torch.outer(g.rest, a.values))
         of_none = shrinkage(firmness * torch.outer(g.rest, a.rest))
-        of_both = shrinkage(firmness * torch.outer(g.values, a.values))
         of_both += of_none.amax() - of_g.amax(1)[:, None] - of_a.amax(0)
-        of_g -= of_none.amax(0)
-        of_a -= of_none.amax(1)[:, None]
+        return Removal(
+            a, g, of_both, of_g - of_none.amax(0), of_a - of_none.amax(1)[:, None], of_none
+        )
 
-        def removed(delta: Tensor) -> Tensor:
-            rows = g.vectors.T @ delta
-            if not g.has_rest:
-                return g.vectors @ torch.addmm(
-                    of_g * rows, of_both * (rows @ a.vectors), a.vectors.T
-                )
-            columns = delta @ a.vectors
-            core = torch.addmm(of_a * columns, g.vectors, of_both * (g.vectors.T @ columns))
-            if not a.has_rest:
-                return core @ a.vectors.T
-            outer = torch.addmm(of_none * delta, g.vectors, of_g * rows)
-            return torch.addmm(outer, core, a.vectors.T)
 
-        return removed
+@dataclass(frozen=True)
+class Removal:
+    """The linear map from Δ, (O, I), to the part of it that a step removes.
+
+    Attributes:
+        inputs: Of A, k eigenvectors.
+        outputs: Of G, m eigenvectors.
+        of_both: The share that is removed along eigenvectors of both, (m, k), less the other three.
+        of_g: Along those of G alone, (m, I), less the last.
+        of_a: Along those of A alone, (O, k), less the last.
+        of_none: The share of all that is removed, (O, I).
+    """
+
+    inputs: Eigen
+    outputs: Eigen
+    of_both: Tensor
+    of_g: Tensor
+    of_a: Tensor
+    of_none: Tensor
+
+    def __call__(self, delta: Tensor) -> Tensor:
+        """Return what is removed of Δ."""
+        u, v = self.inputs.vectors, self.outputs.vectors
+        rows = v.T @ delta
+        if not self.outputs.has_rest:
+            return v @ torch.addmm(self.of_g * rows, self.of_both * (rows @ u), u.T)
+        columns = delta @ u
+        core = torch.addmm(self.of_a * columns, v, self.of_both * (v.T @ columns))
+        if not self.inputs.has_rest:
+            return core @ u.T
+        rest = torch.addmm(self.of_none * delta, v, self.of_g * rows)
+        return torch.addmm(rest, core, u.T)
 
 
 def _eigen(matrix: Tensor, rank: int | None) -> Eigen:

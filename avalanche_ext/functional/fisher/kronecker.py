@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from avalanche_ext.functional.fisher.curvature import Curvature, Step, firmness, shrinkage
 from avalanche_ext.functional.fisher.diagonal import FisherKind, check_labels, fisher_rows
-from avalanche_ext.functional.fisher.factors import Basis, Factors
+from avalanche_ext.functional.fisher.factors import Basis, Factors, Removal
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.model.wrapped import plain_name
 from avalanche_ext.functional.per_sample.factors import Sharing, summed_factors
@@ -222,7 +222,7 @@ class KroneckerStep:
                     basis = factors.basis(curvature.rank)
                 mean = _weighted_mean(factors.joined(firm), factors.diagonal())
             self._layers.append(
-                _LayerStep(factors, parameters, factors.joined(anchors), basis.shrinking(mean))
+                _LayerStep(factors, parameters, factors.joined(anchors), basis.removal(mean))
             )
         self._parameters = [parameters[name] for name in curvature.diagonal]
         self._anchors = [anchors[name] for name in curvature.diagonal]
@@ -245,11 +245,11 @@ class _LayerStep:
     factors: Factors
     parameters: Mapping[str, Tensor]
     anchor: Tensor
-    removed: Callable[[Tensor], Tensor]
+    removal: Removal
 
     def __call__(self) -> None:
         delta = self.factors.joined(self.parameters).sub_(self.anchor)
-        for name, part in self.factors.parted(self.removed(delta)).items():
+        for name, part in self.factors.parted(self.removal(delta)).items():
             parameter = self.parameters[name]
             parameter.sub_(part.reshape(parameter.shape))
 

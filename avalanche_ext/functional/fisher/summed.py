@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -78,17 +78,27 @@ class SummedCurvature(Curvature):
 
     def step(
         self, layout: FlatLayout, anchor: Tensor, strength: float, rates: float | Tensor
-    ) -> Step:
+    ) -> SummedStep:
         """Return the steps of all terms in turn; see `Curvature.step`."""
-        steps = [
-            term.step(layout, anchor, strength * weight, rates) for weight, term in self._pairs()
-        ]
-
-        def step() -> None:
-            for each in steps:
-                each()
-
-        return step
+        return SummedStep(
+            [term.step(layout, anchor, strength * weight, rates) for weight, term in self._pairs()]
+        )
 
     def _pairs(self) -> list[tuple[float, Curvature]]:
         return [*zip(self.weights, self.terms, strict=True)]
+
+
+class SummedStep:
+    """Several steps, one after another.
+
+    Args:
+        steps: The steps.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+
+    def __call__(self) -> None:
+        """Move the parameters in place."""
+        for step in self.steps:
+            step()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from avalanche_ext.config.components import component
 from avalanche_ext.functional import kronecker_fisher
 from avalanche_ext.plugins import KroneckerEWCPlugin, OnlineEWCPlugin
 from tests.cases import digits, make_naive, weights
@@ -96,6 +97,25 @@ def test_a_pull_stands_for_several_iterations_and_the_last_for_those_left_over(n
 def test_along_the_gradient_no_iteration_is_left_out(name):
     with pytest.raises(ValueError, match="interval=2: must be 1 with update='gradient'"):
         EACH[name](1.0, update="gradient", interval=2)
+
+
+@pytest.mark.parametrize(
+    "name", ["online_ewc", "fisher_spectrum_ewc", "mas", "synaptic_intelligence"]
+)
+def test_a_yaml_without_an_interval_is_the_component_it_was(name):
+    """So results that were kept before there were intervals are not run again."""
+    made = [
+        component("plugin", name, {**given}, path="p", name_path="p")[0]
+        for given in ({}, {"interval": 1}, {"interval": 2})
+    ]
+    assert made[0] == made[1]
+    assert "interval" not in made[0].args
+    assert made[2].args["interval"] == 2
+
+
+def test_by_default_a_pull_stands_for_ten_iterations_and_a_gradient_for_one():
+    assert KroneckerEWCPlugin().interval == 10
+    assert KroneckerEWCPlugin(update="gradient").interval == 1
 
 
 def test_it_remembers_what_the_diagonal_forgets():
