@@ -100,8 +100,11 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     >>> suggestion("ewc_lambda", ["lam", "decay"])
     "did you mean 'lam'?"
     """
-    found = _meant(word, known)
-    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
+    found = [*map(repr, _meant(word, known))]
+    if not found:
+        return ""
+    either = f"{', '.join(found[:-1])} or {found[-1]}" if found[1:] else found[0]
+    return f"did you mean {either}?"
 
 
 def _meant(word: str, known: Sequence[str]) -> list[str]:

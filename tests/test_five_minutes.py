@@ -26,7 +26,7 @@ def test_every_command_does_what_the_page_shows(
             assert block.split() == said.split()
             n_compared += 1
             continue
-        if language == "python":
+        if language == "py":
             exec(block, {})
         else:
             for line in block.splitlines():

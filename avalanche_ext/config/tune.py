@@ -362,7 +362,8 @@ def _resolved(
             break
         kept = method.plugins[: len(method.plugins) - len(shared.analyses)]
         settings[folder] = Setting(setting, method, replace(method, plugins=kept))
-    return (None if problems else Search(options, settings)), problems
+    # A method without problems of its own is None where a section that all share has some.
+    return (Search(options, settings) if settings and not problems else None), problems
 
 
 def _lost(

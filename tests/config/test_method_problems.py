@@ -81,7 +81,7 @@ def published(**section: Any) -> dict[str, Any]:
         (
             plugins("ewc"),
             "methods.m.plugins[0]: unknown plugin 'ewc' "
-            "(did you mean 'online_ewc' or 'fisher_spectrum_ewc'?)",
+            "(did you mean 'online_ewc', 'fisher_spectrum_ewc' or 'kronecker_ewc'?)",
         ),
         (
             plugins("SI"),

@@ -198,7 +198,8 @@ MISTAKES: list[tuple[dict[str, Any] | str, str]] = [
     ),
     (
         plugin("ewc"),
-        f"{PLUGIN}: unknown plugin 'ewc' (did you mean 'online_ewc' or 'fisher_spectrum_ewc'?)",
+        f"{PLUGIN}: unknown plugin 'ewc' (did you mean 'online_ewc', 'fisher_spectrum_ewc' or "
+        "'kronecker_ewc'?)",
     ),
     # Arguments of strategies and plugins.
     (

@@ -285,6 +285,13 @@ def test_paths_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_problem_of_what_all_methods_share_is_said_once(tmp_path: Path) -> None:
+    document = tuned()
+    document["optimizer"]["name"] = "SGDD"
+    (problem,) = problems_of(document, tmp_path)
+    assert problem.startswith("optimizer.name: unknown optimizer 'SGDD'")
+
+
 def test_tpe_needs_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
