@@ -91,13 +91,15 @@ def _run(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return WRONG_USE
     elsewhere = f", {outcome.n_elsewhere} run by other commands" if outcome.n_elsewhere else ""
+    unseen = f", {outcome.n_unseen} whose results cannot be seen" if outcome.n_unseen else ""
     print(
         f"{_count(outcome.n_completed, 'cell')} run, {outcome.n_failed} failed, "
-        f"{outcome.n_done_before} done before{elsewhere}\n"
+        f"{outcome.n_done_before} done before{elsewhere}{unseen}\n"
     )
+    of_cells = CELL_FAILED if outcome.n_failed or outcome.n_unseen else 0
     if outcome.waiting:
         print(outcome.waiting)
-        return CELL_FAILED if outcome.n_failed else 0
+        return of_cells
     code = _show_report([outcome.directory])
     if experiment.wandb.report and not code:
         _send_report(experiment, outcome.directory)
@@ -107,21 +109,31 @@ def _run(options: argparse.Namespace) -> int:
             f"{shlex.quote(str(outcome.directory))}{'{,-tuning}' if experiment.tuning else ''}"
             "/*/*/wandb/offline-run-*"
         )
-    return code or (CELL_FAILED if outcome.n_failed else 0)
+    return code or of_cells
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Raise KeyboardInterrupt when SIGTERM comes, so that workers are ended in an orderly way."""
+    """Raise KeyboardInterrupt at the first SIGTERM, so that workers are ended in an orderly way.
 
-    def end(*_: object) -> NoReturn:
-        raise _Terminated
+    Once that or Ctrl-C has come, SIGTERM changes nothing: workers are writing their checkpoints.
+    Ctrl-C then ends the wait for them.
+    """
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
 
-    before = signal.signal(signal.SIGTERM, end)
+    def end(number: int, _: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, lambda *_: None)  # SIG_IGN would be inherited.
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    if before[signal.SIGINT] is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _how_to_go_on(arguments: Sequence[str]) -> str:
@@ -329,7 +341,8 @@ def _parser() -> _Parser:
         "--jobs",
         type=_positive,
         metavar="N",
-        help="number of workers (default: one for each of --devices, or else one per core)",
+        help="number of workers (default: one for each of --devices, or else one for each GPU that "
+        "the YAML names, or else one per core)",
     )
     run.add_argument(
         "--out",

@@ -249,6 +249,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             n_completed=1,
             n_failed=options["jobs"] or 0,
             n_elsewhere=0,
+            n_unseen=0,
             waiting="",
         )
 

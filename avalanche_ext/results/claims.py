@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from avalanche_ext.results.files import printable, read_json
 
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _MOMENT = 1.0
@@ -101,9 +104,28 @@ def is_claimed(path: Path) -> bool:
 def holder_of(path: Path) -> Holder | None:
     """Return who has noted itself as the holder; None if nobody has, or not legibly."""
     try:
-        return Holder(**json.loads(path.with_suffix(".json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        note = read_json(path.with_suffix(".json"))
+        host, pid, since = note["host"], note["pid"], note["since"]
+        if not (isinstance(host, str) and type(pid) is int and isinstance(since, int | float)):
+            return None
+        holder = Holder(printable(host), pid, since)
+        str(holder)  # It has no date if the time is out of range.
+    except (OSError, ValueError, KeyError, OverflowError):
         return None
+    return holder
+
+
+def look_again(folder: Path) -> None:
+    """Let a network file system forget what it remembers of a folder and of two above it.
+
+    A machine may go on for a minute to see no file where another one has written it. A change of
+    the folder makes the file system compare, and so does listing it.
+    """
+    for each in (folder.parent.parent, folder.parent, folder):
+        with suppress(OSError):
+            with tempfile.TemporaryFile(dir=each):
+                pass
+            os.listdir(each)
 
 
 def _lock(path: Path) -> FileLock:

@@ -11,8 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avalanche_ext.config import Cell, Experiment
-from avalanche_ext.results.claims import ClaimedError, claimed, holder_of, is_claimed
-from avalanche_ext.results.files import CLAIMS, EXPERIMENT, reason_of
+from avalanche_ext.results.claims import (
+    ClaimedError,
+    claimed,
+    holder_of,
+    is_claimed,
+    look_again,
+)
+from avalanche_ext.results.files import CLAIMS, EXPERIMENT, one_line, reason_of
 from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
 from avalanche_ext.runner.devices import on_devices, visible
@@ -29,11 +35,17 @@ from avalanche_ext.runner.tune import run_tuned
 from avalanche_ext.runner.worker import Ended, run_claimed
 
 _DIED = "the worker process died, or was killed, perhaps for lack of memory: try fewer --jobs"
-_UNSEEN = "the worker finished, but its result is not here: --out must be a folder that all share"
+_UNSEEN = (
+    "a worker has run it, but its result cannot be seen here: --out must be a folder that all share"
+)
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_FOR_RECORD = 60.0
+_SECONDS_TO_BE_SEEN = 60.0
+"""How long a network file system may show no file that another machine has written."""
+_SECONDS_TO_BEGIN = 5.0
+"""After how long without an ended cell it is asked whether there are workers at all."""
 
-Future_ = Future[tuple[Ended, str]]
+CellFuture = Future[tuple[Ended, str]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,8 @@ class GridOutcome:
         n_completed: Cells that were run to their end.
         n_failed: Cells that failed.
         n_elsewhere: Cells that other commands have run to their end meanwhile.
+        n_unseen: Cells that workers on other machines have run, and whose results cannot be seen
+            here.
         waiting: What the rest waits for, if not all cells could be run yet.
     """
 
@@ -54,6 +68,7 @@ class GridOutcome:
     n_completed: int
     n_failed: int
     n_elsewhere: int = 0
+    n_unseen: int = 0
     waiting: str = ""
 
 
@@ -81,8 +96,8 @@ def run_experiment(
     Args:
         experiment: What to run.
         out: Folder of all results; the experiment's own is `out` / its name.
-        jobs: Number of workers, at least 1; if None, one for each of `devices`, or else as many as
-            the cores allow.
+        jobs: Number of workers, at least 1; if None, one for each of `devices`, or else one for
+            each GPU that the experiment names, or else as many as the cores allow.
         data_root: Folder of the data; see `avalanche_ext.benchmarks`.
         selection: Which cells to run, and which of them again.
         backend: "local", "dask" or "ray": where the workers are.
@@ -122,13 +137,14 @@ def _engine(
     devices: Sequence[str],
 ) -> Engine:
     trainings = [method.training for method in on_devices(experiment, devices).methods.values()]
+    on_gpus = {training.device for training in trainings} - {"cpu"}
     return engine(
         backend,
         jobs,
         scheduler,
         visible(devices),
         threads=max(training.threads for training in trainings),
-        on_gpu=any(training.device != "cpu" for training in trainings),
+        n_gpus=len({"cuda:0" if device == "cuda" else device for device in on_gpus}),
     )
 
 
@@ -159,7 +175,11 @@ def _run_cells(
             check_builds(pending, data_root)
             with _as_preflight_error(directory):
                 _record(experiment, out)
-            root = data_root and data_root.absolute()
+            # Workers on other machines have another environment. Not above: it imports torch.
+            from avalanche_ext.benchmarks.sources import given_data_root
+
+            root = given_data_root(data_root)
+            root = root and root.absolute()
             with Progress(pending, out, verbosity) as progress:
                 counts = _Grid(pending, out, root, workers, progress).run()
     try:
@@ -171,7 +191,8 @@ def _run_cells(
         _record(experiment, out)
     except (OSError, ClaimedError) as error:
         # A finished folder may be read-only. Its report is that of the last command that could.
-        reason = reason_of(error) if isinstance(error, OSError) else f"{error} writes it"
+        written = f"it is being written by {error}"
+        reason = reason_of(error) if isinstance(error, OSError) else written
         print(f"note: {directory / EXPERIMENT} stays as it is: {reason}", file=sys.stderr)
     return GridOutcome(
         directory,
@@ -179,16 +200,18 @@ def _run_cells(
         n_completed=counts.completed,
         n_failed=counts.failed,
         n_elsewhere=counts.elsewhere,
+        n_unseen=counts.unseen,
     )
 
 
 @dataclass
 class _Counts:
-    """How many cells have been run to their end, have failed, or have been run by others."""
+    """How many cells have ended, and how; see `GridOutcome`."""
 
     completed: int = 0
     failed: int = 0
     elsewhere: int = 0
+    unseen: int = 0
 
 
 class _Grid:
@@ -208,19 +231,23 @@ class _Grid:
         self._engine = workers
         self._progress = progress
         self._failed_before = {cell.directory(out): cell.files(out).failed_at() for cell in cells}
-        self._running: dict[Future_, Cell] = {}
+        self._running: dict[CellFuture, Cell] = {}
         self._claimed: dict[Path, Cell] = {}
         """By their folders, cells that other commands run."""
+        self._unseen: dict[Path, tuple[Cell, float]] = {}
+        """By their folders, cells whose results are not here yet, and until when to look."""
         self._died: list[Cell] = []
         self._retried: set[Path] = set()
         self._counts = _Counts()
         self._is_waiting_said = False
+        self._asks_for_workers_at = time.monotonic() + _SECONDS_TO_BEGIN
+        self._lack_said = ""
 
     def run(self) -> _Counts:
         """Run all cells, and count how they have ended."""
         for cell in self._cells:
             self._submit(cell)
-        while self._running or self._claimed or self._died:
+        while self._running or self._claimed or self._died or self._unseen:
             if self._died and not self._running:
                 self._submit(self._died.pop())
             if not self._running:  # Waiting for no future takes no time.
@@ -230,63 +257,89 @@ class _Grid:
                 self._end(self._running.pop(future), future)
             if not ended or not self._running:
                 self._look_at_claimed()
+                self._look_at_unseen()
+            self._say_if_nobody_works(has_ended=bool(ended))
         return self._counts
 
     def _submit(self, cell: Cell) -> None:
         future = self._engine.submit(run_claimed, cell, self._out, self._data_root)
         self._running[future] = cell
 
-    def _end(self, cell: Cell, future: Future_) -> None:
+    def _end(self, cell: Cell, future: CellFuture) -> None:
         folder = cell.directory(self._out)
         try:
             how, reason = future.result()
         except self._engine.died:
             if folder in self._retried:
-                self._fail(cell, _DIED)
+                self._record_failure(cell, _DIED)
             else:
                 self._retried.add(folder)
                 self._died.append(cell)
             return
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self._fail(cell, f"the worker failed: {reason}")
+            self._record_failure(cell, f"the worker failed: {one_line(error)}")
             return
         if how == "claimed":
             self._claimed[folder] = cell
         elif how == "failed":
-            self._has_failed(cell, reason)
+            self._count_failed(cell, reason)
         elif how == "found":
-            self._is_elsewhere(cell)
+            self._count_elsewhere(cell)
         elif self._engine.is_here or cell.files(self._out).has_result():
-            self._is_completed(cell)
+            self._count_completed(cell)
         else:
-            self._fail(cell, _UNSEEN)
+            self._unseen[folder] = cell, time.monotonic() + _SECONDS_TO_BE_SEEN
 
-    def _is_completed(self, cell: Cell) -> None:
+    def _count_completed(self, cell: Cell) -> None:
         self._counts.completed += 1
         self._progress.ended(cell)
 
-    def _is_elsewhere(self, cell: Cell) -> None:
+    def _count_elsewhere(self, cell: Cell) -> None:
         self._counts.elsewhere += 1
         self._progress.ended(cell)
 
-    def _has_failed(self, cell: Cell, error: str) -> None:
+    def _count_failed(self, cell: Cell, error: str) -> None:
         self._counts.failed += 1
         self._progress.ended(cell, error)
 
-    def _fail(self, cell: Cell, error: str) -> None:
-        """Note that a cell has failed whose worker could not, unless there is its result."""
+    def _record_failure(self, cell: Cell, error: str) -> None:
+        """Write that a cell has failed whose worker could not, unless there is its result."""
         files = cell.files(self._out)
-        if files.has_result():
-            self._is_completed(cell)
-            return
         try:
             with suppress(OSError), claimed(files.claim):  # The disk may be full.
+                look_again(files.folder)
+                if files.has_result():
+                    self._count_completed(cell)
+                    return
                 files.write_failure(error)
         except ClaimedError:
             self._claimed[files.folder] = cell
         else:
-            self._has_failed(cell, error)
+            self._count_failed(cell, error)
+
+    def _look_at_unseen(self) -> None:
+        """Count cells whose results have come to be seen here, and those that have not in time."""
+        for folder, (cell, until) in [*self._unseen.items()]:
+            look_again(folder)
+            if cell.files(self._out).has_result():
+                self._count_completed(cell)
+            elif time.monotonic() > until:
+                self._counts.unseen += 1
+                self._progress.ended(cell, _UNSEEN)
+            else:
+                continue
+            del self._unseen[folder]
+
+    def _say_if_nobody_works(self, *, has_ended: bool) -> None:
+        """Say once why no cell can begin, if none has ended for a while."""
+        now = time.monotonic()
+        if has_ended:
+            self._asks_for_workers_at = now + _SECONDS_TO_BEGIN
+        elif self._running and now > self._asks_for_workers_at:
+            self._asks_for_workers_at = now + _SECONDS_TO_BEGIN
+            if (lack := self._engine.lack()) and lack != self._lack_said:
+                self._progress.say(f"waiting for workers: {lack}")
+            self._lack_said = lack
 
     def _look_at_claimed(self) -> None:
         """Settle what other commands have ended; take over what they have left."""
@@ -294,9 +347,9 @@ class _Grid:
             files = cell.files(self._out)
             has_failed = files.failed_at() not in (None, self._failed_before[folder])
             if files.has_result():
-                self._is_elsewhere(cell)
+                self._count_elsewhere(cell)
             elif has_failed:
-                self._has_failed(cell, files.failure())
+                self._count_failed(cell, files.failure())
             elif is_claimed(files.claim):
                 if not self._running and not self._died and not self._is_waiting_said:
                     self._is_waiting_said = True
@@ -333,7 +386,7 @@ def _as_preflight_error(folder: Path) -> Iterator[None]:
         raise PreflightError(f"{folder}: cannot write there ({reason_of(error)})") from error
     except ClaimedError as error:
         raise PreflightError(
-            f"{folder / EXPERIMENT}: {error} writes it, and does not end"
+            f"{folder / EXPERIMENT} is being written by {error}; end that process or try again"
         ) from error
 
 

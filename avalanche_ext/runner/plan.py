@@ -13,12 +13,14 @@ from typing import Any
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.results.claims import holder_of, is_claimed
 from avalanche_ext.results.copies import SOURCE
-from avalanche_ext.results.files import reason_of
+from avalanche_ext.results.files import printable, reason_of
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.preflight import PreflightError
 from avalanche_ext.words import did_you_mean
 
 _MOST_CHANGES = 3
+_DEEPEST = 5
+"""How many lists inside each other are shown of a changed value; a YAML's list may hold itself."""
 _COPY = re.compile(rf"\./{SOURCE}/[0-9a-f]+/(?P<file>[^:]+):.*")
 """The name of something in a copy of the user's file."""
 
@@ -88,13 +90,22 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
         raise PreflightError(f"--out {folder}: cannot be read ({reason_of(error)})") from error
     rerun = names_of(experiment, selection.rerun, "--rerun")
     reasons: dict[tuple[str, str], list[int]] = {}
-    n_done = 0
+    n_to_run = n_elsewhere = 0
     for cell in cells:
-        why = _reason(cell.files(out), cell.method_name in rerun)
-        n_done += why is None
+        files = cell.files(out)
+        why: str | None
+        if is_claimed(files.claim):
+            n_elsewhere += 1
+            holder = holder_of(files.claim) or "another process"
+            why = f"it is being run by {holder}, and is left to it"
+        else:
+            why = _reason(files, cell.method_name in rerun)
+            n_to_run += why is not None
         if why is not None:
             reasons.setdefault((cell.method_name, why), []).append(cell.seed)
-    lines = [f"{experiment.name}: {len(cells) - n_done} of {len(cells)} cells would run"]
+    verb = "is" if n_elsewhere == 1 else "are"
+    elsewhere = f", {n_elsewhere} {verb} running elsewhere" if n_elsewhere else ""
+    lines = [f"{experiment.name}: {n_to_run} of {len(cells)} cells would run{elsewhere}"]
     width = max((len(name) for name, _ in reasons), default=0)
     for (name, why), seeds in reasons.items():
         noun = "seed" if len(seeds) == 1 else "seeds"
@@ -103,10 +114,7 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
 
 
 def _reason(files: CellFiles, is_rerun: bool) -> str | None:
-    """Return why a cell is run; None if it is done."""
-    if is_claimed(files.claim):
-        holder = holder_of(files.claim)
-        return f"it is being run by {holder or 'another process'}, and is left to it"
+    """Return why a cell that nobody runs would be run; None if it is done."""
     if files.has_result():
         return "--rerun asks for it" if is_rerun else None
     if files.failed_at() is not None:
@@ -114,7 +122,7 @@ def _reason(files: CellFiles, is_rerun: bool) -> str | None:
     before = files.begun_config()
     if not before:
         return "it has not been run"
-    changes = [*dict.fromkeys(_changes(before, files.config))]
+    changes = [*dict.fromkeys(printable(each) for each in _changes(before, files.config))]
     if not changes or files.has_begun():
         return "it was begun, but did not end"
     more = f", and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
@@ -125,7 +133,7 @@ def _changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
     """Give the values that differ, as `path: before → after`, and the user's files that do."""
     if path in ("hash", "wandb") or before == after:
         return
-    copies = _COPY.fullmatch(str(before)), _COPY.fullmatch(str(after))
+    copies = [isinstance(each, str) and _COPY.fullmatch(each) for each in (before, after)]
     if copies[0] and copies[1] and copies[0]["file"] == copies[1]["file"]:
         yield f"{copies[0]['file']} was edited"
     elif isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -147,9 +155,10 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _brief(value: Any) -> str:
+def _brief(value: Any, depth: int = 0) -> str:
     if isinstance(value, Mapping):
         return str(value.get("name", "…"))
     if _is_list(value):
-        return f"[{', '.join(_brief(each) for each in value)}]"
+        shown = ["…"] if depth == _DEEPEST else [_brief(each, depth + 1) for each in value]
+        return f"[{', '.join(shown)}]"
     return "none" if value is None else str(value)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from avalanche_ext.config import Cell
 from avalanche_ext.results.cell import CellResult, read_cell, read_events
-from avalanche_ext.results.files import EVENTS
+from avalanche_ext.results.files import EVENTS, printable
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 """How much a grid says while it runs."""
@@ -41,6 +41,7 @@ class Progress:
         self._out = out
         self._total = len(cells)
         self._n_ended = 0
+        self._is_quiet = verbosity <= QUIET
         is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
         self._has_lines = verbosity > NORMAL or (verbosity == NORMAL and not is_watched)
         self._has_bar = verbosity > QUIET and is_watched and self._total > 0
@@ -89,7 +90,9 @@ class Progress:
             self._refresh()
 
     def say(self, line: str) -> None:
-        """Write a line to stderr, above the bar if there is one."""
+        """Write a line to stderr, above the bar if there is one; nothing if it is to be quiet."""
+        if self._is_quiet:
+            return
         if self._has_bar:
             self._bar.write(line, file=sys.stderr)
         else:
@@ -105,11 +108,11 @@ class Progress:
 
     def _look_at(self, cell: Cell, folder: Path) -> None:
         events = read_events(folder, since=0.0)
-        if not events or events[0]["event"] != "start":
+        if not events or events[0].get("event") != "start":
             return
-        n_learned = sum(event.get("experience", -1) >= 0 for event in events)
-        n_experiences = events[0]["n_experiences"]  # None if only the data can tell.
-        share = n_learned / n_experiences if n_experiences else 0.0
+        n_learned = sum(_number(event.get("experience"), -1) >= 0 for event in events)
+        n_experiences = _number(events[0].get("n_experiences"))  # 0 if only the data can tell.
+        share = min(n_learned / n_experiences, 1.0) if n_experiences > 0 else 0.0
         if folder not in self._shares:
             is_resumed = events[0]["time"] < self._since
             if self._has_bar and is_resumed:
@@ -134,8 +137,13 @@ def _written_at(path: Path) -> float:
         return 0.0
 
 
-def _place(n_learned: int, n_experiences: int | None) -> str:
-    if not n_experiences:
+def _number(value: Any, default: int = 0) -> int:
+    """Return a whole number of a file that may be damaged."""
+    return value if isinstance(value, int) else default
+
+
+def _place(n_learned: int, n_experiences: int) -> str:
+    if n_experiences <= 0:
         return f"experience {n_learned + 1}"
     return f"experience {min(n_learned + 1, n_experiences)} of {n_experiences}"
 
@@ -147,8 +155,8 @@ def _name(cell: Cell) -> str:
 def _result(folder: Path, cell_hash: str) -> str:
     try:
         result = read_cell(folder, cell_hash)
-    except (ValueError, KeyError, TypeError) as error:
-        return f"unreadable result ({error})"
+    except (OSError, ValueError) as error:
+        return f"unreadable result ({printable(error)})"
     if not isinstance(result, CellResult):
         return "no result"
     return f"ACC {result.metrics['ACC']:.3f}, {result.seconds['total']:.1f} s"

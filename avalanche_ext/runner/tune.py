@@ -216,7 +216,7 @@ def _has_ended(cell: Cell, out: Path) -> bool:
 
 def _total(outcomes: Sequence[GridOutcome], waiting: str = "") -> GridOutcome:
     """Return the last outcome with the counts of all."""
-    counts = ("n_done_before", "n_completed", "n_failed", "n_elsewhere")
+    counts = ("n_done_before", "n_completed", "n_failed", "n_elsewhere", "n_unseen")
     sums = {key: sum(getattr(each, key) for each in outcomes) for key in counts}
     return replace(outcomes[-1], **sums, waiting=waiting)
 

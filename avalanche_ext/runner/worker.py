@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from avalanche_ext.config import Cell
-from avalanche_ext.results.claims import ClaimedError, claimed
+from avalanche_ext.results.claims import ClaimedError, claimed, look_again
+from avalanche_ext.results.files import one_line
 
 Ended = Literal["done", "found", "failed", "claimed"]
 
@@ -24,24 +25,33 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
         Whether the cell is "done", was "found" to be done by somebody else, has "failed", or is
         "claimed" by somebody else; and for the last two, why in one line.
     """
-    from avalanche_ext.runner.cell import run_cell
-
     files = cell.files(out)
     try:
         with claimed(files.claim):
-            # Another command may have run another configuration of this cell after it.
-            files.bring_back()
-            if files.is_done():
-                return "found", ""
-            if run_cell(cell, out, data_root) == "failed":
-                return "failed", files.failure()
+            return _run(cell, out, data_root)
     except ClaimedError as error:
         return "claimed", str(error)
-    except Exception as error:  # Of the claim or of the folder: a cell's own are written already.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception as error:  # Of the claim, without which nothing may be written.
+        return ("found", "") if files.has_result() else ("failed", one_line(error))
+
+
+def _run(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, str]:
+    """Run a cell whose claim this process holds."""
+    from avalanche_ext.runner.cell import run_cell
+
+    files = cell.files(out)
+    look_again(files.folder)
+    try:
+        # Another command may have run another configuration of this cell after it.
+        files.bring_back()
+        if files.is_done():
+            return "found", ""
+        if run_cell(cell, out, data_root) == "failed":
+            return "failed", files.failure()
+    except Exception as error:  # Of the folder: a cell's own are written already.
         if files.has_result():
             return "found", ""
         with suppress(OSError):
-            files.write_failure(reason)
-        return "failed", reason
+            files.write_failure(one_line(error))
+        return "failed", one_line(error)
     return "done", ""

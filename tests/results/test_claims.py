@@ -91,6 +91,24 @@ def test_a_claim_that_this_process_must_not_try_is_judged_by_its_note(
 
 def test_a_note_that_cannot_be_read_names_nobody(tmp_path: Path) -> None:
     lock = tmp_path / "seed-0.lock"
-    for text in ("{", "[]", '{"host": "h"}'):
+    texts = (
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"host": "h"}',
+        '{"host": "h", "pid": 1, "since": "x"}',
+        '{"host": "h", "pid": 1, "since": 1e30}',
+        '{"host": "h", "pid": 1, "since": NaN}',
+        '{"host": "h", "pid": "1", "since": 1}',
+        '{"host": ["h"], "pid": 1, "since": 1}',
+    )
+    for text in texts:
         lock.with_suffix(".json").write_text(text, "utf-8")
         assert holder_of(lock) is None
+
+
+def test_a_note_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    lock = tmp_path / "seed-0.lock"
+    note = '{"host": "h\\u001b[2J", "pid": 1, "since": 1}'
+    lock.with_suffix(".json").write_text(note, "utf-8")
+    assert str(holder_of(lock)).startswith(r"process 1 on h\x1b[2J since 19")

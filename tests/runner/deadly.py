@@ -54,6 +54,18 @@ def sleep(note: Path):
     time.sleep(300)
 
 
+def write_when_ended(note: Path):
+    """Note this process, and write its end a second after SIGTERM, as a checkpoint takes time."""
+
+    def end(*_):
+        time.sleep(1)
+        note.with_name("ended").touch()
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    sleep(note)
+
+
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -78,6 +90,19 @@ def done_and_set_aside(cell, out, data_root):
     files.begin()
     files.write_result(RESULT)
     CellFiles(out, {**cell.resolved(), "hash": "0123456789abcdef"}).begin()
+    return "done", ""
+
+
+def done_but_nothing_written(cell, out, data_root):
+    """Say that it is done, as a worker whose results folder is another one."""
+    return "done", ""
+
+
+def note_data_root(cell, out, data_root):
+    """Write, as a result, which folder of data the worker is to use."""
+    files = cell.files(out)
+    files.begin()
+    files.write_result({**RESULT, "data_root": str(data_root)})
     return "done", ""
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import yaml
 from avalanche_ext.results.claims import claimed
 from avalanche_ext.runner import PreflightError, run_experiment
 from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.runner.grid import _engine
 from tests.runner import deadly
-from tests.runner.cases import DIVERGING, SMALL, cell, experiment
+from tests.runner.cases import DIVERGING, RESULT, SMALL, cell, experiment
 
 
 def results(out: Path) -> dict[str, dict]:
@@ -138,10 +140,76 @@ def test_a_result_that_another_command_has_set_aside_counts_and_is_brought_back(
     assert all(cell.files(out).is_done() for cell in grid.cells())
 
 
+def test_a_failure_is_never_written_beside_a_result(tmp_path, monkeypatch):
+    """Another command may have run the cell while this one waits for its claim."""
+    monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.killed_in_ber)
+    grid = experiment(tmp_path, seeds=1, methods={"ber": SMALL["methods"]["ber"]})
+    files = grid.cells()[0].files(tmp_path / "out")
+
+    @contextmanager
+    def claimed_after_others(path, *patience):
+        if path == files.claim:
+            files.write_result(RESULT)
+        with claimed(path, *patience):
+            yield
+
+    monkeypatch.setattr("avalanche_ext.runner.grid.claimed", claimed_after_others)
+    assert counts(run_experiment(grid, tmp_path / "out", jobs=1)) == (1, 0, 0)
+    assert not (files.folder / "failure.json").exists()
+
+
+def test_a_result_that_a_network_file_system_shows_late_or_never(tmp_path, monkeypatch):
+    monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.done_but_nothing_written)
+    monkeypatch.setattr("avalanche_ext.runner.engines.local.LocalEngine.is_here", False)
+    monkeypatch.setattr("avalanche_ext.runner.grid._SECONDS_TO_BE_SEEN", 0.5)
+    grid, out = experiment(tmp_path, seeds=1), tmp_path / "out"
+    late, never = (cell.files(out) for cell in grid.cells())
+
+    def shown(folder):
+        if folder == late.folder and not late.has_result():
+            late.begin()
+            late.write_result(RESULT)
+
+    monkeypatch.setattr("avalanche_ext.runner.grid.look_again", shown)
+    outcome = run_experiment(grid, out, jobs=2)
+    assert (*counts(outcome), outcome.n_unseen) == (1, 0, 0, 1)
+    assert not never.has_failed(), "it may well be done elsewhere"
+
+
+def test_a_grid_without_workers_says_so_once(tmp_path, monkeypatch, capsys):
+    lack = "the scheduler has none"
+    monkeypatch.setattr("avalanche_ext.runner.engines.local.LocalEngine.lack", lambda _: lack)
+    monkeypatch.setattr("avalanche_ext.runner.grid._SECONDS_TO_BEGIN", 0.0)
+    monkeypatch.setattr("avalanche_ext.runner.grid._SECONDS_BETWEEN_LOOKS", 0.001)
+    run_experiment(experiment(tmp_path, seeds=1, methods={"naive": {}}), tmp_path / "out", jobs=1)
+    said = capsys.readouterr().err
+    assert said.count("waiting for workers: the scheduler has none\n") == 1
+
+
+def test_workers_use_the_data_of_this_commands_environment(tmp_path, monkeypatch):
+    """Those of a cluster have an environment of their own."""
+    monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.note_data_root)
+    monkeypatch.setenv("AVALANCHE_EXT_DATA", "data")
+    monkeypatch.chdir(tmp_path)
+    run_experiment(experiment(tmp_path, seeds=1, methods={"naive": {}}), tmp_path / "out", jobs=1)
+    assert results(tmp_path / "out")["naive/seed-0"]["data_root"] == str(tmp_path / "data")
+
+
+def test_cells_that_name_one_gpu_share_it_only_if_told_to(tmp_path):
+    training = {**SMALL["training"], "device": "cuda"}
+    methods = {"one": {}, "other": {"training": {"device": "cuda:0"}}}
+    grid = experiment(tmp_path, training=training, methods=methods)
+    for jobs, n in ((None, 1), (4, 4)):
+        assert _engine(grid, "local", jobs, None, ()).n_workers == n
+
+
 def test_a_record_that_another_command_writes_for_ever_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("avalanche_ext.runner.grid._SECONDS_FOR_RECORD", 0.1)
     folder = tmp_path / "out" / "small"
-    told = rf"{folder}/experiment.yaml: process \d+ on \S+ since .* writes it, and does not end"
+    told = (
+        rf"{folder}/experiment.yaml is being written by process \d+ on \S+ since .*; end that "
+        "process or try again"
+    )
     with claimed(folder / ".claims/experiment.lock"), pytest.raises(PreflightError, match=told):
         run_experiment(experiment(tmp_path), tmp_path / "out", jobs=1)
 

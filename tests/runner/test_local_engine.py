@@ -150,6 +150,51 @@ def test_workers_end_when_the_process_they_work_for_is_gone(tmp_path, killed):
     assert gone_within(pids, 5)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize(
+    ("signals", "has_time"),
+    [
+        ([signal.SIGTERM, signal.SIGTERM], True),
+        ([signal.SIGINT, signal.SIGTERM], True),
+        ([signal.SIGINT, signal.SIGINT], False),
+    ],
+)
+def test_only_a_second_interrupt_cuts_short_what_workers_still_write(tmp_path, signals, has_time):
+    code = (
+        "from pathlib import Path\n"
+        "from avalanche_ext.cli import _terminable\n"
+        "from avalanche_ext.runner.engines import local\n"
+        "from tests.runner import deadly\n"
+        "local._PRELOADED = ()\n"
+        "with _terminable(), local.LocalEngine(1) as workers:\n"
+        f"    note = Path({str(tmp_path / 'worker')!r})\n"
+        "    workers.submit(deadly.write_when_ended, note).result()\n"
+    )
+    root = Path(__file__).parents[2]
+    words = [sys.executable, "-c", code]
+    main = subprocess.Popen(words, cwd=root, stderr=subprocess.DEVNULL)
+    pids = noted(tmp_path, 1)
+    for each in signals:
+        main.send_signal(each)
+        time.sleep(0.3)
+    main.wait(20)
+    assert gone_within(pids, 1)
+    assert (tmp_path / "ended").exists() == has_time
+
+
+def test_an_interrupt_while_workers_are_told_to_end_leaves_none(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    workers = LocalEngine(1)
+    workers.submit(deadly.sleep, tmp_path / "worker")
+    pids = noted(tmp_path, 1)
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.terminate", interrupted)
+    with pytest.raises(KeyboardInterrupt), workers:
+        pass
+    assert gone_within(pids, 5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -181,6 +226,9 @@ def test_a_backend_without_its_package_says_what_to_install(monkeypatch, backend
         ({"threads": 16}, 1),
         ({"devices": ["0", "1"]}, 2),
         ({"devices": ["0", "1"], "jobs": 4}, 4),
+        ({"n_gpus": 1}, 1),
+        ({"n_gpus": 16}, 8),
+        ({"n_gpus": 1, "jobs": 4}, 4),
     ],
 )
 def test_cores_and_devices_decide_how_many_workers_there_are(monkeypatch, options, n):

@@ -29,7 +29,8 @@ def memory_of(folder: Path, **method: Any) -> dict[str, int]:
 def test_results_hold_the_memory_of_the_process_and_what_the_method_keeps(tmp_path: Path) -> None:
     naive = memory_of(tmp_path / "naive")
     assert naive["kept"] == 0
-    assert 50e6 < naive["peak"] < 50e9
+    # Nothing larger has come since: it is the highest that this process has had.
+    assert naive["peak"] == pytest.approx(memory.peak(CPU), rel=0.05)
     replay = memory_of(tmp_path / "ber", plugins=[{"balanced_replay": {"mem_size": 20}}])
     # Twenty images, their labels and task labels, and the states of two generators.
     assert 20 * SAMPLE < replay["kept"] < 20 * (SAMPLE + 16) + 2 * 5056

@@ -85,7 +85,7 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
     with claimed(begun.files(out).claim):
         told = explain(experiment(tmp_path), out, Selection(methods=["naive"], rerun=["naive"]))
     first, rerun, held = told.splitlines()
-    assert first == "small: 2 of 2 cells would run"
+    assert first == "small: 1 of 2 cells would run, 1 is running elsewhere"
     assert rerun == "  naive  seed 0: --rerun asks for it"
     assert re.fullmatch(
         r"  naive  seed 1: it is being run by process \d+ on \S+ since [-\d]+ [:\d]+, and is left "
@@ -114,6 +114,16 @@ def test_a_dry_run_on_the_folder_of_somebody_else_says_so_or_what_it_can_see(tmp
     assert "naive  seed 0: it is being run by process " in seen[1]
     assert seen[2] == "  ber    seed 0: it has not been run"
     assert str(refused.value) == f"--out {out / 'small'}: cannot be read (Permission denied)"
+
+
+def test_what_a_damaged_configuration_says_cannot_steer_the_terminal(tmp_path):
+    one, out = cell(tmp_path), tmp_path / "out"
+    path = one.files(out).begin() / "config.yaml"
+    path.write_text('"\\e[2J": [1, 2]\nseed: "\\e[2Jx"\nmodel: &it [*it]\n', "utf-8")
+    told = explain(experiment(tmp_path, seeds=1), out, Selection(methods=["naive"]))
+    assert told.replace("\n", "").isprintable()
+    assert r"\x1b[2J: [1, 2] → none, seed: \x1b[2Jx → 0" in told
+    assert "model: [[[[[[…]]]]]] → mlp" in told
 
 
 def test_changes_are_named_by_their_paths(tmp_path):

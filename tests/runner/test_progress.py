@@ -100,6 +100,38 @@ def test_a_cell_that_goes_on_says_where_and_costs_no_time_so_far(monkeypatch, tm
     assert re.search(r" 25%\|.*\| 0 of 2 cells \[00:0\d<\?\]", bars[-1])
 
 
+def test_damaged_files_end_no_line_and_no_bar(monkeypatch, tmp_path):
+    """Neither events of another shape, nor a result that is gone when it is to be shown."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("avalanche_ext.runner.progress._SECONDS_BETWEEN_LOOKS", 0.01)
+    first, second, third, fourth = cells = experiment(tmp_path).cells()
+    odd = [[{}], [{"event": "start"}, {"experience": "x"}, {"experience": None}]]
+    right = [{"event": "start", "n_experiences": 2}, {"experience": 0}]
+    with Progress(cells, tmp_path, VERBOSE) as progress:
+        for each, events in zip((first, second, third), (*odd, right), strict=True):
+            lines = [json.dumps({"time": time.time(), **event}) + "\n" for event in events]
+            (each.files(tmp_path).begin() / "events.jsonl").write_text("".join(lines), "utf-8")
+            time.sleep(0.1)
+        monkeypatch.setattr("avalanche_ext.runner.progress.read_cell", gone)
+        progress.ended(fourth)
+    told = terminal.getvalue()
+    assert "naive seed 1: begins" in told, "the bar goes on after the odd ones"
+    assert "ber seed 1: unreadable result ([Errno 2] gone) (1 of 4)" in told
+
+
+def gone(*_: object) -> None:
+    raise FileNotFoundError(2, "gone")
+
+
+def test_what_is_not_an_end_is_said_too_but_not_when_quiet(monkeypatch, tmp_path):
+    for verbosity, told in ((QUIET, ""), (NORMAL, "waiting for cells\n")):
+        stream = io.StringIO()
+        monkeypatch.setattr("sys.stderr", stream)
+        Progress([], tmp_path, verbosity).say("waiting for cells")
+        assert stream.getvalue() == told
+
+
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_quiet_shows_nothing(monkeypatch, tmp_path, stream):
     assert shown(monkeypatch, tmp_path, stream(), QUIET) == ""

@@ -31,6 +31,9 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""
 
+    def lack(self) -> str:
+        """Return what is missing for any call to begin; empty if nothing is."""
+
 
 def engine(
     backend: str = "local",
@@ -38,18 +41,19 @@ def engine(
     scheduler: str | None = None,
     devices: Sequence[str] = (),
     threads: int = 1,
-    on_gpu: bool = False,
+    n_gpus: int = 0,
 ) -> Engine:
     """Return an engine that is not started yet: its `with` block does that.
 
     Args:
         backend: One of BACKENDS.
         jobs: Workers on this machine, at least 1; if None, one for each of `devices`, or else as
-            many as the cores allow.
+            many as the cores allow, but not more than `n_gpus` if calls need a GPU.
         scheduler: Address of a cluster's scheduler; None for a cluster on this machine.
         devices: The entries of CUDA_VISIBLE_DEVICES that local workers get in turn.
         threads: Threads of each worker.
-        on_gpu: Whether calls need a GPU, which Ray has to know.
+        n_gpus: How many GPUs the calls name; 0 if they need none. Ray chooses a free one for each
+            call instead.
 
     Raises:
         PreflightError: If the arguments do not go together or a package is missing.
@@ -66,7 +70,10 @@ def engine(
         raise PreflightError(
             f"--devices works with --backend local; give the workers of {backend} their devices"
         )
-    jobs = jobs or len(devices) or max(1, n_cores() // threads)
+    default = max(1, n_cores() // threads)
+    if n_gpus and backend != "ray":
+        default = min(default, n_gpus)
+    jobs = jobs or len(devices) or default
     try:
         if backend == "dask":
             from avalanche_ext.runner.engines.dask import DaskEngine
@@ -75,7 +82,7 @@ def engine(
         if backend == "ray":
             from avalanche_ext.runner.engines.ray import RayEngine
 
-            return RayEngine(jobs, scheduler, threads, on_gpu)
+            return RayEngine(jobs, scheduler, threads, n_gpus > 0)
     except ImportError as error:
         raise PreflightError(
             f'--backend {backend} needs more ({error}): pip install "avalanche-ext[{backend}]"'

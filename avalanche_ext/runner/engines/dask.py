@@ -6,14 +6,26 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import ExitStack, suppress
 from multiprocessing import current_process
 from threading import current_thread, main_thread
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, Status, Worker, WorkerPlugin, get_worker
+from distributed import (
+    Client,
+    KilledWorker,
+    LocalCluster,
+    Reschedule,
+    Status,
+    Worker,
+    WorkerPlugin,
+    get_worker,
+)
 
+from avalanche_ext.results.files import one_line
 from avalanche_ext.runner.engines.base import R
 from avalanche_ext.runner.engines.local import LocalEngine, WorkerDied
 from avalanche_ext.runner.preflight import PreflightError
@@ -38,7 +50,7 @@ class DaskEngine:
         scheduler: Address of the scheduler, such as tcp://host:8786, or None.
 
     Raises:
-        PreflightError: If the scheduler does not answer.
+        PreflightError: If the scheduler does not answer, or its workers lack this package.
     """
 
     died: tuple[type[Exception], ...] = (KilledWorker, WorkerDied)
@@ -49,23 +61,49 @@ class DaskEngine:
         self._scheduler = scheduler
 
     def __enter__(self) -> DaskEngine:
-        self._cluster = None
-        if self._scheduler is None:
-            # Whoever calls knows better than Dask when to try again.
-            with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-                self._cluster = LocalCluster(
+        with ExitStack() as opened:
+            address = self._scheduler or opened.enter_context(self._local_cluster())
+            try:
+                client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+            except (OSError, ValueError) as error:
+                raise PreflightError(
+                    f"--scheduler {self._scheduler}: no Dask scheduler answers there ({error})"
+                ) from error
+            self._client = opened.enter_context(client)
+            self._keep_in_order(opened)
+            self._executor = client.get_executor(pure=False)
+            opened.callback(self._executor.shutdown, wait=False)
+            self._opened = opened.pop_all()
+        return self
+
+    def _local_cluster(self) -> LocalCluster:
+        # Whoever calls knows better than Dask when to try again.
+        with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+            try:
+                return LocalCluster(
                     n_workers=self._jobs, threads_per_worker=1, dashboard_address=None
                 )
+            except (OSError, RuntimeError) as error:
+                raise PreflightError(
+                    f"--backend dask: no cluster can be started on this machine ({error})"
+                ) from error
+
+    def _keep_in_order(self, opened: ExitStack) -> None:
+        """Give the workers our plugin until what is opened is closed."""
+        plugin = _Orderly()
+        opened.callback(self._remove, plugin)
         try:
-            address = self._cluster or self._scheduler
-            self._client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-        except (OSError, ValueError) as error:
+            self._client.register_plugin(plugin)
+        except Exception as error:  # Whatever a worker raises that cannot import the plugin.
+            where = f"--scheduler {self._scheduler}" if self._scheduler else "--backend dask"
             raise PreflightError(
-                f"--scheduler {self._scheduler}: no Dask scheduler answers there ({error})"
+                f"{where}: its workers cannot use avalanche-ext ({one_line(error)})"
             ) from error
-        self._client.register_plugin(_Orderly())
-        self._executor = self._client.get_executor(pure=False)
-        return self
+
+    def _remove(self, plugin: _Orderly) -> None:
+        if self._scheduler and self._client.status == "running":
+            with suppress(Exception):  # A worker that ends now says so.
+                self._client.unregister_worker_plugin(plugin.name)
 
     def __exit__(
         self,
@@ -73,42 +111,60 @@ class DaskEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._executor.shutdown(wait=False)
-        self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        self._opened.close()
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""
         future: Future[R] = self._executor.submit(_alone, function, args)
         return future
 
+    def lack(self) -> str:
+        """Return that there are no workers, if so."""
+        has_workers = bool(self._client.scheduler_info()["workers"])
+        return "" if has_workers else "the Dask scheduler has none"
+
 
 class _Orderly(WorkerPlugin):  # type: ignore[misc]
     """Lets a worker outlive a SIGTERM to all processes until its nanny has closed it in order."""
 
-    name = "avalanche_ext"
+    def __init__(self) -> None:
+        self.name = f"avalanche_ext-{uuid4().hex}"  # Other commands may use the same workers.
 
     def setup(self, worker: Worker) -> None:
         """Ignore SIGTERM in a worker that would end at once, and its calls with it."""
         is_in_main = current_thread() is main_thread()
         if worker.nanny and is_in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, lambda *_: None)  # SIG_IGN would be inherited.
+            signal.signal(signal.SIGTERM, _ignore)  # SIG_IGN would be inherited.
+
+    def teardown(self, worker: Worker) -> None:
+        """Let a worker end at SIGTERM again, unless it ends, or works for other commands too."""
+        is_needed = any(isinstance(each, _Orderly) for each in worker.plugins.values())
+        is_needed |= worker.status in _CLOSING
+        if not is_needed and signal.getsignal(signal.SIGTERM) is _ignore:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _ignore(*_: object) -> None:
+    pass
 
 
 def _alone(function: Callable[..., R], args: tuple[Any, ...]) -> R | None:
-    """Run a function in a new process of this worker; None if nobody waits for its result."""
+    """Run a function in a new process of this worker; None if nobody waits for its result.
+
+    Raises:
+        Reschedule: If the worker closes meanwhile: the scheduler gives the call to another.
+    """
     # Dask's workers may have no children, lest these outlive them. LocalEngine's do not.
     current_process().daemon = False
     worker = get_worker()
     key = worker.get_current_task()
     with LocalEngine(1) as workers:
         future = workers.submit(function, *args)
-        while _is_awaited(worker, key):
-            if wait([future], _SECONDS_BETWEEN_LOOKS).done:
-                break
-        else:
-            return None
+        while not wait([future], _SECONDS_BETWEEN_LOOKS).done:
+            if worker.status in _CLOSING:
+                raise Reschedule
+            if not _is_awaited(worker, key):
+                return None
     try:
         return future.result()
     except WorkerDied:
@@ -119,6 +175,6 @@ def _alone(function: Callable[..., R], args: tuple[Any, ...]) -> R | None:
 
 
 def _is_awaited(worker: Worker, key: Any) -> bool:
-    """Return whether a worker goes on, and its task's client has not gone."""
+    """Return whether a task's client has not gone."""
     task = worker.state.tasks.get(key)
-    return worker.status not in _CLOSING and task is not None and task.state != "cancelled"
+    return task is not None and task.state != "cancelled"

@@ -87,20 +87,21 @@ class LocalEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with _LOCK:
-            self._is_closed = True
-            for process in self._processes:
-                process.terminate()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        deadline = monotonic() + _SECONDS_TO_END
         try:
+            with _LOCK:
+                self._is_closed = True
+                for process in self._processes:
+                    process.terminate()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            deadline = monotonic() + _SECONDS_TO_END
             while self._processes and monotonic() < deadline:
                 connection.wait([process.sentinel for process in [*self._processes]], timeout=0.1)
         finally:  # Also if Ctrl-C comes a second time.
             with _LOCK:
+                self._is_closed = True
                 for process in self._processes:
                     process.kill()
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=True)
 
     def _ensure_server(self) -> None:
         """Start the server, if there is none, so that it outlives a SIGTERM to all processes.
@@ -119,6 +120,10 @@ class LocalEngine:
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""
         return self._pool.submit(self._call, function, args)
+
+    def lack(self) -> str:
+        """Return nothing: processes can always be started here."""
+        return ""
 
     def _call(self, function: Callable[..., R], args: tuple[Any, ...]) -> R:
         slot = self._slots.get()

@@ -30,7 +30,7 @@ class RayEngine:
         on_gpu: Whether each call needs a GPU to itself.
 
     Raises:
-        PreflightError: If the cluster does not answer.
+        PreflightError: If the cluster does not answer, or this machine cannot run a call.
     """
 
     died: tuple[type[Exception], ...] = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
@@ -47,9 +47,15 @@ class RayEngine:
             with _keeping_sigterm():
                 ray.init(address=self._scheduler or "local", log_to_driver=False, **local)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise PreflightError(
-                f"--scheduler {self._scheduler}: no Ray cluster answers there ({error})"
-            ) from error
+            reason = (
+                f"--scheduler {self._scheduler}: no Ray cluster answers there"
+                if self._scheduler
+                else "--backend ray: no Ray cluster can be started on this machine"
+            )
+            raise PreflightError(f"{reason} ({error})") from error
+        if self._scheduler is None and (lack := self.lack()):
+            ray.shutdown()
+            raise PreflightError(f"--backend ray: {lack}")
         return self
 
     def __exit__(
@@ -65,6 +71,18 @@ class RayEngine:
         task = ray.remote(**self._needs)(_ended_by_sigterm)
         future: Future[R] = task.remote(function, args).future()
         return future
+
+    def lack(self) -> str:
+        """Return which CPUs and GPUs no node has enough of; empty if one has."""
+        needs = {"CPU": self._needs["num_cpus"], "GPU": self._needs["num_gpus"]}
+        for node in ray.nodes():
+            has = node["Resources"]
+            if node["Alive"] and all(has.get(kind, 0) >= n for kind, n in needs.items()):
+                return ""
+        wanted = " and ".join(
+            f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in needs.items() if n
+        )
+        return f"a cell needs {wanted}, and no node of the Ray cluster has as many"
 
 
 @contextmanager
