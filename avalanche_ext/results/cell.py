@@ -19,6 +19,7 @@ from avalanche_ext.results.files import (
     RESULT,
     RESULT_FORMAT,
     TEST,
+    LaterVersionError,
     printable,
     read_json,
 )
@@ -134,7 +135,7 @@ def run_metrics(
 
 
 def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | None:
-    """Read a run's folder.
+    """Read a run's folder. A result that can be read counts, whatever failure is beside it.
 
     Args:
         folder: The folder, which need not be there.
@@ -147,19 +148,30 @@ def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | Non
         ValueError: If a file of the run cannot be understood; the message is one line.
         OSError: If it cannot be read.
     """
-    for name in (FAILURE, RESULT):
-        path = folder / name
-        if not path.is_file():
-            continue
-        content = read_json(path)
-        if expected_hash is not None and "hash" in content and content["hash"] != expected_hash:
-            continue
-        if name == RESULT:
-            return result_of(content)
-        if "error" not in content:
-            raise ValueError("no entry 'error'")
-        return printable(content["error"])
-    return None
+    damage: ValueError | None = None
+    try:
+        result = _content(folder / RESULT, expected_hash)
+        if result is not None:
+            return result_of(result)
+    except ValueError as error:
+        damage = error
+    failure = _content(folder / FAILURE, expected_hash)
+    if failure is None:
+        if damage:
+            raise damage
+        return None
+    if "error" not in failure:
+        raise ValueError("no entry 'error'")
+    return printable(failure["error"])
+
+
+def _content(path: Path, expected_hash: str | None) -> dict[str, Any] | None:
+    """Return what a file of a run holds; None if it is not there or of another configuration."""
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    is_other = expected_hash is not None and content.get("hash", expected_hash) != expected_hash
+    return None if is_other else content
 
 
 def result_of(content: Mapping[str, Any]) -> CellResult:
@@ -167,6 +179,7 @@ def result_of(content: Mapping[str, Any]) -> CellResult:
 
     Raises:
         ValueError: If it does not say one; the message is one line.
+        LaterVersionError: If a later version has written it.
     """
     try:
         return _result(content)
@@ -209,9 +222,12 @@ def _number(value: Any) -> float | None:
 
 
 def _result(content: Mapping[str, Any]) -> CellResult:
-    if content["format"] != RESULT_FORMAT:
+    written = content["format"]
+    if type(written) is int and written > RESULT_FORMAT:
+        raise LaterVersionError("it was written by a later version; update avalanche-ext")
+    if written != RESULT_FORMAT:
         raise ValueError(
-            f"format {printable(content['format'])}, but this version reads format {RESULT_FORMAT}"
+            f"format {printable(written)}, but this version reads format {RESULT_FORMAT}"
         )
     R = np.asarray(content["R"], dtype=np.float64)
     untrained = np.asarray(content["untrained"], dtype=np.float64)

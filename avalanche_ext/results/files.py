@@ -1,6 +1,6 @@
 """Names and places of an experiment's files.
 
-`<out>/<experiment>/experiment.yaml` says which runs there are. Each run has the folder
+`<out>/<experiment>/record.yaml` says which runs there are, and experiment.yaml can be run. Each run has the folder
 `<out>/<experiment>/<method>/seed-<n>` with its other files; its exhibits are NAME.npz.
 `<out>/<experiment>/.claims` says which runs are going on.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import yaml
 
 EXPERIMENT = "experiment.yaml"
+RECORD = "record.yaml"
 CONFIG = "config.yaml"
 RESULT = "result.json"
 FAILURE = "failure.json"
@@ -26,13 +29,18 @@ CHECKPOINT = "checkpoint.pt"
 WANDB = "wandb"
 CLAIMS = ".claims"
 _PARTIAL = ".partial"
-_OF_PARTIAL = re.compile(rf"\.(?P<name>.+)\.[0-9]+{re.escape(_PARTIAL)}")
+_OF_PARTIAL = re.compile(rf"\.(?P<name>.+)\.(?:[0-9]+|[0-9a-f]{{16}}){re.escape(_PARTIAL)}")
+_HOUR = 3600.0
 
 TEST, VALIDATION = "test", "validation"
 """What accuracies are measured on: a test stream, or training samples that are held out."""
 
 RESULT_FORMAT = 1
 """The format of result.json that this version writes and reads."""
+
+
+class LaterVersionError(OSError):
+    """A file that a later version has written, which this one can neither read nor replace."""
 
 
 def cell_folder(experiment: Path, method: str, seed: int) -> Path:
@@ -75,17 +83,25 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
 
 
+def one_line(error: BaseException) -> str:
+    """Return an error's kind and message as one line that a terminal can show."""
+    return printable(f"{type(error).__name__}: {error}")
+
+
 def partial_of(path: Path) -> Path:
-    """Return where this process writes a file, in the same folder, until it is whole."""
-    return path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+    """Return a new name beside a file, under which it is written until it is whole."""
+    # No process id, which two machines that share the folder may have at once.
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the path of a file to write, which then replaces `path` in one step.
 
-    If the block raises an error, `path` stays as it is, and what was written is deleted.
+    If the block raises an error, `path` stays as it is, and what was written is deleted. So is what
+    a process has left that died an hour ago or earlier while it wrote this file.
     """
+    _remove_old_partials(path)
     partial = partial_of(path)
     try:
         yield partial
@@ -116,6 +132,13 @@ def partials_in(folder: Path, name: str | None = None) -> list[Path]:
     """Return the unfinished files of this name, or of any, that are in a folder."""
     matches = ((path, _OF_PARTIAL.fullmatch(path.name)) for path in folder.glob(f".*{_PARTIAL}"))
     return [path for path, of in matches if of and name in (None, of["name"])]
+
+
+def _remove_old_partials(path: Path) -> None:
+    for partial in partials_in(path.parent, path.name):
+        with suppress(OSError):  # Another process may have removed it.
+            if time.time() - partial.stat().st_mtime > _HOUR:
+                partial.unlink()
 
 
 def _mapping(path: Path, parse: Callable[[str], Any], form: str) -> dict[str, Any]:

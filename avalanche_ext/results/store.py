@@ -24,10 +24,12 @@ from avalanche_ext.results.files import (
     EVENTS,
     EXPERIMENT,
     FAILURE,
+    RECORD,
     RESULT,
     RESULT_FORMAT,
     TEST,
     WANDB,
+    LaterVersionError,
     cell_folder,
     exhibit_file,
     flush,
@@ -64,7 +66,11 @@ class CellFiles:
         return cell_folder(experiment, self.config["method"], self.config["seed"])
 
     def is_done(self) -> bool:
-        """Return whether the folder has a result of this configuration that can be read."""
+        """Return whether the folder has a result of this configuration that is not damaged.
+
+        Raises:
+            OSError: If it cannot be read at present, or is a later version's.
+        """
         return self._is_result(self.folder / RESULT)
 
     def has_failed(self) -> bool:
@@ -129,7 +135,8 @@ class CellFiles:
     def is_tidy(self) -> bool:
         """Return whether the cell is done, and has nothing that `bring_back` would put in order."""
         strays = self._under(self._hash) or self._half_aside(self._hash) or partials_in(self.folder)
-        return self.is_done() and not strays and not self.checkpoint.exists()
+        remains = self.checkpoint.exists() or (self.folder / FAILURE).exists()
+        return self.is_done() and not strays and not remains
 
     def bring_back(self) -> None:
         """Restore a result of this configuration that was set aside, with what belongs to it.
@@ -148,6 +155,8 @@ class CellFiles:
             for label in (self._hash, *self._half_aside(self._hash)):
                 self._take_back(label)
             self.checkpoint.unlink(missing_ok=True)
+            # Whoever wrote it did not see the result yet, as on a network's file system.
+            (self.folder / FAILURE).unlink(missing_ok=True)
             remove_partials(self.folder)
 
     def supersede(self) -> None:
@@ -366,13 +375,21 @@ class CellFiles:
         return f"{cell_hash}-{n}"
 
 
-def write_experiment(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write experiment.yaml, with the keys of an `ExperimentRecord`, into its folder.
+def write_experiment(folder: Path, text: str, record: Mapping[str, Any]) -> None:
+    """Write experiment.yaml and record.yaml into an experiment's folder.
 
     Whoever calls this holds a claim, because partial files of other calls are removed.
+
+    Args:
+        folder: The experiment's folder.
+        text: A YAML that can be run.
+        record: The keys of an `ExperimentRecord`.
     """
-    remove_partials(folder, EXPERIMENT)
-    _write_yaml(folder / EXPERIMENT, content)
+    for name in (EXPERIMENT, RECORD):
+        remove_partials(folder, name)
+    with replacing(folder / EXPERIMENT) as partial:
+        partial.write_text(text, "utf-8")
+    _write_yaml(folder / RECORD, record)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -415,25 +432,32 @@ def _is_exhibit(path: Path) -> bool:
 
 
 def _hash_in(path: Path) -> str | None:
+    """Return the hash in a file; None if it is damaged or not there."""
     try:
         found = read_json(path).get("hash")
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return found if isinstance(found, str) else None
 
 
 def _wrong_with(path: Path) -> str:
-    """Return why a result cannot be read; empty if it can, or is not there."""
+    """Return why a result is damaged; empty if it is not, or is not there.
+
+    Raises:
+        OSError: If it cannot be read at present, or by this version, which says nothing about it.
+    """
     from avalanche_ext.results.cell import result_of  # Not above, for the reason given above.
 
-    if not path.exists():
-        return ""
     try:
         content = read_json(path)
         if not isinstance(content.get("hash"), str):
             return "no entry 'hash'"
         result_of(content)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except LaterVersionError as error:
+        raise LaterVersionError(f"{path}: {error}") from None
+    except ValueError as error:
         return printable(error)
     return ""
 

@@ -27,11 +27,12 @@ from avalanche_ext.data import Strategy, by_origin
 from avalanche_ext.plugins import diagnostics, exhibits, series
 from avalanche_ext.results.cell import PHASES, read_events, result_record, run_metrics
 from avalanche_ext.results.copies import copy_files
+from avalanche_ext.results.files import one_line, printable
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner import memory
 from avalanche_ext.runner.checkpoint import Checkpoints
 from avalanche_ext.runner.checkpoint_file import (
-    Progress,
+    Position,
     read_checkpoint,
     set_checkpoint_aside,
     versions,
@@ -87,13 +88,13 @@ class _Begun:
         built: The objects.
         checkpoints: What takes its checkpoints.
         watch: Counts its seconds.
-        progress: Where its checkpoint was taken; None for a run from the start.
+        position: Where its checkpoint was taken; None for a run from the start.
     """
 
     built: Built
     checkpoints: Checkpoints
     watch: Stopwatch
-    progress: Progress | None = None
+    position: Position | None = None
 
 
 def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
@@ -121,7 +122,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
                     copy_files(each.folder, each.files, directory)
         with _without_avalanche_deprecations():
             resumed = _resumed(cell, files, data_root)
-            kept = resumed.progress.n_bytes if resumed and resumed.progress else None
+            kept = resumed.position.n_bytes if resumed and resumed.position else None
             sinks.start(
                 Run(
                     experiment=cell.experiment,
@@ -145,7 +146,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code == ENDED_BY_SIGTERM:
             raise
-        message = _one_line(error)
+        message = _message(error)
         with suppress(Exception):
             sinks.fail(message)
         try:
@@ -169,13 +170,13 @@ def _resumed(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun | N
     if found is None:
         return None
     run = _begun(cell, files, data_root)
-    run.progress, state = found
+    run.position, state = found
     try:
-        run.checkpoints.restore(run.progress, state)
+        run.checkpoints.restore(run.position, state)
     except StateError as error:
         set_checkpoint_aside(files, error)
         return None
-    run.watch.add(run.progress.seconds)
+    run.watch.add(run.position.seconds)
     return run
 
 
@@ -187,7 +188,7 @@ def _doubting(resumed: _Begun | None, files: CellFiles) -> Iterator[None]:
     except Exception as error:
         if resumed and not resumed.checkpoints.has_saved and not is_of_machine(error):
             with suppress(OSError):
-                set_checkpoint_aside(files, f"the run has failed after it, {_one_line(error)}")
+                set_checkpoint_aside(files, f"the run has failed after it, {_message(error)}")
         raise
 
 
@@ -213,30 +214,30 @@ def _train(cell: Cell, files: CellFiles, run: _Begun, sinks: Sinks) -> dict[str,
     its R are this evaluation's, and the run counts as i.i.d. Numbers that plugins report go to the
     sinks, their exhibits into the cell's folder.
     """
-    built, watch, progress = run.built, run.watch, run.progress
+    built, watch, position = run.built, run.watch, run.position
     test_stream = built.benchmark.test_stream
     memory.begin_peak(built.strategy.device)
     if built.inside:
         built.inside.timed = partial(watch.phase, "evaluation")
     with run.checkpoints.heeding_sigterm():
-        if progress is None:
+        if position is None:
             with watch.phase("evaluation"):
                 built.strategy.eval(test_stream)
             assert built.matrix.untrained is not None
             sinks.experience(-1, built.matrix.untrained.tolist(), {})
         stream = built.benchmark.train_stream
         parts = {len(test_stream) - 1: stream} if _is_joint(built) else by_origin(stream)
-        n_done = progress.n_done if progress else 0
+        n_done = position.n_done if position else 0
         for n, (index, experience) in [*enumerate(parts.items())][n_done:]:
-            part = progress.part if progress and n == n_done else None
+            part = position.part if position and n == n_done else None
             start = built.strategy.clock.train_iterations
-            if progress and part is not None:
-                start = progress.start
+            if position and part is not None:
+                start = position.start
 
-            def now(part: int | None, n_done: int = n, start: int = start) -> Progress:
+            def now(part: int | None, n_done: int = n, start: int = start) -> Position:
                 n_bytes = files.n_bytes_of_events()
                 digest = files.digest_of_events(n_bytes)
-                return Progress(n_done, part, start, watch.total(), n_bytes, digest)
+                return Position(n_done, part, start, watch.total(), n_bytes, digest)
 
             with watch.phase("training"), run.checkpoints.within(now):
                 _train_on(cell, built, experience, part)
@@ -341,7 +342,7 @@ def _without_avalanche_deprecations() -> Iterator[None]:
         yield
 
 
-def _one_line(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"its code called sys.exit({'' if error.code is None else error.code})"
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        return f"its code called sys.exit({'' if error.code is None else printable(error.code)})"
+    return one_line(error)

@@ -23,10 +23,10 @@ from avalanche_ext.data import Strategy
 from avalanche_ext.data.views import global_states, set_global_states
 from avalanche_ext.plugins import MethodPlugin
 from avalanche_ext.plugins.consolidation.penalty import QuadraticPenalty
-from avalanche_ext.results.files import reason_of
+from avalanche_ext.results.files import one_line, reason_of
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.checkpoint_file import (
-    Progress,
+    Position,
     checkpoint_bytes,
     packages_of,
     versions,
@@ -68,14 +68,14 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._strategy: Any = built.strategy
         self._live = Live(built.benchmark, {"strategy": built.strategy, "checkpoints": self})
         self._minutes = cell.training.checkpoint_minutes
-        self._progress: Callable[[int | None], Progress] | None = None
+        self._position: Callable[[int | None], Position] | None = None
         self._saved_at = monotonic()
         self.has_saved = False
         self._is_last_written = False
         self._part = -1
         self._places_without: set[str] = set()
         """Places where something in the cell has no state that can be taken."""
-        self._early_end = EarlyEnd(lambda: self._progress is not None, self._end)
+        self._early_end = EarlyEnd(lambda: self._position is not None, self._end)
         self._finishing: Thread | None = None
         built.strategy.plugins.insert(len(built.strategy.plugins) - 1, self)  # Before the clock.
 
@@ -104,23 +104,23 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
     def _between_batches(self) -> None:
         is_due = monotonic() - self._saved_at >= 60 * self._minutes
         must_end = self._early_end.is_asked_for
-        if (is_due or must_end) and self._progress is not None:
-            self.save(self._progress(self._part))
+        if (is_due or must_end) and self._position is not None:
+            self.save(self._position(self._part))
         if must_end:
             self._end(has_just_saved=True)
 
     @contextmanager
-    def within(self, progress: Callable[[int | None], Progress]) -> Iterator[None]:
+    def within(self, position: Callable[[int | None], Position]) -> Iterator[None]:
         """While an experience is trained on inside, take checkpoints within it.
 
         Args:
-            progress: Returns where the run is, given the part of the experience.
+            position: Returns where the run is, given the part of the experience.
         """
-        self._progress = progress
+        self._position = position
         try:
             yield
         finally:
-            self._progress = None
+            self._position = None
 
     @contextmanager
     def heeding_sigterm(self) -> Iterator[None]:
@@ -148,20 +148,20 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         print(f"ended early: {found}: {path}", file=sys.stderr, flush=True)
         raise SystemExit(ENDED_BY_SIGTERM)
 
-    def save(self, progress: Progress) -> None:
+    def save(self, position: Position) -> None:
         """Write a checkpoint, unless something in the cell has no state that can be taken."""
-        place = "after an experience" if progress.part is None else "within an experience"
+        place = "after an experience" if position.part is None else "within an experience"
         if place in self._places_without:
             return
         self._finish()
         self._is_last_written = False
         try:
-            state = encoded(self._root(progress), self._live.name, _WHOLE, self._packages)
+            state = encoded(self._root(position), self._live.name, _WHOLE, self._packages)
         except NotStorableError as error:
             self._places_without.add(place)
             self._say_not_storable(place, error)
             return
-        content = checkpoint_bytes(self._hash, self._versions, progress, state)
+        content = checkpoint_bytes(self._hash, self._versions, position, state)
         self._saved_at = monotonic()
         try:
             partial = self._files.write_checkpoint(content)
@@ -198,37 +198,36 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             flush=True,
         )
 
-    def _root(self, progress: Progress) -> dict[str, Any]:
-        loader = resumable_loader(self._strategy) if progress.part is not None else None
+    def _root(self, position: Position) -> dict[str, Any]:
+        loader = resumable_loader(self._strategy) if position.part is not None else None
         strategy = vars(self._strategy)
         return {
             # First, so that they are found at the same place whatever else refers to them.
             "transforms": self._live.transforms,
             "strategy": {key: strategy[key] for key in strategy if key not in _PER_ITERATION},
             "position": loader.state_dict() if loader else None,
-            "generators": _generators(),
+            "generators": _generators(self._strategy.device),
         }
 
-    def restore(self, progress: Progress, state: Mapping[str, Any]) -> None:
+    def restore(self, position: Position, state: Mapping[str, Any]) -> None:
         """Put the cell where a checkpoint was taken.
 
         Args:
-            progress: Where that is.
+            position: Where that is.
             state: The cell's state there.
 
         Raises:
             StateError: If the state does not fit this cell.
         """
         try:
-            self._restore(progress, state)
+            self._restore(position, state)
         # Whatever a component raises for a state that does not suit it.
         except Exception as error:
             if isinstance(error, StateError) or is_of_machine(error):
                 raise
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise StateError(f"restoring it failed, {reason}") from error
+            raise StateError(f"restoring it failed, {one_line(error)}") from error
 
-    def _restore(self, progress: Progress, state: Mapping[str, Any]) -> None:
+    def _restore(self, position: Position, state: Mapping[str, Any]) -> None:
         strategy = self._strategy
         for plugin in strategy.plugins:
             if isinstance(plugin, Schedule):
@@ -241,22 +240,23 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             strategy.device,
         )
         vars(strategy).update(root["strategy"])
-        if progress.part is not None:
-            self._part = progress.part
+        if position.part is not None:
+            self._part = position.part
             loader = resumable_loader(strategy)
             if loader is None:
                 raise StateError("it was taken within an experience, with another loader")
             loader.load_state_dict(root["position"])
             self._watch()
-        _set_generators(root["generators"])
+        _set_generators(root["generators"], strategy.device)
 
 
-def _generators() -> dict[str, Any]:
-    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"global": global_states(), "gpus": on_gpus}
+def _generators(device: torch.device) -> dict[str, Any]:
+    # Not by the GPU's number, which may be another when the run goes on.
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"global": global_states(), "gpu": on_gpu}
 
 
-def _set_generators(states: Mapping[str, Any]) -> None:
+def _set_generators(states: Mapping[str, Any], device: torch.device) -> None:
     set_global_states(states["global"])
-    for device, state in enumerate(states["gpus"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(state, device)
+    if device.type == "cuda" and states["gpu"] is not None:
+        torch.cuda.set_rng_state(states["gpu"], device)

@@ -17,16 +17,19 @@ import torch
 from avalanche_ext import __version__
 from avalanche_ext.config import Cell
 from avalanche_ext.config.sources import KNOWN_PACKAGES
+from avalanche_ext.results.cell import PHASES
+from avalanche_ext.results.files import printable
 from avalanche_ext.results.store import CellFiles
+from avalanche_ext.runner.machine import is_of_machine
 from avalanche_ext.state import StateError
 
-_FORMAT = 2
+_FORMAT = 3
 _distributions = cache(packages_distributions)
 """The distributions of each installed package, which take seconds to list."""
 
 
 @dataclass(frozen=True)
-class Progress:
+class Position:
     """Where a run is.
 
     Attributes:
@@ -68,21 +71,21 @@ def packages_of(cell: Cell) -> set[str]:
 
 
 def checkpoint_bytes(
-    cell_hash: str, made_by: Mapping[str, str], progress: Progress, state: Mapping[str, Any]
+    cell_hash: str, made_by: Mapping[str, str], position: Position, state: Mapping[str, Any]
 ) -> memoryview:
     """Return the content of a checkpoint's file.
 
     Args:
         cell_hash: The hash of the cell's configuration.
         made_by: What `versions` returns of the cell.
-        progress: Where its run is.
+        position: Where its run is.
         state: What `state.encoded` has returned.
     """
     content = {
         "format": _FORMAT,
         "hash": cell_hash,
         "versions": {**made_by},
-        "progress": vars(progress),
+        "progress": vars(position),
         "state": state,
     }
     # Saved straight to a file, an error of the disk would be an obscure one of torch's.
@@ -91,7 +94,7 @@ def checkpoint_bytes(
     return buffer.getbuffer()
 
 
-def read_checkpoint(files: CellFiles, cell: Cell) -> tuple[Progress, Mapping[str, Any]] | None:
+def read_checkpoint(files: CellFiles, cell: Cell) -> tuple[Position, Mapping[str, Any]] | None:
     """Return where a cell's checkpoint was taken, and its state; None if none can be used.
 
     One of another configuration or version, or one that is damaged, is set aside, and a line says
@@ -106,27 +109,42 @@ def read_checkpoint(files: CellFiles, cell: Cell) -> tuple[Progress, Mapping[str
     try:
         content = _understood(files.checkpoint, cell)
         try:
-            progress = Progress(**content["progress"])
+            position = _position(content["progress"])
             state: Mapping[str, Any] = content["state"]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise StateError("it does not say where the run was") from None
-        if files.digest_of_events(progress.n_bytes) != progress.digest:
+        if files.digest_of_events(position.n_bytes) != position.digest:
             raise StateError("the lines of events.jsonl that belong to it are not there")
     except StateError as error:
         set_checkpoint_aside(files, error)
         return None
-    return progress, state
+    return position, state
 
 
 def set_checkpoint_aside(files: CellFiles, why: object) -> None:
     """Set a checkpoint aside that cannot be used, and say so."""
     aside = files.set_checkpoint_aside()
     print(
-        f"{files.checkpoint}: this checkpoint cannot be used, and the run starts anew: {why}; "
-        f"it is kept as {aside.name}",
+        f"{files.checkpoint}: this checkpoint cannot be used, and the run starts anew: "
+        f"{printable(why)}; it is kept as {aside.name}",
         file=sys.stderr,
         flush=True,
     )
+
+
+def _position(content: Mapping[str, Any]) -> Position:
+    """Return the position that a checkpoint's entry says; raises ValueError and the like if none.
+
+    >>> _position({**dict.fromkeys(("n_done", "part", "start", "n_bytes"), 0), "digest": ""})
+    Traceback (most recent call last):
+    KeyError: 'seconds'
+    """
+    counts = [content[key] for key in ("n_done", "start", "n_bytes")]
+    counts += [content["part"]] if content["part"] is not None else []
+    if not all(type(n) is int and n >= 0 for n in counts):
+        raise ValueError("not a count")
+    seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
+    return Position(**{**content, "seconds": seconds, "digest": str(content["digest"])})
 
 
 def _understood(path: Path, cell: Cell) -> dict[str, Any]:
@@ -139,17 +157,22 @@ def _understood(path: Path, cell: Cell) -> dict[str, Any]:
             raise StateError("it is damaged")
         stored.seek(0)
         content = torch.load(stored, map_location="cpu", weights_only=True)
-    except (StateError, MemoryError):
+    except StateError:
         raise
     # Whatever torch raises for bytes that it did not write.
     except Exception as error:
+        if is_of_machine(error):
+            raise
         raise StateError("it is cut off or damaged") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise StateError("it is not a checkpoint of this version")
     if content.get("hash") != cell.hash:
         raise StateError("it is from another configuration")
+    made_by = content.get("versions")
+    if not isinstance(made_by, dict):
+        raise StateError("it does not say which versions it is from")
     for name, now in versions(cell).items():
-        then = content.get("versions", {}).get(name)
+        then = made_by.get(name)
         if then != now:
-            raise StateError(f"it is from {name} {then}, but this is {now}")
+            raise StateError(f"it is from {name} {printable(then)}, but this is {now}")
     return content

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_ext.state.encode import FORMAT, PLAIN
-from avalanche_ext.state.names import StateError, named
+from avalanche_ext.state.names import StateError, is_called, named
 
 _MISSING = object()
 
@@ -42,6 +42,7 @@ def restored(
 
     Raises:
         StateError: If the state is malformed, or mentions what is not here.
+        RuntimeError: If torch refuses it, perhaps because the memory is full.
     """
     try:
         if state["format"] != FORMAT:
@@ -50,7 +51,7 @@ def restored(
         return decoder.value(state["root"], onto)
     except StateError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise StateError(f"it is malformed: {type(error).__name__}: {error}") from error
 
 
@@ -207,8 +208,8 @@ class _Decoder:
     def _call(self, how: str, rest: list[Any], number: int) -> Any:
         name, args, state, entries, pairs = rest
         function: Any = named(name, self._packages)
-        if not isinstance(function, type) and not name.startswith("avalanche"):
-            raise StateError(f"it calls {name}, which is no class")
+        if not is_called(name, function, self._packages):
+            raise StateError(f"it calls {name}, which no state needs")
         given = self._items(args)
         made = function.__new__(function, *given) if how == "new" else function(*given)
         self._made[number] = made

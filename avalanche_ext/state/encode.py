@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.state.names import is_known, name_of
+from avalanche_ext.state.names import is_called, is_known, name_of
 
 FORMAT = 1
 
@@ -191,11 +191,13 @@ class _Encoder:
             kind, *args = args
             if not args and entries is None and pairs is None:
                 return ["object", self._name(kind, path), self.value(state, path)]
-            name, how = self._name(kind, path), "new"
+            name, called, how = self._name(kind, path), kind, "new"
         elif make is copyreg.__newobj_ex__ or name_of(make) is None:  # type: ignore[attr-defined]
             raise _not_storable(place, f"a {kind.__qualname__}")
         else:
-            name, how = self._name(make, place), "call"
+            name, called, how = self._name(make, place), make, "call"
+        if not is_called(name, called, self._packages):
+            raise _not_storable(place, f"a {kind.__qualname__}")
         return [
             how,
             name,

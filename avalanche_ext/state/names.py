@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from enum import Enum
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +22,19 @@ _BUILTINS = frozenset(
         *("min", "max", "sum", "len", "abs"),
     }
 )
+
+
+_OURS = frozenset({"avalanche_ext", "avalanche"})
+_CALLED = frozenset(
+    {
+        *("builtins:slice", "builtins:range", "builtins:complex", "builtins:bytearray"),
+        *("collections:OrderedDict", "collections:defaultdict", "collections:deque"),
+        *("collections:Counter", "functools:partial", "numpy:dtype", "torch:Size"),
+        *("pathlib:PosixPath", "pathlib:WindowsPath"),
+        *("pathlib:PurePosixPath", "pathlib:PureWindowsPath"),
+    }
+)
+"""Classes that restoring calls with what the state holds. Others of their packages open files."""
 
 
 class StateError(ValueError):
@@ -49,6 +63,23 @@ def is_known(where: str, packages: Collection[str]) -> bool:
     if module == "builtins":
         return name in _BUILTINS
     return module.partition(".")[0] in {*PACKAGES, *packages}
+
+
+def is_called(where: str, thing: object, packages: Collection[str]) -> bool:
+    """Return whether restoring a state may call a known class or function with arguments.
+
+    Args:
+        where: What `name_of` returns of it.
+        thing: The class or function.
+        packages: Packages besides `PACKAGES`; all classes of theirs may be called.
+    """
+    package = where.partition(":")[0].partition(".")[0]
+    if package in _OURS:
+        return True
+    if not isinstance(thing, type):
+        return False
+    is_theirs = package in packages and package not in PACKAGES
+    return is_theirs or where in _CALLED or issubclass(thing, Enum | tuple)
 
 
 def named(where: str, packages: Collection[str]) -> Any:

@@ -90,12 +90,14 @@ def test_failed_and_missing_runs_are_told_apart(directory: Path) -> None:
     assert (drl.cells, drl.failures, drl.missing) == ({}, {}, [0, 1])
 
 
-def test_a_failure_outweighs_a_result_beside_it(directory: Path) -> None:
+def test_a_result_outweighs_a_failure_beside_it_unless_it_is_damaged(directory: Path) -> None:
     write_result(directory, "ber", 0, two_by_two(0.6))
     write_failure(directory, "ber", 0, "out of memory")
     ber = read_results(directory).methods[0]
-    assert not ber.cells
-    assert ber.failures == {0: "out of memory"}
+    assert [*ber.cells] == [0]
+    assert not ber.failures
+    (directory / "ber" / "seed-0" / "result.json").write_text("{")
+    assert read_results(directory).methods[0].failures == {0: "out of memory"}
 
 
 def test_results_of_an_earlier_configuration_are_missing(tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def truncate(path: Path) -> None:
     ("changes", "damage", "message"),
     [
         ({}, truncate, "JSONDecodeError"),
-        ({"format": 2}, None, "format 2, but this version reads format 1"),
+        ({"format": 2}, None, "later version; update avalanche-ext"),
         ({"R": [[0.5, 0.1], [80.0, 0.5]]}, None, r"R[1, 0] is 80.0"),
         (
             {"R": [[0.5, 0.1]], "untrained": [0.1, 0.1]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ BROKEN: dict[str, bytes] = {
         name: json.dumps(WHOLE | changed).encode()
         for name, changed in {
             "hash of another type": {"hash": [1]},
-            "format": {"format": 2},
+            "format": {"format": 0},
             "R is text": {"R": "\x1b[2Jx"},
             "R is ragged": {"R": [[0.1, 0.2], [0.3]]},
             "R is nested": {"R": [[[0.1]]]},
@@ -69,6 +70,51 @@ def test_the_report_names_it_in_one_line(tmp_path, name):
         message = read_results(tmp_path).methods[0].failures.get(3, "")
         assert message.isprintable()
         (folder / file).unlink()
+
+
+def test_a_later_versions_result_is_refused_and_stays(tmp_path):
+    one = files(tmp_path)
+    one.begin()
+    path = one.folder / "result.json"
+    path.write_text(json.dumps(WHOLE | {"format": 2}))
+    for use in (one.is_done, one.begin):
+        with pytest.raises(OSError, match=r"result\.json: .* later version; update avalanche-ext"):
+            use()
+    assert json.loads(path.read_text())["format"] == 2
+    write_experiment(tmp_path / "exp", ["er"], [3], hashes={"er": {3: OLD}})
+    assert "later version" in read_results(tmp_path / "exp").methods[0].failures[3]
+
+
+def test_a_result_that_the_system_refuses_at_present_is_not_set_aside(tmp_path, monkeypatch):
+    one = files(tmp_path)
+    one.begin()
+    one.write_result(RESULT)
+    path = one.folder / "result.json"
+    read = Path.read_text
+
+    def fail(this, *args, **options):
+        if this == path:
+            raise OSError(116, "Stale file handle")
+        return read(this, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", fail)
+        for use in (one.is_done, one.begin):
+            with pytest.raises(OSError, match="Stale file handle"):
+                use()
+    assert one.is_done()
+
+
+def test_a_failure_beside_a_result_is_removed(tmp_path):
+    one = files(tmp_path)
+    one.begin()
+    one.write_result(RESULT)
+    assert one.is_tidy()
+    one.write_failure("not seen")
+    assert not one.is_tidy()
+    one.bring_back()
+    assert one.is_tidy()
+    assert not one.has_failed()
 
 
 def test_what_is_done_stays_done(tmp_path):

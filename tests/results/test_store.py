@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from avalanche_ext.metrics.curves import CURVE_METRICS
 from avalanche_ext.results.cell import CellResult, read_cell, read_events
 from avalanche_ext.results.copies import copies_folder, copy_files
 from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.files import replacing
 from avalanche_ext.results.record import ResultsError
 from avalanche_ext.results.store import CellFiles, write_experiment
 from tests.runner.cases import RESULT
@@ -190,6 +192,25 @@ def test_partial_files_of_a_killed_command_are_removed(tmp_path: Path) -> None:
         "experiment.yaml",
         ".report.txt.123.partial",
     }
+
+
+def test_processes_of_two_machines_write_apart(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with replacing(path) as one, replacing(path) as other:
+        assert one != other
+        other.write_text("other", "utf-8")
+        one.write_text("one", "utf-8")
+    assert [each.name for each in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_old_partial_files_go_when_the_file_is_written_again(tmp_path: Path) -> None:
+    old, new = (tmp_path / f".report.txt.{n:016x}.partial" for n in (1, 2))
+    for path in (old, new):
+        path.write_text("", "utf-8")
+    os.utime(old, (0, 0))
+    with replacing(tmp_path / "report.txt") as partial:
+        partial.write_text("whole", "utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"report.txt", new.name}
 
 
 def test_partial_copies_of_the_users_files_are_removed(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def run_until(
 
     def before_batch(self: Checkpoints) -> None:
         if next(batches) == n_batches:
-            save(self, self._progress(self._part))
+            save(self, self._position(self._part))
             raise Ended
 
     with monkeypatch.context() as patch:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from avalanche_ext.config.catalogue import OURS
+from avalanche_ext.runner import checkpoint
 from avalanche_ext.runner.cell import run_cell
 from avalanche_ext.runner.checkpoint import Checkpoints
 from avalanche_ext.runner.machine import is_of_machine
@@ -141,6 +142,9 @@ def damaged(path: Path, how: str) -> None:
             "version": {"versions": {**stored["versions"], "torch": "1.0"}},
             "format": {"format": 99},
             "progress": {"progress": {}},
+            "a length": {"progress": {**stored["progress"], "n_bytes": "x"}},
+            "seconds": {"progress": {**stored["progress"], "seconds": [1]}},
+            "versions": {"versions": []},
             "state": {"state": {"format": 1, "root": (0,), "nodes": [["global", "os:system"]]}},
         }[how]
         torch.save(stored, path)
@@ -156,6 +160,9 @@ def damaged(path: Path, how: str) -> None:
         ("version", "it is from torch 1.0, but this is"),
         ("format", "not a checkpoint of this version"),
         ("progress", "does not say where the run was"),
+        ("a length", "does not say where the run was"),
+        ("seconds", "does not say where the run was"),
+        ("versions", "does not say which versions it is from"),
         ("events", "the lines of events.jsonl that belong to it are not there"),
         ("state", "mentions os:system"),
     ],
@@ -437,6 +444,58 @@ def test_only_errors_of_the_checkpoint_cost_it(tmp_path, monkeypatch, capsys, er
     if is_kept:
         run(one, tmp_path)
         assert not (files.folder / "checkpoint-unusable-1.pt").exists()
+
+
+@pytest.mark.parametrize("place", ["torch.Tensor.to", "torch.load"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+    ids=["gpu", "cpu"],
+)
+def test_full_memory_costs_no_checkpoint(ended_here, monkeypatch, place, error):
+    one, out, expected = ended_here
+
+    def fail(*_, **__):
+        raise error
+
+    restored = checkpoint.restored
+
+    def short_of_memory(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, fail)
+            return restored(*args)
+
+    with monkeypatch.context() as patch:
+        if place == "torch.load":
+            patch.setattr(place, fail)
+        else:
+            patch.setattr(checkpoint, "restored", short_of_memory)
+        assert run_cell(one, out, None) == "failed"
+    assert one.files(out).checkpoint.exists()
+    run(one, out)
+    assert left_by(one, out) == expected
+
+
+def test_a_run_on_the_cpu_leaves_gpus_alone(ended_here, monkeypatch):
+    one, out, expected = ended_here
+
+    def fail(*_):
+        raise AssertionError("of a GPU")
+
+    save = Checkpoints.save
+
+    def save_beside_gpus(self, now):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "is_available", lambda: True)
+            patch.setattr(torch.cuda, "get_rng_state_all", fail)
+            save(self, now)
+
+    monkeypatch.setattr(Checkpoints, "save", save_beside_gpus)
+    run(one, out)
+    assert left_by(one, out) == expected
 
 
 def test_a_checkpoint_that_cannot_be_read_at_present_is_kept(tmp_path, monkeypatch):

@@ -183,6 +183,8 @@ def test_the_owner_of_what_has_no_state_is_named():
         [["call", "builtins:eval", ["1"], None, None, None]],
         [["object", "subprocess:Popen", None]],
         [["call", "torch:load", ["/etc/passwd"], None, None, None]],
+        [["call", "numpy:memmap", ["/etc/passwd"], None, None, None]],
+        [["new", "numpy:memmap", ["/etc/passwd"], None, None, None]],
         [["nonsense"]],
         [["list", [(7,)]]],
         [["tensor"]],
