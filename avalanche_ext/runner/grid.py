@@ -23,7 +23,13 @@ from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
 from avalanche_ext.runner.devices import on_devices, visible
 from avalanche_ext.runner.engines import Engine, engine
-from avalanche_ext.runner.plan import EVERYTHING, Selection, names_of, selected
+from avalanche_ext.runner.plan import (
+    EVERYTHING,
+    Selection,
+    names_of,
+    readable_results,
+    selected,
+)
 from avalanche_ext.runner.preflight import (
     PreflightError,
     check_builds,
@@ -160,7 +166,10 @@ def _run_cells(
     directory = out / experiment.name
     cells = selected(experiment, selection)
     again = names_of(experiment, selection.rerun, "--rerun")
-    pending = [cell for cell in cells if cell.method_name in again or not cell.files(out).is_done()]
+    with readable_results():
+        pending = [
+            cell for cell in cells if cell.method_name in again or not cell.files(out).is_done()
+        ]
     if pending:
         check_output(directory)
         with _as_preflight_error(directory):
@@ -285,10 +294,17 @@ class _Grid:
             self._count_failed(cell, reason)
         elif how == "found":
             self._count_elsewhere(cell)
-        elif self._engine.is_here or cell.files(self._out).has_result():
+        elif self._engine.is_here or self._shows_result(cell):
             self._count_completed(cell)
         else:
             self._unseen[folder] = cell, time.monotonic() + _SECONDS_TO_BE_SEEN
+
+    def _shows_result(self, cell: Cell) -> bool:
+        """Return whether a cell's result is there and can be read at present."""
+        try:
+            return cell.files(self._out).has_result()
+        except OSError:
+            return False
 
     def _count_completed(self, cell: Cell) -> None:
         self._counts.completed += 1
@@ -321,7 +337,7 @@ class _Grid:
         """Count cells whose results have come to be seen here, and those that have not in time."""
         for folder, (cell, until) in [*self._unseen.items()]:
             look_again(folder)
-            if cell.files(self._out).has_result():
+            if self._shows_result(cell):
                 self._count_completed(cell)
             elif time.monotonic() > until:
                 self._counts.unseen += 1
@@ -346,7 +362,7 @@ class _Grid:
         for folder, cell in [*self._claimed.items()]:
             files = cell.files(self._out)
             has_failed = files.failed_at() not in (None, self._failed_before[folder])
-            if files.has_result():
+            if self._shows_result(cell):
                 self._count_elsewhere(cell)
             elif has_failed:
                 self._count_failed(cell, files.failure())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.results.claims import holder_of, is_claimed
 from avalanche_ext.results.copies import SOURCE
-from avalanche_ext.results.files import printable, reason_of
+from avalanche_ext.results.files import LaterVersionError, printable, reason_of
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.preflight import PreflightError
 from avalanche_ext.words import did_you_mean
@@ -99,7 +100,8 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
             holder = holder_of(files.claim) or "another process"
             why = f"it is being run by {holder}, and is left to it"
         else:
-            why = _reason(files, cell.method_name in rerun)
+            with readable_results():
+                why = _reason(files, cell.method_name in rerun)
             n_to_run += why is not None
         if why is not None:
             reasons.setdefault((cell.method_name, why), []).append(cell.seed)
@@ -111,6 +113,20 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
         noun = "seed" if len(seeds) == 1 else "seeds"
         lines.append(f"  {name:{width}}  {noun} {', '.join(map(str, seeds))}: {why}")
     return "\n".join(lines)
+
+
+@contextmanager
+def readable_results() -> Iterator[None]:
+    """Raise PreflightError where the system refuses to read a result, or a later version wrote it.
+
+    Whether to run that cell cannot be known.
+    """
+    try:
+        yield
+    except LaterVersionError as error:
+        raise PreflightError(str(error)) from error
+    except OSError as error:
+        raise PreflightError(f"{error.filename}: cannot be read ({reason_of(error)})") from error
 
 
 def _reason(files: CellFiles, is_rerun: bool) -> str | None:

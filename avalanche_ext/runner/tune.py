@@ -211,7 +211,10 @@ def _left(cells: Sequence[Cell], out: Path) -> list[Cell]:
 
 def _has_ended(cell: Cell, out: Path) -> bool:
     files = cell.files(out)
-    return files.is_done() or files.has_failed()
+    try:
+        return files.is_done() or files.has_failed()
+    except OSError:  # It cannot be read at present.
+        return False
 
 
 def _total(outcomes: Sequence[GridOutcome], waiting: str = "") -> GridOutcome:

@@ -32,7 +32,10 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
     except ClaimedError as error:
         return "claimed", str(error)
     except Exception as error:  # Of the claim, without which nothing may be written.
-        return ("found", "") if files.has_result() else ("failed", one_line(error))
+        with suppress(OSError):
+            if files.has_result():
+                return "found", ""
+        return "failed", one_line(error)
 
 
 def _run(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, str]:
@@ -49,9 +52,9 @@ def _run(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, str]:
         if run_cell(cell, out, data_root) == "failed":
             return "failed", files.failure()
     except Exception as error:  # Of the folder: a cell's own are written already.
-        if files.has_result():
-            return "found", ""
-        with suppress(OSError):
+        with suppress(OSError):  # Nor is a failure written beside a result that cannot be read.
+            if files.has_result():
+                return "found", ""
             files.write_failure(one_line(error))
         return "failed", one_line(error)
     return "done", ""

@@ -1,5 +1,6 @@
 """Which cells a command takes, and why it would run them."""
 
+import errno
 import os
 import re
 from itertools import chain
@@ -7,8 +8,11 @@ from itertools import chain
 import pytest
 
 from avalanche_ext.results.claims import claimed
-from avalanche_ext.runner import PreflightError, Selection, explain
+from avalanche_ext.results.files import LaterVersionError
+from avalanche_ext.results.store import CellFiles
+from avalanche_ext.runner import PreflightError, Selection, explain, run_experiment
 from avalanche_ext.runner.plan import selected
+from avalanche_ext.runner.worker import run_claimed
 from tests.runner.cases import RESULT, SMALL, cell, experiment
 
 SWEPT = {
@@ -114,6 +118,29 @@ def test_a_dry_run_on_the_folder_of_somebody_else_says_so_or_what_it_can_see(tmp
     assert "naive  seed 0: it is being run by process " in seen[1]
     assert seen[2] == "  ber    seed 0: it has not been run"
     assert str(refused.value) == f"--out {out / 'small'}: cannot be read (Permission denied)"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ESTALE, "Stale file handle", "x/result.json"), "cannot be read (Stale file"),
+        (LaterVersionError("x/result.json: it was written by"), "it was written by"),
+    ],
+)
+def test_a_result_that_cannot_be_read_at_present_is_named(tmp_path, monkeypatch, error, told):
+    """Whether it is right cannot be known: it is neither run again nor given a failure."""
+
+    def unreadable(_):
+        raise error
+
+    grid, out = experiment(tmp_path, seeds=1), tmp_path / "out"
+    monkeypatch.setattr(CellFiles, "is_done", unreadable)
+    for command in (lambda: explain(grid, out, Selection()), lambda: run_experiment(grid, out)):
+        with pytest.raises(PreflightError, match=re.escape(f"x/result.json: {told}")):
+            command()
+    monkeypatch.setattr(CellFiles, "bring_back", unreadable)
+    assert run_claimed(grid.cells()[0], out, None)[0] == "failed"
+    assert not [*out.rglob("failure.json")]
 
 
 def test_what_a_damaged_configuration_says_cannot_steer_the_terminal(tmp_path):
