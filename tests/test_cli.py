@@ -160,7 +160,7 @@ def test_a_mistyped_command_is_told_the_right_word(words: list[str], line: str, 
 
 
 def test_a_report_on_a_folder_without_results_is_refused(tmp_path: Path, say: Say) -> None:
-    assert str(tmp_path / "experiment.yaml") in refusal(say, "report", str(tmp_path))
+    assert str(tmp_path / "record.yaml") in refusal(say, "report", str(tmp_path))
 
 
 def test_help_names_the_commands_and_their_options(say: Say) -> None:

@@ -1,9 +1,14 @@
-"""A run's config.yaml as an experiment of one method and one seed."""
+"""YAMLs of results that can be run: a run's config.yaml, and an experiment's experiment.yaml."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+import yaml
+
+from avalanche_ext.words import FLOAT, INTEGER
 
 _KEYS = ("experiment", "method", "seed", "benchmark", "model", "optimizer", "strategy", "plugins")
 
@@ -32,6 +37,44 @@ def as_experiment(resolved: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": [resolved["seed"]],
         "methods": {resolved["method"]: method},
     }
+
+
+def renamed(document: Any, names: Mapping[str, str]) -> Any:
+    """Return a YAML's document with other names for some components.
+
+    Names are replaced where they are values or keys, and in the paths of sweeps and searches.
+
+    Args:
+        document: The document, or a part of it.
+        names: The new names by the old ones.
+    """
+    if not names:
+        return document
+    if isinstance(document, Mapping):
+        longest_first = sorted(names, key=len, reverse=True)
+        pattern = re.compile(rf"({'|'.join(map(re.escape, longest_first))})(?!\w)")
+        return {
+            pattern.sub(lambda found: names[found[0]], str(key)): renamed(value, names)
+            for key, value in document.items()
+        }
+    if isinstance(document, list):
+        return [renamed(item, names) for item in document]
+    return names.get(document, document) if isinstance(document, str) else document
+
+
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """Return a document as text that `config.reader` reads as the same document."""
+    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that would be numbers in YAML 1.1 or 1.2, such as `1e-3` in the latter."""
+
+
+for _tag, _pattern in (("int", INTEGER), ("float", FLOAT)):
+    _Dumper.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern.pattern})\Z"), [*"-+.0123456789"]
+    )
 
 
 def _listed(plugins: Any) -> list[Any]:

@@ -156,6 +156,7 @@ class _Resolver:
             validation=validation,
             tuning=self._tuning(tune) if tune else None,
             undecided=tuple(self.searches),
+            document=self.document,
         )
 
     def _validated(self, type_: Any, value: Any, path: str) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from avalanche_ext.config.rerun import as_yaml, renamed
 from avalanche_ext.config.sections import Evaluate, Published, Training, Validation, Wandb
 from avalanche_ext.results.copies import copies_folder
 from avalanche_ext.results.record import UNDECIDED, Claim, ExperimentRecord, Sweep
@@ -79,10 +80,11 @@ class Component:
 
     def kept(self) -> dict[str, Any]:
         """Return it as plain data whose names are those of the copies among the results."""
-        plain = {**self.plain(), "args": self._renamed(Component._copy_name)}
-        return {**plain, "name": self._copy_name()} if self.folder else plain
+        plain = {**self.plain(), "args": self._renamed(Component.copy_name)}
+        return {**plain, "name": self.copy_name()} if self.folder else plain
 
-    def _copy_name(self) -> str:
+    def copy_name(self) -> str:
+        """Return the name of its copy among the results, where it comes from a user's file."""
         return f"./{copies_folder(self.files)}/{Path(self.target).name}"
 
     def _renamed(self, name_of: Callable[[Component], str]) -> dict[str, Any]:
@@ -271,6 +273,7 @@ class Experiment:
         tuning: The search for hyper-parameters that comes first; None for none.
         undecided: Names of methods that have no cells before their search has ended.
         choices: What searches have chosen.
+        document: What the YAML says, with what the command line has changed.
     """
 
     name: str
@@ -290,6 +293,7 @@ class Experiment:
     tuning: Tuning | None = None
     undecided: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def split(self) -> Split:
@@ -314,8 +318,32 @@ class Experiment:
             if name not in self.undecided
         ]
 
+    def own_components(self) -> list[Component]:
+        """Return what comes from the user's files, each name once, parts and settings included."""
+        methods = [*self.methods.values()]
+        for search in self.tuning.searches.values() if self.tuning else ():
+            methods += [setting.method for setting in search.settings.values()]
+        found = [self.benchmark, self.model, self.optimizer]
+        for method in methods:
+            chosen = filter(None, (method.criterion, method.scheduler))
+            found += [method.model, method.optimizer, method.strategy, *method.plugins, *chosen]
+        found += [part for component in found for part in component.parts.values()]
+        return [*{each.name: each for each in found if each.folder}.values()]
+
+    def yaml(self) -> str:
+        """Return a YAML that gives the same cells from the experiment's folder.
+
+        There it finds the copies of the user's files, which it names.
+        """
+        names = {each.name: each.copy_name() for each in self.own_components()}
+        document = renamed(self.document, names)
+        given = document["seeds"]
+        seeds = [*self.seeds]
+        is_same = seeds == ([*range(given)] if isinstance(given, int) else given)
+        return as_yaml(document if is_same else {**document, "seeds": seeds})
+
     def summary(self) -> dict[str, Any]:
-        """Return what the report needs beside the results, as plain data, for `experiment.yaml`."""
+        """Return what the report needs beside the results, as plain data, for `record.yaml`."""
         hashes: dict[str, dict[int, str]] = {name: {} for name in self.methods}
         for cell in self.cells():
             hashes[cell.method_name][cell.seed] = cell.hash

@@ -112,11 +112,13 @@ class Setting:
         values: The values by path.
         method: The method, as it runs if the setting is chosen.
         tuned: The same without the section `analyses`, which the search has no use for.
+        section: The method's section with the values.
     """
 
     values: Mapping[str, Any]
     method: Method
     tuned: Method
+    section: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,27 @@ def tuning_stage(experiment: Experiment, settings: Mapping[str, Sequence[str]]) 
         evaluate=None,
         tuning=None,
         undecided=(),
+        document=_stage_document(experiment, tuning, settings),
     )
+
+
+def _stage_document(
+    experiment: Experiment, tuning: Tuning, settings: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """What a YAML would say to try settings, each of them a method."""
+    left_out = ("tune", "claims", "published", "analyses", "evaluate")
+    document = {key: value for key, value in experiment.document.items() if key not in left_out}
+    return document | {
+        "name": f"{experiment.name}{SUFFIX}",
+        "seeds": [*tuning.seeds],
+        "baseline": None,
+        "validation": tuning.validation.model_dump(),
+        "methods": {
+            name: tuning.searches[method].settings[name].section
+            for method, names in settings.items()
+            for name in names
+        },
+    }
 
 
 def _as_sweep(search: Search, names: Sequence[str]) -> Sweep:
@@ -351,7 +373,8 @@ def _resolved(
         folder = _folder(name, values)
         is_taken = folder.lower() in taken
         taken.add(folder.lower())
-        method, found = resolve_method(_with_values(base, name, setting), path, shared)
+        varied = _with_values(base, name, setting)
+        method, found = resolve_method(varied, path, shared)
         when = " and ".join(f"{key} is {shown(value)}" for key, value in setting.items())
         problems += [Problem(p.path, f"{p.message} (when {when})") for p in found]
         problems += _check_metric(method, tune.metric, name)
@@ -361,7 +384,7 @@ def _resolved(
         if method is None or problems:
             break
         kept = method.plugins[: len(method.plugins) - len(shared.analyses)]
-        settings[folder] = Setting(setting, method, replace(method, plugins=kept))
+        settings[folder] = Setting(setting, method, replace(method, plugins=kept), varied)
     # A method without problems of its own is None where a section that all share has some.
     return (Search(options, settings) if settings and not problems else None), problems
 

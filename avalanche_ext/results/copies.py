@@ -1,4 +1,4 @@
-"""Copies of the user's own files among a run's, so that its config.yaml can be run again."""
+"""Copies of the user's own files among a run's, so that its YAML can be run again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def copies_folder(files: Mapping[str, str]) -> PurePosixPath:
     """
     whole = "".join(f"{path}:{digest}\n" for path, digest in sorted(files.items()))
     return PurePosixPath(SOURCE, hashlib.sha256(whole.encode()).hexdigest()[:8])
+
+
+def are_copied(files: Mapping[str, str], folder: Path) -> bool:
+    """Return whether `copy_files` has copied all of these files into a folder."""
+    return all((folder / copies_folder(files) / path).is_file() for path in files)
 
 
 def copy_files(folder: Path, files: Mapping[str, str], run: Path) -> None:

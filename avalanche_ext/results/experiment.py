@@ -140,16 +140,17 @@ class Exhibits(Generic[E]):
 def read_results(folder: str | Path) -> ExperimentResults:
     """Read an experiment's folder, `<out>/<experiment>`.
 
-    Only methods and seeds named in experiment.yaml are read. A run counts as failed if it has a
-    failure.json, even beside a result.json, or if its result cannot be read. It counts as missing
-    if it has neither, or if its file has another hash than experiment.yaml: a result of an earlier
+    Only methods and seeds named in record.yaml are read. A run with a result that can be
+    read has finished, whatever failure is beside it. One without counts as failed if it has a
+    failure.json, or if its result cannot be read. It counts as missing
+    if it has neither, or if its file has another hash than record.yaml: a result of an earlier
     configuration never enters a table.
 
     Args:
-        folder: The folder, with experiment.yaml in it.
+        folder: The folder, with record.yaml in it.
 
     Raises:
-        ResultsError: If experiment.yaml is absent or malformed, or if runs have different numbers
+        ResultsError: If record.yaml is absent or malformed, or if runs have different numbers
             of experiences.
     """
     folder = Path(folder)

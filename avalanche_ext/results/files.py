@@ -1,7 +1,8 @@
 """Names and places of an experiment's files.
 
-`<out>/<experiment>/record.yaml` says which runs there are, and experiment.yaml can be run. Each run has the folder
-`<out>/<experiment>/<method>/seed-<n>` with its other files; its exhibits are NAME.npz.
+`<out>/<experiment>/record.yaml` says which runs there are; experiment.yaml beside it can be run.
+Each run has the folder `<out>/<experiment>/<method>/seed-<n>` with its other files; its exhibits
+are NAME.npz.
 `<out>/<experiment>/.claims` says which runs are going on.
 """
 

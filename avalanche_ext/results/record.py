@@ -1,4 +1,4 @@
-"""What an experiment compares, as its file experiment.yaml says."""
+"""What an experiment compares, as its file record.yaml says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avalanche_ext.results.files import EXPERIMENT, printable, read_yaml
+from avalanche_ext.results.files import EXPERIMENT, RECORD, printable, read_yaml
 from avalanche_ext.results.tune import Choice, read_choice
 
 UNDECIDED = "undecided"
@@ -48,7 +48,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class ExperimentRecord:
-    """The runs of an experiment and what its report compares: the keys of experiment.yaml.
+    """The runs of an experiment and what its report compares: the keys of record.yaml.
 
     Attributes:
         name: The experiment's name.
@@ -77,14 +77,14 @@ class ExperimentRecord:
 
 
 def read_record(folder: Path) -> ExperimentRecord:
-    """Read the experiment.yaml of an experiment's folder.
+    """Read the record.yaml of an experiment's folder.
 
     What came later than name, methods and seeds may be absent, as in files of earlier versions.
 
     Raises:
         ResultsError: If the file is absent or malformed.
     """
-    path = folder / EXPERIMENT
+    path = folder / RECORD
     content = _content(path)
     try:
         return ExperimentRecord(
@@ -164,8 +164,13 @@ def _content(path: Path) -> dict[str, Any]:
         raise ResultsError(
             f"{path.parent}: is a file, but must be the folder of an experiment, <out>/<experiment>"
         )
+    if not path.is_file() and path.with_name(EXPERIMENT).is_file():
+        raise ResultsError(
+            f"{path}: no such file beside {EXPERIMENT}, as in a folder of an earlier version: run "
+            "the experiment again with the same --out, which writes it and repeats no finished run"
+        )
     if not path.is_file():
-        below = sorted(each.parent for each in path.parent.glob(f"*/{EXPERIMENT}"))
+        below = sorted(each.parent for each in path.parent.glob(f"*/{RECORD}"))
         hint = f" (did you mean '{below[0]}'?)" if below else ""
         raise ResultsError(
             f"{path}: no such file; give the folder of an experiment, <out>/<experiment>, "

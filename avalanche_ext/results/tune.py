@@ -167,7 +167,7 @@ def ranking(tried: Mapping[str, Tried], seeds: Sequence[int], metric: str) -> tu
 
 
 def read_choice(content: Mapping[str, Any]) -> Choice:
-    """Return the choice that plain data of experiment.yaml say.
+    """Return the choice that plain data of record.yaml say.
 
     Raises:
         KeyError: If an entry is missing.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from avalanche_ext.config import Experiment, Training
 from avalanche_ext.runner.preflight import PreflightError, n_cuda_devices
@@ -45,7 +46,27 @@ def on_devices(experiment: Experiment, devices: Sequence[str]) -> Experiment:
         name: replace(method, training=_on_cuda(method.training))
         for name, method in experiment.methods.items()
     }
-    return replace(experiment, training=_on_cuda(experiment.training), methods=methods)
+    return replace(
+        experiment,
+        training=_on_cuda(experiment.training),
+        methods=methods,
+        document=_document_on_cuda(experiment.document),
+    )
+
+
+def _document_on_cuda(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a YAML would say to have all methods on CUDA."""
+    methods = {
+        name: {**section, "training": {**section["training"], "device": "cuda"}}
+        if section and section.get("training")
+        else section
+        for name, section in document["methods"].items()
+    }
+    return {
+        **document,
+        "training": {**document["training"], "device": "cuda"},
+        "methods": methods,
+    }
 
 
 def _on_cuda(training: Training) -> Training:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from avalanche_ext.results.claims import (
     is_claimed,
     look_again,
 )
+from avalanche_ext.results.copies import are_copied, copy_files
 from avalanche_ext.results.files import CLAIMS, EXPERIMENT, one_line, reason_of
 from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
@@ -407,12 +408,22 @@ def _as_preflight_error(folder: Path) -> Iterator[None]:
 
 
 def _record(experiment: Experiment, out: Path) -> None:
-    """Write experiment.yaml, with the seeds that other commands have run of the same methods."""
+    """Write what was run, with the seeds that other commands have run of the same methods."""
     folder = out / experiment.name
     with claimed(folder / CLAIMS / "experiment.lock", _SECONDS_FOR_RECORD):
         others = _other_seeds(experiment, out)
         whole = replace(experiment, seeds=(*experiment.seeds, *others))
-        write_experiment(folder, whole.summary())
+        for component in whole.own_components():
+            if component.folder and not are_copied(component.files, folder):
+                _copy(component.folder, component.files, folder)
+        write_experiment(folder, whole.yaml(), whole.summary())
+
+
+def _copy(source: Path, files: Mapping[str, str], folder: Path) -> None:
+    try:
+        copy_files(source, files, folder)
+    except ValueError as error:
+        raise PreflightError(str(error)) from error
 
 
 def _other_seeds(experiment: Experiment, out: Path) -> list[int]:

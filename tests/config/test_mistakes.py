@@ -396,12 +396,12 @@ WORDS: list[tuple[str, str]] = [
     ),
     (
         "report results",
-        "results/experiment.yaml: no such file; give the folder of an experiment, "
+        "results/record.yaml: no such file; give the folder of an experiment, "
         "<out>/<experiment>, after it has been run (did you mean 'results/small'?)",
     ),
     (
         "report resluts",
-        "resluts/experiment.yaml: no such file; give the folder of an experiment, "
+        "resluts/record.yaml: no such file; give the folder of an experiment, "
         "<out>/<experiment>, after it has been run",
     ),
     # Commands and options.
@@ -452,7 +452,7 @@ def test_a_mistake_on_the_command_line(
 ) -> None:
     written(EXPERIMENT, tmp_path).rename(tmp_path / "x.yaml")
     (tmp_path / "results" / "small").mkdir(parents=True)
-    (tmp_path / "results" / "small" / "experiment.yaml").touch()
+    (tmp_path / "results" / "small" / "record.yaml").touch()
     monkeypatch.chdir(tmp_path)
     try:
         code = main(words.split())

@@ -41,7 +41,7 @@ def results(folder: Path, *choices: Choice):
         "seeds": [0],
         "choices": [asdict(each) for each in choices],
     }
-    (folder / "experiment.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    (folder / "record.yaml").write_text(yaml.safe_dump(content), "utf-8")
     return read_results(folder)
 
 

@@ -44,7 +44,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write(tmp_path_factory.mktemp("two") / "tab_two", shift=0.1, n_seeds=5)
-    record = folder / "experiment.yaml"
+    record = folder / "record.yaml"
     record.write_text(record.read_text("utf-8") + "split: validation\n", "utf-8")
     return folder
 
@@ -104,7 +104,7 @@ def test_experiments_with_other_baselines_are_not_compared_with_one(
     one: Path, tmp_path: Path
 ) -> None:
     other = write(tmp_path / "other")
-    record = other / "experiment.yaml"
+    record = other / "record.yaml"
     record.write_text(record.read_text("utf-8").replace("baseline: ber", "baseline: drl"), "utf-8")
     text = report_on([one, other], "markdown")
     assert "The baselines differ (ber, drl), so none is compared with." in text

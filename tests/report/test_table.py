@@ -215,7 +215,7 @@ def test_memory_is_shown_where_runs_have_counted_it(tmp_path: Path) -> None:
 def test_accuracies_of_validation_samples_are_called_so(tmp_path: Path) -> None:
     write_methods(tmp_path, {"a": [0.5]})
     assert "VALIDATION" not in text_of(tmp_path)
-    record = tmp_path / "experiment.yaml"
+    record = tmp_path / "record.yaml"
     record.write_text(record.read_text("utf-8") + "split: validation\n", "utf-8")
     assert text_of(tmp_path).splitlines()[0].endswith("accuracies on held-out VALIDATION samples")
     assert csv_of(tmp_path)[0]["split"] == "validation"

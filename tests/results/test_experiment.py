@@ -206,12 +206,12 @@ def test_runs_of_different_lengths_are_refused(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (None, r"experiment\.yaml: no such file; give the folder of an experiment"),
-        ("a: [", r"experiment\.yaml: not YAML"),
-        ("just text", r"experiment\.yaml: must hold a mapping, but holds 'just text'"),
-        ("name: exp\nmethods: [ber]\nbaseline: ber", r"experiment\.yaml: no entry 'seeds'"),
-        ("name: e\nmethods: [a]\nbaseline: a\nseeds: null", r"experiment\.yaml: malformed"),
-        ("name: e\nmethods: [a]\nbaseline: a\nseeds: [x]", r"experiment\.yaml: malformed"),
+        (None, r"record\.yaml: no such file; give the folder of an experiment"),
+        ("a: [", r"record\.yaml: not YAML"),
+        ("just text", r"record\.yaml: must hold a mapping, but holds 'just text'"),
+        ("name: exp\nmethods: [ber]\nbaseline: ber", r"record\.yaml: no entry 'seeds'"),
+        ("name: e\nmethods: [a]\nbaseline: a\nseeds: null", r"record\.yaml: malformed"),
+        ("name: e\nmethods: [a]\nbaseline: a\nseeds: [x]", r"record\.yaml: malformed"),
         ("name: e\nmethods: [a]\nbaseline: a\nseeds: [0]\nclaims: ['a > b']", r"malformed"),
         ("name: e\nmethods: [a]\nbaseline: a\nseeds: [0]\nsweeps: {s: 3}", r"malformed"),
     ],
@@ -220,6 +220,12 @@ def test_a_folder_that_holds_no_experiment_is_refused(
     tmp_path: Path, record: str | None, message: str
 ) -> None:
     if record is not None:
-        (tmp_path / "experiment.yaml").write_text(record, encoding="utf-8")
+        (tmp_path / "record.yaml").write_text(record, encoding="utf-8")
     with pytest.raises(ResultsError, match=message):
+        read_results(tmp_path)
+
+
+def test_a_folder_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text("name: exp\nhashes: {}\n", encoding="utf-8")
+    with pytest.raises(ResultsError, match=r"earlier version: run the experiment again with the"):
         read_results(tmp_path)

@@ -146,13 +146,13 @@ EXPERIMENTS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_that_cannot_be_read_is_one_line_of_the_report(tmp_path, capsys, name):
-    (tmp_path / "experiment.yaml").write_bytes(EXPERIMENTS[name])
+    (tmp_path / "record.yaml").write_bytes(EXPERIMENTS[name])
     assert main(["report", str(tmp_path)]) == 2
     out, said = capsys.readouterr()
     assert not out
     assert said.count("\n") == 1
     assert said[:-1].isprintable()
-    assert "experiment.yaml: " in said
+    assert "record.yaml: " in said
 
 
 def test_the_error_of_a_failed_run_cannot_steer_the_terminal(tmp_path):

@@ -186,10 +186,12 @@ def test_arrays_of_the_users_stay(tmp_path: Path) -> None:
 
 def test_partial_files_of_a_killed_command_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".experiment.yaml.123.partial").write_text("na", "utf-8")
+    (tmp_path / ".record.yaml.123.partial").write_text("na", "utf-8")
     (tmp_path / ".report.txt.123.partial").write_text("of a command that goes on", "utf-8")
-    write_experiment(tmp_path, {"name": "exp"})
+    write_experiment(tmp_path, "name: exp\n", {"name": "exp"})
     assert {path.name for path in tmp_path.iterdir()} == {
         "experiment.yaml",
+        "record.yaml",
         ".report.txt.123.partial",
     }
 
@@ -314,7 +316,7 @@ def test_an_experiment_is_read_as_it_was_written(tmp_path: Path) -> None:
         "hashes": {"er": {3: OLD}, "never": {3: OLD}},
         "published": None,
     }
-    write_experiment(tmp_path / "exp", record)
+    write_experiment(tmp_path / "exp", "name: exp\n", record)
     results = read_results(tmp_path / "exp")
     assert (results.folder, results.name, results.baseline) == (tmp_path / "exp", "exp", "er")
     assert [[*method.cells] for method in results.methods] == [[3], []]

@@ -27,7 +27,7 @@ def write_experiment(
     sweeps: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
     claims: Sequence[tuple[str, ...]] | None = None,
 ) -> None:
-    """Write experiment.yaml.
+    """Write record.yaml.
 
     Args:
         directory: The experiment's folder.
@@ -60,7 +60,7 @@ def write_experiment(
         record["claims"] = [dict(zip(keys, claim, strict=False)) for claim in claims]
     directory.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(record, sort_keys=False)
-    (directory / "experiment.yaml").write_text(text, encoding="utf-8")
+    (directory / "record.yaml").write_text(text, encoding="utf-8")
 
 
 def write_result(

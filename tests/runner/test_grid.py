@@ -58,7 +58,7 @@ def test_a_grid_is_run_once_and_goes_on_where_it_has_grown(tmp_path, finished):
     changed = {**SMALL["methods"], "naive": {"optimizer": {"lr": 0.01}}}
     other = experiment(tmp_path, seeds=3, methods=changed)
     assert counts(run_experiment(other, tmp_path / "out", jobs=1)) == (3, 0, 3)
-    summary = yaml.safe_load((tmp_path / "out" / "small" / "experiment.yaml").read_text())
+    summary = yaml.safe_load((tmp_path / "out" / "small" / "record.yaml").read_text())
     assert summary["methods"] == ["naive", "ber"]
     assert summary["seeds"] == [0, 1, 2]
 

@@ -16,6 +16,8 @@ import yaml
 from avalanche_ext.cli import main
 from avalanche_ext.config import Component, load_experiment
 from avalanche_ext.config.open_names import digests
+from avalanche_ext.results.experiment import read_results
+from avalanche_ext.results.record import read_record
 from avalanche_ext.runner.cell import run_cell
 from avalanche_ext.runner.components import build
 from avalanche_ext.runner.foreign import ComponentError, call
@@ -404,3 +406,27 @@ def test_a_torchvision_model_learns(tmp_path: Path) -> None:
     made = build(cell, data_root=None)
     made.strategy.train(made.benchmark.train_stream[0], eval_streams=[])
     assert made.strategy.model(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
+
+
+def test_an_experiment_yaml_among_the_results_can_be_run_again_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugins = [{"./mine.py:MyPlugin": {"strength": 0.1}}]
+    methods = {
+        "mine": {"plugins": plugins, "sweep": {'plugins[0]["./mine.py:MyPlugin"].strength': [0, 1]}}
+    }
+    yaml_file = str(written(folder, methods=methods))
+    first, again = folder / "out", folder / "elsewhere"
+    words = ["optimizer.lr=1e-3", "--seeds", "2", "--jobs", "1", "--out"]
+    assert main(["run", yaml_file, *words, str(first)]) == 0
+    for name in ("mine.py", "helper.py", "experiment.yaml"):
+        (folder / name).unlink()
+    kept = str(first / "small" / "experiment.yaml")
+    assert main(["check", kept]) == 0
+    assert main(["run", kept, "--jobs", "1", "--out", str(again)]) == 0
+    records = [read_record(out / "small") for out in (first, again)]
+    assert records[0] == records[1]
+    assert [*records[0].hashes] == ["mine-0", "mine-1"]
+    tables = [read_results(out / "small").run_metrics() for out in (first, again)]
+    assert tables[0] == tables[1]
+    assert tables[0]["mine-0"] != tables[0]["mine-1"]

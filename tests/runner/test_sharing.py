@@ -133,7 +133,7 @@ def test_seeds_of_one_table_may_come_from_different_commands(tmp_path):
 def test_seeds_that_were_never_begun_do_not_stay_in_the_table(tmp_path):
     out = tmp_path / "out"
     run_experiment(experiment(tmp_path, **ONLY), out, jobs=2)
-    record = out / "small" / "experiment.yaml"
+    record = out / "small" / "record.yaml"
     many = experiment(tmp_path, **{**ONLY, "seeds": 50})
     record.write_text(yaml.safe_dump(many.summary()), "utf-8")
     run_experiment(experiment(tmp_path, **ONLY), out, jobs=2)

@@ -107,8 +107,8 @@ def test_a_half_finished_grid_says_what_is_missing(tmp_path: Path) -> None:
 def test_what_is_measured_on_validation_is_labelled(tmp_path: Path) -> None:
     write_small(tmp_path)
     assert "VALIDATION" not in Page(write_page([tmp_path])).text
-    record = yaml.safe_load((tmp_path / "experiment.yaml").read_text())
-    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump({**record, "split": "validation"}))
+    record = yaml.safe_load((tmp_path / "record.yaml").read_text())
+    (tmp_path / "record.yaml").write_text(yaml.safe_dump({**record, "split": "validation"}))
     page = Page(write_page([tmp_path]))
     assert "All accuracies are those on held-out validation samples" in page.text
     assert "ACC after the last experience (VALIDATION)" in page.text
@@ -189,9 +189,9 @@ def test_chosen_hyper_parameters_have_a_table_and_a_sentence(tmp_path: Path) -> 
     choice = Choice(
         "drl", "ACC", 1, 50, "grid", [7, 8], {"optimizer.lr": [0.1, 0.2]}, tried, "drl-0.2"
     )
-    record = yaml.safe_load((tmp_path / "experiment.yaml").read_text())
+    record = yaml.safe_load((tmp_path / "record.yaml").read_text())
     record["choices"] = [asdict(choice)]
-    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(record))
+    (tmp_path / "record.yaml").write_text(yaml.safe_dump(record))
     assert summary(tmp_path)[-1].startswith(
         "The hyper-parameters of drl were chosen on samples held"
     )
