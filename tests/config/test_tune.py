@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from avalanche_ext.config import load_experiment
+from avalanche_ext.config.rerun import as_yaml
 from avalanche_ext.config.tune import chosen, tuning_stage
 from avalanche_ext.results.tune import Choice, Tried
 from tests.config.cases import EXPERIMENT, LAM, experiment_with, loaded, problems_of, written
@@ -78,6 +79,28 @@ def test_the_search_has_seeds_samples_and_a_folder_of_its_own(tmp_path: Path) ->
     assert first.resolved()["validation"] == {"experiences": 2, "per_experience": 40}
     assert first.resolved()["split"] == first.split == stage.summary()["split"] == "validation"
     assert loaded(tuned(seeds=[7, 9]), tmp_path).tuning.seeds == (7, 9)
+
+
+def test_the_yamls_of_both_stages_give_the_same_cells(tmp_path: Path) -> None:
+    document = tuned() | {
+        "analyses": {"rho_spectrum": {}},
+        "claims": ["drl > naive"],
+        "evaluate": {"every": 5},
+        "published": {"reference": "1e-3", "ACC": {"naive": {"mean": 0.5}}},
+        "wandb": {"tags": ["010"]},
+    }
+    whole = loaded(as_yaml(document), tmp_path)
+    assert whole.tuning is not None
+    stage = tuning_stage(whole, {"drl": [*whole.tuning.searches["drl"].settings]})
+    for experiment in (whole, stage):
+        path = tmp_path / "kept.yaml"
+        path.write_text(experiment.yaml(), "utf-8")
+        again = load_experiment(path)
+        assert [cell.resolved() for cell in again.cells()] == [
+            cell.resolved() for cell in experiment.cells()
+        ]
+        assert (again.claims, again.published) == (experiment.claims, experiment.published)
+        assert (again.tuning, again.baseline) == (experiment.tuning, experiment.baseline)
 
 
 def test_the_chosen_cell_has_the_hash_of_the_same_cell_written_by_hand(tmp_path: Path) -> None:

@@ -323,9 +323,9 @@ def test_an_experiment_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert results.claims[0].metric == "BWT"
     assert results.sweeps["s"].values == {"er": 0.5}
     record["hashes"]["er"][3] = NEW
-    write_experiment(tmp_path / "exp", record)
+    write_experiment(tmp_path / "exp", "name: exp\n", record)
     assert read_results(tmp_path / "exp").methods[0].missing == [3]
     del record["claims"][0]["lower"]
-    write_experiment(tmp_path / "exp", record)
-    with pytest.raises(ResultsError, match=r"experiment\.yaml: no entry 'lower'"):
+    write_experiment(tmp_path / "exp", "name: exp\n", record)
+    with pytest.raises(ResultsError, match=r"record\.yaml: no entry 'lower'"):
         read_results(tmp_path / "exp")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from avalanche_ext.config import load_experiment
 from avalanche_ext.runner import PreflightError, run_experiment
 from avalanche_ext.runner.devices import on_devices, visible
 from tests.runner import deadly
@@ -42,6 +43,9 @@ def test_all_methods_run_on_the_devices_and_their_index_is_not_in_the_hash(tmp_p
     assert on_devices(grid, ()) is grid
     placed = on_devices(grid, ["cuda:0", "cuda:1"])
     assert {cell.training.device for cell in placed.cells()} == {"cuda"}
+    (tmp_path / "kept.yaml").write_text(placed.yaml(), "utf-8")
+    kept = load_experiment(tmp_path / "kept.yaml")
+    assert [cell.hash for cell in kept.cells()] == [cell.hash for cell in placed.cells()]
     named = experiment(tmp_path, training={**SMALL["training"], "device": "cuda:1"})
     assert placed.cells()[0].hash == named.cells()[0].hash != grid.cells()[0].hash
 
