@@ -139,7 +139,7 @@ def left_by(one: Cell, out: Path) -> dict[str, Any]:
     """Return what a finished cell has left, without times and the memory of the process."""
     folder = one.directory(out)
     result = json.loads((folder / "result.json").read_text("utf-8"))
-    del result["seconds"], result["memory"]["peak"]
+    del result["seconds"], result["memory"]
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     for event in events:
         event.pop("time")

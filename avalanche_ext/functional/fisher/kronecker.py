@@ -276,7 +276,7 @@ def kronecker_fisher(
     itself if a and e are independent, or for N = 1.
 
     Where a layer sees L positions of a sample, such as a convolution (Grosse, Martens 2016,
-    arXiv:1602.01407), or an MLP on patches (Eschenhagen et al. 2023, arXiv:2311.00636):
+    arXiv:1602.01407), or an MLP on patches (Eschenhagen et al. 2023, arXiv:2311.00636)::
 
         "expand":    A = (1/NL) Σ_nl a_nl a_nlᵀ,    G = (1/N) Σ_nlr e_rnl e_rnlᵀ
         "reduce":    A = (1/N) Σ_n ā_n ā_nᵀ,        G = (1/N) Σ_nr ê_rn ê_rnᵀ,
