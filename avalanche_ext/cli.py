@@ -73,7 +73,10 @@ def _run(options: argparse.Namespace) -> int:
     selection = Selection(methods=options.methods, rerun=options.rerun, shard=options.shard)
     try:
         if options.dry_run:
-            print(explain(experiment, options.out, selection))
+            from avalanche_ext.runner.devices import on_devices
+
+            placed = on_devices(experiment, options.devices)
+            print(explain(placed, options.out, selection))
             return 0
         with _terminable():
             outcome = run_experiment(

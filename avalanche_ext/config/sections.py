@@ -50,6 +50,8 @@ def _folder_name(name: str) -> str:
 
 
 def _tag(tag: str) -> str:
+    if not tag:
+        raise rejection("is '', but must have at least one character")
     if len(tag) > LONGEST_TAG:
         raise rejection(f"has {len(tag)} characters, but wandb takes at most {LONGEST_TAG}")
     return tag

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from avalanche_ext.config import Experiment, Training
+from avalanche_ext.config import Experiment, Method, Training
+from avalanche_ext.config.tune import Setting, Tuning
 from avalanche_ext.runner.preflight import PreflightError, n_cuda_devices
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -42,31 +43,52 @@ def on_devices(experiment: Experiment, devices: Sequence[str]) -> Experiment:
     """Return the experiment with all its methods on CUDA, if there are any devices."""
     if not devices:
         return experiment
-    methods = {
-        name: replace(method, training=_on_cuda(method.training))
-        for name, method in experiment.methods.items()
-    }
+    methods = {name: _moved(method) for name, method in experiment.methods.items()}
     return replace(
         experiment,
         training=_on_cuda(experiment.training),
         methods=methods,
+        tuning=experiment.tuning and _searched_on_cuda(experiment.tuning),
         document=_document_on_cuda(experiment.document),
     )
 
 
 def _document_on_cuda(document: Mapping[str, Any]) -> dict[str, Any]:
     """What a YAML would say to have all methods on CUDA."""
-    methods = {
-        name: {**section, "training": {**section["training"], "device": "cuda"}}
-        if section and section.get("training")
-        else section
-        for name, section in document["methods"].items()
-    }
+    methods = {name: _section_on_cuda(section) for name, section in document["methods"].items()}
     return {
         **document,
         "training": {**document["training"], "device": "cuda"},
         "methods": methods,
     }
+
+
+def _section_on_cuda(section: Any) -> Any:
+    if not (section and section.get("training")):
+        return section
+    return {**section, "training": {**section["training"], "device": "cuda"}}
+
+
+def _searched_on_cuda(tuning: Tuning) -> Tuning:
+    def moved(setting: Setting) -> Setting:
+        return replace(
+            setting,
+            method=_moved(setting.method),
+            tuned=_moved(setting.tuned),
+            section=_section_on_cuda(setting.section),
+        )
+
+    searches = {
+        method: replace(
+            search, settings={name: moved(each) for name, each in search.settings.items()}
+        )
+        for method, search in tuning.searches.items()
+    }
+    return replace(tuning, searches=searches)
+
+
+def _moved(method: Method) -> Method:
+    return replace(method, training=_on_cuda(method.training))
 
 
 def _on_cuda(training: Training) -> Training:

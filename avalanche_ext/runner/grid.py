@@ -117,12 +117,13 @@ def run_experiment(
         PreflightError: Before any training, if the experiment cannot be run here.
     """
     out = out.absolute()
+    experiment = on_devices(experiment, devices)
 
     def run(experiment: Experiment, selection: Selection) -> GridOutcome:
         workers = _engine(experiment, backend, jobs, scheduler, devices)
         checks_devices = backend == "local" and not devices
         return _run_cells(
-            on_devices(experiment, devices),
+            experiment,
             out,
             data_root,
             selection,
@@ -143,7 +144,7 @@ def _engine(
     scheduler: str | None,
     devices: Sequence[str],
 ) -> Engine:
-    trainings = [method.training for method in on_devices(experiment, devices).methods.values()]
+    trainings = [method.training for method in experiment.methods.values()]
     on_gpus = {training.device for training in trainings} - {"cpu"}
     return engine(
         backend,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.config.tune import Tuning, chosen, tuning_stage
 from avalanche_ext.results.cell import read_cell
-from avalanche_ext.results.claims import ClaimedError, claimed, is_claimed
-from avalanche_ext.results.files import CLAIMS, cell_folder, printable
+from avalanche_ext.results.claims import claimed, is_claimed
+from avalanche_ext.results.files import CLAIMS, cell_folder, one_line, printable
 from avalanche_ext.results.tune import Choice, Tried, ranking
 from avalanche_ext.runner import plan
 from avalanche_ext.runner.plan import Selection, names_of
@@ -73,7 +73,7 @@ def run_tuned(
         if verbosity > QUIET and each.method in wanted:
             _say(f"chosen for {each.method}: {_values(each.values)}")
     for name in {*searched} - {each.method for each in choices}:
-        _say(f"note: no setting of {name} could be trained, so that it does not run")
+        _say(f"note: no setting of {name} could be trained, so {name} does not run")
     final = chosen(experiment, choices)
     return _total([*outcomes, run(final, selection)])
 
@@ -189,8 +189,9 @@ def _write_journal(
             for method, names in settings.items():
                 tried = _tried(stage, names, experiment.tuning, out)
                 write_journal(experiment, method, tried, folder)
-    except (OSError, ClaimedError) as error:
-        _say(f"note: {folder / JOURNAL} stays as it is: {error}")
+    # No run reads the journal, so that a damaged one must stop none.
+    except Exception as error:
+        _say(f"note: {folder / JOURNAL} stays as it is: {one_line(error)}")
 
 
 def _left(cells: Sequence[Cell], out: Path) -> list[Cell]:

@@ -77,6 +77,10 @@ KEYS = (
             "wandb.tags[0]: has 65 characters, but wandb takes at most 64",
         ),
         (
+            experiment_with(wandb={"tags": [""]}),
+            "wandb.tags[0]: is '', but must have at least one character",
+        ),
+        (
             experiment_with(wandb={"report": "yes"}),
             "wandb.report: is 'yes', but must be true or false",
         ),

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from avalanche_ext.config import load_experiment
+from avalanche_ext.config.tune import tuning_stage
 from avalanche_ext.runner import PreflightError, run_experiment
 from avalanche_ext.runner.devices import on_devices, visible
 from tests.runner import deadly
@@ -60,3 +61,12 @@ def test_each_worker_has_its_device_alone(tmp_path, monkeypatch):
     results = [json.loads(path.read_text()) for path in out.rglob("result.json")]
     assert {result["visible"] for result in results} == {"4", "MIG-6"}
     assert {result["device"] for result in results} == {"cuda"}
+
+
+def test_the_settings_of_a_search_run_on_the_devices_too(tmp_path):
+    search = {"ber": {"optimizer.lr": [0.01, 0.1]}}
+    tune = {"experiences": 1, "validation_per_experience": 10, "seeds": 1, "search": search}
+    placed = on_devices(experiment(tmp_path, tune=tune), ["cuda:0"])
+    stage = tuning_stage(placed, {"ber": [*placed.tuning.searches["ber"].settings]})
+    assert {cell.training.device for cell in stage.cells()} == {"cuda"}
+    assert on_devices(placed, ["cuda:0"]) == placed
