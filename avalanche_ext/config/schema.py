@@ -293,7 +293,7 @@ class Experiment:
     tuning: Tuning | None = None
     undecided: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
-    document: Mapping[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def split(self) -> Split:
