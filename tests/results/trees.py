@@ -99,6 +99,8 @@ def write_failure(
         "error": error,
         "traceback": "Traceback (most recent call last): ...",
     }
+    # A result outweighs a failure beside it.
+    (directory / method / f"seed-{seed}" / "result.json").unlink(missing_ok=True)
     return _write(directory, method, seed, "failure.json", content)
 
 
