@@ -109,7 +109,12 @@ def _warnings(choice: Choice) -> Iterator[str]:
             "value may lie beyond."
         )
     margin = choice.margin
-    if margin and margin.std is not None and margin.mean <= margin.std:
+    if margin and margin.std is None:
+        yield (
+            f"Caution: one seed cannot say whether the choice for {choice.method} is better than "
+            "the next best."
+        )
+    elif margin and margin.std is not None and margin.mean <= margin.std:
         yield (
             f"Caution: {count(len(choice.seeds), 'seed')} hardly tell the choice for "
             f"{choice.method} from the next best."

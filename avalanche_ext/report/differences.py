@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from avalanche_ext.report.comparisons import interval_text, wins_text
 from avalanche_ext.report.figures import look, measured_on, set_title
 from avalanche_ext.report.layout import number, p_value
-from avalanche_ext.report.paired import PairedTest
+from avalanche_ext.report.paired import FEWEST_PAIRS, PairedTest
 from avalanche_ext.report.rows import HEIGHT, Row, Span, draw_rows
 from avalanche_ext.report.statistics import TESTED, MethodStatistics
 from avalanche_ext.results.experiment import ExperimentResults
@@ -96,5 +96,5 @@ def _row(name: str, metric: str, test: PairedTest, place: int) -> Row:
         bar=test.interval or (mean, mean),
         text=", ".join([*parts, f"Holm p {p_value(p)}", f"{wins_text(test)} seeds higher"]),
         style=look(place),
-        is_filled=p is not None and p < SURE,
+        is_filled=p is not None and p < SURE and test.n_pairs >= FEWEST_PAIRS,
     )

@@ -55,8 +55,13 @@ _FAINTEST = 1e-5
 _MEAN_COLOUR = COLOURS[1]
 
 
-def diversities_text(diversities: Diversities) -> str:
-    """The report's section on the diversity of gradients; "" where there is none."""
+def diversities_text(diversities: Diversities, caveats: Sequence[str] = ()) -> str:
+    """The report's section on the diversity of gradients; "" where there is none.
+
+    Args:
+        diversities: What runs have kept.
+        caveats: What must be said of the runs that are shown.
+    """
     if not diversities.methods:
         return ""
     lines = [
@@ -64,6 +69,7 @@ def diversities_text(diversities: Diversities) -> str:
         *aligned(_rows(diversities)),
         "",
         *wrapped(_NOTES),
+        *(line for caveat in caveats for line in wrapped(f"{caveat}.")),
     ]
     return section(lines)
 

@@ -110,7 +110,7 @@ def draw_accuracy(axes: Axes, results: ExperimentResults) -> None:
             _draw(axes, x, curves[method.name], index, method.name, after, curves)
     note = " (dashed: trained on all in random order)" if iid else ""
     axes.set_xlabel(f"experiences learned{note}")
-    axes.set_ylabel(f"mean accuracy on the experiences seen so far{measured_on(results)}")
+    axes.set_ylabel(f"mean accuracy so far{measured_on(results)}")
     _finish_stream(axes, curves, {name: values[:, -1] for name, values in curves.items()}, iid)
 
 
@@ -131,7 +131,7 @@ def draw_learning(axes: Axes, results: ExperimentResults) -> None:
             on = [f"on experience {i}" for i in x]
             _draw(axes, x, curves[method.name], index, method.name, on, curves)
     axes.set_xlabel("experience")
-    axes.set_ylabel(f"accuracy on it when it has just been learned{measured_on(results)}")
+    axes.set_ylabel(f"accuracy just after learning it{measured_on(results)}")
     _finish_stream(axes, curves, {name: each.mean(axis=1) for name, each in curves.items()}, set())
 
 

@@ -18,6 +18,7 @@ from avalanche_ext.report.figures import (
     matrices_figure,
 )
 from avalanche_ext.report.inside import inside_figure
+from avalanche_ext.report.paired import FEWEST_PAIRS
 from avalanche_ext.report.rho import RhoRuns, read_rho, rho_figure
 from avalanche_ext.report.spectrum import Spectra, spectra_figure
 from avalanche_ext.report.statistics import MethodStatistics
@@ -124,7 +125,8 @@ def pictures(
         yield Picture(
             "differences",
             "The mean difference of each method from the baseline, paired by seed, with its 95 % "
-            "interval by the bootstrap. Filled: p < 0.05 after Holm's correction.",
+            "interval by the bootstrap. Filled: p < 0.05 after Holm's correction, from at least "
+            f"{FEWEST_PAIRS} seeds.",
             partial(differences_figure, results, statistics),
         )
         yield Picture(

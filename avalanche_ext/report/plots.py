@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avalanche_ext.metrics.heatmap import draw_matrix
-from avalanche_ext.report.figures import draw_accuracy, draw_ends, draw_learning
+from avalanche_ext.report.figures import (
+    chosen_on_test,
+    draw_accuracy,
+    draw_ends,
+    draw_learning,
+    measured_on,
+)
 from avalanche_ext.report.inside import draw_inside
 from avalanche_ext.report.labels import place_labels
 from avalanche_ext.report.statistics import defined, method_statistics
@@ -22,7 +29,9 @@ if TYPE_CHECKING:
 
 
 def plot_accuracy(results: Results, experiment: str | None = None, ax: Axes | None = None) -> Axes:
-    """Plot the mean accuracy on the experiences seen so far, after each: a line a method.
+    """Plot the mean accuracy on the experiences seen so far, after each: one line per method.
+
+    Of a swept method the best setting is drawn, and the title says on what it was chosen.
 
     Args:
         results: What `avalanche_ext.results.load` has returned.
@@ -35,13 +44,14 @@ def plot_accuracy(results: Results, experiment: str | None = None, ax: Axes | No
     Raises:
         ResultsError: If there is no such experiment, or none of its runs has finished.
     """
+    found = _finished(results, experiment)
     axes = _axes(ax)
-    draw_accuracy(axes, _finished(results, experiment))
-    return _with_legend(axes)
+    draw_accuracy(axes, found)
+    return _with_legend(axes, found)
 
 
 def plot_learning(results: Results, experiment: str | None = None, ax: Axes | None = None) -> Axes:
-    """Plot the accuracy on each experience when it has just been learned: a line a method.
+    """Plot the accuracy on each experience just after learning it: one line per method.
 
     Methods trained iid are left out. Arguments, the returned axes and errors are those of
     `plot_accuracy`.
@@ -51,7 +61,7 @@ def plot_learning(results: Results, experiment: str | None = None, ax: Axes | No
         raise ResultsError(f"{found.name}: methods trained iid learn no experience by itself")
     axes = _axes(ax)
     draw_learning(axes, found)
-    return _with_legend(axes)
+    return _with_legend(axes, found)
 
 
 def plot_metric(
@@ -60,7 +70,7 @@ def plot_metric(
     experiment: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot one metric of each run: a row a method, the highest on top, with its mean ± std.
+    """Plot one metric of each run: one row per method, the highest on top, with its mean ± std.
 
     Args:
         results: What `avalanche_ext.results.load` has returned.
@@ -121,7 +131,9 @@ def plot_matrix(
     figure = axes.get_figure()
     assert figure is not None
     figure.colorbar(image, ax=axes, label="accuracy")
-    axes.set_title(method if seed is None else f"{method}, seed {seed}")
+    found = results.experiment_of(method, experiment)
+    name = method if seed is None else f"{method}, seed {seed}"
+    axes.set_title(f"{name}{measured_on(found)}")
     return axes
 
 
@@ -142,7 +154,7 @@ def plot_tradeoff(results: Results, experiment: str | None = None, ax: Axes | No
     }
     axes = _axes(ax)
     labels = draw_tradeoff(axes, found, points, groups)
-    axes.set_xlabel("learning accuracy (just after each experience)")
+    axes.set_xlabel(f"learning accuracy (just after each experience){measured_on(found)}")
     axes.set_ylabel("backward transfer (BWT)")
     names = [(points[each].means, name) for name, drawn in groups.items() for each in drawn[:1]]
     figure = axes.get_figure(root=True)
@@ -182,7 +194,8 @@ def plot_inside(
         )
     axes = _axes(ax)
     draw_inside(axes, found, kept, experience)
-    return _with_legend(axes)
+    axes.legend(frameon=False)
+    return axes
 
 
 def _finished(results: Results, experiment: str | None) -> ExperimentResults:
@@ -202,6 +215,8 @@ def _axes(ax: Axes | None) -> Axes:
     return axes
 
 
-def _with_legend(axes: Axes) -> Axes:
+def _with_legend(axes: Axes, results: ExperimentResults) -> Axes:
+    """Add the names of methods, and what must be said of the settings that are drawn."""
     axes.legend(frameon=False)
+    axes.set_title("\n".join(line for note in chosen_on_test(results) for line in wrap(note, 60)))
     return axes

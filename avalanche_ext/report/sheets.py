@@ -127,7 +127,7 @@ def _joint_sheet(experiments: Sequence[Reported], metric: str) -> Sheet:
             "the higher value with the same seed, with Jeffreys' 95 % interval."
         )
     return Sheet(
-        name="-".join(dict.fromkeys(results.name for results in all_results)),
+        name="-".join([*dict.fromkeys(results.name for results in all_results), metric]),
         title=f"{metric} in {count(len(all_results), 'experiment')}",
         methods=names,
         columns=columns,

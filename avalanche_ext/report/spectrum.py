@@ -44,8 +44,13 @@ _NOTES = {
 }
 
 
-def spectra_text(spectra: Spectra) -> str:
-    """The report's section on spectra: two tables; "" where there are none."""
+def spectra_text(spectra: Spectra, caveats: Sequence[str] = ()) -> str:
+    """The report's section on spectra: two tables; "" where there are none.
+
+    Args:
+        spectra: What runs have kept.
+        caveats: What must be said of the runs that are shown.
+    """
     if not spectra.methods:
         return ""
     shares = {
@@ -61,6 +66,7 @@ def spectra_text(spectra: Spectra) -> str:
         *aligned(_mass_rows(spectra)),
         "",
         *wrapped(" ".join(notes)),
+        *(line for caveat in caveats for line in wrapped(f"{caveat}.")),
     ]
     return section(lines)
 

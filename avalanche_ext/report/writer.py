@@ -7,6 +7,7 @@ from pathlib import Path
 
 from avalanche_ext.report.csv_table import csv_table
 from avalanche_ext.report.diversity import diversities_text
+from avalanche_ext.report.figures import chosen_on_test
 from avalanche_ext.report.gallery import FORMATS, NAMES, pictures, read_kept, write_pictures
 from avalanche_ext.report.layout import count, section
 from avalanche_ext.report.rho import rho_text
@@ -46,11 +47,12 @@ def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
     results = read_results(directory)
     statistics = method_statistics(results)
     kept = read_kept(results)
+    caveats = chosen_on_test(results)
     text = (
         text_table(results, statistics)
-        + spectra_text(kept.spectra)
+        + spectra_text(kept.spectra, caveats)
         + rho_text(kept.rho)
-        + diversities_text(kept.diversities)
+        + diversities_text(kept.diversities, caveats)
         + _unreadable_text(kept.unreadable)
     )
     try:

@@ -33,7 +33,7 @@ def load(*folders: str | Path) -> Results:
     """Read the results of one experiment or several.
 
     Args:
-        *folders: Folders of experiments, `<out>/<experiment>`. Half of the runs may be missing.
+        *folders: Folders of experiments, `<out>/<experiment>`. Runs may be missing.
 
     Raises:
         ResultsError: If no folder is given, or one holds no readable experiment, or two hold
@@ -223,6 +223,18 @@ class Results:
         if name is not None and name not in names:
             raise ResultsError(f"there is no experiment '{name}', but {', '.join(names)}")
         return self.experiments[names.index(name) if name else 0]
+
+    def experiment_of(self, method: str, name: str | None = None) -> ExperimentResults:
+        """Return the experiment that has a method.
+
+        Args:
+            method: The method.
+            name: The experiment's name; needed where several have the method.
+
+        Raises:
+            ResultsError: If no run of the method has finished there, or there is no such method.
+        """
+        return self._method(method, name)[0]
 
     def _method(self, name: str, experiment: str | None) -> tuple[ExperimentResults, MethodResults]:
         """Return a method with finished runs, and its experiment."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
@@ -66,6 +66,15 @@ def test_rows_have_the_numbers_for_other_forms(tmp_path: Path) -> None:
     assert isinstance(row.margin, Estimate)
     assert round(row.margin.mean, 3) == 0.15
     assert len(row.warnings) == 3
+
+
+def test_a_choice_by_one_seed_is_doubtful(tmp_path: Path) -> None:
+    tried = {name: CHOICE.tried[name] for name in ("drl-0.1-1", "drl-0.2-2")}
+    (row,) = choice_rows(results(tmp_path, replace(CHOICE, seeds=[10_000], tried=tried)))
+    assert (
+        "Caution: one seed cannot say whether the choice for drl is better than the next best."
+        in row.warnings
+    )
 
 
 def test_without_a_search_nothing_is_said(tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ def test_sure_differences_are_filled(tmp_path: Path) -> None:
     assert found["same"].get_markerfacecolor() == "white"
 
 
+def test_no_difference_of_few_seeds_is_filled(tmp_path: Path) -> None:
+    write(tmp_path, {"good": 0.3}, n_seeds=3)
+    (test,) = (each.tests["ACC"] for each in method_statistics(read_results(tmp_path))[1:])
+    assert test.t_test_holm is not None
+    assert test.t_test_holm < 0.001
+    figure = figure_of(tmp_path)
+    assert figure is not None
+    assert points(figure.axes[0])["good"].get_markerfacecolor() == "white"
+
+
 def test_the_baseline_counts_where_the_axis_leaves_a_far_method_out(tmp_path: Path) -> None:
     write(tmp_path, {"far": -0.49, "a": -0.04, "b": -0.02, "c": 0.01})
     figure = figure_of(tmp_path)

@@ -82,6 +82,31 @@ def test_the_tradeoff_names_its_points(loaded: results.Results) -> None:
     assert axes.get_xlabel().startswith("learning accuracy")
 
 
+def test_plots_say_that_the_setting_they_draw_was_chosen_on_the_same_results(
+    tmp_path: Path,
+) -> None:
+    sweep = {"a": ("plugins[0].drl.lam", {"a-1": 1, "a-2": 2})}
+    write_experiment(tmp_path / "swept", ["a-1", "a-2", "b"], [0], sweeps=sweep)
+    for name in ("a-1", "a-2", "b"):
+        write_result(tmp_path / "swept", name, 0, R[0])
+    swept = results.load(tmp_path / "swept")
+    for plot in (report.plot_accuracy, report.plot_learning):
+        title = " ".join(plot(swept).get_title().split())
+        assert title == "Of a: the setting with the highest mean ACC, chosen on these same results"
+
+
+def test_plots_say_what_is_measured_on_validation_samples(tmp_path: Path) -> None:
+    write_experiment(tmp_path / "held", ["a"], [0])
+    with (tmp_path / "held" / "record.yaml").open("a", encoding="utf-8") as record:
+        record.write("split: validation\n")
+    write_result(tmp_path / "held", "a", 0, R[0])
+    held = results.load(tmp_path / "held")
+    assert report.plot_matrix(held, "a").get_title() == "a (VALIDATION)"
+    assert report.plot_tradeoff(held).get_xlabel().endswith("(VALIDATION)")
+    for plot in (report.plot_accuracy, report.plot_learning):
+        assert plot(held).get_ylabel().endswith("(VALIDATION)")
+
+
 def test_a_metric_is_a_row_a_method(loaded: results.Results) -> None:
     axes = report.plot_metric(loaded, "BWT")
     assert {tick.get_text() for tick in axes.get_yticklabels()} == {"a", "b"}

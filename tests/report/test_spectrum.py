@@ -266,6 +266,20 @@ def test_the_report_has_the_tables_and_the_picture_as_long_as_there_are_spectra(
     assert not (directory / "spectrum.png").exists()
 
 
+def test_of_a_swept_method_the_tables_say_how_the_setting_was_chosen(directory: Path) -> None:
+    sweep = {"ewc": ("plugins[0].online_ewc.lam", {"ewc-1": 1, "ewc-2": 2})}
+    write_experiment(directory, ["ewc-1", "ewc-2"], [0], sweeps=sweep)
+    for name, acc in (("ewc-1", 0.4), ("ewc-2", 0.6)):
+        write_result(directory, name, 0, two_by_two(acc))
+        write_spectrum(directory, name, 0)
+    write_report(directory)
+    stored = (directory / "report.txt").read_text(encoding="utf-8")
+    tables = stored.partition("Fisher spectrum after")[2]
+    assert "ewc-2" in tables
+    assert "ewc-1" not in tables
+    assert "Of ewc: the setting with the highest mean ACC, chosen on these same results." in tables
+
+
 @pytest.mark.parametrize(
     "changed",
     [

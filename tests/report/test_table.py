@@ -323,7 +323,7 @@ def test_without_two_swept_methods_to_compare_there_is_no_domination(
     write_experiment(tmp_path, names, [0], sweeps=SWEEPS)
     for name in finished:
         write_result(tmp_path, name, 0, two_by_two(0.5))
-    assert "dominates" not in text_of(tmp_path)
+    assert "settings dominated" not in text_of(tmp_path)
 
 
 def test_csv_has_every_number_at_full_precision(tmp_path: Path) -> None:

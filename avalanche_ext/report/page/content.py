@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avalanche_ext.report.absent import absent_sections
 from avalanche_ext.report.diversity import diversities_text
+from avalanche_ext.report.figures import chosen_on_test
 from avalanche_ext.report.gallery import Picture, pictures, read_kept
 from avalanche_ext.report.page.matrices import Matrices, matrices
 from avalanche_ext.report.page.summary import sentences
@@ -106,7 +107,12 @@ def content(results: ExperimentResults, number: int) -> Experiment:
         for picture in pictures(results, statistics, kept)
         if picture.name not in _SHOWN_ELSEWHERE
     ]
-    analyses = (spectra_text(kept.spectra), rho_text(kept.rho), diversities_text(kept.diversities))
+    caveats = chosen_on_test(results)
+    analyses = (
+        spectra_text(kept.spectra, caveats),
+        rho_text(kept.rho),
+        diversities_text(kept.diversities, caveats),
+    )
     return Experiment(
         id=f"experiment-{number}",
         results=results,

@@ -43,7 +43,11 @@ def _comparison(
         return
     untested = [name for name, test in tests.items() if test.t_test_holm is None]
     tested = {name: test for name, test in tests.items() if name not in untested}
-    sure = {name: test for name, test in tested.items() if _p(test) < SURE}
+    sure = {
+        name: test
+        for name, test in tested.items()
+        if _p(test) < SURE and test.n_pairs >= FEWEST_PAIRS
+    }
     better = {name: test for name, test in sure.items() if _mean(test) > 0}
     worse = {name: test for name, test in sure.items() if _mean(test) < 0}
     unsure = {name: test for name, test in tested.items() if name not in sure}
@@ -77,8 +81,8 @@ def _comparison(
             "differences are normally distributed."
         )
     yield (
-        "p is that of two-sided paired t-tests over seeds, corrected by Holm for all tests of the "
-        f"table. Intervals hold the true mean difference with {CONFIDENCE:.0%} confidence, by the "
+        "p is that of two-sided paired t-tests over seeds, corrected by Holm for all tests in "
+        f"ACC. Intervals hold the true mean difference with {CONFIDENCE:.0%} confidence, by the "
         "bootstrap; they are not corrected."
     )
 

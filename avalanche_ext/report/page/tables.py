@@ -23,7 +23,7 @@ _ON_TESTS = {
     "wins": "the seeds in which the value is the higher one; a tie counts half",
     "t-test p": "of the paired t-test",
     "Wilcoxon p": "of Wilcoxon's signed-rank test",
-    "Holm p": "the p-value on its left, corrected by Holm for all tests of the report",
+    "Holm p": "the p-value on its left, corrected by Holm for the tests of this table",
 }
 
 

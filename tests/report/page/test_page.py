@@ -172,6 +172,11 @@ def test_the_summary_says_where_nothing_is_tested_or_seeds_are_few(tmp_path: Pat
     found = summary(tmp_path / "few")
     assert found[0] == "b does not surely beat a in ACC."
     assert any(sentence.startswith("Take care: with 2 seeds, the tests") for sentence in found)
+    write_experiment(tmp_path / "alike", ["a", "b"], [0, 1], baseline="a")
+    for seed in (0, 1):
+        write_result(tmp_path / "alike", "a", seed, two_by_two(0.5))
+        write_result(tmp_path / "alike", "b", seed, two_by_two(0.8 + seed / 1000))
+    assert summary(tmp_path / "alike")[0] == "b does not surely beat a in ACC."
     write_experiment(tmp_path / "one", ["a", "b"], [0], baseline="a")
     for method in ("a", "b"):
         write_result(tmp_path / "one", method, 0, two_by_two(0.5))
