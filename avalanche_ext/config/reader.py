@@ -13,6 +13,7 @@ from yaml.composer import ComposerError
 from yaml.reader import ReaderError
 
 from avalanche_ext.config.errors import ConfigError, Problem, at
+from avalanche_ext.results.files import reason_of
 from avalanche_ext.words import FLOAT, INTEGER, cut
 
 LONGEST = 100_000
@@ -107,7 +108,7 @@ def read_file(path: Path) -> tuple[Any, list[Problem]]:
     except IsADirectoryError:
         raise ConfigError([Problem(str(path), "is a folder, but must be a YAML file")]) from None
     except OSError as error:
-        raise ConfigError([Problem(str(path), error.strerror or str(error))]) from None
+        raise ConfigError([Problem(str(path), reason_of(error))]) from None
     except UnicodeDecodeError as error:
         reason = f"not a text file in UTF-8: byte {error.start} cannot be read"
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):

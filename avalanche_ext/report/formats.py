@@ -13,6 +13,7 @@ from avalanche_ext.report.sheets import Reported, Sheet, heading, joint_sheets, 
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.writer import write_report
 from avalanche_ext.results.experiment import ExperimentResults, read_results
+from avalanche_ext.results.files import reason_of
 from avalanche_ext.results.record import ResultsError
 
 _MOST_METHODS = 12
@@ -65,7 +66,7 @@ def _page(folders: Sequence[Path]) -> str:
         return f"{write_page(folders)}\n"
     except OSError as error:  # The folder may be read-only, or the disk full.
         raise ResultsError(
-            f"{folders[0]}: the page cannot be written: {error.strerror or error}"
+            f"{folders[0]}: the page cannot be written: {reason_of(error)}"
         ) from error
 
 

@@ -181,7 +181,7 @@ def interval(strata: Sequence[Floats]) -> tuple[float, float] | None:
     Each stratum is resampled for itself. The quantiles lie further out than those of the plain
     percentile bootstrap, which is too narrow for few values, by Hesterberg's (2015) correction:
     Φ(-t √(n / (n - 1))) replaces 2.5 %, with Student's quantile t. Of 5 normal values it then
-    covers 92 % instead of 85 %. The same values always give the same interval.
+    covers 92 % instead of 84 %. The same values always give the same interval.
 
     Args:
         strata: The values of each stratum, each (n,).

@@ -26,11 +26,9 @@ PICTURES = tuple(f"{name}.{FORMATS[0]}" for name in NAMES)
 def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
     """Read an experiment's results and write its report beside them.
 
-    Writes report.txt (the tables), summary.csv (the same numbers at full precision), and
-    accuracy.png, learning.png and matrices.png with the best setting of each swept method. Where
-    methods are swept, it writes tradeoff.png and sweep.png; where runs have kept exhibits,
-    edits.png, spectrum.png, rho.png and gradient_diversity.png. An earlier report's pictures that
-    have nothing to show any more are removed. An exhibit that cannot be used is left out and named
+    Writes report.txt (the tables), summary.csv (metrics and tests at full precision), and those
+    pictures of `gallery.NAMES` for which there is something to show. Pictures of an earlier report
+    are removed, those in another format too. An exhibit that cannot be used is left out and named
     at the end of report.txt.
 
     Args:

@@ -91,8 +91,9 @@ def test_failed_and_missing_runs_are_told_apart(directory: Path) -> None:
 
 
 def test_a_result_outweighs_a_failure_beside_it_unless_it_is_damaged(directory: Path) -> None:
-    write_result(directory, "ber", 0, two_by_two(0.6))
     write_failure(directory, "ber", 0, "out of memory")
+    write_result(directory, "ber", 0, two_by_two(0.6))
+    assert (directory / "ber" / "seed-0" / "failure.json").exists()
     ber = read_results(directory).methods[0]
     assert [*ber.cells] == [0]
     assert not ber.failures

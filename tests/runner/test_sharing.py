@@ -23,7 +23,9 @@ ONLY = {**TINY, "methods": {"naive": {}}}
 
 
 def test_two_commands_divide_the_cells(tmp_path):
-    grid = experiment(tmp_path, seeds=3, **TINY)
+    # So long that neither command has run all before the other begins.
+    training = {**SMALL["training"], "epochs": 300}
+    grid = experiment(tmp_path, seeds=3, training=training, **TINY)
     with ThreadPoolExecutor(2) as commands:
         both = [commands.submit(run_experiment, grid, tmp_path / "out", jobs=1) for _ in range(2)]
         one, other = (each.result() for each in both)
