@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import yaml
 
+from avalanche_ext.results.aside import HASH, Aside
 from avalanche_ext.results.files import (
     CHECKPOINT,
     CLAIMS,
@@ -28,7 +26,6 @@ from avalanche_ext.results.files import (
     RESULT,
     RESULT_FORMAT,
     TEST,
-    WANDB,
     LaterVersionError,
     cell_folder,
     exhibit_file,
@@ -41,9 +38,6 @@ from avalanche_ext.results.files import (
     remove_partials,
     replacing,
 )
-
-_HASH = re.compile("[0-9a-f]{16}")
-_IS_ASIDE = re.compile(f"-{_HASH.pattern}(-[0-9]+)?$")
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,7 @@ class CellFiles:
         return self.is_done() or self._is_set_aside()
 
     def _is_set_aside(self) -> bool:
-        return self._is_result(_aside(self.folder / RESULT, self._hash))
+        return self._is_result(self._aside.place(RESULT, self._hash))
 
     @property
     def claim(self) -> Path:
@@ -129,12 +123,13 @@ class CellFiles:
         self._clear()
         _write_yaml(self.folder / CONFIG, self.config)
         # After the configuration, which tells whose checkpoint is there.
-        self._bring_interrupted_back()
+        self._aside.bring_interrupted_back(self._hash)
         return self.folder
 
     def is_tidy(self) -> bool:
         """Return whether the cell is done, and has nothing that `bring_back` would put in order."""
-        strays = self._under(self._hash) or self._half_aside(self._hash) or partials_in(self.folder)
+        is_aside = self._aside.has(self._hash) or self._aside.half_set(self._hash)
+        strays = is_aside or partials_in(self.folder)
         remains = self.checkpoint.exists() or (self.folder / FAILURE).exists()
         return self.is_done() and not strays and not remains
 
@@ -144,7 +139,7 @@ class CellFiles:
         What a process has left that died while it did so, or set the result aside, or had just
         written it, is put in order.
         """
-        aside = _aside(self.folder / RESULT, self._hash)
+        aside = self._aside.place(RESULT, self._hash)
         if self._is_set_aside():
             self._clear()
             (self.folder / EVENTS).unlink(missing_ok=True)
@@ -152,8 +147,8 @@ class CellFiles:
             _write_yaml(self.folder / CONFIG, self.config)
             os.replace(aside, self.folder / RESULT)
         if self.is_done():
-            for label in (self._hash, *self._half_aside(self._hash)):
-                self._take_back(label)
+            for label in (self._hash, *self._aside.half_set(self._hash)):
+                self._aside.take_back(label)
             self.checkpoint.unlink(missing_ok=True)
             # Whoever wrote it did not see the result yet, as on a network's file system.
             (self.folder / FAILURE).unlink(missing_ok=True)
@@ -165,9 +160,9 @@ class CellFiles:
         A run that was interrupted begins anew, too: its checkpoint may be of older code.
         """
         if self.is_done():
-            self._set_aside(self._free_label(self._hash))
+            self._aside.set_result(self._aside.free_label(self._hash))
         if self.checkpoint.exists():
-            self.set_checkpoint_aside()
+            self._aside.set_checkpoint()
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which makes the cell done, after all exhibits.
@@ -175,7 +170,7 @@ class CellFiles:
         Args:
             result: What `cell.result_record` returns.
         """
-        exhibits = sorted(path.stem for path in self._exhibits())
+        exhibits = sorted(path.stem for path in self._aside.exhibits())
         split = self.config.get("split", TEST)
         content = {
             "format": RESULT_FORMAT,
@@ -239,12 +234,6 @@ class CellFiles:
             raise
         _sync(self.folder)
 
-    def set_checkpoint_aside(self) -> Path:
-        """Move a checkpoint that cannot be used to a free name, and return that."""
-        aside = self._free("checkpoint-unusable-", ".pt")
-        os.replace(self.checkpoint, aside)
-        return aside
-
     def write_failure(self, error: str, trace: str = "") -> None:
         """Write why the cell has failed, in one line and as a traceback."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -259,6 +248,28 @@ class CellFiles:
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, hash=np.array(self._hash), **arrays)
 
+    def set_checkpoint_aside(self) -> Path:
+        """Move a checkpoint that cannot be used to a free name, and return that."""
+        return self._aside.set_checkpoint()
+
+    def _set_broken_aside(self) -> None:
+        """Move a result that cannot be read to result-broken-N.json, and say so."""
+        path = self.folder / RESULT
+        wrong = _wrong_with(path)
+        if not wrong:
+            return
+        aside = self._aside.set_broken_result()
+        print(
+            f"{path}: this result cannot be read, and the run starts anew: {wrong}; it is kept as "
+            f"{aside.name}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    @property
+    def _aside(self) -> Aside:
+        return Aside(self.folder)
+
     @property
     def _hash(self) -> str:
         return str(self.config["hash"])
@@ -268,111 +279,28 @@ class CellFiles:
         """The entries of result and failure files that say which run they belong to."""
         return {key: self.config[key] for key in ("experiment", "method", "seed", "hash")}
 
-    def _exhibits(self) -> list[Path]:
-        """The files of exhibits that are not set aside; others of this kind are the user's."""
-        found = (path for path in self.folder.glob("*.npz") if not _IS_ASIDE.search(path.stem))
-        return [path for path in found if _is_exhibit(path)]
-
     def _clear(self) -> None:
         """Set the present result aside, if there is one, and remove a failed attempt's files."""
         remove_partials(self.folder)
         self._set_broken_aside()
         other = _hash_in(self.folder / RESULT)
         if other is not None:
-            for label in self._half_aside(other):
-                self._take_back(label)
-            taken = _aside(self.folder / RESULT, other).exists()
-            self._set_aside(self._free_label(other) if taken else other)
+            for label in self._aside.half_set(other):
+                self._aside.take_back(label)
+            taken = self._aside.place(RESULT, other).exists()
+            self._aside.set_result(self._aside.free_label(other) if taken else other)
         begun = str(self.begun_config().get("hash"))
-        begun = begun if _HASH.fullmatch(begun) else "unknown"
+        begun = begun if HASH.fullmatch(begun) else "unknown"
         if begun not in (self._hash, "unknown"):
-            self._set_interrupted_aside(begun)
-        if (self.folder / WANDB).exists():
-            _move(self.folder / WANDB, self.folder / f"{WANDB}-{self._free_label(begun)}")
+            self._aside.set_interrupted(begun)
+        self._aside.set_wandb(self._aside.free_label(begun))
         (self.folder / FAILURE).unlink(missing_ok=True)
-        for exhibit in self._exhibits():
+        for exhibit in self._aside.exhibits():
             exhibit.unlink()
 
     def _is_result(self, path: Path) -> bool:
         """Return whether a file is a result of this configuration that can be read."""
         return _hash_in(path) == self._hash and not _wrong_with(path)
-
-    def _set_broken_aside(self) -> None:
-        """Move a result that cannot be read to result-broken-N.json, and say so."""
-        path = self.folder / RESULT
-        wrong = _wrong_with(path)
-        if not wrong:
-            return
-        aside = self._free("result-broken-", ".json")
-        os.replace(path, aside)
-        print(
-            f"{path}: this result cannot be read, and the run starts anew: {wrong}; it is kept as "
-            f"{aside.name}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    def _free(self, stem: str, suffix: str) -> Path:
-        """Return the first path STEM-N that is not there."""
-        n = 1
-        while (path := self.folder / f"{stem}{n}{suffix}").exists():
-            n += 1
-        return path
-
-    def _set_aside(self, label: str) -> None:
-        """Move the result and what belongs to it to NAME-LABEL, beside their usual places."""
-        if (self.folder / CONFIG).exists():
-            # Copied, because a result is never without its configuration.
-            with replacing(_aside(self.folder / CONFIG, label)) as partial:
-                shutil.copyfile(self.folder / CONFIG, partial)
-        # The result last: exhibits without a result belong to an attempt that has failed.
-        names = [path.name for path in self._exhibits()]
-        for name in (*names, EVENTS, WANDB, RESULT):
-            if (self.folder / name).exists():
-                _move(self.folder / name, _aside(self.folder / name, label))
-
-    def _half_aside(self, cell_hash: str) -> list[str]:
-        """Labels under which a result that is still there was being set aside by a dead process."""
-        stem, suffix = Path(CONFIG).stem, Path(CONFIG).suffix
-        copies = self.folder.glob(f"{stem}-{cell_hash}*{suffix}")
-        labels = [path.stem.removeprefix(f"{stem}-") for path in copies]
-        return [label for label in labels if not _aside(self.folder / RESULT, label).exists()]
-
-    def _take_back(self, label: str) -> None:
-        """Move what is set aside under a label to its usual place, over nothing that is there."""
-        config = _aside(self.folder / CONFIG, label)
-        for path, place in self._under(label):
-            if path != config and (place.is_dir() or not place.exists()):
-                _move(path, place)
-        if config.exists():  # Last, because its copy marks what a dead process has begun.
-            os.replace(config, self.folder / CONFIG)
-
-    def _under(self, label: str) -> list[tuple[Path, Path]]:
-        """What is set aside under a label, each with its usual place."""
-        found = self.folder.glob(f"*-{label}*")
-        places = [(path, path.with_name(path.name.replace(f"-{label}", "", 1))) for path in found]
-        return [(path, place) for path, place in places if _aside(place, label) == path]
-
-    def _set_interrupted_aside(self, other: str) -> None:
-        """Set another configuration's checkpoint aside with its events, until that runs again."""
-        if self.checkpoint.exists() or _aside(self.checkpoint, other).exists():
-            for path in (self.folder / EVENTS, self.checkpoint):
-                if path.exists() and not _aside(path, other).exists():
-                    os.replace(path, _aside(path, other))
-
-    def _bring_interrupted_back(self) -> None:
-        if self.checkpoint.exists() or _aside(self.checkpoint, self._hash).exists():
-            for path in (self.folder / EVENTS, self.checkpoint):
-                if _aside(path, self._hash).exists():
-                    os.replace(_aside(path, self._hash), path)
-
-    def _free_label(self, cell_hash: str) -> str:
-        """Return HASH-N with the first N from 1 that nothing is set aside under."""
-        names = {path.name for path in self.folder.glob(f"*-{cell_hash}-*")}
-        n = 1
-        while any(re.search(rf"-{cell_hash}-{n}(\.|$)", name) for name in names):
-            n += 1
-        return f"{cell_hash}-{n}"
 
 
 def write_experiment(folder: Path, text: str, record: Mapping[str, Any]) -> None:
@@ -402,33 +330,6 @@ def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
     with replacing(path) as partial:
         partial.write_text(text, "utf-8")
-
-
-def _aside(path: Path, label: str) -> Path:
-    """Return where a file is set aside, NAME-LABEL beside its usual place."""
-    return path.with_name(f"{path.stem}-{label}{path.suffix}")
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move a file or folder in one step; into a folder that is there, its contents one by one.
-
-    A link, such as wandb's `latest-run`, is moved as it is.
-    """
-    if source.is_dir() and target.is_dir() and not source.is_symlink():
-        for path in [*source.iterdir()]:
-            _move(path, target / path.name)
-        source.rmdir()
-    else:
-        os.replace(source, target)
-
-
-def _is_exhibit(path: Path) -> bool:
-    """Return whether a file of arrays has a configuration's hash, as `write_exhibit` adds it."""
-    try:
-        with ZipFile(path) as arrays:
-            return "hash.npy" in arrays.namelist()
-    except (OSError, BadZipFile):
-        return False
 
 
 def _hash_in(path: Path) -> str | None:
