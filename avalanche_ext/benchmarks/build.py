@@ -51,7 +51,7 @@ def build_benchmark(
     Returns:
         An Avalanche benchmark whose experiences have classes and task labels. It also has
         `n_classes`, `n_classes_per_exp` and `classes_order`, which Avalanche's iCaRL and PNN read
-        from each experience's `benchmark`.
+        from each experience's `benchmark`, and the tasks' `train_rows`.
     """
     # Both parts count, because a small training subset may lack a class of the test samples.
     classes = [torch.unique(torch.cat([task.train_y, task.test_y])) for task in tasks]
@@ -72,7 +72,9 @@ def build_benchmark(
             t = torch.full_like(labels, i if scenario == "task" else 0)
             own = transforms if name == "train" else ()
             streams[name].append(InMemoryDataset(x, labels, t, *own))
-    return _assemble(streams, classes)
+    benchmark = _assemble(streams, classes)
+    benchmark.train_rows = [task.train_rows for task in tasks]
+    return benchmark
 
 
 def online_benchmark(benchmark: CLScenario, size: int | None, seed: int) -> CLScenario:

@@ -30,6 +30,8 @@ class Task:
         transforms: Preparation of training samples whenever they are drawn.
         changes: What is done to a batch of training samples after these transforms, such as a
             permutation; without such transforms it is already done.
+        train_rows: Which training sample of the data set each one is, (N,), where several tasks may
+            have the same; None where no two tasks share a sample.
     """
 
     train_x: Tensor
@@ -38,6 +40,7 @@ class Task:
     test_y: Tensor
     transforms: Preparation = NOTHING
     changes: tuple[Change, ...] = ()
+    train_rows: Tensor | None = None
 
     def changed(self, change: Change) -> Task:
         """Return the task with a change of all samples, as the model sees them."""
@@ -230,7 +233,8 @@ def _changed(
     source: Source, changes: Sequence[Sequence[Change | None]], sizes: Sizes, seeds: Seeds
 ) -> list[Task]:
     """Change the samples of each task, after limiting their number to save work."""
-    whole = Task(source.train_x, source.train_y, source.test_x, source.test_y)
+    rows = torch.arange(len(source.train_y))
+    whole = Task(source.train_x, source.train_y, source.test_x, source.test_y, train_rows=rows)
     tasks = limited([whole] * len(changes), [source] * len(changes), sizes, seeds)
     for i, those in enumerate(changes):
         for change in those:
@@ -292,6 +296,7 @@ def limited(
                 source.test_images(task.test_x[test]),
                 task.test_y[test],
                 source.transforms,
+                train_rows=None if task.train_rows is None else task.train_rows[train],
             )
         )
     return chosen

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from avalanche.benchmarks import CLScenario, OnlineCLExperience, benchmark_from_datasets
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.benchmarks.utils.flat_data import FlatData
+from numpy.typing import NDArray
+from torch.utils.data import Subset
 
 from avalanche_ext.benchmarks.build import online_benchmark
 from avalanche_ext.benchmarks.foreign import labelled
 from avalanche_ext.data import InMemoryDataset, by_origin, origin_experience
+
+Rows = NDArray[np.int64]
 
 
 def validation_benchmark(
@@ -18,7 +25,9 @@ def validation_benchmark(
 ) -> CLScenario:
     """Return the first experiences with some of their training samples as the test stream.
 
-    The benchmark's own test stream is not looked at. An online stream is cut anew.
+    The benchmark's own test stream is not looked at. An online stream is cut anew. Where several
+    experiences have the same samples, as all have them that permute or rotate one data set, what is
+    held out of one is held out of all: a sample that is evaluated is trained on in no form.
 
     Args:
         benchmark: Classification benchmark with a finite training stream; it is not changed.
@@ -40,16 +49,9 @@ def validation_benchmark(
         )
     origins = [origin_experience(of[0]) for of in parts.values()]
     streams: dict[str, list[Any]] = {"train": [], "test": []}
-    for i, origin in enumerate(origins[:experiences]):
-        n = len(origin.dataset)
-        if per_experience >= n:
-            raise ValueError(
-                f"{per_experience} samples of each experience are to be held out for validation, "
-                f"but experience {i} has {n} training samples: give a smaller "
-                "validation_per_experience"
-            )
-        order = np.random.default_rng([seed, i]).permutation(n)
-        held, kept = (np.sort(rows) for rows in np.split(order, [per_experience]))
+    for origin, (held, kept) in zip(
+        origins, _held_out(benchmark, origins[:experiences], per_experience, seed), strict=False
+    ):
         streams["train"].append(origin.dataset.subset(kept.tolist()))
         streams["test"].append(_as_evaluated(origin.dataset.subset(held.tolist())))
     result = labelled(benchmark_from_datasets(**streams))
@@ -57,11 +59,75 @@ def validation_benchmark(
     for name, value in vars(benchmark).items():
         if name == "n_classes_per_exp":
             setattr(result, name, value[:experiences])
-        elif name not in vars(result):
+        elif name not in vars(result) and name != "train_rows":  # Fewer rows are trained on.
             setattr(result, name, value)
     first = next(iter(parts.values()))[0].logging()
     size = first.subexp_size if isinstance(first, OnlineCLExperience) else None
     return online_benchmark(result, size, seed)
+
+
+def _held_out(
+    benchmark: CLScenario, origins: Sequence[Any], per_experience: int, seed: int
+) -> list[tuple[Rows, Rows]]:
+    """Return which samples of each experience are held out, and which are trained on."""
+    rows = _rows(benchmark, origins)
+    held: list[Rows] = []
+    everywhere: Rows = np.empty(0, np.int64)
+    for i, own in enumerate(rows):
+        n = len(own)
+        if per_experience >= n:
+            raise ValueError(
+                f"{per_experience} samples of each experience are to be held out for validation, "
+                f"but experience {i} has {n} training samples: give a smaller "
+                "validation_per_experience"
+            )
+        order = np.random.default_rng([seed, i]).permutation(n)
+        # What is held out already comes first, so that as many samples as possible stay.
+        order = order[np.argsort(~np.isin(own[order], everywhere), kind="stable")]
+        held.append(np.sort(order[:per_experience]))
+        everywhere = np.union1d(everywhere, own[held[-1]])
+    parts = []
+    for i, (own, those) in enumerate(zip(rows, held, strict=True)):
+        kept = np.flatnonzero(~np.isin(own, everywhere))
+        if not len(kept):
+            raise ValueError(
+                f"all {len(own)} training samples of experience {i} are held out for validation, "
+                "of this or another experience: give a smaller validation_per_experience"
+            )
+        parts.append((those, kept))
+    return parts
+
+
+def _rows(benchmark: CLScenario, origins: Sequence[Any]) -> list[Rows]:
+    """Return a number for each training sample of each experience: equal for equal samples."""
+    known = getattr(benchmark, "train_rows", None)
+    if known and all(rows is not None for rows in known):
+        return [rows.numpy() for rows in known[: len(origins)]]
+    numbers = _Numbers()
+    return [numbers.of(origin.dataset) for origin in origins]
+
+
+class _Numbers:
+    """Numbers the samples of the data sets that experiences were made of, by identity."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, int] = {}
+        self._n = 0
+
+    def of(self, dataset: Any) -> Rows:
+        """Return the number of each sample, looking through subsets and concatenations."""
+        if isinstance(dataset, AvalancheDataset):
+            return self.of(dataset._flat_data)
+        if isinstance(dataset, FlatData):
+            whole = np.concatenate([self.of(part) for part in dataset._datasets])
+            return whole if dataset._indices is None else whole[[*dataset._indices]]
+        if isinstance(dataset, Subset):
+            return self.of(dataset.dataset)[[*dataset.indices]]
+        if id(dataset) not in self._first:
+            self._first[id(dataset)] = self._n
+            self._n += len(dataset)
+        first = self._first[id(dataset)]
+        return np.arange(first, first + len(dataset))
 
 
 def _as_evaluated(dataset: Any) -> Any:

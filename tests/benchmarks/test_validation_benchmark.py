@@ -103,6 +103,52 @@ def test_the_test_stream_of_any_benchmark_is_not_touched() -> None:
     assert len(rows(part.test_stream[1].dataset)) == 4
 
 
+def numbers(dataset: Any) -> set[int]:
+    """Samples by the sum of their pixels, which permuting and rotating by right angles keeps."""
+    return {round(float(dataset[i][0].double().sum() * 1e4)) for i in range(len(dataset))}
+
+
+@pytest.mark.parametrize("subset", ["first", "seed"])
+def test_what_is_held_out_of_a_permuted_experience_is_trained_on_in_no_other(subset: Any) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(90, 1, 3, 3)
+    pairs = [(x[i], i % 3) for i in range(90)]
+    whole = catalogue.permuted((pairs, pairs), n_experiences=3, train_size=60, subset=subset)
+    part = validation_benchmark(whole, 3, 15, seed=1)
+    held = [numbers(each.dataset) for each in part.test_stream]
+    trained = [numbers(each.dataset) for each in part.train_stream]
+    assert [len(each) for each in held] == [15] * 3
+    assert not {*held[0], *held[1], *held[2]} & {*trained[0], *trained[1], *trained[2]}
+    for i, each in enumerate(whole.train_stream):
+        assert trained[i] == numbers(each.dataset) - {*held[0], *held[1], *held[2]}
+    # As many samples as possible stay.
+    assert (held[0] == held[1] == held[2]) == (subset == "first")
+    assert all(len(each) == 45 for each in trained) == (subset == "first")
+
+
+def test_samples_that_experiences_of_any_benchmark_share_are_held_out_of_all() -> None:
+    shared = as_classification_dataset(Plain())
+    whole = benchmark_from_datasets(
+        train=[shared.subset([0, 1, 2, 3, 4, 5]), shared.subset([9, 8, 7, 6, 5, 4]).concat(shared)],
+        test=[as_classification_dataset(Poisoned()) for _ in range(2)],
+    )
+    part = validation_benchmark(whole, 2, 3, seed=0)
+    held, trained = (
+        [rows(each.dataset) for each in stream] for stream in (part.test_stream, part.train_stream)
+    )
+    assert not (held[0] | held[1]) & (trained[0] | trained[1])
+    assert [len(each.dataset) for each in part.test_stream] == [3, 3]
+
+
+def test_nothing_left_to_train_on_is_refused() -> None:
+    shared = as_classification_dataset(Plain())
+    whole = benchmark_from_datasets(
+        train=[shared.subset(each) for each in ([0, 2], [1, 3], [0, 1])], test=[shared] * 3
+    )
+    with pytest.raises(ValueError, match="all 2 training samples of experience 2 are held out"):
+        [validation_benchmark(whole, 3, 1, seed=seed) for seed in range(20)]
+
+
 def test_too_few_experiences_or_samples_are_refused() -> None:
     whole = catalogue.split_digits(n_experiences=5, train_size=40)
     with pytest.raises(ValueError, match="first 6 experiences are to be learned, but there are 5"):
