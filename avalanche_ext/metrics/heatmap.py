@@ -21,9 +21,7 @@ UNTRAINED = "untrained"
 _LIGHT_FROM = 0.55
 
 
-def draw_matrix(
-    axes: Axes, R: ArrayLike, untrained: ArrayLike | None = None, is_bare: bool = False
-) -> AxesImage:
+def draw_matrix(axes: Axes, R: ArrayLike, untrained: ArrayLike | None = None) -> AxesImage:
     """Draw R as a heatmap, one row per experience trained on, one column per test experience.
 
     Experiences are counted from 1. Colours run from 0 to 1 in every picture, so that pictures can
@@ -35,7 +33,6 @@ def draw_matrix(
         R: Accuracies in [0, 1], (t, T).
         untrained: Accuracies of the untrained model in [0, 1], (T,), for a row above R, which
             forward transfer is measured against; None for no such row.
-        is_bare: Whether there are no texts and no ticks, for one of very many matrices.
 
     Returns:
         The drawn image, for a colour bar.
@@ -49,9 +46,6 @@ def draw_matrix(
     image = axes.imshow(R, cmap="viridis", vmin=0.0, vmax=1.0, extent=extent)
     if not first:
         axes.axhline(0.5, color="white", linewidth=2)
-    if is_bare:
-        axes.set(xticks=[], yticks=[])
-        return image
     axes.set_xlabel("accuracy on test experience")
     axes.set_ylabel("after training on experience")
     step = -(-columns // MOST_WRITTEN_OUT)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from avalanche_ext.report.comparisons import interval_text, wins_text
-from avalanche_ext.report.figures import look, measured_on, set_title
 from avalanche_ext.report.layout import number, p_value
 from avalanche_ext.report.paired import FEWEST_PAIRS, PairedTest
 from avalanche_ext.report.rows import HEIGHT, Row, Span, draw_rows
 from avalanche_ext.report.statistics import TESTED, MethodStatistics
+from avalanche_ext.report.style import looks, measured_on, set_title
 from avalanche_ext.results.experiment import ExperimentResults
 
 if TYPE_CHECKING:
@@ -64,13 +64,10 @@ def draw_differences(
         statistics: `method_statistics` of the same results.
         metric: One of TESTED, in which some method is tested.
     """
-    places = {method.name: place for place, method in enumerate(results.methods)}
+    look = looks(results)
     draw_rows(
         axes,
-        [
-            _row(name, metric, test, places[name])
-            for name, test in _tests(statistics, metric).items()
-        ],
+        [_row(name, metric, test, look[name]) for name, test in _tests(statistics, metric).items()],
         beside={str(results.baseline): Span(0.0, 0.0, 0.0)},
         signed=True,
     )
@@ -84,7 +81,7 @@ def _tests(statistics: Sequence[MethodStatistics], metric: str) -> dict[str, Pai
     return {name: test for name, test in tests.items() if test.difference}
 
 
-def _row(name: str, metric: str, test: PairedTest, place: int) -> Row:
+def _row(name: str, metric: str, test: PairedTest, look: Mapping[str, Any]) -> Row:
     assert test.difference
     mean, p = test.difference.mean, test.t_test_holm
     parts = [f"{name}: {metric} {number(mean, signed=True)}"]
@@ -95,6 +92,6 @@ def _row(name: str, metric: str, test: PairedTest, place: int) -> Row:
         mean=mean,
         bar=test.interval or (mean, mean),
         text=", ".join([*parts, f"Holm p {p_value(p)}", f"{wins_text(test)} seeds higher"]),
-        style=look(place),
+        style=look,
         is_filled=p is not None and p < SURE and test.n_pairs >= FEWEST_PAIRS,
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avalanche_ext.report.estimates import estimate
-from avalanche_ext.report.figures import COLOURS, look, set_title, tidy
 from avalanche_ext.report.layout import aligned, count, plus_minus, section, wrapped
+from avalanche_ext.report.style import COLOURS, looks, set_title, tidy
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.exhibits import PAIR_KINDS, GradientDiversity
 from avalanche_ext.results.experiment import Exhibits, ExperimentResults
@@ -184,7 +184,7 @@ def _draw_distributions(
     part: SubFigure, diversities: Diversities, results: ExperimentResults
 ) -> None:
     """A panel for each kind of pairs: shares of pairs by the cosine of their gradients."""
-    places = {method.name: index for index, method in enumerate(results.methods)}
+    look = looks(results)
     ranges = _ranges(diversities.methods)
     for axes, kind in zip(part.subplots(1, 2), PAIR_KINDS, strict=True):
         edges = np.linspace(*ranges[kind][1], _BARS + 1)
@@ -192,7 +192,7 @@ def _draw_distributions(
             gradients, _ = _pooled_pairs(runs, kind)
             cells, _ = np.histogram(gradients, edges)
             shares = cells / max(1, len(gradients))
-            axes.stairs(shares, edges, color=look(places[name])["color"], label=name, lw=1.4)
+            axes.stairs(shares, edges, color=look[name]["color"], label=name, lw=1.4)
         axes.axvline(0.0, color="grey", lw=0.8)
         axes.set_xlabel(f"cosine of gradients, {kind} pairs")
         axes.set_ylabel("share of the pairs")

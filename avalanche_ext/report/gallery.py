@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 from avalanche_ext.report.differences import differences_figure
 from avalanche_ext.report.diversity import Diversities, diversities_figure
 from avalanche_ext.report.edits import edits_figure
-from avalanche_ext.report.figures import (
-    accuracy_figure,
-    chosen_on_test,
-    learning_figure,
-    matrices_figure,
-)
 from avalanche_ext.report.inside import inside_figure
+from avalanche_ext.report.matrices import matrices_figure
 from avalanche_ext.report.paired import FEWEST_PAIRS
-from avalanche_ext.report.rho import RhoRuns, read_rho, rho_figure
-from avalanche_ext.report.spectrum import Spectra, spectra_figure
+from avalanche_ext.report.rho import RhoRuns, read_rho
+from avalanche_ext.report.rho_shown import rho_figure
+from avalanche_ext.report.spectrum import Spectra
+from avalanche_ext.report.spectrum_picture import spectra_figure
 from avalanche_ext.report.statistics import MethodStatistics
+from avalanche_ext.report.streams import accuracy_figure, learning_figure
+from avalanche_ext.report.style import chosen_on_test
 from avalanche_ext.report.sweep import sweep_figure
-from avalanche_ext.report.tradeoff import swept_parameters, tradeoff_figure
+from avalanche_ext.report.tradeoff import swept_parameters
+from avalanche_ext.report.tradeoff_picture import tradeoff_figure
 from avalanche_ext.results.exhibits import (
     ContinualEvaluation,
     Edits,

@@ -9,16 +9,17 @@ import numpy as np
 
 from avalanche_ext.metrics.curves import AccuracyCurves
 from avalanche_ext.report.estimates import estimate
-from avalanche_ext.report.figures import (
-    MOST_BANDS,
+from avalanche_ext.report.rows import Span, comparable, limits
+from avalanche_ext.report.style import (
     draw_line,
     draw_with_band,
+    has_bands,
     heading,
+    looks,
     measured_on,
     set_title,
     tidy,
 )
-from avalanche_ext.report.rows import Span, comparable, limits
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.exhibits import ContinualEvaluation
 from avalanche_ext.results.experiment import Exhibits, ExperimentResults
@@ -52,7 +53,7 @@ def inside_figure(
     left, right = figure.subplots(1, 2)
     draw_inside(left, results, kept)
     draw_inside(right, results, kept, experience=1)
-    title = heading(results, "std" if len(kept.methods) <= MOST_BANDS else None)
+    title = heading(results, "std" if has_bands(kept.methods) else None)
     set_title(figure, title, notes)
     figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
@@ -67,7 +68,7 @@ def draw_inside(
     """Draw accuracy over all mini-batches of the stream: a line a method, the mean over seeds.
 
     Markers stand at the ends of experiences, and so do dotted lines, those of the first method.
-    Bands show ± the sample standard deviation over seeds, of at most MOST_BANDS methods. The axis
+    Bands show ± the sample standard deviation over seeds, of few methods. The axis
     shows the differences since the end of the first experience.
 
     Args:
@@ -77,8 +78,8 @@ def draw_inside(
         experience: The test experience, counted from 1; None for the mean over the experiences seen
             so far.
     """
-    draw = draw_with_band if len(kept.methods) <= MOST_BANDS else draw_line
-    indices = {method.name: index for index, method in enumerate(results.methods)}
+    draw = draw_with_band if has_bands(kept.methods) else draw_line
+    look = looks(results)
     ends: list[float] = []
     reaches: dict[str, Span] = {}
     for name, runs in kept.methods.items():
@@ -87,7 +88,7 @@ def draw_inside(
             continue
         x, values, places, at_ends = drawn
         estimates = [*filter(None, map(estimate, values.T.tolist()))]
-        draw(axes, x, estimates, indices[name], name, places, markevery=at_ends, linewidth=1.2)
+        draw(axes, x, estimates, name, places, markevery=at_ends, linewidth=1.2, **look[name])
         ends = ends or [x[i] for i in at_ends]
         since_first = values.mean(axis=0)[at_ends[0] if at_ends else 0 :]
         low, high = float(since_first.min()), float(since_first.max())

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avalanche_ext.report.estimates import DECIMALS, Estimate, estimate
 from avalanche_ext.results.cell import Floats
@@ -197,20 +199,20 @@ def interval(strata: Sequence[Floats]) -> tuple[float, float] | None:
     freedom = sum(len(values) - 1 for values in strata)
     narrow = np.mean([len(values) / (len(values) - 1) for values in strata])
     tail = stats.norm.cdf(stats.t.ppf((1 - CONFIDENCE) / 2, freedom) * narrow**0.5)
-    found = stats.bootstrap(
-        tuple(strata),
-        _mean_of_means,
-        n_resamples=_N_RESAMPLES,
-        confidence_level=1 - 2 * tail,
-        method="percentile",
-        rng=0,
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    drawn = zip(strata, _resamples(tuple(map(len, strata))), strict=True)
+    means = np.mean([values[indices].mean(axis=1) for values, indices in drawn], axis=0)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
 
 
-def _mean_of_means(*strata: Floats, axis: int = -1) -> Floats:
-    means: Floats = np.mean([values.mean(axis=axis) for values in strata], axis=0)
-    return means
+@lru_cache(maxsize=8)
+def _resamples(sizes: tuple[int, ...]) -> list[NDArray[np.int64]]:
+    """Which values of each stratum a resample draws, (_N_RESAMPLES, n) for each size n.
+
+    They are those of `scipy.stats.bootstrap` with rng=0, but drawn once for all tests of a table.
+    """
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, n, (_N_RESAMPLES, n)) for n in sizes]
 
 
 def holm(p_values: Mapping[Key, float | None]) -> dict[Key, float | None]:

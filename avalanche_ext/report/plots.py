@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avalanche_ext.metrics.heatmap import draw_matrix
-from avalanche_ext.report.figures import (
-    chosen_on_test,
-    draw_accuracy,
-    draw_ends,
-    draw_learning,
-    measured_on,
-)
 from avalanche_ext.report.inside import draw_inside
 from avalanche_ext.report.labels import place_labels
 from avalanche_ext.report.statistics import defined, method_statistics
-from avalanche_ext.report.tradeoff import draw_tradeoff, tradeoff_points
+from avalanche_ext.report.streams import draw_accuracy, draw_ends, draw_learning
+from avalanche_ext.report.style import chosen_on_test, measured_on
+from avalanche_ext.report.tradeoff import tradeoff_points
+from avalanche_ext.report.tradeoff_picture import draw_tradeoff
 from avalanche_ext.results.data import Results
 from avalanche_ext.results.exhibits import ContinualEvaluation
 from avalanche_ext.results.experiment import ExperimentResults, read_exhibits

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from avalanche_ext.report.estimates import Estimate
-from avalanche_ext.report.figures import draw_with_band, heading, look, measured_on, tidy
 from avalanche_ext.report.statistics import MethodStatistics
+from avalanche_ext.report.style import draw_with_band, heading, looks, measured_on, tidy
 from avalanche_ext.results.experiment import ExperimentResults
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def _draw_panel(
 ) -> None:
     swept = {name: sweep for name, sweep in results.sweeps.items() if sweep.parameter == parameter}
     ticks = _in_order(value for sweep in swept.values() for value in sweep.values.values())
-    for index, name in enumerate(results.groups):
+    look = looks(results)
+    for name in results.groups:
         if name in swept:
             values = swept[name].values
             drawn = [setting for setting in values if setting in accuracies]
@@ -74,10 +75,12 @@ def _draw_panel(
             x = [ticks.index(value_text(values[setting])) for setting in drawn]
             if drawn:
                 places = [f"{parameter} = {ticks[each]}" for each in x]
-                draw_with_band(axes, x, [accuracies[each] for each in drawn], index, name, places)
+                draw_with_band(
+                    axes, x, [accuracies[each] for each in drawn], name, places, **look[name]
+                )
         elif name in accuracies:
             mean = accuracies[name].mean
-            axes.axhline(mean, ls="--", lw=1.2, label=name, clip_on=False, **look(index))
+            axes.axhline(mean, ls="--", lw=1.2, label=name, clip_on=False, **look[name])
     turned = len(ticks) * (max(map(len, ticks)) + 1) > _LONGEST_UPRIGHT
     axes.set_xticks(range(len(ticks)), ticks, rotation=45 if turned else 0)
     axes.set_xlabel(f"{parameter} (in equal steps)")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from avalanche_ext.report.csv_table import csv_table
 from avalanche_ext.report.diversity import diversities_text
-from avalanche_ext.report.figures import chosen_on_test
 from avalanche_ext.report.gallery import FORMATS, NAMES, pictures, read_kept, write_pictures
 from avalanche_ext.report.layout import count, section
-from avalanche_ext.report.rho import rho_text
+from avalanche_ext.report.redrawing import drawn_before, remember, stamp_of
+from avalanche_ext.report.rho_shown import rho_text
 from avalanche_ext.report.spectrum import spectra_text
 from avalanche_ext.report.statistics import method_statistics
+from avalanche_ext.report.style import chosen_on_test
 from avalanche_ext.report.table import text_table
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.files import reason_of, replacing
@@ -28,7 +29,8 @@ def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
 
     Writes report.txt (the tables), summary.csv (metrics and tests at full precision), and those
     pictures of `gallery.NAMES` for which there is something to show. Pictures of an earlier report
-    are removed, those in another format too. An exhibit that cannot be used is left out and named
+    are removed, those in another format too. Where nothing that they show has changed since, they
+    stay as they are. An exhibit that cannot be used is left out and named
     at the end of report.txt.
 
     Args:
@@ -57,8 +59,12 @@ def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
         for name, content in ((TEXT, text), (CSV, csv_table([(results, statistics)]))):
             with replacing(directory / name) as partial:
                 partial.write_text(content, encoding="utf-8")
-        drawn = pictures(results, statistics, kept)
-        written = [TEXT, CSV, *write_pictures(drawn, directory, form)]
+        stamp = stamp_of(form, results, statistics, kept)
+        drawn = drawn_before(directory, stamp)
+        if drawn is None:
+            drawn = write_pictures(pictures(results, statistics, kept), directory, form)
+            remember(directory, stamp, drawn)
+        written = [TEXT, CSV, *drawn]
     except OSError as error:  # The folder may be read-only, or the disk full.
         reason = reason_of(error)
         return f"{text}\nThis report could not be written into {directory}: {reason}\n"

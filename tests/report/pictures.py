@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.sweep import sweep_figure
-from avalanche_ext.report.tradeoff import tradeoff_figure
+from avalanche_ext.report.tradeoff_picture import tradeoff_figure
 from avalanche_ext.results.experiment import read_results
 
 

@@ -17,9 +17,8 @@ from avalanche_ext.report.rho import (
     RhoRuns,
     correlation,
     read_rho,
-    rho_figure,
-    rho_text,
 )
+from avalanche_ext.report.rho_shown import rho_figure, rho_text
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.record import ResultsError
 from tests.results.trees import (

@@ -11,8 +11,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from avalanche_ext.report.figures import accuracy_figure, learning_figure, matrices_figure
+from avalanche_ext.report.matrices import matrices_figure
 from avalanche_ext.report.series import Series
+from avalanche_ext.report.streams import accuracy_figure, learning_figure
 from avalanche_ext.results.experiment import read_results
 from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
@@ -210,6 +211,28 @@ def test_each_method_with_results_has_its_mean_matrix(directory: Path) -> None:
     untrained = [0.1, 0.1]
     np.testing.assert_allclose(drawn["low, mean of 2 runs"], [untrained, *two_by_two(0.25)])
     np.testing.assert_allclose(drawn["high, mean of 2 runs"], [untrained, *two_by_two(0.75)])
+
+
+def test_many_matrices_are_one_image_with_a_name_each(tmp_path: Path) -> None:
+    names = [f"method-{k}" for k in range(13)]
+    write_experiment(tmp_path, names, [0])
+    for k, name in enumerate(names):
+        write_result(tmp_path, name, 0, two_by_two(k / 13))
+    figure = matrices_figure(read_results(tmp_path))
+    assert figure is not None
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == names
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+    (image,) = axes.images
+    sheet = image.get_array()
+    # The second matrix of the second of four columns, below its name and its untrained row.
+    for k, text in enumerate(axes.texts):
+        left, top = round(text.get_position()[0] - 0.5), round(text.get_position()[1] + 0.8)
+        assert sheet is not None
+        drawn = sheet[top : top + 4, left : left + 2].filled(-1.0).tolist()
+        assert drawn == [[0.1, 0.1], [-1.0, -1.0], [0.9, 0.1], [k / 13, 0.9]]
 
 
 @pytest.mark.parametrize("n_methods", [1, 2, 3, 4, 5, 10])

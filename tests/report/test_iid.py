@@ -11,8 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from avalanche_ext.report import write_report
-from avalanche_ext.report.figures import accuracy_figure, matrices_figure
+from avalanche_ext.report.matrices import matrices_figure
 from avalanche_ext.report.statistics import METRICS, Estimate, method_statistics
+from avalanche_ext.report.streams import accuracy_figure
 from avalanche_ext.results.experiment import read_results
 from tests.results.trees import two_by_two, write_experiment, write_result
 

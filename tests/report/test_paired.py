@@ -135,6 +135,23 @@ def test_an_interval_over_strata_resamples_each_for_itself() -> None:
     assert interval(strata) == pytest.approx((low, high), abs=0.05)
 
 
+@pytest.mark.parametrize("sizes", [(5,), (20,), (5, 7)])
+def test_resamples_are_those_of_scipy(sizes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(1)
+    strata = [rng.normal(size=n) for n in sizes]
+    narrow = np.mean([n / (n - 1) for n in sizes])
+    t = stats.t.ppf(0.975, sum(n - 1 for n in sizes))
+    expected = stats.bootstrap(
+        strata,
+        lambda *each, axis: np.mean([values.mean(axis=axis) for values in each], axis=0),
+        n_resamples=9999,
+        confidence_level=1 - 2 * stats.norm.cdf(-t * np.sqrt(narrow)),
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    assert interval(strata) == pytest.approx(tuple(expected), rel=1e-12)
+
+
 def test_intervals_cover_what_they_say() -> None:
     """The share of intervals that hold the true mean, of 250 experiments of five seeds."""
     rng = np.random.default_rng(0)

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from avalanche_ext.report import write_report
-from avalanche_ext.report.spectrum import Spectra, spectra_figure, spectra_text
+from avalanche_ext.report.spectrum import Spectra, spectra_text
+from avalanche_ext.report.spectrum_picture import spectra_figure
 from avalanche_ext.results.exhibits import FisherSpectra
 from avalanche_ext.results.experiment import read_exhibits, read_results
 from tests.results.trees import (

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from avalanche_ext.report.figures import accuracy_figure, look
+from avalanche_ext.report.differences import differences_figure
+from avalanche_ext.report.page.tables import methods_table
+from avalanche_ext.report.statistics import method_statistics
+from avalanche_ext.report.streams import accuracy_figure
+from avalanche_ext.report.style import COLOURS
 from avalanche_ext.results.experiment import read_results
 from tests.report.pictures import legend_of, sweep_of, tradeoff_of
 from tests.results.trees import two_by_two, write_experiment, write_points, write_result
@@ -82,11 +86,31 @@ def test_both_pictures_name_each_swept_method_once(directory: Path) -> None:
     assert {*legend_of(sweep_of(directory))} == {"naive", "gem", "drl"}
 
 
+def test_the_page_and_the_picture_of_differences_have_the_colours_of_the_others(
+    directory: Path,
+) -> None:
+    record = directory / "record.yaml"
+    record.write_text(record.read_text("utf-8").replace("baseline: null", "baseline: naive"))
+    results = read_results(directory)
+    statistics = method_statistics(results)
+    own = {"gem-2": 1, "gem-0": 1, "gem-0.5": 1, "drl-0.5": 2, "drl-1": 2}
+    assert dict(zip(POINTS, methods_table((results, statistics)).colours, strict=True)) == {
+        "naive": 0,
+        **own,
+    }
+    figure = differences_figure(results, statistics)
+    assert figure is not None
+    labels = figure.axes[0].get_yticklabels()
+    assert {label.get_text(): label.get_color() for label in labels} == {
+        name: COLOURS[place] for name, place in own.items()
+    }
+
+
 def test_a_method_looks_the_same_in_all_pictures(directory: Path) -> None:
     accuracy, _ = accuracy_figure(read_results(directory)).axes
     colours = {str(line.get_label()): line.get_color() for line in accuracy.get_lines()}
     assert [*colours] == ["naive", "gem-0", "drl-0.5"]
-    assert [*colours.values()] == [look(index)["color"] for index in range(3)]
+    assert [*colours.values()] == [*COLOURS[:3]]
     (swept,) = sweep_of(directory).axes
     assert [line.get_color() for line in swept.get_lines()] == [*colours.values()]
     handles = tradeoff_of(directory).legends[0].legend_handles

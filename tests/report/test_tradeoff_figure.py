@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import same_color
 
 from avalanche_ext.report.statistics import method_statistics
-from avalanche_ext.report.tradeoff import tradeoff_figure
+from avalanche_ext.report.tradeoff_picture import tradeoff_figure
 from avalanche_ext.results.experiment import read_results
 from tests.report.pictures import legend_of, tradeoff_of
 from tests.results.trees import write_experiment, write_points, write_result

@@ -63,6 +63,29 @@ def test_a_second_report_of_the_same_results_is_the_same(directory: Path, swept:
     )
 
 
+def test_pictures_are_drawn_again_only_where_what_they_show_has_changed(directory: Path) -> None:
+    def written() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in directory.glob("*.png")}
+
+    write_report(directory)
+    first = written()
+    assert write_report(directory).endswith(f"{BESIDE_A_BASELINE[-1]} are in {directory}\n")
+    assert written() == first
+    write_result(directory, "drl", 0, two_by_two(0.3))
+    write_report(directory)
+    second = written()
+    assert {*second} == {*first}
+    assert all(second[name] > first[name] for name in first)
+    (directory / "accuracy.png").unlink()
+    write_report(directory)
+    assert {*written()} == {*first}
+    (directory / "accuracy.png").write_bytes(b"")
+    write_report(directory)
+    assert (directory / "accuracy.png").stat().st_size
+    write_report(directory, "svg")
+    assert not written()
+
+
 def test_results_are_only_read(directory: Path) -> None:
     before = {path: path.read_bytes() for path in directory.rglob("seed-*/*")}
     write_report(directory)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from avalanche_ext.report.absent import absent_sections
 from avalanche_ext.report.diversity import diversities_text
-from avalanche_ext.report.figures import chosen_on_test
 from avalanche_ext.report.gallery import Picture, pictures, read_kept
 from avalanche_ext.report.page.matrices import Matrices, matrices
 from avalanche_ext.report.page.summary import sentences
@@ -21,10 +20,11 @@ from avalanche_ext.report.page.tables import (
     runs_table,
     tests_tables,
 )
-from avalanche_ext.report.rho import rho_text
+from avalanche_ext.report.rho_shown import rho_text
 from avalanche_ext.report.sheets import heading
 from avalanche_ext.report.spectrum import spectra_text
 from avalanche_ext.report.statistics import MethodStatistics, method_statistics
+from avalanche_ext.report.style import chosen_on_test
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.files import CONFIG, EXPERIMENT, VALIDATION, cell_folder
 

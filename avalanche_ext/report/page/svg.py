@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from avalanche_ext.report.figures import COLOURS
+from avalanche_ext.report.style import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

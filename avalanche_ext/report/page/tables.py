@@ -9,11 +9,11 @@ from itertools import zip_longest
 from avalanche_ext.report.choices import choice_rows, choices_title
 from avalanche_ext.report.claims import claim_tests, claim_text
 from avalanche_ext.report.comparisons import caution, comparison_columns
-from avalanche_ext.report.figures import COLOURS
 from avalanche_ext.report.layout import NONE, number, plus_minus
 from avalanche_ext.report.paired import PairedTest
 from avalanche_ext.report.sheets import Reported, Sheet, joint_sheets, sheet_of
 from avalanche_ext.report.statistics import METRICS, TESTED
+from avalanche_ext.report.style import COLOURS, looks
 from avalanche_ext.results.experiment import ExperimentResults
 
 _ON_TESTS = {
@@ -82,7 +82,8 @@ def methods_table(experiment: Reported) -> Table:
         ResultsError: If `published` names an unknown metric or method.
     """
     sheet = sheet_of(*experiment)
-    colours = [place % len(COLOURS) for place in range(len(sheet.methods))]
+    look = looks(experiment[0])
+    colours = [COLOURS.index(look[name]["color"]) for name in sheet.methods]
     title = "Methods: mean ± standard deviation over seeds; bold: best"
     return Table("methods", title, _columns(sheet), colours, sheet.notes)
 

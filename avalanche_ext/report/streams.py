@@ -1,43 +1,37 @@
-"""The report's pictures: accuracy over experiences, and the mean transfer matrix of each method.
+"""Pictures of accuracy over the stream: on the experiences seen so far, and just after learning.
 
 `…_figure` makes a whole picture; `draw_…` draws one of its parts on axes of the caller's.
 """
 
 from __future__ import annotations
 
-import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avalanche_ext.metrics.heatmap import draw_matrix
 from avalanche_ext.metrics.matrix import average_accuracy
-from avalanche_ext.report.estimates import Estimate, estimate
+from avalanche_ext.report.estimates import estimate
 from avalanche_ext.report.layout import count, number, plus_minus
-from avalanche_ext.report.rows import HEIGHT, SMALL, Row, Span, comparable, draw_rows, limits, span
+from avalanche_ext.report.rows import HEIGHT, Row, Span, comparable, draw_rows, limits, span
+from avalanche_ext.report.style import (
+    MOST_TICKS,
+    chosen_on_test,
+    draw_line,
+    draw_with_band,
+    has_bands,
+    heading,
+    looks,
+    measured_on,
+    set_title,
+    tidy,
+)
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.experiment import ExperimentResults, MethodResults
-from avalanche_ext.results.files import VALIDATION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
-
-# Okabe and Ito's colours, which differ for the colour-blind too; yellow is too pale on white.
-# Markers differ without colour. With seven colours and eight markers, a pair repeats only after 56
-# methods.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-MARKERS = "osD^vP*X"
-
-MOST_TICKS = 10
-MOST_BANDS = 8
-MOST_WITH_TEXTS = 12
-"""The most methods whose matrices have texts: these take most of the time of a picture."""
-
-_CHARACTERS_PER_INCH = 10
-"""How many characters of a title fit on an inch."""
+    from matplotlib.figure import Figure
 
 
 def accuracy_figure(results: ExperimentResults) -> Figure:
@@ -99,15 +93,15 @@ def draw_accuracy(axes: Axes, results: ExperimentResults) -> None:
     length = next(iter(curves.values())).shape[1]
     iid = {method.name for method in shown.finished if method.is_iid}
     after = [f"after experience {i}" for i in range(1, length + 1)]
-    for index, method in enumerate(shown.methods):
-        if method.name in iid:
-            last = curves[method.name][:, -1:].repeat(2, axis=1)
-            style: dict[str, Any] = {"ls": "--", "markevery": [1]}
+    look = looks(shown)
+    for name, values in curves.items():
+        if name in iid:
+            last = values[:, -1:].repeat(2, axis=1)
+            style = {"ls": "--", "markevery": [1], **look[name]}
             where = ["trained on all in random order"] * 2
-            _draw(axes, [0.9 * length, length], last, index, method.name, where, curves, **style)
-        elif method.name in curves:
-            x = range(1, length + 1)
-            _draw(axes, x, curves[method.name], index, method.name, after, curves)
+            _draw(axes, [0.9 * length, length], last, name, where, curves, **style)
+        else:
+            _draw(axes, range(1, length + 1), values, name, after, curves, **look[name])
     note = " (dashed: trained on all in random order)" if iid else ""
     axes.set_xlabel(f"experiences learned{note}")
     axes.set_ylabel(f"mean accuracy so far{measured_on(results)}")
@@ -125,11 +119,11 @@ def draw_learning(axes: Axes, results: ExperimentResults) -> None:
     """
     shown = results.with_best_settings()
     curves = _diagonals(shown)
-    for index, method in enumerate(shown.methods):
-        if method.name in curves:
-            x = range(1, curves[method.name].shape[1] + 1)
-            on = [f"on experience {i}" for i in x]
-            _draw(axes, x, curves[method.name], index, method.name, on, curves)
+    look = looks(shown)
+    for name, values in curves.items():
+        x = range(1, values.shape[1] + 1)
+        on = [f"on experience {i}" for i in x]
+        _draw(axes, x, values, name, on, curves, **look[name])
     axes.set_xlabel("experience")
     axes.set_ylabel(f"accuracy just after learning it{measured_on(results)}")
     _finish_stream(axes, curves, {name: each.mean(axis=1) for name, each in curves.items()}, set())
@@ -151,7 +145,7 @@ def draw_ends(
         what: Its name.
         label: The text below the axis.
     """
-    places = {method.name: place for place, method in enumerate(results.methods)}
+    look = looks(results)
     seeds = {method.name: [*method.cells] for method in results.methods}
     rows = []
     for name, each in values.items():
@@ -168,7 +162,7 @@ def draw_ends(
                 mean=mean,
                 bar=(mean - std, mean + std),
                 text=f"{name}: {what} {plus_minus(over_seeds)} over {count(over_seeds.n, 'seed')}",
-                style=look(places[name]),
+                style=look[name],
                 values=each.tolist(),
                 texts=texts,
             )
@@ -177,79 +171,15 @@ def draw_ends(
     axes.set_xlabel(f"{label}{measured_on(results)}")
 
 
-def matrices_figure(results: ExperimentResults) -> Figure | None:
-    """The transfer matrix R of each method, averaged over its finished runs, in one colour scale.
-
-    The row above shows the untrained model, which FWT is measured against. Methods trained iid are
-    left out. Of a swept method the setting with the highest mean ACC is drawn. More than
-    MOST_WITH_TEXTS methods have small matrices without numbers and ticks.
-
-    Args:
-        results: Results of the experiment.
-
-    Returns:
-        A figure without a window; `savefig` writes it. None where there is no matrix to draw.
-    """
-    from matplotlib.figure import Figure
-
-    methods = [method for method in results.with_best_settings().finished if not method.is_iid]
-    if not methods:
-        return None
-    columns = len(methods) if len(methods) <= 3 else math.ceil(math.sqrt(len(methods)))
-    rows = math.ceil(len(methods) / columns)
-    has_texts = len(methods) <= MOST_WITH_TEXTS
-    width, height = (3.6, 4.0) if has_texts else (1.8, 2.0)
-    figure = Figure(figsize=(width * columns + 0.8, height * rows + 0.4), layout="compressed")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, method in zip(grid.flat, methods, strict=False):
-        untrained = np.mean([cell.untrained for cell in method.cells.values()], axis=0)
-        image = draw_matrix(axes, method.matrices.mean(axis=0), untrained, is_bare=not has_texts)
-        if has_texts:
-            axes.set_title(f"{method.name}, mean of {count(len(method.cells), 'run')}")
-        else:
-            axes.set_title(method.name, fontsize=SMALL)
-    for unused in grid.flat[len(methods) :]:
-        unused.set_visible(False)
-    title = f"{results.name}{measured_on(results)}: transfer matrix R"
-    set_title(figure, title, chosen_on_test(results))
-    figure.colorbar(image, ax=grid, label="accuracy", aspect=30)
-    return figure
-
-
-def chosen_on_test(results: ExperimentResults) -> list[str]:
-    """What a caption must say of pictures that draw one setting of a swept method, if there is one.
-
-    Args:
-        results: The experiment, with all settings.
-    """
-    if not results.sweeps:
-        return []
-    names = [*results.sweeps]
-    which = names[0] if len(names) == 1 else f"each of {len(names)} swept methods"
-    return [f"Of {which}: the setting with the highest mean ACC, chosen on these same results"]
-
-
-def set_title(figure: Figure | SubFigure, title: str, notes: Sequence[str] = ()) -> None:
-    """Write the title of a picture or of a part of it, and notes as lines that fit below."""
-    width = int(_CHARACTERS_PER_INCH * figure.get_figure(root=True).get_figwidth())
-    lines = [title, *(line for note in notes for line in textwrap.wrap(note, width))]
-    figure.suptitle("\n".join(lines), fontsize=11)
-
-
 def _two_parts(results: ExperimentResults, rows: Mapping[str, Floats]) -> tuple[Figure, Axes, Axes]:
     """A figure with a title, axes for curves, and axes with a row for each of `rows`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.4, max(4.2, 1.3 + HEIGHT * len(rows))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    spread = "std" if _has_bands(rows) else None
+    spread = "std" if has_bands(rows) else None
     set_title(figure, heading(results, spread), chosen_on_test(results))
     return figure, left, right
-
-
-def _has_bands(curves: Mapping[str, Floats]) -> bool:
-    """Return whether there are so few lines that bands do not hide them."""
-    return len(curves) <= MOST_BANDS
 
 
 def _finish_stream(
@@ -268,7 +198,7 @@ def _finish_stream(
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
     near = comparable({name: span(each) for name, each in ends.items()})
     drawn = {name: each[:, -1:] if name in iid else each for name, each in curves.items()}
-    axes.set_ylim(*limits([_reach(drawn[name], _has_bands(curves)) for name in near]))
+    axes.set_ylim(*limits([_reach(drawn[name], has_bands(curves)) for name in near]))
     tidy(axes)
 
 
@@ -279,20 +209,10 @@ def _reach(values: Floats, has_band: bool) -> Span:
     return Span(float(mean.mean()), float((mean - std).min()), float((mean + std).max()))
 
 
-def look(index: int) -> dict[str, Any]:
-    """The colour and marker of the method at this place of the configuration."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "markersize": 5,
-    }
-
-
 def _draw(
     axes: Axes,
     x: Sequence[float],
     values: Floats,
-    index: int,
     name: str,
     places: Sequence[str],
     all_curves: Mapping[str, Floats],
@@ -300,81 +220,8 @@ def _draw(
 ) -> None:
     """Draw the means of values, (n, k), over x, (k,), with a band if the lines are few."""
     estimates = [*filter(None, map(estimate, values.T.tolist()))]
-    draw = draw_with_band if _has_bands(all_curves) else draw_line
-    draw(axes, x, estimates, index, name, places, **style)
-
-
-def draw_with_band(
-    axes: Axes,
-    x: Sequence[float],
-    estimates: Sequence[Estimate],
-    index: int,
-    label: str,
-    places: Sequence[str],
-    **style: Any,
-) -> None:
-    """Draw a line of means, and a band of ± the standard deviation where there are some.
-
-    Args:
-        axes: The matplotlib axes to draw on.
-        x: Where the points lie, (k,).
-        estimates: The points' values, (k,).
-        index: The method's place in the configuration.
-        label: The line's name in the legend.
-        places: What each x means, (k,), such as "after experience 2".
-        style: Further properties of the line.
-    """
-    draw_line(axes, x, estimates, index, label, places, **style)
-    mean = np.array([each.mean for each in estimates])
-    std = np.array([each.std or 0.0 for each in estimates])
-    if std.any():
-        colour = look(index)["color"]
-        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
-
-
-def draw_line(
-    axes: Axes,
-    x: Sequence[float],
-    estimates: Sequence[Estimate],
-    index: int,
-    label: str,
-    places: Sequence[str],
-    **style: Any,
-) -> None:
-    """Draw a line of means; the arguments are those of `draw_with_band`."""
-    from avalanche_ext.report.series import Series
-
-    texts = [
-        f"{label}, {place}: {plus_minus(each)}"
-        for place, each in zip(places, estimates, strict=True)
-    ]
-    means = [each.mean for each in estimates]
-    axes.add_line(Series(x, means, texts, label=label, **look(index), **style))
-    axes.autoscale_view()
-
-
-def heading(results: ExperimentResults, spread: str | None) -> str:
-    """The title of a figure: the experiment's name, and what is drawn of several seeds.
-
-    Args:
-        results: The experiment.
-        spread: What bands or bars show; None where there are none.
-    """
-    name = f"{results.name}{measured_on(results)}"
-    if not any(len(method.cells) > 1 for method in results.methods):
-        return name
-    return f"{name}, mean{f' ± {spread}' if spread else ''} over seeds"
-
-
-def measured_on(results: ExperimentResults) -> str:
-    """What a label adds where accuracies are not those on the test stream."""
-    return " (VALIDATION)" if results.split == VALIDATION else ""
-
-
-def tidy(axes: Axes) -> None:
-    """Give a plot a faint grid and no frame."""
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    draw = draw_with_band if has_bands(all_curves) else draw_line
+    draw(axes, x, estimates, name, places, **style)
 
 
 def _curves(matrices: Floats) -> Floats:

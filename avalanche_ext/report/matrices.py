@@ -1,0 +1,105 @@
+"""The picture of mean transfer matrices, one a method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from avalanche_ext.metrics.heatmap import draw_matrix
+from avalanche_ext.report.layout import count
+from avalanche_ext.report.rows import SMALL
+from avalanche_ext.report.style import chosen_on_test, measured_on, set_title
+from avalanche_ext.results.cell import Floats
+from avalanche_ext.results.experiment import ExperimentResults
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+MOST_WITH_TEXTS = 12
+"""The most methods whose matrices have axes of their own, with numbers."""
+
+_GAP = 0.3
+"""The space between small matrices, and above each for its name, in widths of one."""
+
+_CHARACTERS = 22
+"""How much of a name fits above a small matrix."""
+
+
+def matrices_figure(results: ExperimentResults) -> Figure | None:
+    """The transfer matrix R of each method, averaged over its finished runs, in one colour scale.
+
+    The row above shows the untrained model, which FWT is measured against. Methods trained iid are
+    left out. Of a swept method the setting with the highest mean ACC is drawn. More than
+    MOST_WITH_TEXTS methods have small matrices without numbers and ticks.
+
+    Args:
+        results: Results of the experiment.
+
+    Returns:
+        A figure without a window; `savefig` writes it. None where there is no matrix to draw.
+    """
+    from matplotlib.figure import Figure
+
+    methods = [method for method in results.with_best_settings().finished if not method.is_iid]
+    if not methods:
+        return None
+    columns = len(methods) if len(methods) <= 3 else math.ceil(math.sqrt(len(methods)))
+    rows = math.ceil(len(methods) / columns)
+    has_texts = len(methods) <= MOST_WITH_TEXTS
+    width, height = (3.6, 4.0) if has_texts else (1.2, 1.5)
+    figure = Figure(figsize=(width * columns + 0.8, height * rows + 0.4), layout="compressed")
+    untrained = [
+        np.mean([cell.untrained for cell in method.cells.values()], axis=0) for method in methods
+    ]
+    means = [method.matrices.mean(axis=0) for method in methods]
+    if has_texts:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, method, R, before in zip(grid.flat, methods, means, untrained, strict=False):
+            image = draw_matrix(axes, R, before)
+            axes.set_title(f"{method.name}, mean of {count(len(method.cells), 'run')}")
+        for unused in grid.flat[len(methods) :]:
+            unused.set_visible(False)
+    else:
+        axes = figure.subplots()
+        stacked = [np.vstack([before, R]) for R, before in zip(means, untrained, strict=True)]
+        image = _draw_small(axes, stacked, [method.name for method in methods], columns)
+    title = f"{results.name}{measured_on(results)}: transfer matrix R"
+    set_title(figure, title, chosen_on_test(results))
+    figure.colorbar(image, ax=figure.axes, label="accuracy", aspect=30)
+    return figure
+
+
+def _draw_small(
+    axes: Axes, matrices: Sequence[Floats], names: Sequence[str], columns: int
+) -> AxesImage:
+    """Draw matrices as one image, since axes of its own for each would take most of a report.
+
+    Args:
+        axes: The axes, which lose their frame.
+        matrices: For each method its row of the untrained model and R below, (t + 1, T).
+        names: Their names.
+        columns: How many stand in a row.
+
+    Returns:
+        The drawn image, for a colour bar.
+    """
+    height, width = matrices[0].shape
+    gap = max(1, round(_GAP * width))
+    rows = math.ceil(len(matrices) / columns)
+    sheet = np.full((rows * (height + 1 + gap), columns * (width + gap) - gap), np.nan)
+    for place, (R, name) in enumerate(zip(matrices, names, strict=True)):
+        top, left = (place // columns) * (height + 1 + gap) + gap, (place % columns) * (width + gap)
+        sheet[top, left : left + width] = R[0]
+        # A row stays free between the untrained model and the rest.
+        sheet[top + 2 : top + 1 + height, left : left + width] = R[1:]
+        shown = name if len(name) <= _CHARACTERS else f"{name[: _CHARACTERS - 1]}…"
+        axes.text(
+            left + (width - 1) / 2, top - 0.8, shown, ha="center", va="bottom", fontsize=SMALL
+        )
+    axes.set_axis_off()
+    return axes.imshow(sheet, cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest")

@@ -1,0 +1,56 @@
+"""Whether pictures must be drawn again: only where what they show has changed.
+
+Drawing takes most of the time of a report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import avalanche_ext
+from avalanche_ext.results.files import read_json, replacing
+
+STAMP = ".pictures.json"
+"""The file that says what the pictures in a folder were drawn from."""
+
+
+def stamp_of(*shown: object) -> str:
+    """A hash of all that pictures depend on: what they show, and the code that draws them."""
+    digest = hashlib.sha256(importlib.metadata.version("matplotlib").encode())
+    package = Path(avalanche_ext.__file__).parent
+    for path in [*sorted((package / "report").glob("*.py")), package / "metrics" / "heatmap.py"]:
+        digest.update(path.read_bytes())
+    digest.update(pickle.dumps(shown))
+    return digest.hexdigest()
+
+
+def drawn_before(folder: Path, stamp: str) -> list[str] | None:
+    """Return the names of the pictures in a folder that were drawn with this stamp.
+
+    None where there are none such, or one is gone or was changed.
+    """
+    try:
+        known = read_json(folder / STAMP)
+        sizes = dict(known["sizes"])
+        is_same = known["stamp"] == stamp and all(
+            (folder / name).stat().st_size == size for name, size in sizes.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return [*sizes] if is_same else None
+
+
+def remember(folder: Path, stamp: str, names: Sequence[str]) -> None:
+    """Note which pictures in a folder were drawn with this stamp.
+
+    Raises:
+        OSError: If the note cannot be written.
+    """
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    with replacing(folder / STAMP) as partial:
+        partial.write_text(json.dumps({"stamp": stamp, "sizes": sizes}), encoding="utf-8")
