@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from zlib import crc32
 import numpy as np
 import torch
 from avalanche.benchmarks import CLScenario
+from avalanche.core import SupervisedPlugin
 from avalanche.models import MultiHeadClassifier
 from avalanche.training.supervised import JointTraining
 from torch import Tensor, nn
@@ -53,6 +55,8 @@ class Built:
     benchmark: CLScenario
     strategy: Strategy
     matrix: TransferMatrix
+    plugins: Sequence[SupervisedPlugin]
+    """What `make_plugins` has made."""
     inside: ContinualEvaluationPlugin | None = None
     """What evaluates inside experiences, if anything does."""
 
@@ -91,10 +95,15 @@ def create_benchmark(cell: Cell, data_root: Path | None) -> CLScenario:
     return made if is_ours(benchmark) else completed(made, benchmark)
 
 
-def build_on(benchmark: CLScenario, cell: Cell) -> Built:
+def build_on(benchmark: CLScenario, cell: Cell, *, tries_model: bool = True) -> Built:
     """Make the rest of a cell, given its benchmark, which stays as it is.
 
     The model is made first after seeding, so that all methods start from the same weights.
+
+    Args:
+        benchmark: The benchmark.
+        cell: The cell.
+        tries_model: Whether to look at what the model makes of a sample.
 
     Raises:
         Exception: As `build` does.
@@ -109,20 +118,13 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
     _seed_everything(seed)
     sample = one_sample(benchmark)
     input_shape = tuple(sample.shape)
-    model = _model(cell, sample, benchmark.n_classes)
+    model = _model(cell, sample, benchmark.n_classes, tries_model)
     _check_heads(model, benchmark)
     _check_tasks(cell.method.strategy, benchmark)
     if training.device != "cpu":
         benchmark = in_memory(benchmark, training.device)
     matrix = TransferMatrix()
-    plugins = [
-        matrix,
-        InMemoryLoaders(derived_seed(seed, "loaders")),
-        *(_plugin(each, index, seed) for index, each in enumerate(cell.method.plugins)),
-        *recipe_plugins(cell.method),
-        LossGuard(),
-    ]
-    check_composition(plugins)
+    plugins = make_plugins(cell)
     template = {
         "train_mb_size": training.batch_size,
         "train_epochs": epochs,
@@ -152,13 +154,32 @@ def build_on(benchmark: CLScenario, cell: Cell) -> Built:
         "strategy",
         **arguments,
         **template,
-        optimizer=_optimizer(cell, trained(arguments)),
-        plugins=plugins,
+        optimizer=make_optimizer(cell, trained(arguments)),
+        plugins=[matrix, *plugins],
         evaluator=NoEvaluation(),
     )
     check_class("strategy", cell.method.strategy, strategy)
     repair(strategy)
-    return Built(benchmark, strategy, matrix, _evaluated_inside(cell, benchmark, strategy))
+    inside = _evaluated_inside(cell, benchmark, strategy)
+    return Built(benchmark, strategy, matrix, plugins, inside)
+
+
+def make_plugins(cell: Cell) -> list[SupervisedPlugin]:
+    """Make the plugins by which a cell trains: the method's, between some of the runner's.
+
+    Raises:
+        ValueError: If they cannot act together.
+        Exception: As `build` does.
+    """
+    seed = cell.seed
+    plugins = [
+        InMemoryLoaders(derived_seed(seed, "loaders")),
+        *(_plugin(each, index, seed) for index, each in enumerate(cell.method.plugins)),
+        *recipe_plugins(cell.method),
+        LossGuard(),
+    ]
+    check_composition(plugins)
+    return plugins
 
 
 def _evaluated_inside(
@@ -177,7 +198,7 @@ def _evaluated_inside(
     return plugin
 
 
-def _model(cell: Cell, sample: Tensor, n_classes: int) -> nn.Module:
+def _model(cell: Cell, sample: Tensor, n_classes: int, tries: bool) -> nn.Module:
     component = cell.model
     own = without_run_keys("model", component)
     shape = tuple(sample.shape)
@@ -185,7 +206,7 @@ def _model(cell: Cell, sample: Tensor, n_classes: int) -> nn.Module:
     model: nn.Module = call(own, asked_for(own, sizes))
     check_class("model", component, model)
     has_heads = run_keys("model", component)["multi_head"]
-    if wants_logits(cell.method.strategy):
+    if tries and wants_logits(cell.method.strategy):
         # Heads grow to as many outputs as they need.
         check_output(model, sample, 0 if has_heads else n_classes, component, cell.benchmark)
     return with_heads(model, shape) if has_heads else model
@@ -224,7 +245,12 @@ def _n_origins(benchmark: CLScenario) -> int:
     return len({origin_index(experience) for experience in benchmark.train_stream})
 
 
-def _optimizer(cell: Cell, params: list[nn.Parameter]) -> Optimizer:
+def make_optimizer(cell: Cell, params: list[nn.Parameter]) -> Optimizer:
+    """Make a cell's optimizer.
+
+    Raises:
+        Exception: As `build` does.
+    """
     own = without_run_keys("optimizer", cell.optimizer)
     optimizer: Optimizer = call(own, {"params": params})
     check_class("optimizer", own, optimizer)

@@ -52,18 +52,16 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
     benchmark of the first seed: parts that do not fit fail with any seed. What is wrong with
     several methods is said once.
     """
-    from avalanche_ext.plugins import ReportingPlugin
-    from avalanche_ext.runner.components import build_on, create_benchmark
+    from avalanche_ext.runner.components import create_benchmark
+    from avalanche_ext.runner.rehearsal import Rehearsal
 
     with _naming("benchmark"):
         benchmark = create_benchmark(cells[0], data_root)
+    rehearsal = Rehearsal(benchmark)
     keys: dict[str, list[str]] = {}
     for cell in _distinct(cells):
         try:
-            strategy = build_on(benchmark, _on_cpu(cell)).strategy
-            for plugin in strategy.plugins:
-                if isinstance(plugin, ReportingPlugin):
-                    plugin.check(strategy)
+            rehearsal.check(_on_cpu(cell))
         except Exception as error:
             keys.setdefault(_reason(error), []).append(f"methods.{cell.method_name}")
     _raise_all([f"{', '.join(names)}: {reason}" for reason, names in keys.items()])
@@ -139,12 +137,14 @@ def _on_cpu(cell: Cell) -> Cell:
 
 def _distinct(cells: Sequence[Cell]) -> list[Cell]:
     """Return the first cell of each method, without methods that equal an earlier one."""
-    first_of_each = {cell.method_name: cell for cell in reversed(cells)}
-    distinct: list[Cell] = []
-    for cell in reversed(first_of_each.values()):
-        if all(cell.method != other.method for other in distinct):
-            distinct.append(cell)
-    return distinct
+    first_of_each: dict[str, Cell] = {}
+    for cell in cells:
+        first_of_each.setdefault(cell.method_name, cell)
+    # By all that they say, which a set of hundreds finds at once.
+    distinct: dict[str, Cell] = {}
+    for cell in first_of_each.values():
+        distinct.setdefault(repr(cell.method), cell)
+    return [*distinct.values()]
 
 
 @contextmanager

@@ -2,24 +2,31 @@
 
 import pytest
 
-from avalanche_ext.runner import components
+from avalanche_ext.runner import components, rehearsal
 from avalanche_ext.runner.preflight import PreflightError, check_builds, check_devices
 from tests.runner.cases import SMALL, experiment
 
 
-def test_each_distinct_method_is_built_once_on_one_benchmark(tmp_path, monkeypatch):
-    built, benchmarks = [], []
-    build_on, create_benchmark = components.build_on, components.create_benchmark
+def built_methods(monkeypatch):
+    """Return the list to which the names of methods are added that are built as a whole."""
+    built, build_on = [], rehearsal.build_on
 
-    def counted(benchmark, cell):
+    def counted(benchmark, cell, **options):
         built.append(cell.method_name)
-        return build_on(benchmark, cell)
+        return build_on(benchmark, cell, **options)
+
+    monkeypatch.setattr(rehearsal, "build_on", counted)
+    return built
+
+
+def test_each_distinct_method_is_built_once_on_one_benchmark(tmp_path, monkeypatch):
+    benchmarks, create_benchmark = [], components.create_benchmark
 
     def counted_benchmark(*args):
         benchmarks.append(args)
         return create_benchmark(*args)
 
-    monkeypatch.setattr(components, "build_on", counted)
+    built = built_methods(monkeypatch)
     monkeypatch.setattr(components, "create_benchmark", counted_benchmark)
     methods = {**SMALL["methods"], "same_as_ber": SMALL["methods"]["ber"]}
     check_builds(experiment(tmp_path, methods=methods, seeds=20).cells(), None)
@@ -27,15 +34,77 @@ def test_each_distinct_method_is_built_once_on_one_benchmark(tmp_path, monkeypat
     assert len(benchmarks) == 1
 
 
-def test_nothing_is_built_on_a_gpu(tmp_path, monkeypatch):
-    devices, build_on = [], components.build_on
+def swept(name, key, values, **section):
+    return {name: {**section, "sweep": {key: values}}}
 
-    def seen(benchmark, cell):
-        built = build_on(benchmark, cell)
+
+def test_what_sweeps_share_is_built_once_and_every_value_is_tried(tmp_path, monkeypatch):
+    """Arguments of plugins, optimizers and schedules need no model of their own."""
+    drl = ["balanced_replay", {"drl": {"lam": 0.1}}]
+    adam = {"optimizer": {"name": "Adam"}}
+    fast_adam = {"optimizer": {"name": "Adam", "foreach": True}}
+    methods = {
+        **swept("lr", "optimizer.lr", [0.1, 0.2, 0.3], plugins=drl),
+        **swept("lam", "plugins[1].drl.lam", [0.1, 0.2, 0.3], plugins=drl, **adam),
+        **swept("layers", "plugins[1].drl.layers", [["hidden.1"], ["hidden.9"]], plugins=drl),
+        **swept("fused", "optimizer.fused", [False, True], **fast_adam),
+        **swept("sizes", "model.hidden_sizes", [[8], [9]]),
+        **swept("memory", "args.mem_size", [20, 30], strategy="avalanche:Replay"),
+    }
+    built = built_methods(monkeypatch)
+    with pytest.raises(PreflightError) as refused:
+        check_builds(experiment(tmp_path, methods=methods).cells(), None)
+    fused, layers = sorted(str(refused.value).splitlines())
+    assert fused == "methods.fused-true: `fused` and `foreach` cannot be `True` together."
+    assert layers.startswith("methods.layers-hidden.9: layers=['hidden.9']: the model has no")
+    wholes = "lr-0.1 lam-0.1 layers-hidden.1 fused-false sizes-8 sizes-9 memory-20 memory-30"
+    assert built == wholes.split()
+
+
+def test_a_model_is_tried_once(tmp_path, monkeypatch):
+    shapes, check_output = [], components.check_output
+
+    def seen(model, sample, *others):
+        shapes.append(next(each.shape[0] for each in model.parameters()))
+        check_output(model, sample, *others)
+
+    monkeypatch.setattr(components, "check_output", seen)
+    methods = {
+        **swept("memory", "args.mem_size", [20, 30], strategy="avalanche:Replay"),
+        **swept("sizes", "model.hidden_sizes", [[8], [9]], strategy="avalanche:Replay"),
+    }
+    check_builds(experiment(tmp_path, methods=methods).cells(), None)
+    assert shapes == [16, 8, 9]
+
+
+def test_a_strategy_of_the_users_is_built_with_each_optimizer(tmp_path):
+    """It may look at what it is given when it is made."""
+    (tmp_path / "mine.py").write_text(PICKY, "utf-8")
+    methods = swept("mine", "optimizer.lr", [0.1, 0.5], strategy="./mine.py:Picky")
+    with pytest.raises(PreflightError, match=r"^methods\.mine-0\.5: .*needs a small lr"):
+        check_builds(experiment(tmp_path, methods=methods).cells(), None)
+
+
+PICKY = """
+from avalanche.training.supervised import Naive
+
+class Picky(Naive):
+    def __init__(self, *, model, optimizer, **kwargs):
+        if optimizer.defaults["lr"] > 0.2:
+            raise ValueError("needs a small lr")
+        super().__init__(model=model, optimizer=optimizer, **kwargs)
+"""
+
+
+def test_nothing_is_built_on_a_gpu(tmp_path, monkeypatch):
+    devices, build_on = [], rehearsal.build_on
+
+    def seen(benchmark, cell, **options):
+        built = build_on(benchmark, cell, **options)
         devices.append(built.strategy.device.type)
         return built
 
-    monkeypatch.setattr(components, "build_on", seen)
+    monkeypatch.setattr(rehearsal, "build_on", seen)
     training = {**SMALL["training"], "device": "cuda"}
     check_builds(experiment(tmp_path, training=training).cells(), None)
     assert devices == ["cpu", "cpu"]
