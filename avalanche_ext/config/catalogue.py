@@ -92,6 +92,10 @@ _GSS = (
     "Learning, arXiv:1903.08671, Algorithm 2"
 )
 _GMED = "Jin, Du, Ren 2021, Gradient-based Memory Editing, arXiv:2006.15294"
+_OGD = (
+    "Farajtabar, Azizan, Mott, Li 2020, Orthogonal Gradient Descent for Continual Learning, "
+    "arXiv:1910.07104"
+)
 _METRIC_LOSS = "Musgrave, Belongie, Lim 2020, PyTorch Metric Learning, arXiv:2008.09164"
 _MIR = "Aljundi et al. 2019, Maximally Interfered Retrieval, arXiv:1908.04742"
 _ROTH = (
@@ -153,6 +157,7 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "mir": Entry("avalanche_ext.plugins:MIRPlugin", _MIR),
         "agem": Entry("avalanche_ext.plugins:AGEMPlugin", _AGEM),
         "mgem": Entry("avalanche_ext.plugins:MGEMPlugin", _MGEM),
+        "ogd": Entry("avalanche_ext.plugins:OGDPlugin", _OGD),
         "online_ewc": Entry("avalanche_ext.plugins:OnlineEWCPlugin", _EWC, later=("interval",)),
         "fisher_spectrum_ewc": Entry(
             "avalanche_ext.plugins:FisherSpectrumEWCPlugin", _EWC, later=("interval",)

@@ -22,6 +22,7 @@ from avalanche_ext.plugins.core.composition import (
 )
 from avalanche_ext.plugins.projection.agem import AGEMPlugin
 from avalanche_ext.plugins.projection.mgem import MGEMPlugin
+from avalanche_ext.plugins.projection.ogd import OGDPlugin
 from avalanche_ext.plugins.replay.balanced_replay import BalancedReplayPlugin
 from avalanche_ext.plugins.replay.gmed import GMEDPlugin
 from avalanche_ext.plugins.replay.gss import GSSPlugin
@@ -56,6 +57,7 @@ __all__ = [
     "MethodPlugin",
     "MetricLossPlugin",
     "MultiSimilarityPlugin",
+    "OGDPlugin",
     "OnlineEWCPlugin",
     "OnlineReplayPlugin",
     "Phase",

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from avalanche_ext.plugins import (
     ConsolidationPlugin,
     MemoryPlugin,
+    OGDPlugin,
     ReportingPlugin,
     RepresentationLossPlugin,
     StoringPlugin,
@@ -114,6 +115,7 @@ class Oracle:
             (RepresentationLossPlugin, "before_backward", self._representation_loss),
             (ConsolidationPlugin, "before_backward", self._penalty_gradient),
             (ConsolidationPlugin, "after_update", self._pull),
+            (OGDPlugin, "after_backward", self._orthogonal_projection),
         ):
             if isinstance(plugin, family) and call.hook == hook:
                 check(plugin, call, strategy)
@@ -125,7 +127,9 @@ class Oracle:
             require("weights" in changed, "before_update leaves the weights")
             none = all(piece is None for piece in call.after.gradient)
             require(none, "the optimizer still finds a gradient")
-        kinds = (MemoryPlugin, RepresentationLossPlugin, ConsolidationPlugin, StoringPlugin)
+        kinds = (
+            MemoryPlugin, RepresentationLossPlugin, ConsolidationPlugin, StoringPlugin, OGDPlugin
+        )  # fmt: skip
         if not isinstance(plugin, kinds) and not traits.criterion_alone:
             raise Uncheckable(f"no check for {type(plugin).__name__}, a new kind of plugin")
 
@@ -266,6 +270,19 @@ class Oracle:
         kept = all(float(g @ r) > 1e-5 * float(g.norm() * r.norm()) for r in references)
         require("gradient" in call.changed() or not violated, "a violated constraint is ignored")
         require("gradient" not in call.changed() or not kept, "the gradient changes without need")
+        self._note(plugin)
+
+    def _orthogonal_projection(self, plugin: OGDPlugin, call: Call, strategy: Any) -> None:
+        """The part of the gradient along the basis, and no other, is taken away."""
+        if plugin.basis is None:
+            require("gradient" not in call.changed(), "the gradient changes without directions")
+            return
+        g, projected = (_flat(s.gradient, strategy) for s in (call.before, call.after))
+        basis, allowed = plugin.basis, 1e-4 * float(g.norm()) + 1e-9
+        require(float((basis @ projected).norm()) <= allowed, "the gradient is not at right angles")
+        taken = g - projected
+        left = float((taken - basis.T @ (basis @ taken)).norm())
+        require(left <= allowed, "the gradient loses more than its part along the basis")
         self._note(plugin)
 
     def _reference(self, plugin: Any, slots: Any, strategy: Any) -> Tensor:

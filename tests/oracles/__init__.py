@@ -45,6 +45,7 @@ from tests.oracles.projection import (
     diagonal_projection_by_loops,
     gem_projection_by_active_sets,
     gem_projection_by_nnls,
+    orthogonal_projection_by_loops,
 )
 from tests.oracles.rho import rho_by_loops
 from tests.oracles.selection import max_cosines_by_loops, replacements_by_enumeration
@@ -85,6 +86,7 @@ __all__ = [
     "minimum_accuracy_by_loops",
     "multi_similarity_by_loops",
     "nearest_by_svd",
+    "orthogonal_projection_by_loops",
     "outputs_by_loops",
     "replacements_by_enumeration",
     "rho_by_loops",

@@ -82,3 +82,25 @@ def agem_projection_by_loops(g: Sequence[float], r: Sequence[float]) -> list[flo
         return [*g]
     square = sum(b * b for b in r)
     return [a - inner / square * b for a, b in zip(g, r, strict=True)]
+
+
+def orthogonal_projection_by_loops(
+    g: Sequence[float], vectors: Sequence[Sequence[float]]
+) -> list[float]:
+    """Farajtabar et al. (2020), Algorithm 1: Gram-Schmidt, vector by vector, then g without it."""
+
+    def without(a: Sequence[float], directions: Sequence[Sequence[float]]) -> list[float]:
+        left = [*a]
+        for v in directions:
+            inner = sum(x * y for x, y in zip(left, v, strict=True))
+            left = [x - inner * y for x, y in zip(left, v, strict=True)]
+        return left
+
+    basis: list[list[float]] = []
+    for vector in vectors:
+        length = sum(x * x for x in vector) ** 0.5
+        left = without(without(vector, basis), basis)
+        remains = sum(x * x for x in left) ** 0.5
+        if remains > 1e-9 * length:
+            basis.append([x / remains for x in left])
+    return without(g, basis)

@@ -10,7 +10,7 @@ from tests.plugins.every_plugin import PLUGINS
 
 FLOAT32 = [
     "agem", "bgd", "fisher_spectrum_ewc", "gradient_diversity", "kronecker_ewc", "mas", "mgem",
-    "online_ewc", "spectrum_analysis", "synaptic_intelligence",
+    "ogd", "online_ewc", "spectrum_analysis", "synaptic_intelligence",
 ]  # fmt: skip
 MAKE = {**PLUGINS, "r_margin": RMarginPlugin}
 """With the weight 0.1, R-margin makes as much of a rounding of the first weights as autocast does:

@@ -38,6 +38,7 @@ OURS: dict[str, dict[str, Any]] = {
             "mas",
             {"kronecker_ewc": {"interval": 4}},
             {"mgem": {"size_per_task": 10, "statistics": True}},
+            {"ogd": {"n_samples": 10}},
             "rho_spectrum",
             "gradient_diversity",
         ]
@@ -136,10 +137,10 @@ def run_until(
 
 
 def left_by(one: Cell, out: Path) -> dict[str, Any]:
-    """Return what a finished cell has left, without times and the memory of the process."""
+    """Return what a finished cell has left, without times and the process's peak of memory."""
     folder = one.directory(out)
     result = json.loads((folder / "result.json").read_text("utf-8"))
-    del result["seconds"], result["memory"]
+    del result["seconds"], result["memory"]["peak"]
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     for event in events:
         event.pop("time")

@@ -95,9 +95,9 @@ def add_powers(
         found = gradients.summed_powers(power)
         for p, value in zip(gradients.parameters, found, strict=True):
             sums[p] += value
-    rest = _without_rules(chunk, layout)
+    rest = without_rules(chunk, layout)
     if rest:
-        _say(model, rest, chunk.rules.is_mapped)
+        warn_of_slow_layers(model, rest, chunk.rules.is_mapped)
         _add_without_rules(sums, model, rest, chunk, power)
 
 
@@ -124,7 +124,7 @@ def layerwise_gradients(
     with left_as_it_was(model, x):
         for chunk in chunks(model, layout, x, rows, t, chunk_size):
             n_rows = n_rows or chunk.n_rows
-            if chunk.n_rows != n_rows or _without_rules(chunk, layout):
+            if chunk.n_rows != n_rows or without_rules(chunk, layout):
                 return None
             _gather(seen, chunk, len(x))
             del chunk
@@ -153,7 +153,8 @@ def _gather(
             e_of_all[chunk.part, chunk.place] = e
 
 
-def _without_rules(chunk: Chunk, layout: FlatLayout) -> dict[str, nn.Parameter]:
+def without_rules(chunk: Chunk, layout: FlatLayout) -> dict[str, nn.Parameter]:
+    """Return the parameters, by name, whose gradients in this chunk no rule gives."""
     held = {p for layer in chunk.holding() for p in layer.parameters(recurse=False)}
     pairs = zip(layout.names, layout.parameters, strict=True)
     return {name: p for name, p in pairs if p not in held}
@@ -184,7 +185,10 @@ def _add_without_rules(
                 sums[p] += powers(g, power).sum(0)
 
 
-def _say(model: nn.Module, rest: Mapping[str, nn.Parameter], is_mapped: bool) -> None:
+def warn_of_slow_layers(
+    model: nn.Module, rest: Mapping[str, nn.Parameter], is_mapped: bool
+) -> None:
+    """Warn once of each kind of layer whose parameters, given by name, have no rule."""
     modules = dict(model.named_modules())
     keys = {name: (type(model), type(modules[name.rpartition(".")[0]]), name) for name in rest}
     new = [name for name, key in keys.items() if key not in _said]

@@ -1,1 +1,1 @@
-"""Projection of a gradient onto the cone in which no earlier task's loss rises (GEM, A-GEM)."""
+"""Projection of a gradient, so that no earlier loss rises (GEM, A-GEM) or output changes (OGD)."""

@@ -1,1 +1,1 @@
-"""Methods that project the gradient: GEM, modular GEM and A-GEM."""
+"""Methods that project the gradient: GEM, modular GEM, A-GEM and OGD."""

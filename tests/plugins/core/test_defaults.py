@@ -56,6 +56,8 @@ DEFAULTS = {
         "mem_size": 300, "sample_size": 256, "references": "earlier", "replacement": False,
         "replay": "never", "batch_size": 10,
     },
+    # Farajtabar, Azizan, Mott and Li 2020.
+    plugins.OGDPlugin: {"n_samples": 200, "outputs": "label"},
     # Zeno et al. 2018, as in Jin, Du and Ren 2021 on Split MNIST.
     plugins.BGDPlugin: {"n_draws": 10, "initial_std": 0.017, "lr": 1.0},
     plugins.OnlineEWCPlugin: {**CONSOLIDATION, "lam": 10.0, "n_samples": None, "kind": "true"},

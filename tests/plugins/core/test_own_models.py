@@ -76,7 +76,7 @@ def joint(plugins):
 
 SCORES = [
     "online_ewc", "fisher_spectrum_ewc", "kronecker_ewc", "mas", "spectrum_analysis",
-    "gradient_diversity",
+    "gradient_diversity", "ogd",
 ]  # fmt: skip
 ROWS = ["drl", "metric_loss", "multi_similarity", "r_margin"]
 REFUSED = [

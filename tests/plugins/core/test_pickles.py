@@ -20,6 +20,7 @@ from avalanche_ext.plugins import (
     KroneckerEWCPlugin,
     MASPlugin,
     MGEMPlugin,
+    OGDPlugin,
     OnlineEWCPlugin,
     SynapticIntelligencePlugin,
 )
@@ -36,6 +37,7 @@ class Annotated(AGEMPlugin):
 EACH = {
     "agem": lambda: AGEMPlugin(20, 10),
     "mgem": lambda: MGEMPlugin(10),
+    "ogd": lambda: OGDPlugin(5),
     "bgd": lambda: BGDPlugin(n_draws=2),
     "drl": DRLPlugin,
     "ber": lambda: BalancedReplayPlugin(20),
