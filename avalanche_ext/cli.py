@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from avalanche_ext import __version__
+from avalanche_ext.words import closest, count
 
 if TYPE_CHECKING:
     from avalanche_ext.config import Experiment
@@ -96,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
     elsewhere = f", {outcome.n_elsewhere} run by other commands" if outcome.n_elsewhere else ""
     unseen = f", {outcome.n_unseen} whose results cannot be seen" if outcome.n_unseen else ""
     print(
-        f"{_count(outcome.n_completed, 'cell')} run, {outcome.n_failed} failed, "
+        f"{count(outcome.n_completed, 'cell')} run, {outcome.n_failed} failed, "
         f"{outcome.n_done_before} done before{elsewhere}{unseen}\n"
     )
     of_cells = CELL_FAILED if outcome.n_failed or outcome.n_unseen else 0
@@ -162,25 +163,28 @@ def _check(options: argparse.Namespace) -> int:
     n_methods, n_seeds = len(experiment.methods), len(experiment.seeds)
     built = "; benchmark and methods can be built" if options.build else ""
     print(
-        f"{options.file.name}: {_count(n_methods, 'method')} x {_count(n_seeds, 'seed')}"
-        f" = {_count(n_methods * n_seeds, 'cell')}{_searched(experiment)}, no problems{built}"
+        f"{options.file.name}: {_search(experiment)}{count(n_methods, 'method')} x "
+        f"{count(n_seeds, 'seed')} = {count(n_methods * n_seeds, 'cell')}, no problems{built}"
     )
     return 0
 
 
-def _searched(experiment: Experiment) -> str:
-    """What is searched before the experiment runs."""
+def _search(experiment: Experiment) -> str:
+    """The size of the search before the experiment; empty where there is none."""
     if not experiment.tuning:
         return ""
     n = experiment.tuning.n_settings
     n_seeds = len(experiment.tuning.seeds)
-    return f" after {_count(n, 'setting')} x {_count(n_seeds, 'seed')} = {n * n_seeds} of tuning"
+    return (
+        f"a search of {count(n, 'setting')} x {count(n_seeds, 'seed')} = "
+        f"{count(n * n_seeds, 'cell')}, then "
+    )
 
 
 def _report(options: argparse.Namespace) -> int:
-    if options.figures and (options.format != "text" or len(options.directories) > 1):
+    if options.figures and options.format != "text":
         options.parser.error(
-            f"--figures {options.figures} is for one DIR as text, whose figures it writes"
+            f"--figures {options.figures} is for --format text, which writes figures"
         )
     return _show_report(options.directories, options.format, options.figures or "png")
 
@@ -241,10 +245,6 @@ def _note(notes: Iterable[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors take one line and suggest the nearest right word.
 
@@ -255,7 +255,6 @@ class _Parser(argparse.ArgumentParser):
     siblings: Mapping[str, _Parser] = {}
 
     def error(self, message: str) -> NoReturn:
-        from avalanche_ext.words import closest
 
         mistyped = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: (\S+)", message)
         words = [
@@ -367,12 +366,13 @@ def _parser() -> _Parser:
         "--format",
         choices=("text", "markdown", "latex", "html", "csv"),
         default="text",
-        help="what to print; html is a page, report.html in the first DIR (default: text)",
+        help="what to print; html is a page, report.html in DIR, or side_by_side.html in the first "
+        "of several (default: text)",
     )
     report.add_argument(
         "--figures",
         choices=("png", "pdf", "svg"),
-        help="the format of the figures that are written into DIR with the text (default: png)",
+        help="the format of the figures, written into the first DIR with the text (default: png)",
     )
     listing = add(
         "list", _list, "list methods, benchmarks and models with their arguments and papers"

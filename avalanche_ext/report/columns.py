@@ -1,14 +1,15 @@
-"""The columns of an experiment's table: those that say something, and notes on all of them."""
+"""The columns of an experiment's table: those that say something."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from avalanche_ext.metrics.curves import CURVE_METRICS
 from avalanche_ext.report.estimates import Estimate
 from avalanche_ext.report.layout import NONE, count, number, p_value, plus_minus, short
-from avalanche_ext.report.statistics import LOWER_IS_BETTER, MethodStatistics
+from avalanche_ext.report.notes import said_in_notes
+from avalanche_ext.report.sheet import Column
+from avalanche_ext.report.statistics import LOWER_IS_BETTER, MethodStatistics, over_same_seeds
 from avalanche_ext.results.experiment import ExperimentResults
 
 SIGNED = ("BWT", "FWT")
@@ -20,7 +21,16 @@ _NOTES = {
     "forgetting": "Forgetting: Chaudhry et al. (2018).",
     "learning_accuracy": "learned: accuracy on each experience just after learning it.",
     "average_incremental_accuracy": "AIA: the mean of ACC after each experience.",
-    CURVE_METRICS[0]: "AAA to LCA: measured inside experiences.",
+    "AAA": "AAA: the mean over all evaluations inside experiences of the mean accuracy on those "
+    "seen so far (Caccia et al., 2022).",
+    "WC_ACC": "WC_ACC: min_ACC and the final accuracy on the last of the k experiences, weighted "
+    "k - 1 to 1 (De Lange et al., 2023).",
+    "min_ACC": "min_ACC: the mean over earlier experiences of their lowest accuracy after they "
+    "were learned (De Lange et al., 2023).",
+    "stability_gap": "stability_gap: how far accuracies on earlier experiences fall inside an "
+    "experience below both its ends.",
+    "LCA": "LCA: the mean accuracy on an experience over its first mini-batches (Chaudhry et al., "
+    "2019).",
 }
 _SHOWN = (
     "ACC",
@@ -32,23 +42,6 @@ _SHOWN = (
     *CURVE_METRICS,
 )
 _MEGABYTE = 10**6
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table of methods.
-
-    Attributes:
-        title: Its title.
-        cells: A text for each method.
-        best: The places of the best cells; empty where none is the best.
-        note: A sentence on it; "" where the title says enough.
-    """
-
-    title: str
-    cells: Sequence[str]
-    best: frozenset[int] = frozenset()
-    note: str = ""
 
 
 def columns_of(
@@ -70,7 +63,7 @@ def columns_of(
         has_tests: Whether the tests of ACC against the baseline are among the columns.
         has_costs: Whether seconds and memory are.
     """
-    said = _said_in_notes(statistics)
+    said = said_in_notes(results, statistics)
     columns = [*_runs(results)]
     for metric in _SHOWN:
         if metric not in said and any(row.metrics[metric] for row in statistics):
@@ -78,31 +71,6 @@ def columns_of(
         if metric == "ACC" and has_tests:
             columns += _tests(results, statistics)
     return [*columns, *(_costs(statistics) if has_costs else ())]
-
-
-def notes_of(
-    results: ExperimentResults, statistics: Sequence[MethodStatistics], columns: Sequence[Column]
-) -> list[str]:
-    """Sentences that readers of the table need, on its columns and on metrics that have none."""
-    named = {*(results.published or ()), *(claim.metric for claim in results.claims)}
-    over_samples = (
-        "instance_accuracy: over all test samples, however many an experience has (Jin et al., "
-        "2021)."
-    )
-    return [
-        "Accuracies are fractions; ± is the sample standard deviation over seeds.",
-        *(column.note for column in columns if column.note),
-        *filter(None, _said_in_notes(statistics).values()),
-        *([over_samples] if "instance_accuracy" in named else []),
-        *(
-            [
-                "Methods trained iid, on all experiences in random order, have only the final "
-                "accuracies."
-            ]
-            if any(method.is_iid for method in results.methods)
-            else []
-        ),
-    ]
 
 
 def metric_column(
@@ -113,7 +81,7 @@ def metric_column(
 ) -> Column:
     """A column of one of `statistics.METRICS`.
 
-    The best cells are those of the best mean as it is written; methods trained iid do not compete.
+    The best cells are those of the best mean as it is written, among `over_same_seeds`.
 
     Args:
         metric: The metric.
@@ -129,10 +97,11 @@ def metric_column(
         else number(value.mean, signed=signed)
         for value in values
     ]
+    compared = over_same_seeds(results)
     competing = {
-        place: round(value.mean, 3)
-        for place, (method, value) in enumerate(zip(results.methods, values, strict=True))
-        if value and not method.is_iid
+        place: round(row_value.mean, 3)
+        for place, row in enumerate(statistics)
+        if row.name in compared and (row_value := row.metrics[metric])
     }
     choose = min if metric in LOWER_IS_BETTER else max
     best = choose(competing.values(), default=None)
@@ -207,38 +176,3 @@ def _costs(statistics: Sequence[MethodStatistics]) -> Iterator[Column]:
         if any(value and value.mean for value in values):
             cells = [short(value.mean / unit) if value else NONE for value in values]
             yield Column(title, cells, note=note)
-
-
-def _said_in_notes(statistics: Sequence[MethodStatistics]) -> Mapping[str, str]:
-    """A sentence, perhaps empty, for each metric whose column would say nothing of its own."""
-    said = {}
-    fwt = [each for row in statistics if (each := row.metrics["FWT"])]
-    if len(statistics) > 1 and len({number(each.mean) for each in fwt}) == 1:
-        widest = max(fwt, key=lambda each: each.n)
-        said["FWT"] = f"FWT is {plus_minus(widest, signed=True)} for all methods."
-    forgot = [row for row in statistics if row.metrics["forgetting"]]
-    if forgot and all(_forgets_what_bwt_says(row) for row in forgot):
-        said["forgetting"] = "Forgetting (Chaudhry et al., 2018) is -BWT."
-    for metric in ("learning_accuracy", "average_incremental_accuracy"):
-        if all(row.metrics[metric] in (None, row.metrics["ACC"]) for row in statistics):
-            said[metric] = ""
-    return {**said, "intransigence": _on_intransigence(statistics)}
-
-
-def _forgets_what_bwt_says(row: MethodStatistics) -> bool:
-    bwt, forgetting = row.metrics["BWT"], row.metrics["forgetting"]
-    return bool(bwt and forgetting) and plus_minus(forgetting) == plus_minus(
-        bwt and Estimate(-bwt.mean, bwt.std, bwt.n)
-    )
-
-
-def _on_intransigence(statistics: Sequence[MethodStatistics]) -> str:
-    """Intransigence differs from learning accuracy by the same number for all methods."""
-    for row in statistics:
-        intransigence, learned = row.metrics["intransigence"], row.metrics["learning_accuracy"]
-        if intransigence and learned:
-            return (
-                "Intransigence (Chaudhry et al., 2018; against the best of these methods) is "
-                f"{number(intransigence.mean + learned.mean)} - learned."
-            )
-    return ""

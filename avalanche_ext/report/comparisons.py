@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from avalanche_ext.report.layout import NONE, aligned, number, p_value, plus_minus, wrapped
-from avalanche_ext.report.paired import FEWEST_PAIRS, PairedTest
+from avalanche_ext.report.layout import (
+    NONE,
+    aligned,
+    count,
+    number,
+    p_value,
+    plus_minus,
+    wrapped,
+)
+from avalanche_ext.report.paired import (
+    FEWEST_FOR_EFFECT,
+    FEWEST_FOR_WILCOXON,
+    FEWEST_PAIRS,
+    PairedTest,
+)
+
+_MOST_NAMED = 4
+"""The most methods that a caution names one by one."""
 
 
 def comparison_lines(first: str, tests: Mapping[str, PairedTest]) -> list[str]:
-    """A table of tests, and a caution below it where some rest on few pairs.
+    """A table of tests, with what must be said of them below.
 
     Columns of what no test defines are left out.
 
@@ -18,7 +34,8 @@ def comparison_lines(first: str, tests: Mapping[str, PairedTest]) -> list[str]:
         tests: The tests, by what stands in the first column.
     """
     rows = [[first, *tests], *([title, *cells] for title, cells in comparison_columns(tests))]
-    return [*aligned([[*row] for row in zip(*rows, strict=True)]), *caution(tests)]
+    notes = [line for text in on_tests(tests) for line in wrapped(text)]
+    return [*aligned([[*row] for row in zip(*rows, strict=True)]), *notes]
 
 
 def comparison_columns(tests: Mapping[str, PairedTest]) -> list[tuple[str, list[str]]]:
@@ -55,15 +72,27 @@ def _effect(test: PairedTest) -> str:
     return NONE if test.effect is None else number(test.effect, 1, signed=True)
 
 
-def caution(tests: Mapping[str, PairedTest]) -> Iterator[str]:
-    """Yield the lines that warn of tests with fewer than FEWEST_PAIRS pairs, if there are any."""
+def on_tests(tests: Mapping[str, PairedTest]) -> list[str]:
+    """What must be said of a table of tests: that some rest on few pairs, and what a dash means."""
+    cells = [cell for _, cells in comparison_columns(tests) for cell in cells]
+    dash = (
+        f"{NONE}: differences that do not vary, or too few pairs (fewer than 2 for a t-test, "
+        f"{FEWEST_FOR_EFFECT} for d, {FEWEST_PAIRS} for an interval, {FEWEST_FOR_WILCOXON} for "
+        "Wilcoxon's test)."
+    )
+    return [*caution(tests), *([dash] if NONE in cells else [])]
+
+
+def caution(tests: Mapping[str, PairedTest]) -> list[str]:
+    """A sentence that warns of tests with fewer than FEWEST_PAIRS pairs, if there are any."""
     few = {name: test.n_pairs for name, test in tests.items() if test.n_pairs < FEWEST_PAIRS}
     if not few:
-        return
+        return []
     if len(few) == len(tests) and len({*few.values()}) == 1:
-        which = f"only {next(iter(few.values()))} seeds"
+        which = f"only {count(next(iter(few.values())), 'seed')}"
+    elif len(few) <= _MOST_NAMED:
+        named = ", ".join(f"{name} {n}" for name, n in few.items())
+        which = f"fewer than {FEWEST_PAIRS} seeds: {named}"
     else:
-        which = f"fewer than {FEWEST_PAIRS} seeds: " + ", ".join(
-            f"{name} {n}" for name, n in few.items()
-        )
-    yield from wrapped(f"Caution: too few pairs for sound tests and intervals ({which}).")
+        which = f"fewer than {FEWEST_PAIRS} seeds: {len(few)} of {len(tests)} methods"
+    return [f"Caution: too few pairs for sound tests and intervals ({which})."]

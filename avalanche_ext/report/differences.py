@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from avalanche_ext.report.comparisons import interval_text, wins_text
 from avalanche_ext.report.layout import number, p_value
-from avalanche_ext.report.paired import FEWEST_PAIRS, PairedTest
+from avalanche_ext.report.paired import LEVEL, PairedTest
 from avalanche_ext.report.rows import HEIGHT, Row, Span, draw_rows
-from avalanche_ext.report.statistics import TESTED, MethodStatistics
+from avalanche_ext.report.statistics import TESTED, MethodStatistics, tests_in
 from avalanche_ext.report.style import looks, measured_on, set_title
 from avalanche_ext.results.experiment import ExperimentResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-SURE = 0.05
-"""The corrected p-value below which a difference counts as sure."""
 
 
 def differences_figure(
@@ -35,15 +32,15 @@ def differences_figure(
     """
     from matplotlib.figure import Figure
 
-    tested = [metric for metric in TESTED if _tests(statistics, metric)]
+    tested = [metric for metric in TESTED if tests_in(metric, statistics)]
     if not tested:
         return None
-    n_rows = max(len(_tests(statistics, metric)) for metric in tested)
+    n_rows = max(len(tests_in(metric, statistics)) for metric in tested)
     figure = Figure(
         figsize=(1.0 + 4.7 * len(tested), max(2.6, 1.5 + HEIGHT * n_rows)), layout="constrained"
     )
     title = f"{results.name}{measured_on(results)}: differences from {results.baseline}"
-    notes = [f"paired by seed; bars: 95 % intervals; filled: p < {SURE} after Holm's correction"]
+    notes = [f"paired by seed; bars: 95 % intervals; filled: p < {LEVEL} after Holm's correction"]
     set_title(figure, title, notes)
     for axes, metric in zip(figure.subplots(1, len(tested), squeeze=False)[0], tested, strict=True):
         draw_differences(axes, results, statistics, metric)
@@ -56,7 +53,7 @@ def draw_differences(
     """Draw the mean difference of each method from the baseline, as `draw_rows` does.
 
     Bars are bootstrap intervals of the mean, where there are enough seeds for one. Markers of
-    differences that are sure after Holm's correction are filled.
+    differences that are significant after Holm's correction are filled.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -67,18 +64,15 @@ def draw_differences(
     look = looks(results)
     draw_rows(
         axes,
-        [_row(name, metric, test, look[name]) for name, test in _tests(statistics, metric).items()],
+        [
+            _row(name, metric, test, look[name])
+            for name, test in tests_in(metric, statistics).items()
+        ],
         beside={str(results.baseline): Span(0.0, 0.0, 0.0)},
         signed=True,
     )
     axes.axvline(0.0, color="grey", lw=1.0, zorder=1)
     axes.set_xlabel(f"difference in {metric}{measured_on(results)}")
-
-
-def _tests(statistics: Sequence[MethodStatistics], metric: str) -> dict[str, PairedTest]:
-    """The tests of a metric by method, of methods that share a seed with the baseline."""
-    tests = {each.name: each.tests[metric] for each in statistics if metric in each.tests}
-    return {name: test for name, test in tests.items() if test.difference}
 
 
 def _row(name: str, metric: str, test: PairedTest, look: Mapping[str, Any]) -> Row:
@@ -93,5 +87,5 @@ def _row(name: str, metric: str, test: PairedTest, look: Mapping[str, Any]) -> R
         bar=test.interval or (mean, mean),
         text=", ".join([*parts, f"Holm p {p_value(p)}", f"{wins_text(test)} seeds higher"]),
         style=look,
-        is_filled=p is not None and p < SURE and test.n_pairs >= FEWEST_PAIRS,
+        is_filled=test.is_significant,
     )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from avalanche_ext.report.csv_table import csv_table
+from avalanche_ext.report.gallery import write_picture
+from avalanche_ext.report.joint import joint_sheets
 from avalanche_ext.report.latex import latex
 from avalanche_ext.report.layout import aligned, wrapped
 from avalanche_ext.report.markdown import markdown
-from avalanche_ext.report.sheets import Reported, Sheet, heading, joint_sheets, sheet_of
+from avalanche_ext.report.sheet import Sheet
+from avalanche_ext.report.sheets import Reported, heading, paper_sheets, sheet_of
+from avalanche_ext.report.side_by_side import NAME, side_by_side_figure
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.writer import write_report
 from avalanche_ext.results.experiment import ExperimentResults, read_results
@@ -23,8 +28,9 @@ _MOST_METHODS = 12
 def report_on(directories: Sequence[str | Path], form: str = "text", figures: str = "png") -> str:
     """Return the report of one experiment, or of several side by side, for printing.
 
-    As text, that of one experiment is also written into its folder, with its figures. As HTML it is
-    a page in the first folder. The other forms write nothing.
+    As text, that of one experiment is also written into its folder, with its figures; of several, a
+    figure is written into the first folder. As HTML it is a page there. The other forms write
+    nothing.
 
     Args:
         directories: The experiments' folders, one or more.
@@ -48,13 +54,25 @@ def report_on(directories: Sequence[str | Path], form: str = "text", figures: st
         return csv_table(experiments)
     if len(experiments) > 1:
         sheets = joint_sheets(experiments)
+    elif form == "latex":
+        sheets = [*paper_sheets(experiments[0])]
     else:
-        # A paper's table has no room for costs.
-        sheets = [sheet_of(*experiments[0], has_costs=form != "latex")]
+        sheets = [sheet_of(experiments[0])]
     forms = {"markdown": markdown, "latex": latex}
     if form in forms:
         return forms[form](sheets)
-    return _side_by_side([results for results, _ in experiments], sheets)
+    all_results = [results for results, _ in experiments]
+    return _side_by_side(all_results, sheets) + _figure(all_results, figures)
+
+
+def _figure(experiments: Sequence[ExperimentResults], form: str) -> str:
+    """Write the figure of several experiments, and return a line that says where it lies."""
+    folder = experiments[0].folder
+    try:
+        drawn = write_picture(partial(side_by_side_figure, experiments), folder, NAME, form)
+    except OSError as error:  # The folder may be read-only, or the disk full.
+        return f"\n{NAME}.{form} could not be written into {folder}: {reason_of(error)}\n"
+    return f"\n{drawn} is in {folder}\n" if drawn else ""
 
 
 def _page(folders: Sequence[Path]) -> str:

@@ -202,21 +202,42 @@ def write_pictures(drawn: Iterable[Picture], directory: Path, form: str) -> list
     Raises:
         OSError: If one cannot be written.
     """
-    from matplotlib import rc_context
-
-    written = []
-    # The date, and names in SVG that differ every time, would make equal pictures differ.
-    metadata = {"png": None, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[form]
-    with rc_context({"svg.hashsalt": "avalanche-ext"}):
-        for picture in drawn:
-            figure = picture.draw()
-            if figure:
-                name = f"{picture.name}.{form}"
-                with replacing(directory / name) as path:
-                    figure.savefig(path, format=form, dpi=150, metadata=metadata)
-                written.append(name)
+    names = [write_picture(each.draw, directory, each.name, form) for each in drawn]
+    written = [name for name in names if name]
     for name in NAMES:
         for other in FORMATS:
             if f"{name}.{other}" not in written:
                 (directory / f"{name}.{other}").unlink(missing_ok=True)
     return written
+
+
+def write_picture(
+    draw: Callable[[], Figure | None], directory: Path, name: str, form: str
+) -> str | None:
+    """Write a picture into a folder.
+
+    Args:
+        draw: Draws it; None where there is nothing to show.
+        directory: The folder.
+        name: The file's name without the ending.
+        form: Its format, one of FORMATS.
+
+    Returns:
+        The name of the file; None where there is nothing to show.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    from matplotlib import rc_context
+
+    figure = draw()
+    if figure is None:
+        return None
+    # The date, and names in SVG that differ every time, would make equal pictures differ.
+    metadata = {"png": None, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[form]
+    with (
+        rc_context({"svg.hashsalt": "avalanche-ext"}),
+        replacing(directory / f"{name}.{form}") as path,
+    ):
+        figure.savefig(path, format=form, dpi=150, metadata=metadata)
+    return f"{name}.{form}"

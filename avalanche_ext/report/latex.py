@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from avalanche_ext.report.layout import NONE, wrapped
-from avalanche_ext.report.sheets import Sheet
+from avalanche_ext.report.sheet import Column, Sheet
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -20,6 +21,15 @@ _SPECIAL = {
 }
 _PREAMBLE = r"""% In the preamble: \usepackage{booktabs}
 \providecommand{\seedstd}[1]{{\scriptstyle\,\pm\,#1}}"""
+_TEXT_WIDTH = 345.0
+"""Points of a line in LaTeX's plain article, which no table exceeds."""
+
+_GAP = 8.0
+"""Points between two columns."""
+
+_LETTER, _SMALL_LETTER, _SIGNS = 4.8, 3.6, 7.5
+"""Points of a letter or digit in a table, of one of a deviation, and of the sign ± before it."""
+
 _MINUS = re.compile(r"(?<![^ (])-(?=[0-9 ])")
 _NUMBERS = re.compile(r"[-+<0-9.,±/\[\] ]*[0-9][-+<0-9.,±/\[\] ]*")
 
@@ -27,10 +37,41 @@ _NUMBERS = re.compile(r"[-+<0-9.,±/\[\] ]*[0-9][-+<0-9.,±/\[\] ]*")
 def latex(sheets: Sequence[Sheet]) -> str:
     """Tables for a paper, with the best means bold; a line end after the last.
 
-    Each is a `table` that needs only booktabs, and compiles with pdflatex.
+    Each is a `table` that needs only booktabs, and compiles with pdflatex. What is too wide for a
+    page of the plain article class continues in a further table.
     """
-    tables = ["\n".join(_lines(sheet)) for sheet in sheets]
+    tables = ["\n".join(_lines(part)) for sheet in sheets for part in _parts(sheet)]
     return "\n\n".join([_PREAMBLE, *tables]) + "\n"
+
+
+def _parts(sheet: Sheet) -> Iterator[Sheet]:
+    """Divide a table by its columns into such as fit on a page."""
+    room = _TEXT_WIDTH - max(map(_width, ["method", *sheet.methods])) - _GAP
+    parts: list[list[Column]] = [[]]
+    used = 0.0
+    for column in sheet.columns:
+        width = max(map(_width, [column.title, *column.cells])) + _GAP
+        if used + width > room and parts[-1]:
+            parts.append([])
+            used = 0.0
+        parts[-1].append(column)
+        used += width
+    yield replace(sheet, columns=parts[0])
+    for number, columns in enumerate(parts[1:], start=2):
+        yield replace(
+            sheet,
+            name=f"{sheet.name}-{number}",
+            caption=f"{sheet.caption}, continued",
+            columns=columns,
+            notes=[],
+            absent=[],
+        )
+
+
+def _width(text: str) -> float:
+    """Some points more than a cell takes."""
+    mean, is_pair, std = text.partition(" ± ")
+    return _LETTER * len(mean) + bool(is_pair) * (_SIGNS + _SMALL_LETTER * len(std))
 
 
 def _lines(sheet: Sheet) -> Iterator[str]:
@@ -38,16 +79,15 @@ def _lines(sheet: Sheet) -> Iterator[str]:
         yield f"% {line}"
     yield r"\begin{table}"
     yield r"  \centering"
-    caption = ". ".join([sheet.title, " ".join(sheet.notes)])
-    if any(column.best for column in sheet.columns):
-        caption += " Bold: the best."
+    bold = sheet.on_best if any(column.best for column in sheet.columns) else ""
+    caption = " ".join(filter(None, [f"{sheet.caption}.", *sheet.notes, bold]))
     first, *others = wrapped(_escaped(caption))
     yield f"  \\caption{{{first}"
     yield from (f"    {line}" for line in others)
     yield r"  }\medskip"
     yield f"  \\label{{tab:{sheet.name}}}"
     yield r"  \small"
-    yield r"  \setlength{\tabcolsep}{4pt}"
+    yield f"  \\setlength{{\\tabcolsep}}{{{_GAP / 2:g}pt}}"
     yield f"  \\begin{{tabular}}{{l{'r' * len(sheet.columns)}}}"
     yield r"    \toprule"
     yield _row(["method", *(column.title for column in sheet.columns)])
@@ -70,7 +110,6 @@ def _cell(text: str, is_best: bool) -> str:
     >>> _cell("-0.042 ± 0.015", True), _cell("a_b", False)
     ('$\\mathbf{-0.042} \\seedstd{0.015}$', 'a\\_b')
     """
-    text = text.removesuffix(f" ± {NONE}")  # One seed has no deviation.
     if not _NUMBERS.fullmatch(text):
         return _escaped(text)
     mean, _, std = text.partition(" ± ")

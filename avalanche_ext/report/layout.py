@@ -12,11 +12,11 @@ NONE = "–"
 
 
 def plus_minus(value: Estimate | None, decimals: int = 3, signed: bool = False) -> str:
-    """Mean and standard deviation, or NONE."""
+    """Mean and standard deviation, the mean alone of a single value, or NONE."""
     if value is None:
         return NONE
-    std = NONE if value.std is None else number(value.std, decimals)
-    return f"{number(value.mean, decimals, signed)} ± {std}"
+    mean = number(value.mean, decimals, signed)
+    return mean if value.std is None else f"{mean} ± {number(value.std, decimals)}"
 
 
 def number(value: float, decimals: int = 3, signed: bool = False) -> str:
@@ -39,6 +39,16 @@ def p_value(value: float | None) -> str:
     if value is None:
         return NONE
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_text(value: float | None) -> str:
+    """A p-value in a sentence.
+
+    >>> p_text(0.0184), p_text(0.00001)
+    ('p = 0.018', 'p < 0.001')
+    """
+    text = p_value(value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from avalanche_ext.report.layout import wrapped
-from avalanche_ext.report.sheets import Sheet
+from avalanche_ext.report.sheet import Sheet
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
@@ -27,13 +27,9 @@ def _lines(sheet: Sheet) -> list[str]:
             ]
         )
     table = [f"| {' | '.join(map(_escaped, row))} |" for row in rows]
-    notes = wrapped(" ".join([*sheet.notes, *_bold(sheet)]))
+    notes = wrapped(" ".join(filter(None, [*sheet.notes, sheet.on_best])))
     absent = ["", "```text", *sheet.absent, "```"] if sheet.absent else []
     return [f"**{sheet.title}**", "", *table, "", *notes, *absent]
-
-
-def _bold(sheet: Sheet) -> list[str]:
-    return ["Bold: the best."] if any(column.best for column in sheet.columns) else []
 
 
 def _escaped(cell: str) -> str:

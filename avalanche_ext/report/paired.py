@@ -25,6 +25,9 @@ Alternative = Literal["two-sided", "greater"]
 FEWEST_FOR_WILCOXON = 6
 """With fewer pairs Wilcoxon's two-sided test cannot reach p < 0.05 (5 pairs: 2 / 2^5 = 0.0625)."""
 
+FEWEST_FOR_EFFECT = 3
+"""With two pairs, d says little more than how close the two happen to be."""
+
 MOST_FOR_ALL_SIGNS = 13
 """Up to so many differences, all 2^n signs that they could have had are gone through."""
 
@@ -34,6 +37,9 @@ report warns."""
 
 CONFIDENCE = 0.95
 """The share of experiments in which an interval should hold the true value."""
+
+LEVEL = 0.05
+"""A difference whose corrected p-value is below this is significant."""
 
 _N_RESAMPLES = 9999
 
@@ -48,7 +54,7 @@ class PairedTest:
         difference: Mean and standard deviation of the paired differences; None without pairs.
         interval: Bootstrap interval of the mean difference; None below FEWEST_PAIRS pairs.
         effect: The mean difference in standard deviations of the differences (Cohen's d of paired
-            values); None where they do not vary.
+            values); None below FEWEST_FOR_EFFECT pairs, and where they do not vary.
         wins: Seeds in which the method's value is the higher one; a tie counts half.
         t_test: p-value of the paired t-test; None where it is undefined.
         wilcoxon: p-value of Wilcoxon's signed-rank test; None below 6 pairs.
@@ -69,6 +75,12 @@ class PairedTest:
     def n_pairs(self) -> int:
         """The number of seeds that both methods have finished."""
         return self.difference.n if self.difference else 0
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the corrected t-test finds a difference, from FEWEST_PAIRS seeds or more."""
+        p = self.t_test_holm
+        return p is not None and p < LEVEL and self.n_pairs >= FEWEST_PAIRS
 
 
 def paired_test(
@@ -99,7 +111,7 @@ def paired_test(
 
 
 def _effect(differences: Floats) -> float | None:
-    if len(differences) < 2 or np.ptp(differences) == 0:
+    if len(differences) < FEWEST_FOR_EFFECT or np.ptp(differences) == 0:
         return None
     return float(differences.mean() / differences.std(ddof=1))
 

@@ -10,6 +10,9 @@ from avalanche_ext.report.statistics import METRICS, MethodStatistics
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.record import ResultsError
 
+TITLES = ("metric", "method", "ours", "published", "difference", "in published std")
+"""The titles of the table of published numbers."""
+
 
 def published_numbers(results: ExperimentResults) -> dict[str, dict[str, Estimate]]:
     """A paper's numbers by metric and method; empty if the experiment has none.
@@ -38,17 +41,27 @@ def published_section(
     Raises:
         ResultsError: If a metric or method is unknown.
     """
+    rows = published_rows(results, statistics)
+    if rows and results.published:
+        yield [f"Beside {results.published['reference']}", *aligned([TITLES, *rows])]
+
+
+def published_rows(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> list[list[str]]:
+    """A row of texts below TITLES for each published number.
+
+    Raises:
+        ResultsError: If a metric or method is unknown.
+    """
     ours: Mapping[str, Mapping[str, Estimate | None]] = {
         row.name: row.metrics for row in statistics
     }
-    rows = [
+    return [
         [metric, name, *_beside(ours[name][metric], theirs)]
         for metric, methods in published_numbers(results).items()
         for name, theirs in methods.items()
     ]
-    if rows and results.published:
-        titles = ["metric", "method", "ours", "published", "difference", "in published std"]
-        yield [f"Beside {results.published['reference']}", *aligned([titles, *rows])]
 
 
 def _beside(ours: Estimate | None, theirs: Estimate) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,6 +105,25 @@ def _memory(method: MethodResults) -> dict[str, Estimate | None]:
         kind: estimate([cell.memory[kind] for cell in cells if kind in cell.memory])
         for kind in MEMORY
     }
+
+
+def tests_in(metric: str, statistics: Sequence[MethodStatistics]) -> dict[str, PairedTest]:
+    """The tests in one of TESTED by method, of the methods that share a seed with the baseline."""
+    tests = {row.name: row.tests[metric] for row in statistics if metric in row.tests}
+    return {name: test for name, test in tests.items() if test.difference}
+
+
+def over_same_seeds(results: ExperimentResults) -> frozenset[str]:
+    """The methods among which one can be the best: those with the same finished seeds.
+
+    They are the seeds of the method with most runs. Methods trained iid do not compete.
+    """
+    seeds = {
+        method.name: frozenset(method.cells) for method in results.finished if not method.is_iid
+    }
+    counts = Counter(seeds.values())
+    most = max(counts, key=lambda each: (len(each), counts[each]), default=None)
+    return frozenset(name for name, each in seeds.items() if each == most)
 
 
 def defined(runs: RunMetrics, metric: str) -> dict[str, dict[int, float]]:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from avalanche_ext.report.absent import absent_sections
 from avalanche_ext.report.choices import choices_section
 from avalanche_ext.report.claims import claims_section
-from avalanche_ext.report.columns import Column, columns_of, notes_of
+from avalanche_ext.report.columns import columns_of
 from avalanche_ext.report.comparisons import caution, comparison_lines
 from avalanche_ext.report.layout import NONE, aligned, to_the_right, wrapped
+from avalanche_ext.report.notes import notes_of
 from avalanche_ext.report.paired import FEWEST_PAIRS
 from avalanche_ext.report.published import published_section
-from avalanche_ext.report.sheets import heading
-from avalanche_ext.report.statistics import TESTED, MethodStatistics
+from avalanche_ext.report.sheet import Column
+from avalanche_ext.report.sheets import heading, with_runs
+from avalanche_ext.report.statistics import TESTED, MethodStatistics, tests_in
 from avalanche_ext.report.tradeoff import n_dominated, settings_points, tradeoff_points
 from avalanche_ext.report.versions import mixed_versions
 from avalanche_ext.results.experiment import ExperimentResults
@@ -35,15 +37,16 @@ def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics
     Raises:
         ResultsError: If `published` or a claim names an unknown metric or method.
     """
-    tested = _tested_below(results, statistics)
-    columns = columns_of(results, statistics, spread=TESTED, has_tests="ACC" not in tested)
+    shown, rows = with_runs((results, statistics))
+    tested = _tested_below(rows)
+    columns = columns_of(shown, rows, spread=TESTED, has_tests="ACC" not in tested)
     notes = [
         *notes_of(results, statistics, columns),
         *_notes_on_tests(results, statistics, tested),
     ]
     sections = [
         [heading(results)],
-        _summary(statistics, columns),
+        _summary(rows, columns),
         wrapped(" ".join(notes)),
         *(_comparison(results, statistics, metric) for metric in tested),
         *choices_section(results),
@@ -65,13 +68,9 @@ def _summary(statistics: Sequence[MethodStatistics], columns: Sequence[Column]) 
     return aligned([[*row] for row in zip(names, *texts, strict=True)])
 
 
-def _tested_below(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> list[str]:
+def _tested_below(statistics: Sequence[MethodStatistics]) -> list[str]:
     """The metrics whose tests against the baseline have tables of their own, as far as they fit."""
-    defined = [
-        metric
-        for metric in TESTED
-        if any(row.tests and row.tests[metric].n_pairs for row in statistics)
-    ]
+    defined = [metric for metric in TESTED if tests_in(metric, statistics)]
     most = _SCREEN // (len(statistics) + 3) - 1
     return defined[: max(most, 0)]
 
@@ -79,7 +78,7 @@ def _tested_below(results: ExperimentResults, statistics: Sequence[MethodStatist
 def _notes_on_tests(
     results: ExperimentResults, statistics: Sequence[MethodStatistics], tested: Sequence[str]
 ) -> Iterator[str]:
-    tests = {row.name: row.tests["ACC"] for row in statistics if row.tests}
+    tests = tests_in("ACC", statistics)
     if tested or results.claims:
         if len(results.seeds) >= FEWEST_PAIRS:
             yield "95 % interval: of the mean difference, by the bootstrap over seeds."
@@ -95,11 +94,18 @@ def _notes_on_tests(
 def _comparison(
     results: ExperimentResults, statistics: Sequence[MethodStatistics], metric: str
 ) -> list[str]:
+    tests = tests_in(metric, statistics)
+    apart = [
+        row.name
+        for row in statistics
+        if row.tests and row.metrics[metric] and row.name not in tests
+    ]
     return [
         f"{metric} against {results.baseline}, paired by seed; p: two-sided, and with Holm's "
         "correction for the tests of this table",
-        *comparison_lines(
-            "method", {row.name: row.tests[metric] for row in statistics if row.tests}
+        *comparison_lines("method", tests),
+        *wrapped(
+            f"No seed in common with {results.baseline}: {', '.join(apart)}." if apart else ""
         ),
     ]
 

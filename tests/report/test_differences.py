@@ -55,7 +55,7 @@ def test_each_metric_has_a_panel_with_means_and_intervals(tmp_path: Path) -> Non
     assert good.texts[0].endswith("Holm p <0.001, 5/5 seeds higher")
 
 
-def test_sure_differences_are_filled(tmp_path: Path) -> None:
+def test_significant_differences_are_filled(tmp_path: Path) -> None:
     write(tmp_path, {"good": 0.1, "same": -0.015})
     figure = figure_of(tmp_path)
     assert figure is not None

@@ -64,31 +64,74 @@ def test_markdown_has_the_numbers_and_what_is_missing(one: Path) -> None:
     assert rows[1]["ACC"] == "**0.781 ± 0.023**"
     assert [row["ACC, published"] for row in rows] == ["–", "0.800 ± 0.010", "–"]
     assert (rows[0]["vs ber"], rows[1]["vs ber"]) == ("", "+0.056")
-    assert rows[2]["BWT"] == "-0.350 ± –"
+    assert rows[2]["BWT"] == "-0.350"
     assert "**tab_one: 3 methods x 6 seeds, 13 of 18 runs finished**" in text
     assert "1 run failed:\n  my_er, seed 1: loss became NaN" in text
     assert "4 runs not there yet" in text
+    assert (
+        "Bold: the best of the methods with the same seeds; the others have fewer or others."
+        in " ".join(text.split())
+    )
     assert "published: Müller & Söhne (2020)" in " ".join(text.split())
 
 
-def test_several_experiments_stand_side_by_side(one: Path, two: Path) -> None:
-    acc, bwt = report_on([one, two], "markdown").split("**BWT in 2 experiments**")
+def test_several_experiments_stand_side_by_side(one: Path, two: Path, tmp_path: Path) -> None:
+    test_stream = tmp_path / "tab_two"
+    shutil.copytree(two, test_stream)
+    record = test_stream / "record.yaml"
+    record.write_text(record.read_text("utf-8").replace("split: validation\n", ""), "utf-8")
+    acc, bwt = report_on([one, test_stream], "markdown").split("**BWT in 2 experiments**")
     titles, _, ber, drl, er = markdown_rows(acc)
-    assert titles == ["method", "one", "two (validation)", "mean rank", "vs ber", "wins"]
-    assert ber == ["ber", "0.725 ± 0.019", "0.720 ± 0.016", "2.75", "", ""]
+    assert titles == ["method", "one", "two", "mean rank", "vs ber", "wins", "pairs"]
+    assert ber == ["ber", "0.725 ± 0.019", "0.720 ± 0.016", "2.75", "", "", ""]
     assert drl[1:4] == ["**0.781 ± 0.023**", "**0.825 ± 0.020**", "1.00"]
     # Of 11 pairs all are won; the differences are 0.05 and 0.1, and 0.0025 more with each seed.
     assert drl[4].startswith("+0.081 [+0.07")
-    assert drl[5] == "1.00 [0.80, 1.00]"
-    assert er[4:] == ["+0.025", "1.00 [0.33, 1.00]"]
-    assert "Friedman's test that all are alike: p = 0.1" in " ".join(acc.split())
+    assert drl[5:] == ["1.00 [0.80, 1.00]", "11 in 2"]
+    assert er[4:] == ["+0.025", "1.00 [0.33, 1.00]", "2 in 2"]
+    notes = " ".join(acc.split())
+    assert "fewer than 5 experiments cannot tell methods apart by their ranks" in notes
+    assert "Friedman" not in notes
     assert "tab_two: 1 run failed:" in acc
     assert markdown_rows(bwt)[0] == titles
     assert "failed" not in bwt, "said once"
 
 
-def test_the_text_of_several_is_printed_and_writes_nothing(one: Path, two: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in [*one.rglob("*"), *two.rglob("*")]}
+def test_nothing_is_averaged_over_the_test_stream_and_validation_samples(
+    one: Path, two: Path
+) -> None:
+    text = report_on([one, two], "markdown")
+    assert markdown_rows(text)[0] == ["method", "one", "two (validation)"]
+    assert "Nothing is averaged over these experiments" in text
+    assert not (one / "side_by_side.png").exists()
+    assert "side_by_side" not in report_on([one, two])
+
+
+def test_five_experiments_have_a_verdict(tmp_path: Path) -> None:
+    folders = [write(tmp_path / f"exp_{k}", shift=k / 50) for k in range(5)]
+    text = " ".join(report_on(folders, "markdown").split())
+    assert "Friedman's test that all are alike: p = 0.0" in text
+    assert "critical difference of mean ranks, which counts only where p < 0.05: 1." in text
+    assert "Caution: fewer than 5 experiments" not in text
+
+
+def test_the_text_of_several_is_printed_with_a_picture_in_the_first_folder(tmp_path: Path) -> None:
+    folders = [write(tmp_path / name) for name in ("one", "two")]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(["report", *map(str, folders), "--figures", "svg"]) == 0
+    assert (folders[0] / "side_by_side.svg").read_text("utf-8").startswith("<?xml")
+    text = report_on(folders)
+    assert text.endswith(f"\nside_by_side.png is in {folders[0]}\n")
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path.name for path in after.keys() - before.keys()} == {
+        *("side_by_side.png", "side_by_side.svg")
+    }
+    assert after.items() >= before.items()
+    (folders[0] / "side_by_side.pdf").mkdir()
+    assert "side_by_side.pdf could not be written into" in report_on(folders, figures="pdf")
+
+
+def test_the_text_of_several_names_what_they_were_measured_on(one: Path, two: Path) -> None:
     text = report_on([one, two])
     assert text.splitlines()[:2] == [
         "tab_one: 3 methods x 6 seeds, 13 of 18 runs finished",
@@ -96,8 +139,7 @@ def test_the_text_of_several_is_printed_and_writes_nothing(one: Path, two: Path)
         "samples",
     ]
     row = next(line for line in text.splitlines() if line.startswith("drl"))
-    assert re.split(r" {2,}", row)[:4] == ["drl", "0.781 ± 0.023", "0.825 ± 0.020", "1.00"]
-    assert {path: path.stat().st_mtime_ns for path in [*one.rglob("*"), *two.rglob("*")]} == before
+    assert re.split(r" {2,}", row) == ["drl", "0.781 ± 0.023", "0.825 ± 0.020"]
 
 
 def test_experiments_with_other_baselines_are_not_compared_with_one(
@@ -127,8 +169,12 @@ def test_csv_has_the_rows_of_all(one: Path, two: Path) -> None:
 
 def test_latex_escapes_and_has_the_best_bold(one: Path) -> None:
     text = report_on([one], "latex")
-    assert r"drl & $6$ & $\mathbf{0.781} \seedstd{0.023}$ & $0.800 \seedstd{0.010}$ &" in text
-    assert r"my\_er & $1/6$ & $0.725$ & -- & $+0.025$ & --" in text
+    assert r"drl & $6$ & $\mathbf{0.781} \seedstd{0.023}$ & $+0.056$ &" in text
+    assert r"my\_er & $1/6$ & $0.725$ & $+0.025$ & --" in text
+    assert r"\caption{tab\_one: means over up to 6 seeds. " in text
+    assert "runs finished" not in text
+    ours = r"$0.781 \seedstd{0.023}$ & $0.800 \seedstd{0.010}$ & $-0.019$"
+    assert f"drl & ACC & {ours}" in text, "in a table of its own"
     assert r"Müller \& Söhne (2020), 100 \% of Table\_1" in " ".join(text.split())
     assert r"\label{tab:tab_one}" in text
     assert "% 1 run failed:" in text
@@ -142,10 +188,10 @@ def test_latex_escapes_and_has_the_best_bold(one: Path) -> None:
 def test_latex_compiles(one: Path, two: Path, tmp_path: Path) -> None:
     if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode:
         pytest.skip("pdflatex has no booktabs (Debian: texlive-latex-recommended)")
-    tables = [report_on([one], "latex"), report_on([one, two], "latex")]
+    wide = [write(tmp_path / f"exp_{k}", shift=k / 50) for k in range(7)]
+    tables = [report_on(each, "latex") for each in ([one], [one, two], wide)]
     (tmp_path / "paper.tex").write_text(
-        "\\documentclass{article}\n\\usepackage{booktabs}\n"
-        "\\usepackage[textwidth=16cm]{geometry}\n\\begin{document}\n"
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
         + "\n".join(tables)
         + "\\end{document}\n",
         "utf-8",
@@ -166,8 +212,9 @@ def test_the_page_is_written_into_the_first_folder(
     one: Path, two: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(two), str(one), "--format", "html"]) == 0
-    assert capsys.readouterr().out == f"{two / 'report.html'}\n"
-    page = (two / "report.html").read_text("utf-8")
+    assert capsys.readouterr().out == f"{two / 'side_by_side.html'}\n"
+    page = (two / "side_by_side.html").read_text("utf-8")
+    assert not (two / "report.html").exists()
     assert "tab_one" in page
     assert "tab_two" in page
 

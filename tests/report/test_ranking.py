@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from avalanche_ext.report.ranking import Ranking, duels, jeffreys_interval, ranking
+from avalanche_ext.report.duels import count_wins, duels, jeffreys_interval
+from avalanche_ext.report.ranking import Ranking, ranking
+from avalanche_ext.report.series import Series
+from avalanche_ext.report.side_by_side import caption, side_by_side_figure
 from avalanche_ext.results.experiment import ExperimentResults, read_results
 from tests.oracles import statistics as oracle
 from tests.results.trees import two_by_two, write_experiment, write_result
@@ -152,3 +155,42 @@ def test_jeffreys_interval_is_that_of_the_posterior(won: float, n: int) -> None:
 def test_who_wins_nothing_or_everything_reaches_the_end() -> None:
     assert jeffreys_interval(0, 8)[0] == 0.0
     assert jeffreys_interval(8, 8)[1] == 1.0
+
+
+def test_wins_are_counted_over_the_pairs_of_all_experiments(tmp_path: Path) -> None:
+    one = write(tmp_path / "one", {"b": [0.5, 0.5], "a": [0.6, 0.5, 0.4], "alone": []})
+    two = write(tmp_path / "two", {"a": [0.9], "b": [0.6], "c": [0.95]})
+    found = count_wins([one, two])
+    assert found is not None
+    assert found.names == ["c", "a", "b"]
+    # Of seeds 0 and 1 of the one, a wins one and ties one; it wins the pair of the other.
+    assert found.won.tolist() == [[0, 1, 1], [0, 0, 2.5], [0, 0.5, 0]]
+    assert found.n_pairs.tolist() == [[0, 1, 1], [1, 0, 3], [1, 3, 0]]
+    assert found.probabilities[1, 2] == pytest.approx(2.5 / 3)
+    assert np.isnan(found.probabilities.diagonal()).all()
+    assert count_wins([write(tmp_path / "three", {"a": [0.5]})]) is None
+
+
+def test_the_picture_of_several_experiments_has_ranks_from_five_on(tmp_path: Path) -> None:
+    methods = {name: [0.5 + k / 10] * 3 for k, name in enumerate("abc")}
+    experiments = [write(tmp_path / str(i), methods) for i in range(5)]
+    figure = side_by_side_figure(experiments)
+    assert figure is not None
+    ranks, wins = figure.axes
+    assert {"c 1.00", "b 2.00", "a 3.00"} <= {text.get_text() for text in ranks.texts}
+    assert [label.get_text() for label in wins.get_yticklabels()] == ["c", "b", "a"]
+    above = [text for text in wins.texts if text.get_position()[0] > text.get_position()[1]]
+    assert {text.get_text() for text in above} == {"1.00"}
+    assert {text.get_fontweight() for text in above} == {"bold"}
+    points = [line for line in wins.get_lines() if isinstance(line, Series)]
+    assert points[0].texts[0] == "c beats b in 15 of 15 pairs (1.00)"
+    assert "mean ranks" in caption(experiments)
+    few = side_by_side_figure(experiments[:4])
+    assert few is not None
+    assert len(few.axes) == 1
+    assert "mean ranks" not in caption(experiments[:4])
+    assert side_by_side_figure(experiments[:1]) is None
+
+
+def test_without_a_difference_by_friedman_all_are_one_group() -> None:
+    assert Ranking("ACC", 9, {"a": 1.0, "b": 2.0, "c": 4.0}, 0.2, 0.5).alike == [("a", "b", "c")]

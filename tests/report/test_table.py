@@ -13,6 +13,7 @@ import pytest
 
 from avalanche_ext.report.csv_table import csv_table
 from avalanche_ext.report.layout import p_value
+from avalanche_ext.report.sheets import sheet_of
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import text_table
 from avalanche_ext.results.experiment import read_results
@@ -105,9 +106,10 @@ def test_one_seed_has_neither_deviation_nor_p(tmp_path: Path) -> None:
     write_methods(tmp_path, {"ber": [0.5], "drl": [0.7]}, baseline="ber")
     text = text_of(tmp_path)
     assert "1 seed, 2 of 2 runs finished" in text
-    assert cells_of(text, "method  ACC")["drl"][0] == "0.800 ± –"
+    assert cells_of(text, "method    ACC")["drl"][0] == "0.800"
+    assert "±" not in text
     rows = cells_of(text, "method  difference")
-    assert (rows["method"], rows["drl"]) == (["difference", "wins"], ["+0.100 ± –", "1/1"])
+    assert (rows["method"], rows["drl"]) == (["difference", "wins"], ["+0.100", "1/1"])
 
 
 def test_bwt_that_no_run_defines_has_no_column_and_is_not_tested(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_bwt_that_no_run_defines_has_no_column_and_is_not_tested(tmp_path: Path)
     text = text_of(tmp_path)
     assert "ACC against ber" in text
     assert "BWT" not in text
-    assert cells_of(text, "method  ACC")["method"] == ["ACC", "seconds"]
+    assert cells_of(text, "method    ACC")["method"] == ["ACC", "seconds"]
 
 
 def test_intervals_come_with_five_pairs_and_wilcoxon_with_six(tmp_path: Path) -> None:
@@ -137,8 +139,9 @@ def test_intervals_come_with_five_pairs_and_wilcoxon_with_six(tmp_path: Path) ->
     assert rows["drl"][2:] == ["+1.9", "6/6", "0.006", "0.012", "0.031", "0.031"]
     assert re.fullmatch(r"\[\+0\.0\d\d, \+0\.0\d\d\]", rows["drl"][1])
     assert rows["five"][-2:] == ["–", "–"]
-    assert rows["er"] == ["+0.200 ± –", "–", "–", "1/1", *["–"] * 4]
+    assert rows["er"] == ["+0.200", "–", "–", "1/1", *["–"] * 4]
     assert "Caution: too few pairs for sound tests and intervals (fewer than 5 seeds: er 1)" in text
+    assert "–: differences that do not vary, or too few pairs (fewer than 2 for a t-test" in text
 
 
 def test_small_p_is_a_bound(tmp_path: Path) -> None:
@@ -182,17 +185,17 @@ def test_fwt_has_a_column_where_methods_differ(tmp_path: Path) -> None:
     write_result(tmp_path, "a", 0, [[0.9, 0.1], [0.5, 0.9]])
     write_result(tmp_path, "b", 0, [[0.9, 0.4], [0.5, 0.9]])
     text = text_of(tmp_path)
-    assert cells_of(text, "method  ACC")["method"][:3] == ["ACC", "BWT", "FWT"]
-    assert cells_of(text, "method  ACC")["b"][2] == "+0.300"
+    assert cells_of(text, "method    ACC")["method"][:3] == ["ACC", "BWT", "FWT"]
+    assert cells_of(text, "method    ACC")["b"][2] == "+0.300"
 
 
 def test_forgetting_has_a_column_where_it_is_not_bwt(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["a"], [0])
     write_result(tmp_path, "a", 0, [[0.5, 0, 0], [0.9, 0.5, 0], [0.6, 0.4, 0.5]], [0.0] * 3)
-    row = cells_of(text_of(tmp_path), "method  ACC")
+    row = cells_of(text_of(tmp_path), "method    ACC")
     assert dict(zip(row["method"], row["a"], strict=True)) == {
-        "ACC": "0.500 ± –",
-        "BWT": "+0.000 ± –",
+        "ACC": "0.500",
+        "BWT": "+0.000",
         "FWT": "+0.000",
         "forgetting": "0.200",
         "AIA": "0.567",
@@ -204,7 +207,7 @@ def test_memory_is_shown_where_runs_have_counted_it(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["a", "b"], [0])
     write_result(tmp_path, "a", 0, two_by_two(0.5), memory={"peak": 523_400_000, "kept": 1_234})
     write_result(tmp_path, "b", 0, two_by_two(0.5), memory={"peak": 71_000_000})
-    rows = cells_of(text_of(tmp_path), "method  ACC")
+    rows = cells_of(text_of(tmp_path), "method    ACC")
     assert [rows[name][-2:] for name in ("method", "a", "b")] == [
         ["peak MB", "kept MB"],
         ["523", "0.00"],
@@ -232,7 +235,7 @@ def test_only_p_below_what_three_decimals_show_is_a_bound(p: float | None, text:
 def test_tiny_negative_numbers_have_no_sign(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["a"], [0])
     write_result(tmp_path, "a", 0, [[0.9, 0.1], [0.8999, 0.9]])
-    assert cells_of(text_of(tmp_path), "method  ACC")["a"][1] == "+0.000 ± –"
+    assert cells_of(text_of(tmp_path), "method    ACC")["a"][1] == "+0.000"
 
 
 def test_what_failed_and_what_is_missing_is_told(tmp_path: Path) -> None:
@@ -245,7 +248,8 @@ def test_what_failed_and_what_is_missing_is_told(tmp_path: Path) -> None:
     assert text.startswith("exp: 3 methods x 3 seeds, 2 of 9 runs finished\n")
     summary = cells_of(text, "method  runs")
     assert summary["ber"][:2] == ["2/3", "0.725 ± 0.035"]
-    assert summary["drl"] == ["0/3", *["–"] * 5]
+    assert [*summary] == ["method", "ber"]
+    assert "Without a finished run: drl, er." in text
     assert "against ber" not in text, "no pair of runs"
     assert "2 runs failed:\n  drl, seeds 0, 1: loss became NaN at iteration 312\n" in text
     assert "5 runs not there yet" in text
@@ -369,3 +373,41 @@ def test_csv_leaves_undefined_numbers_empty(tmp_path: Path) -> None:
     assert (a["ACC_mean"], a["ACC_std"], a["BWT_mean"]) == ("0.9", "", "")
     assert (b["finished"], b["failed"], b["ACC_mean"], b["p_t_test"]) == ("0", "1", "", "")
     assert (b["pairs"], b["wins"], b["memory_peak_mean"]) == ("", "", "")
+
+
+def test_the_best_is_sought_among_methods_with_the_same_seeds(tmp_path: Path) -> None:
+    write_methods(tmp_path, {"a": [0.5, 0.6], "b": [0.6, 0.7], "lucky": [0.9]})
+    experiment = (results := read_results(tmp_path)), method_statistics(results)
+    sheet = sheet_of(experiment)
+    (acc,) = (column for column in sheet.columns if column.title == "ACC")
+    assert acc.best == {1}
+    assert sheet.on_best.endswith("with the same seeds; the others have fewer or others.")
+
+
+def test_fwt_of_other_seeds_is_no_difference_between_methods(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a", "b"], [0, 1])
+    for method, seed, ahead in (("a", 0, 0.2), ("a", 1, 0.4), ("b", 0, 0.2)):
+        write_result(tmp_path, method, seed, [[0.9, ahead], [0.5, 0.9]])
+    text = text_of(tmp_path)
+    assert "FWT is +0.200 ± 0.141 for all methods with the same seed." in " ".join(text.split())
+    assert "FWT" not in cells_of(text, "method  runs")["method"]
+    write_result(tmp_path, "b", 0, [[0.9, 0.3], [0.5, 0.9]])
+    assert "FWT" in cells_of(text_of(tmp_path), "method  runs")["method"]
+
+
+def test_a_caution_counts_many_methods(tmp_path: Path) -> None:
+    few = {f"m{i}": [0.5, 0.6 + i / 100] for i in range(5)}
+    write_methods(
+        tmp_path,
+        {"base": [0.5, 0.6, 0.4, 0.3, 0.2], **few, "full": [0.1 * i for i in range(5)]},
+        baseline="base",
+    )
+    assert "fewer than 5 seeds: 5 of 6 methods" in text_of(tmp_path)
+
+
+def test_metrics_inside_experiences_are_defined_below_the_table(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a"], [0])
+    numbers = {"AAA": 0.7, "WC_ACC": 0.6, "min_ACC": 0.5, "stability_gap": 0.1, "LCA": 0.4}
+    write_result(tmp_path, "a", 0, two_by_two(0.5), metrics=numbers)
+    text = " ".join(text_of(tmp_path).split())
+    assert all(f" {name}: " in text for name in numbers)

@@ -219,11 +219,11 @@ def test_figures_come_in_the_format_that_is_asked_for_and_in_no_other(
     assert len([*directory.glob("*.png")]) == len(BESIDE_A_BASELINE)
 
 
-@pytest.mark.parametrize("more", [["--format", "html"], ["other"]])
+@pytest.mark.parametrize("more", [["--format", "html"], ["other", "--format", "latex"]])
 def test_figures_in_a_format_are_asked_for_only_where_they_are_written(
     directory: Path, more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         main(["report", str(directory), *more, "--figures", "pdf"])
-    assert "--figures pdf is for one DIR as text" in capsys.readouterr().err
+    assert "--figures pdf is for --format text, which writes figures" in capsys.readouterr().err
     assert not [*directory.glob("*.pdf")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from avalanche_ext.report.absent import absent_sections
@@ -22,6 +23,7 @@ from avalanche_ext.report.page.tables import (
 )
 from avalanche_ext.report.rho_shown import rho_text
 from avalanche_ext.report.sheets import heading
+from avalanche_ext.report.side_by_side import NAME, caption, side_by_side_figure
 from avalanche_ext.report.spectrum import spectra_text
 from avalanche_ext.report.statistics import MethodStatistics, method_statistics
 from avalanche_ext.report.style import chosen_on_test
@@ -134,9 +136,28 @@ def content(results: ExperimentResults, number: int) -> Experiment:
     )
 
 
-def joint(experiments: Sequence[Experiment]) -> list[Table]:
-    """Return the tables that compare experiments."""
-    return joint_tables([(each.results, each.statistics) for each in experiments])
+@dataclass(frozen=True)
+class Joint:
+    """What a page says of several experiments together.
+
+    Attributes:
+        tables: The tables that compare them.
+        pictures: The picture that compares them, with what is drawn; empty where there is none.
+    """
+
+    tables: Sequence[Table]
+    pictures: Sequence[tuple[Picture, Drawing]]
+
+
+def joint(experiments: Sequence[Experiment]) -> Joint:
+    """Return what compares experiments."""
+    all_results = [each.results for each in experiments]
+    picture = Picture(NAME, caption(all_results), partial(side_by_side_figure, all_results))
+    drawn = drawing(picture.draw, f"all-{NAME}")
+    return Joint(
+        tables=joint_tables([(each.results, each.statistics) for each in experiments]),
+        pictures=[(picture, drawn)] if drawn else [],
+    )
 
 
 def _versions(results: ExperimentResults) -> dict[str, dict[str, int]]:

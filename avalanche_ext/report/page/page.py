@@ -10,6 +10,8 @@ from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.files import replacing
 
 HTML = "report.html"
+SEVERAL = "side_by_side.html"
+"""The page of several experiments, in the folder of the first."""
 
 _ROOM = "avalanche_ext.report"
 _FOLDER = "page"
@@ -25,7 +27,8 @@ def write_page(directories: Sequence[str | Path]) -> Path:
         directories: The experiments' folders, `<out>/<experiment>`, at least one.
 
     Returns:
-        The file, `<out>/<experiment>/report.html`.
+        The file, `<out>/<experiment>/report.html`; `side_by_side.html` for several experiments,
+        which leaves the page of the first as it is.
 
     Raises:
         ResultsError: If a folder holds no readable experiment.
@@ -33,7 +36,7 @@ def write_page(directories: Sequence[str | Path]) -> Path:
     """
     folders = [Path(directory) for directory in directories]
     html = _html(folders)
-    path = folders[0] / HTML
+    path = folders[0] / (HTML if len(folders) == 1 else SEVERAL)
     with replacing(path) as partial:
         partial.write_text(html, encoding="utf-8")
     return path
@@ -53,5 +56,5 @@ def _html(folders: Sequence[Path]) -> str:
     )
     return environment.get_template("page.html").render(
         experiments=experiments,
-        joint=joint(experiments) if len(experiments) > 1 else [],
+        joint=joint(experiments) if len(experiments) > 1 else None,
     )

@@ -1,14 +1,12 @@
-"""An experiment's results in plain sentences: which methods beat the baseline, and how surely."""
+"""An experiment's results in plain sentences: which methods beat the baseline, and by how much."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from avalanche_ext.report.differences import SURE
-from avalanche_ext.report.estimates import Estimate
-from avalanche_ext.report.layout import count, number, p_value, plus_minus
+from avalanche_ext.report.layout import count, number, p_text, plus_minus
 from avalanche_ext.report.paired import CONFIDENCE, FEWEST_PAIRS, PairedTest
-from avalanche_ext.report.statistics import MethodStatistics
+from avalanche_ext.report.statistics import MethodStatistics, over_same_seeds, tests_in
 from avalanche_ext.results.experiment import ExperimentResults
 
 _METRIC = "ACC"
@@ -35,22 +33,17 @@ def _comparison(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> Iterator[str]:
     """Sentences on the methods that are better than the baseline, worse, and neither."""
-    tests = {each.name: each.tests[_METRIC] for each in statistics if _METRIC in each.tests}
-    tests = {name: test for name, test in tests.items() if test.difference}
+    tests = tests_in(_METRIC, statistics)
     if not results.baseline:
         yield "No baseline is named in the YAML, so no method is tested against another."
     if not tests:
         return
     untested = [name for name, test in tests.items() if test.t_test_holm is None]
     tested = {name: test for name, test in tests.items() if name not in untested}
-    sure = {
-        name: test
-        for name, test in tested.items()
-        if _p(test) < SURE and test.n_pairs >= FEWEST_PAIRS
-    }
-    better = {name: test for name, test in sure.items() if _mean(test) > 0}
-    worse = {name: test for name, test in sure.items() if _mean(test) < 0}
-    unsure = {name: test for name, test in tested.items() if name not in sure}
+    significant = {name: test for name, test in tested.items() if test.is_significant}
+    better = {name: test for name, test in significant.items() if _mean(test) > 0}
+    worse = {name: test for name, test in significant.items() if _mean(test) < 0}
+    others = {name: test for name, test in tested.items() if name not in significant}
     n = count(len(tests), "method")
     if better and len(tests) == 1:
         ((name, test),) = better.items()
@@ -59,11 +52,11 @@ def _comparison(
         verb = "beats" if len(better) == 1 else "beat"
         yield f"{len(better)} of {n} {verb} {results.baseline} in ACC: {_listed(better, 'higher')}."
     elif tested and len(tests) == 1:
-        yield f"{next(iter(tests))} does not surely beat {results.baseline} in ACC."
+        yield f"{next(iter(tests))} does not beat {results.baseline} significantly in ACC."
     elif tested:
-        yield f"None of {n} surely beats {results.baseline} in ACC."
-    if unsure:
-        yield f"These seeds do not tell {_listed(unsure)} from {results.baseline}."
+        yield f"None of {n} beats {results.baseline} significantly in ACC."
+    if others:
+        yield f"Not significantly different from {results.baseline}: {_listed(others)}."
     if worse:
         verb = "is" if len(worse) == 1 else "are"
         yield f"{len(worse)} of {n} {verb} worse: {_listed(worse, 'lower')}."
@@ -99,39 +92,36 @@ def _listed(tests: dict[str, PairedTest], wins: str | None = None) -> str:
 
 
 def _difference(test: PairedTest, wins: str | None) -> str:
-    p = f"p {_with_sign(p_value(test.t_test_holm))}"
-    mean = number(_mean(test), signed=True)
+    p = p_text(test.t_test_holm)
     if not wins:
-        return f"({mean}, {p})"
+        return f"({number(_mean(test), signed=True)}, {p})"
     parts = [p]
     if test.interval:
         low, high = (number(end, signed=True) for end in test.interval)
         parts.insert(0, f"interval {low} to {high}")
     n = test.wins if wins == "higher" else test.n_pairs - test.wins
-    return f"by {mean} ({', '.join(parts)}, {wins} in {n:g} of {count(test.n_pairs, 'seed')})"
-
-
-def _with_sign(p: str) -> str:
-    return f"< {p[1:]}" if p.startswith("<") else f"= {p}"
+    by = number(abs(_mean(test)))
+    return f"by {by} ({', '.join(parts)}, {wins} in {n:g} of {count(test.n_pairs, 'seed')})"
 
 
 def _best(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> Iterator[str]:
     found = {each.name: acc for each in statistics if (acc := each.metrics[_METRIC])}
     iid = {method.name for method in results.methods if method.is_iid}
-    learned = {name: acc for name, acc in found.items() if name not in iid} or found
+    compared = over_same_seeds(results)
+    learned = {name: acc for name, acc in found.items() if name in compared} or found
     if not learned:
         yield "No run has finished yet."
         return
     best = max(learned, key=lambda name: learned[name].mean)
-    among = " among methods that learn one experience after another" if iid & found.keys() else ""
-    text = f"The highest mean ACC{among} is {best}'s, {_value(learned[best])}"
+    among = ""
+    if iid & found.keys():
+        among = " among methods that learn one experience after another"
+    if found.keys() - iid - learned.keys():
+        among += f"{' and' if among else ' among methods that'} have the same seeds"
+    text = f"The highest mean ACC{among} is {best}'s, {plus_minus(learned[best])}"
     if results.baseline in found and best != results.baseline:
-        text += f"; {results.baseline} has {_value(found[results.baseline])}"
+        text += f"; {results.baseline} has {plus_minus(found[results.baseline])}"
     yield f"{text} (mean and standard deviation over seeds)." if "±" in text else f"{text}."
-
-
-def _value(acc: Estimate) -> str:
-    return number(acc.mean) if acc.std is None else plus_minus(acc)
 
 
 def _chosen(results: ExperimentResults) -> Iterator[str]:
@@ -161,7 +151,3 @@ def _and(names: Sequence[str], most: int) -> str:
 
 def _mean(test: PairedTest) -> float:
     return test.difference.mean if test.difference else 0.0
-
-
-def _p(test: PairedTest) -> float:
-    return 1.0 if test.t_test_holm is None else test.t_test_holm

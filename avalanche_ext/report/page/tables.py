@@ -8,11 +8,13 @@ from itertools import zip_longest
 
 from avalanche_ext.report.choices import choice_rows, choices_title
 from avalanche_ext.report.claims import claim_tests, claim_text
-from avalanche_ext.report.comparisons import caution, comparison_columns
+from avalanche_ext.report.comparisons import comparison_columns, on_tests
+from avalanche_ext.report.joint import joint_sheets
 from avalanche_ext.report.layout import NONE, number, plus_minus
 from avalanche_ext.report.paired import PairedTest
-from avalanche_ext.report.sheets import Reported, Sheet, joint_sheets, sheet_of
-from avalanche_ext.report.statistics import METRICS, TESTED
+from avalanche_ext.report.sheet import Column, Sheet
+from avalanche_ext.report.sheets import Reported, sheet_of
+from avalanche_ext.report.statistics import METRICS, TESTED, tests_in
 from avalanche_ext.report.style import COLOURS, looks
 from avalanche_ext.results.experiment import ExperimentResults
 
@@ -25,25 +27,6 @@ _ON_TESTS = {
     "Wilcoxon p": "of Wilcoxon's signed-rank test",
     "Holm p": "the p-value on its left, corrected by Holm for the tests of this table",
 }
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        title: Its heading.
-        cells: The texts.
-        best: The places of the best cells.
-        note: A sentence on it, which shows under the pointer.
-        is_number: Whether it is sorted by the first number of each text; by the whole text if not.
-    """
-
-    title: str
-    cells: Sequence[str]
-    best: frozenset[int] = frozenset()
-    note: str = ""
-    is_number: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,27 +64,27 @@ def methods_table(experiment: Reported) -> Table:
     Raises:
         ResultsError: If `published` names an unknown metric or method.
     """
-    sheet = sheet_of(*experiment)
+    sheet = sheet_of(experiment)
     look = looks(experiment[0])
     colours = [COLOURS.index(look[name]["color"]) for name in sheet.methods]
-    title = "Methods: mean ± standard deviation over seeds; bold: best"
-    return Table("methods", title, _columns(sheet), colours, sheet.notes)
+    title = "Methods: mean ± standard deviation over seeds"
+    return Table("methods", title, _columns(sheet), colours, _notes(sheet))
 
 
 def joint_tables(experiments: Sequence[Reported]) -> list[Table]:
     """The tables of several experiments side by side."""
     return [
-        Table(f"joint-{place}", sheet.title, _columns(sheet), notes=sheet.notes)
+        Table(f"joint-{place}", sheet.title, _columns(sheet), notes=_notes(sheet))
         for place, sheet in enumerate(joint_sheets(experiments))
     ]
 
 
+def _notes(sheet: Sheet) -> list[str]:
+    return [*filter(None, [*sheet.notes, sheet.on_best])]
+
+
 def _columns(sheet: Sheet) -> list[Column]:
-    names = Column("method", sheet.methods, is_number=False)
-    return [
-        names,
-        *(Column(each.title, each.cells, each.best, each.note) for each in sheet.columns),
-    ]
+    return [Column("method", sheet.methods, is_number=False), *sheet.columns]
 
 
 def tests_tables(experiment: Reported) -> list[Table]:
@@ -113,8 +96,8 @@ def tests_tables(experiment: Reported) -> list[Table]:
     results, statistics = experiment
     tables = []
     for metric in TESTED:
-        tests = {row.name: row.tests[metric] for row in statistics if metric in row.tests}
-        if any(test.difference for test in tests.values()):
+        tests = tests_in(metric, statistics)
+        if tests:
             title = f"{metric} against {results.baseline}, paired by seed; two-sided tests"
             tables.append(_tests_table(f"against-{metric}", title, "method", tests))
     if results.claims:
@@ -151,7 +134,7 @@ def _tests_table(name: str, title: str, first: str, tests: Mapping[str, PairedTe
         for each, cells in comparison_columns(tests)
     ]
     named = Column(first, [*tests], is_number=False)
-    return Table(name, title, [named, *columns], notes=[*caution(tests)])
+    return Table(name, title, [named, *columns], notes=on_tests(tests))
 
 
 def runs_table(results: ExperimentResults) -> Table:

@@ -67,7 +67,7 @@ def test_the_command_writes_one_page_that_loads_nothing(
         write_small(tmp_path / name)
     folders = [str(tmp_path / name) for name in ("one", "two")]
     assert main(["report", *folders, "--format", "html"]) == 0
-    path = tmp_path / "one" / "report.html"
+    path = tmp_path / "one" / "side_by_side.html"
     assert str(path) in capsys.readouterr().out
     assert [*tmp_path.rglob("*.html")] == [path]
     page = Page(path)
@@ -139,7 +139,7 @@ def summary(directory: Path) -> list[str]:
     return sentences(results, method_statistics(results))
 
 
-def test_the_summary_begins_with_what_beats_the_baseline_and_how_surely(tmp_path: Path) -> None:
+def test_the_summary_begins_with_what_beats_the_baseline_and_by_how_much(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["ber", "good", "same", "bad"], range(5), baseline="ber")
     noise = np.array([0.0, 0.02, 0.01, 0.03, 0.015])
     for seed in range(5):
@@ -149,14 +149,14 @@ def test_the_summary_begins_with_what_beats_the_baseline_and_how_surely(tmp_path
         write_result(tmp_path, "same", seed, two_by_two(0.5 + (-1) ** seed * noise[seed]))
     better, unsure, worse, *_, best = summary(tmp_path)
     assert re.fullmatch(
-        r"1 of 3 methods beats ber in ACC: good by \+0\.158 \(interval \+0\.15\d to \+0\.16\d, "
+        r"1 of 3 methods beats ber in ACC: good by 0\.158 \(interval \+0\.15\d to \+0\.16\d, "
         r"p < 0\.001, higher in 5 of 5 seeds\)\.",
         better,
     )
     assert re.fullmatch(
-        r"These seeds do not tell same \([-+]0\.00\d, p = 0\.\d+\) from ber\.", unsure
+        r"Not significantly different from ber: same \([-+]0\.00\d, p = 0\.\d+\)\.", unsure
     )
-    assert worse.startswith("1 of 3 methods is worse: bad by -0.143 (interval -0.149 to -0.13")
+    assert worse.startswith("1 of 3 methods is worse: bad by 0.143 (interval -0.149 to -0.13")
     assert worse.endswith("lower in 5 of 5 seeds).")
     assert best.startswith("The highest mean ACC is good's, 0.858 ±")
 
@@ -170,13 +170,13 @@ def test_the_summary_says_where_nothing_is_tested_or_seeds_are_few(tmp_path: Pat
         write_result(tmp_path / "few", "a", seed, two_by_two(0.5))
         write_result(tmp_path / "few", "b", seed, two_by_two(0.6 + seed / 10))
     found = summary(tmp_path / "few")
-    assert found[0] == "b does not surely beat a in ACC."
+    assert found[0] == "b does not beat a significantly in ACC."
     assert any(sentence.startswith("Take care: with 2 seeds, the tests") for sentence in found)
     write_experiment(tmp_path / "alike", ["a", "b"], [0, 1], baseline="a")
     for seed in (0, 1):
         write_result(tmp_path / "alike", "a", seed, two_by_two(0.5))
         write_result(tmp_path / "alike", "b", seed, two_by_two(0.8 + seed / 1000))
-    assert summary(tmp_path / "alike")[0] == "b does not surely beat a in ACC."
+    assert summary(tmp_path / "alike")[0] == "b does not beat a significantly in ACC."
     write_experiment(tmp_path / "one", ["a", "b"], [0], baseline="a")
     for method in ("a", "b"):
         write_result(tmp_path / "one", method, 0, two_by_two(0.5))

@@ -1,0 +1,115 @@
+"""Sentences below a table: on its columns, and in the place of columns that would say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from avalanche_ext.report.estimates import Estimate
+from avalanche_ext.report.layout import NONE, number, plus_minus
+from avalanche_ext.report.sheet import Column
+from avalanche_ext.report.statistics import MethodStatistics, over_same_seeds
+from avalanche_ext.results.experiment import ExperimentResults
+
+
+def notes_of(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics], columns: Sequence[Column]
+) -> list[str]:
+    """Sentences that readers of the table need, on its columns and on metrics that have none."""
+    named = {*(results.published or ()), *(claim.metric for claim in results.claims)}
+    over_samples = (
+        "instance_accuracy: over all test samples, however many an experience has (Jin et al., "
+        "2021)."
+    )
+    cells = [cell for column in columns for cell in column.cells]
+    spread = any("±" in cell for cell in cells)
+    return [
+        *on_absent([results]),
+        f"Accuracies are fractions{'; ± is the sample standard deviation over seeds' * spread}.",
+        *(column.note for column in columns if column.note),
+        *filter(None, said_in_notes(results, statistics).values()),
+        *([over_samples] if "instance_accuracy" in named else []),
+        *(
+            [
+                "Methods trained iid, on all experiences in random order, have only the final "
+                "accuracies."
+            ]
+            if any(method.is_iid for method in results.methods)
+            else []
+        ),
+        *([f"{NONE}: not measured, or not defined."] if NONE in cells else []),
+    ]
+
+
+def on_absent(experiments: Sequence[ExperimentResults]) -> list[str]:
+    """A sentence on the methods that a table leaves out, since no run of them has finished."""
+    finished = {method.name for results in experiments for method in results.finished}
+    names = dict.fromkeys(each.name for results in experiments for each in results.methods)
+    without = [name for name in names if name not in finished]
+    return [f"Without a finished run: {', '.join(without)}."] if finished and without else []
+
+
+def on_best(experiments: Sequence[ExperimentResults], columns: Sequence[Column]) -> str:
+    """A sentence on bold numbers; "" where there are none."""
+    if not any(column.best for column in columns):
+        return ""
+    some = any(
+        len(over_same_seeds(results)) < sum(not method.is_iid for method in results.finished)
+        for results in experiments
+    )
+    if some:
+        return "Bold: the best of the methods with the same seeds; the others have fewer or others."
+    return "Bold: the best."
+
+
+def said_in_notes(
+    results: ExperimentResults, statistics: Sequence[MethodStatistics]
+) -> Mapping[str, str]:
+    """A sentence, perhaps empty, for each metric whose column would say nothing of its own."""
+    said = {}
+    fwt = [each for row in statistics if (each := row.metrics["FWT"])]
+    if len(fwt) > 1 and _is_of_the_seed(results, "FWT"):
+        widest = max(fwt, key=lambda each: each.n)
+        same_seeds = len({each.n for each in fwt}) == 1
+        mean = plus_minus(widest, signed=True)
+        same = "" if same_seeds else " with the same seed"
+        said["FWT"] = f"FWT is {mean} for all methods{same}."
+    forgot = [row for row in statistics if row.metrics["forgetting"]]
+    if forgot and all(_forgets_what_bwt_says(row) for row in forgot):
+        said["forgetting"] = "Forgetting (Chaudhry et al., 2018) is -BWT."
+    for metric in ("learning_accuracy", "average_incremental_accuracy"):
+        if all(row.metrics[metric] in (None, row.metrics["ACC"]) for row in statistics):
+            said[metric] = ""
+    return {**said, "intransigence": _on_intransigence(statistics)}
+
+
+def _is_of_the_seed(results: ExperimentResults, metric: str) -> bool:
+    """Return whether methods have the same value with the same seed, each as another one has."""
+    by_seed: dict[int, dict[str, str]] = {}
+    for method in results.methods:
+        for seed, cell in method.cells.items():
+            value = cell.metrics[metric]
+            if value is not None:
+                by_seed.setdefault(seed, {})[method.name] = number(value)
+    compared = {name for values in by_seed.values() if len(values) > 1 for name in values}
+    return all(
+        len({*values.values()}) == 1 and compared.issuperset(values) for values in by_seed.values()
+    )
+
+
+def _forgets_what_bwt_says(row: MethodStatistics) -> bool:
+    bwt, forgetting = row.metrics["BWT"], row.metrics["forgetting"]
+    return bool(bwt and forgetting) and plus_minus(forgetting) == plus_minus(
+        bwt and Estimate(-bwt.mean, bwt.std, bwt.n)
+    )
+
+
+def _on_intransigence(statistics: Sequence[MethodStatistics]) -> str:
+    """Intransigence differs from learning accuracy by the same number for all methods."""
+    for row in statistics:
+        intransigence, learned = row.metrics["intransigence"], row.metrics["learning_accuracy"]
+        if intransigence and learned:
+            return (
+                "Intransigence (Chaudhry et al., 2018; against the best of these methods) is "
+                f"{number(intransigence.mean + learned.mean)} - learned."
+            )
+    return ""
