@@ -48,6 +48,15 @@ def shown(value: Any) -> str:
     return cut(json.dumps(value, default=str))
 
 
+def count(n: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "run"), count(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def is_number(text: str) -> bool:
     """Return whether a YAML would have `text`, without quotes, as a number."""
     return bool(INTEGER.fullmatch(text) or FLOAT.fullmatch(text))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -38,6 +38,9 @@ from avalanche_ext.results.files import (
     remove_partials,
     replacing,
 )
+
+if TYPE_CHECKING:
+    from avalanche_ext.results.cell import CellResult
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,22 @@ class CellFiles:
         """Return whether the folder has a failure of this configuration."""
         return _hash_in(self.folder / FAILURE) == self._hash
 
+    def is_hopeless(self) -> bool:
+        """Return whether this configuration has no result and has failed by itself.
+
+        Another run would most likely fail, too, unlike one that its machine has ended.
+
+        Raises:
+            OSError: If a result cannot be read at present, or is a later version's.
+        """
+        return self.has_failed() and self._failed_by_itself() and not self.has_result()
+
+    def _failed_by_itself(self) -> bool:
+        try:
+            return bool(read_json(self.folder / FAILURE)["by_itself"])
+        except (OSError, ValueError, KeyError):  # It is from before this was written.
+            return False
+
     def has_begun(self) -> bool:
         """Return whether the folder has this configuration's config.yaml."""
         return self.begun_config().get("hash") == self._hash
@@ -100,6 +119,20 @@ class CellFiles:
     def has_result(self) -> bool:
         """Return whether a result of this configuration is there, perhaps set aside."""
         return self.is_done() or self._is_set_aside()
+
+    def result(self) -> CellResult | None:
+        """Return the result of this configuration, perhaps set aside; None if there is none.
+
+        Raises:
+            OSError: If it cannot be read at present, or is a later version's.
+        """
+        from avalanche_ext.results.cell import result_of  # Not above, because it needs numpy.
+
+        for path in (self.folder / RESULT, self._aside.place(RESULT, self._hash)):
+            with suppress(FileNotFoundError):  # Another command may be moving it.
+                if self._is_result(path):
+                    return result_of(read_json(path))
+        return None
 
     def _is_set_aside(self) -> bool:
         return self._is_result(self._aside.place(RESULT, self._hash))
@@ -234,10 +267,16 @@ class CellFiles:
             raise
         _sync(self.folder)
 
-    def write_failure(self, error: str, trace: str = "") -> None:
-        """Write why the cell has failed, in one line and as a traceback."""
+    def write_failure(self, error: str, trace: str = "", *, by_itself: bool = False) -> None:
+        """Write why the cell has failed.
+
+        Args:
+            error: The reason in one line.
+            trace: The traceback.
+            by_itself: Whether it would fail on another machine, too.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = {**self._identity, "error": error, "traceback": trace}
+        content = {**self._identity, "error": error, "by_itself": by_itself, "traceback": trace}
         _write_json(self.folder / FAILURE, content)
 
     def write_exhibit(self, name: str, arrays: Mapping[str, Any]) -> None:
@@ -347,7 +386,7 @@ def _wrong_with(path: Path) -> str:
     Raises:
         OSError: If it cannot be read at present, or by this version, which says nothing about it.
     """
-    from avalanche_ext.results.cell import result_of  # Not above, for the reason given above.
+    from avalanche_ext.results.cell import result_of  # Not above, because it needs numpy.
 
     try:
         content = read_json(path)

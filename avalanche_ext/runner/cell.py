@@ -150,7 +150,9 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
         with suppress(Exception):
             sinks.fail(message)
         try:
-            files.write_failure(message, traceback.format_exc())
+            # Without its checkpoint, a run that goes on may do better.
+            by_itself = resumed is None and not is_of_machine(error)
+            files.write_failure(message, traceback.format_exc(), by_itself=by_itself)
         except OSError:
             raise error from None
         return "failed"
@@ -299,6 +301,7 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
     return result_record(
         is_iid=_is_iid(cell, built),
         curves=built.inside.curves if built.inside else None,
+        beta=built.inside.beta if built.inside else None,
         R=_rows(built),
         untrained=built.matrix.untrained,
         test_sizes=built.matrix.test_sizes,

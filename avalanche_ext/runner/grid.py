@@ -169,6 +169,12 @@ def _run_cells(
     cells = selected(experiment, selection)
     again = names_of(experiment, selection.rerun, "--rerun")
     with readable_results():
+        if not selection.repeats_failures:
+            cells = [
+                cell
+                for cell in cells
+                if cell.method_name in again or not cell.files(out).is_hopeless()
+            ]
         pending = [
             cell for cell in cells if cell.method_name in again or not cell.files(out).is_done()
         ]

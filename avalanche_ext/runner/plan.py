@@ -34,11 +34,13 @@ class Selection:
         methods: Names of methods, or of swept methods; empty for all.
         rerun: Names of methods whose finished cells are run again.
         shard: I and N: the I-th, from 1, of N parts of about the same size.
+        repeats_failures: Whether cells that have failed by themselves are run again, too.
     """
 
     methods: Collection[str] = ()
     rerun: Collection[str] = ()
     shard: tuple[int, int] = (1, 1)
+    repeats_failures: bool = True
 
 
 EVERYTHING = Selection()
@@ -94,6 +96,10 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
     n_to_run = n_elsewhere = 0
     for cell in cells:
         files = cell.files(out)
+        with readable_results():
+            stays = not selection.repeats_failures and files.is_hopeless()
+        if stays and cell.method_name not in rerun:
+            continue
         why: str | None
         if is_claimed(files.claim):
             n_elsewhere += 1

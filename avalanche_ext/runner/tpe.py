@@ -43,6 +43,8 @@ def propose(
     sees the same results proposes the same, and nothing is lost if one is killed. A setting that
     is proposed again is replaced by a random one that has not been tried.
 
+    A setting of which a run has failed counts as the worst.
+
     Args:
         search: The settings.
         tuning: How many are tried, by which metric, with which seeds.
@@ -74,17 +76,14 @@ def propose(
         for name, reached in tried([*trials]).items():
             if not reached.has_ended(tuning.seeds):
                 return asked
-            if reached.failures:
-                study.tell(trials[name], state=TrialState.FAIL)
-            else:
-                study.tell(trials[name], reached.mean)
+            study.tell(trials[name], _worst(tuning) if reached.failures else reached.mean)
     return asked
 
 
 def write_journal(
     experiment: Experiment, method: str, tried: Mapping[str, Tried], folder: Path
 ) -> None:
-    """Add the settings that have ended to Optuna's journal, each once.
+    """Bring Optuna's journal up to date: it has each setting that has ended, once.
 
     Args:
         experiment: The experiment with the search.
@@ -99,27 +98,26 @@ def write_journal(
     stage = tuning_stage(experiment, {method: [*search.settings]})
     hashes = sorted(cell.hash for cell in stage.cells())
     digest = hashlib.sha256("".join(hashes).encode()).hexdigest()[:8]
+    study_name = f"{method} by {tuning.metric} {digest}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    study = optuna.create_study(
-        storage=storage,
-        study_name=f"{method} {digest}",
-        direction=_direction(tuning),
-        load_if_exists=True,
-    )
-    known = {
-        (trial.user_attrs.get("setting"), trial.value) for trial in study.get_trials(deepcopy=False)
+    ended = {
+        name: None if each.failures else each.mean
+        for name, each in tried.items()
+        if each.has_ended(tuning.seeds)
     }
-    for name, each in tried.items():
-        if not each.has_ended(tuning.seeds):
-            continue
-        value = None if each.failures else each.mean
-        if (name, value) in known:
-            continue
+    study = _stored(storage, study_name, tuning)
+    known = {trial.user_attrs["setting"]: trial.value for trial in study.get_trials(deepcopy=False)}
+    if any(known[name] != ended.get(name) for name in known):
+        # A run was repeated. Trials that have ended cannot be changed.
+        optuna.delete_study(study_name=study_name, storage=storage)
+        study, known = _stored(storage, study_name, tuning), {}
+    for name in [name for name in ended if name not in known]:
+        each, value = tried[name], ended[name]
         study.add_trial(
             create_trial(
-                state=TrialState.FAIL if each.failures else TrialState.COMPLETE,
+                state=TrialState.FAIL if value is None else TrialState.COMPLETE,
                 value=value,
                 params={path: str(value) for path, value in each.values.items()},
                 distributions={
@@ -129,6 +127,12 @@ def write_journal(
                 user_attrs={"setting": name, "split": "validation", "metric": tuning.metric},
             )
         )
+
+
+def _stored(storage: JournalStorage, name: str, tuning: Tuning) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage, study_name=name, direction=_direction(tuning), load_if_exists=True
+    )
 
 
 def _in_memory(tuning: Tuning, seed: int) -> optuna.Study:
@@ -143,6 +147,11 @@ def _in_memory(tuning: Tuning, seed: int) -> optuna.Study:
 def _direction(tuning: Tuning) -> StudyDirection:
     better = HIGHER_IS_BETTER[tuning.metric]
     return StudyDirection.MAXIMIZE if better else StudyDirection.MINIMIZE
+
+
+def _worst(tuning: Tuning) -> float:
+    """Return a value below all others: of all metrics, the lowest is -1 and the highest 1."""
+    return -1.0 if HIGHER_IS_BETTER[tuning.metric] else 1.0
 
 
 def _distributions(search: Search) -> dict[str, BaseDistribution]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.config.tune import Tuning, chosen, tuning_stage
-from avalanche_ext.results.cell import read_cell
-from avalanche_ext.results.claims import claimed, is_claimed
-from avalanche_ext.results.files import CLAIMS, cell_folder, one_line, printable
+from avalanche_ext.results.claims import claimed, look_again
+from avalanche_ext.results.files import CLAIMS, one_line
 from avalanche_ext.results.tune import Choice, Tried, ranking
 from avalanche_ext.runner import plan
-from avalanche_ext.runner.plan import Selection, names_of
+from avalanche_ext.runner.plan import Selection, names_of, readable_results
 from avalanche_ext.runner.progress import QUIET
+from avalanche_ext.words import alternatives, count
 
 if TYPE_CHECKING:
     from avalanche_ext.runner.grid import GridOutcome
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     Run = Callable[[Experiment, Selection], GridOutcome]
     """Runs those of an experiment's cells that a selection takes."""
 
-_PATIENCE = 10.0
-"""Seconds without a sign of other commands after which their cells are not waited for."""
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_FOR_JOURNAL = 10.0
 
 
 def run_tuned(
@@ -35,8 +32,8 @@ def run_tuned(
 ) -> GridOutcome:
     """Run the search of an experiment, choose, and run the experiment with what is chosen.
 
-    A shard runs its part of the search. The rest waits until all runs of the search have ended; if
-    no other command is running them, this one ends, and says what is missing.
+    All commands, shards too, divide the runs of a search among them as they come: whoever is free
+    takes the next, and runs of others are waited for. A shard is a part of what comes after it.
 
     Args:
         experiment: An experiment with methods that are undecided.
@@ -47,51 +44,57 @@ def run_tuned(
     """
     tuning = experiment.tuning
     assert tuning is not None
-    wanted = names_of(experiment, selection.methods, "--methods") or {*experiment.undecided}
+    searched = _searched(experiment, selection)
     again = names_of(experiment, selection.rerun, "--rerun")
-    searched = [name for name in experiment.undecided if name in wanted]
     outcomes: list[GridOutcome] = []
     ran: set[str] = set()
     while True:
-        settings = {name: proposed(experiment, name, out) for name in searched}
-        new = [each for names in settings.values() for each in names if each not in ran]
+        # Of all methods, so that the search's report keeps those that are not searched now.
+        settings = {name: proposed(experiment, name, out) for name in experiment.undecided}
+        new = [each for name in searched for each in settings[name] if each not in ran]
         if not new:
             break
         stage = tuning_stage(experiment, settings)
         if verbosity > QUIET and not ran:
-            _say(_announcement(tuning, settings))
-        rerun = [each for name in again for each in settings.get(name, ()) if each not in ran]
-        outcomes.append(run(stage, Selection(methods=new, rerun=rerun, shard=selection.shard)))
+            _say(_announcement(tuning, {name: settings[name] for name in searched}))
+        rerun = [each for each in _repeated(settings, again, selection.shard) if each not in ran]
+        outcomes.append(run(stage, Selection(methods=new, rerun=rerun, repeats_failures=False)))
         ran |= {*new}
-        left = _left([cell for cell in stage.cells() if cell.method_name in new], out)
         if tuning.sampler == "tpe":
             _write_journal(experiment, settings, out)
+        left = [cell for cell in stage.cells() if cell.method_name in new and not _ended(cell, out)]
         if left:
-            return _total(outcomes, waiting=_waiting(left, experiment))
-    choices = [*filter(None, (choice(experiment, name, out) for name in experiment.undecided))]
-    for each in choices:
-        if verbosity > QUIET and each.method in wanted:
-            _say(f"chosen for {each.method}: {_values(each.values)}")
-    for name in {*searched} - {each.method for each in choices}:
-        _say(f"note: no setting of {name} could be trained, so {name} does not run")
-    final = chosen(experiment, choices)
-    return _total([*outcomes, run(final, selection)])
+            n_failed = sum(each.n_failed for each in outcomes)
+            return _total(outcomes, n_failed, _waiting(experiment, left))
+    choices = []
+    n_failed = 0
+    for name in experiment.undecided:
+        tried = _tried_of(experiment, name, out)
+        best = _best(tuning, name, tried)
+        choices += [best] if best else []
+        if name not in searched:
+            continue
+        for line in _notes(name, tried, best, tuning.seeds):
+            _say(line)
+        if best and verbosity > QUIET:
+            _say(f"chosen for {name}: {_values(best.values)}")
+        n_failed += _n_failed(experiment, tried, best, out, name)
+    final = run(chosen(experiment, choices), selection)
+    return _total([*outcomes, final], n_failed + final.n_failed)
 
 
 def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
     """Return what a run would do, as `plan.explain` does, of the search first."""
     if not experiment.undecided:
         return plan.explain(experiment, out, selection)
-    wanted = names_of(experiment, selection.methods, "--methods") or {*experiment.undecided}
+    searched = _searched(experiment, selection)
     again = names_of(experiment, selection.rerun, "--rerun")
-    settings = {
-        name: proposed(experiment, name, out) for name in experiment.undecided if name in wanted
-    }
+    settings = {name: proposed(experiment, name, out) for name in searched}
     texts = []
     if settings:
         stage = tuning_stage(experiment, settings)
-        rerun = [each for name in again for each in settings.get(name, ())]
-        texts.append(plan.explain(stage, out, Selection(rerun=rerun, shard=selection.shard)))
+        rerun = _repeated(settings, again, selection.shard)
+        texts.append(plan.explain(stage, out, Selection(rerun=rerun, repeats_failures=False)))
     choices = [*filter(None, (choice(experiment, name, out) for name in experiment.undecided))]
     decided = chosen(experiment, choices)
     if {*settings} & {*decided.undecided}:
@@ -99,6 +102,21 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
     else:
         texts.append(plan.explain(decided, out, selection))
     return "\n".join(texts)
+
+
+def _searched(experiment: Experiment, selection: Selection) -> list[str]:
+    """Return the methods whose search a command runs, in the YAML's order."""
+    wanted = names_of(experiment, selection.methods, "--methods") or {*experiment.undecided}
+    return [name for name in experiment.undecided if name in wanted]
+
+
+def _repeated(
+    settings: Mapping[str, Sequence[str]], methods: Collection[str], shard: tuple[int, int]
+) -> list[str]:
+    """Return the settings that a command runs again: with shards, each of them by one."""
+    index, n = shard
+    names = [each for method, names in settings.items() if method in methods for each in names]
+    return names[index - 1 :: n]
 
 
 def proposed(experiment: Experiment, method: str, out: Path) -> list[str]:
@@ -116,11 +134,11 @@ def proposed(experiment: Experiment, method: str, out: Path) -> list[str]:
 
 def choice(experiment: Experiment, method: str, out: Path) -> Choice | None:
     """Return the best setting of a method; None before all have ended, or if all have failed."""
-    tuning = experiment.tuning
-    assert tuning is not None
-    names = proposed(experiment, method, out)
-    stage = tuning_stage(experiment, {method: names})
-    tried = _tried(stage, names, tuning, out)
+    assert experiment.tuning is not None
+    return _best(experiment.tuning, method, _tried_of(experiment, method, out))
+
+
+def _best(tuning: Tuning, method: str, tried: Mapping[str, Tried]) -> Choice | None:
     seeds = [*tuning.seeds]
     if not all(each.has_ended(seeds) for each in tried.values()):
         return None
@@ -138,6 +156,14 @@ def choice(experiment: Experiment, method: str, out: Path) -> Choice | None:
         tried=tried,
         chosen=best[0],
     )
+
+
+def _tried_of(experiment: Experiment, method: str, out: Path) -> dict[str, Tried]:
+    """Read what the settings of a method have reached that are to be tried."""
+    assert experiment.tuning is not None
+    names = proposed(experiment, method, out)
+    stage = tuning_stage(experiment, {method: names})
+    return _tried(stage, names, experiment.tuning, out)
 
 
 def _tried(
@@ -164,14 +190,15 @@ def _tried(
 
 
 def _score(cell: Cell, out: Path, metric: str) -> float | str | None:
-    """Return a cell's metric, why it has none, or None if it has not ended."""
-    try:
-        folder = cell_folder(out / cell.experiment, cell.method_name, cell.seed)
-        result = read_cell(folder, cell.hash)
-    except (OSError, ValueError) as error:
-        return f"unreadable result file: {printable(error)}"
-    if result is None or isinstance(result, str):
-        return result
+    """Return a cell's metric, why it has none, or None if it has not ended.
+
+    A result counts that another command, with other values in the YAML, has set aside.
+    """
+    files = cell.files(out)
+    with readable_results():
+        result = files.result()
+    if result is None:
+        return files.failure() if files.has_failed() else None
     value = result.metrics[metric]
     return f"{metric} is undefined" if value is None else value
 
@@ -185,7 +212,7 @@ def _write_journal(
     stage = tuning_stage(experiment, settings)
     folder = out / stage.name
     try:
-        with claimed(folder / CLAIMS / "journal.lock", _PATIENCE):
+        with claimed(folder / CLAIMS / "journal.lock", _SECONDS_FOR_JOURNAL):
             for method, names in settings.items():
                 tried = _tried(stage, names, experiment.tuning, out)
                 write_journal(experiment, method, tried, folder)
@@ -194,61 +221,83 @@ def _write_journal(
         _say(f"note: {folder / JOURNAL} stays as it is: {one_line(error)}")
 
 
-def _left(cells: Sequence[Cell], out: Path) -> list[Cell]:
-    """Wait while other commands run cells, and return those that nobody runs."""
-    left = [*cells]
-    seen = time.monotonic()
-    while True:
-        before = len(left)
-        left = [cell for cell in left if not _has_ended(cell, out)]
-        if not left:
-            return []
-        if len(left) < before or any(is_claimed(cell.files(out).claim) for cell in left):
-            seen = time.monotonic()
-        elif time.monotonic() - seen > _PATIENCE:
-            return left
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-
-
-def _has_ended(cell: Cell, out: Path) -> bool:
+def _ended(cell: Cell, out: Path) -> bool:
+    """Return whether a cell has a result or has failed, as far as can be seen here."""
     files = cell.files(out)
     try:
-        return files.is_done() or files.has_failed()
+        if not (files.has_result() or files.has_failed()):
+            look_again(files.folder)
+        return files.has_result() or files.has_failed()
     except OSError:  # It cannot be read at present.
         return False
 
 
-def _total(outcomes: Sequence[GridOutcome], waiting: str = "") -> GridOutcome:
-    """Return the last outcome with the counts of all."""
-    counts = ("n_done_before", "n_completed", "n_failed", "n_elsewhere", "n_unseen")
+def _n_failed(
+    experiment: Experiment, tried: Mapping[str, Tried], best: Choice | None, out: Path, method: str
+) -> int:
+    """Return how many failed runs of a method's search another run may mend.
+
+    A setting that cannot be trained is no matter, unless nothing is left to choose.
+    """
+    return sum(
+        cell.seed in tried[cell.method_name].failures
+        and (best is None or not cell.files(out).is_hopeless())
+        for cell in tuning_stage(experiment, {method: [*tried]}).cells()
+    )
+
+
+def _notes(
+    method: str, tried: Mapping[str, Tried], best: Choice | None, seeds: Sequence[int]
+) -> Iterator[str]:
+    """Say which settings could not be trained, and what that means."""
+    failed = {name: each for name, each in tried.items() if each.failures}
+    if not best and not all(each.has_ended(seeds) for each in tried.values()):
+        yield f"note: the search of {method} has not ended, so {method} does not run yet"
+    if not failed:
+        return
+    first, *_ = failed.values()
+    why = f"such as {_values(first.values)}: {next(iter(first.failures.values()))}"
+    again = f"--rerun {method} tries them again"
+    if best:
+        counts = "counts" if len(failed) == 1 else "count"
+        yield (
+            f"note: {count(len(failed), 'setting')} of {method} could not be trained and {counts} "
+            f"as the worst, {why} ({again})"
+        )
+    elif len(failed) == len(tried):
+        yield (
+            f"note: no setting of {method} could be trained, so {method} does not run, {why} "
+            f"({again})"
+        )
+
+
+def _total(outcomes: Sequence[GridOutcome], n_failed: int, waiting: str = "") -> GridOutcome:
+    """Return the last outcome with the counts of all, except of the failed runs."""
+    counts = ("n_done_before", "n_completed", "n_elsewhere", "n_unseen")
     sums = {key: sum(getattr(each, key) for each in outcomes) for key in counts}
-    return replace(outcomes[-1], **sums, waiting=waiting)
+    return replace(outcomes[-1], **sums, n_failed=n_failed, waiting=waiting)
 
 
 def _announcement(tuning: Tuning, settings: Mapping[str, Sequence[str]]) -> str:
     held_out = tuning.validation
     n = sum(map(len, settings.values()))
-    n_learned = _count(held_out.experiences, "experience")
     return (
-        f"searching {', '.join(settings)}: {_count(n, 'setting')} x "
-        f"{_count(len(tuning.seeds), 'seed')}, learning {n_learned} with "
-        f"{held_out.per_experience} samples of each held out for validation"
+        f"searching {alternatives([*settings], 'and')}: {count(n, 'setting')} x "
+        f"{count(len(tuning.seeds), 'seed')}, learning {count(held_out.experiences, 'experience')} "
+        f"with {count(held_out.per_experience, 'sample')} of each held out for validation"
     )
 
 
-def _waiting(left: Sequence[Cell], experiment: Experiment) -> str:
+def _waiting(experiment: Experiment, left: Sequence[Cell]) -> str:
+    have, run = ("has", "run") if len(left) == 1 else ("have", "runs")
     return (
-        f"{experiment.name} waits for {_count(len(left), 'run')} of its search: run the other "
-        "shards, then this command again"
+        f"{experiment.name} does not run yet: {len(left):,} {run} of its search {have} no result "
+        "that can be seen here; run this command again"
     )
 
 
 def _values(values: Mapping[str, object]) -> str:
     return ", ".join(f"{path} {value}" for path, value in values.items())
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _say(line: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 
 from avalanche_ext.config import Experiment, load_experiment
 from avalanche_ext.report.csv_table import csv_table
@@ -23,6 +25,7 @@ from avalanche_ext.report.table import text_table
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.tune import Tried
 from avalanche_ext.runner import PreflightError, Selection, explain, grid, run_experiment, tune
+from avalanche_ext.runner import cell as cell_room
 from avalanche_ext.runner.plan import EVERYTHING
 from avalanche_ext.runner.preflight import check_here
 from avalanche_ext.runner.tpe import JOURNAL, propose
@@ -58,8 +61,6 @@ class Here:
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "engine", lambda *args, **options: Here())
-    monkeypatch.setattr(tune, "_PATIENCE", 0.0)
-    monkeypatch.setattr(tune, "_SECONDS_BETWEEN_LOOKS", 0.0)
 
 
 def tuned(folder: Path, **changed: Any) -> Experiment:
@@ -117,28 +118,94 @@ def test_the_methods_run_with_what_is_chosen_on_validation_samples(tmp_path: Pat
     assert counts(run_experiment(searching, out, selection=again, verbosity=-1)) == (3, 0, 1)
 
 
-def test_a_shard_runs_its_part_and_the_last_command_goes_on(tmp_path: Path) -> None:
+def test_a_shard_runs_what_is_left_of_the_search_and_its_part_of_the_rest(tmp_path: Path) -> None:
     searching, out = tuned(tmp_path), tmp_path / "out"
-    first = run_experiment(searching, out, selection=Selection(shard=(1, 2)), verbosity=-1)
-    assert counts(first) == (1, 0, 0)
-    assert first.waiting == (
-        "small waits for 1 run of its search: run the other shards, then this command again"
-    )
-    assert not (out / "small").exists()
-    second = run_experiment(searching, out, selection=Selection(shard=(2, 2)), verbosity=-1)
-    assert (counts(second), second.waiting) == ((2, 0, 0), "")
-    assert counts(run_experiment(searching, out, verbosity=-1)) == (1, 0, 3)
+    parts = [Selection(shard=(i, 2)) for i in (1, 2)]
+    assert "small-tuning: 2 of 2 cells would run" in explain(searching, out, parts[1])
+    for part, expected in zip(parts, ((3, 0, 0), (1, 0, 2)), strict=True):
+        outcome = run_experiment(searching, out, selection=part, verbosity=-1)
+        assert (counts(outcome), outcome.waiting) == (expected, "")
+    assert counts(run_experiment(searching, out, verbosity=-1)) == (0, 0, 4)
+    # Of what is repeated, each shard takes its part.
+    before = results_in(out / "small-tuning")
+    again = Selection(shard=(2, 2), rerun=["ber"])
+    run_experiment(searching, out, selection=again, verbosity=-1)
+    after = results_in(out / "small-tuning")
+    assert [name for name in before if before[name] != after[name]] == ["ber-0.1"]
 
 
-def test_a_setting_that_cannot_be_trained_is_never_chosen(tmp_path: Path) -> None:
-    search = {"ber": {LR: [1e30, 0.001]}, "naive": {LR: [1e30]}}
+def results_in(folder: Path) -> dict[str, bytes]:
+    """The content of all result files of an experiment with one seed, by method."""
+    return {path.parts[-3]: path.read_bytes() for path in sorted(folder.glob("*/*/result.json"))}
+
+
+def test_a_command_with_other_values_takes_no_score_away(tmp_path: Path) -> None:
+    """Its settings have the same folders, so that the results of the first are set aside."""
+    mine, other = tuned(tmp_path), tuned(tmp_path, validation_per_experience=30)
     out = tmp_path / "out"
-    outcome = run_experiment(tuned(tmp_path, search=search), out, verbosity=-1)
-    assert counts(outcome) == (2, 2, 0)
-    (choice,) = read_results(out / "small").choices
-    assert choice.values == {LR: 0.001}
-    assert "the loss became" in choice.without_score["ber-1e_30"]
-    assert read_results(out / "small").methods[0].missing == [0]
+    run_experiment(mine, out, verbosity=-1)
+    chosen = tune.choice(mine, "ber", out)
+    assert chosen is not None
+    run_experiment(other, out, verbosity=-1)
+    assert [*(out / "small-tuning/ber-0.1/seed-10000").glob("result-*.json")]
+    assert tune.choice(mine, "ber", out) == chosen
+    assert tune.choice(other, "ber", out) != chosen
+    assert counts(run_experiment(mine, out, verbosity=-1)) == (0, 0, 4)
+
+
+def test_a_search_of_some_methods_keeps_those_of_the_others(tmp_path: Path) -> None:
+    search = {name: {LR: [0.001, 0.1]} for name in ("ber", "naive")}
+    searching, out = tuned(tmp_path, search=search), tmp_path / "out"
+    for name in ("ber", "naive"):
+        only = Selection(methods=[name])
+        run_experiment(searching, out, selection=only, verbosity=-1)
+        settings = [method for each in search for method in (f"{each}-0.001", f"{each}-0.1")]
+        assert {method.name for method in read_results(out / "small-tuning").methods} == {*settings}
+    assert [each.method for each in read_results(out / "small").choices] == ["naive", "ber"]
+
+
+def test_a_setting_that_cannot_be_trained_counts_as_the_worst(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = {"ber": {LR: [1e30, 0.001]}, "naive": {LR: [1e30]}}
+    searching, out = tuned(tmp_path, search=search), tmp_path / "out"
+    for expected in ((2, 1, 0), (0, 1, 2)):
+        assert counts(run_experiment(searching, out, verbosity=-1)) == expected
+        (choice,) = read_results(out / "small").choices
+        assert choice.values == {LR: 0.001}
+        assert "the loss became" in choice.without_score["ber-1e_30"]
+        assert read_results(out / "small").methods[0].missing == [0]
+        told = capsys.readouterr().err
+        assert (
+            "note: 1 setting of ber could not be trained and counts as the worst, such as "
+            f"{LR} 1e+30: DivergedError: the loss became"
+        ) in told
+        assert "no setting of naive could be trained, so naive does not run, such as" in told
+        assert "(--rerun naive tries them again)" in told
+    failures = [*(out / "small-tuning").glob("*/*/failure.json")]
+    before = {path: path.stat().st_mtime_ns for path in failures}
+    run_experiment(searching, out, selection=Selection(rerun=["naive"]), verbosity=-1)
+    tried_again = [path.parts[-3] for path in failures if path.stat().st_mtime_ns != before[path]]
+    assert tried_again == ["naive-1e_30"]
+
+
+def test_a_run_of_a_search_that_its_machine_has_ended_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching, out = tuned(tmp_path), tmp_path / "out"
+    original = cell_room._train
+
+    def full(cell: Any, *args: Any) -> Any:
+        if cell.method_name == "ber-0.1":
+            raise MemoryError("full")
+        return original(cell, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_room, "_train", full)
+        assert counts(run_experiment(searching, out, verbosity=-1)) == (3, 1, 0)
+    assert read_results(out / "small").choices[0].values == {LR: 0.001}
+    assert counts(run_experiment(searching, out, verbosity=-1)) == (2, 0, 2)
+    assert read_results(out / "small").choices[0].values == {LR: 0.1}
 
 
 MINE = '''
@@ -261,20 +328,67 @@ def test_tpe_proposes_the_same_whoever_asks_and_finds_the_best_region(tmp_path: 
     assert mean(asked[-1][14:]) > mean(asked[0]) + 0.1
 
 
+@pytest.mark.parametrize("metric", ["ACC", "forgetting"])
+def test_tpe_counts_a_setting_that_failed_as_the_worst(tmp_path: Path, metric: str) -> None:
+    """The best settings are next to those that fail, of which it tries few all the same."""
+    search = {"ber": {LR: [i / 100 for i in range(1, 101)]}}
+    n_failed = 0
+    for seed in (1000, 1001, 1002):
+        changed = {"search": search, "trials": 30, "metric": metric, "seeds": [seed]}
+        tuning = tuned(tmp_path, sampler="tpe", **changed).tuning
+        assert tuning is not None
+        settings = tuning.searches["ber"].settings
+        reached = {
+            name: Tried({}, {}, {seed: "diverged"})
+            if (rate := each.values[LR]) > 0.5
+            else Tried({}, {seed: rate if metric == "ACC" else -rate})
+            for name, each in settings.items()
+        }
+        asked = propose(tuning.searches["ber"], tuning, "ber", partial(picked, reached))
+        n_failed += sum(settings[name].values[LR] > 0.5 for name in asked[10:])
+    assert n_failed < 30, "it is 40 if failures count as nothing"
+
+
+def picked(all_of_them: Mapping[str, Tried], names: Collection[str]) -> dict[str, Tried]:
+    return {name: all_of_them[name] for name in names}
+
+
 def test_tpe_leaves_optunas_journal_in_the_results(tmp_path: Path) -> None:
     out = tmp_path / "out"
     search = {"ber": {LR: [0.001, 0.1, 1e30]}}
+
+    def studies() -> list[optuna.Study]:
+        storage = JournalStorage(JournalFileBackend(str(out / "small-tuning" / JOURNAL)))
+        names = optuna.get_all_study_names(storage)
+        return [optuna.load_study(study_name=name, storage=storage) for name in names]
+
     searching = tuned(tmp_path, search=search, sampler="tpe", trials=2)
     for _ in range(2):
         run_experiment(searching, out, verbosity=-1)
-        storage = JournalStorage(JournalFileBackend(str(out / "small-tuning" / JOURNAL)))
-        (study,) = optuna.get_all_study_summaries(storage)
-        trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+        (study,) = studies()
         (choice,) = read_results(out / "small").choices
-        assert {trial.user_attrs["setting"] for trial in trials} == {*choice.tried}
-        assert len(trials) == 2
-        assert study.best_trial is not None
+        assert {trial.user_attrs["setting"] for trial in study.trials} == {*choice.tried}
+        assert len(study.trials) == 2
         assert study.best_trial.params == {LR: str(choice.values[LR])}
+
+    # A repeated run has another result, as after a change of a library.
+    path = next((out / "small-tuning").glob(f"{choice.chosen}/*/result.json"))
+    content = json.loads(path.read_text())
+    content["R"] = [[0.0, 0.0], [0.0, 0.0]]
+    path.write_text(json.dumps(content))
+    run_experiment(searching, out, verbosity=-1)
+    (study,) = studies()
+    assert len(study.trials) == 2
+    assert {
+        trial.value for trial in study.trials if trial.user_attrs["setting"] == choice.chosen
+    } == {0.0}
+
+    lowest = tuned(tmp_path, search=search, sampler="tpe", trials=2, metric="forgetting")
+    run_experiment(lowest, out, verbosity=-1)
+    by_acc, by_forgetting = studies()
+    assert by_acc.direction == StudyDirection.MAXIMIZE
+    assert by_forgetting.direction == StudyDirection.MINIMIZE
+    assert len(by_forgetting.trials) == 2
 
 
 def test_a_run_on_validation_samples_can_be_run_again_from_its_configuration(
