@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from avalanche_ext.config.builtins import built_in
@@ -31,6 +32,7 @@ def notes(experiment: Experiment) -> list[str]:
             *_on_twins(method, path),
             *_on_rates(method, experiment, path),
             *_on_lengths(method, experiment, path),
+            *_on_evaluations(method, experiment),
         ):
             found.setdefault(remark, []).append(where)
     return [f"{', '.join(dict.fromkeys(paths))}: {remark}" for remark, paths in found.items()]
@@ -99,6 +101,47 @@ def _on_lengths(method: Method, experiment: Experiment, path: str) -> _Remarks:
         length = getattr(training, key) or 0
         if length > most:
             yield at(where, f"training.{key}"), f"is {length:,}: such a run hardly ends"
+
+
+def _on_evaluations(method: Method, experiment: Experiment) -> _Remarks:
+    """Evaluations inside experiences that come too late, as far as their lengths are known."""
+    n, evaluate = _n_batches(method, experiment), experiment.evaluate
+    if n is None or evaluate is None:
+        return
+    if evaluate.every >= n:
+        lost = ["stability_gap"] if evaluate.every == n else ["stability_gap", "LCA"]
+        verb = "is" if len(lost) == 1 else "are"
+        yield (
+            "evaluate.every",
+            f"is {evaluate.every:,}, but an experience has {n:,} mini-batches, so that nothing is "
+            f"evaluated inside it, and {' and '.join(lost)} {verb} undefined",
+        )
+    elif evaluate.beta and evaluate.beta > n:
+        yield (
+            "evaluate.beta",
+            f"is {evaluate.beta:,}, but an experience has {n:,} mini-batches, so that LCA is "
+            "undefined",
+        )
+
+
+def _n_batches(method: Method, experiment: Experiment) -> int | None:
+    """The mini-batches of an experience; None where the YAML alone does not tell."""
+    args, training = experiment.benchmark.args, method.training
+    if training.iid or method.strategy.name == "avalanche:JointTraining":
+        return None
+    if training.iterations is not None:
+        return training.iterations // training.repeats
+    size = args.get("train_size")
+    if not experiment.benchmark.target.startswith("avalanche_ext.") or not isinstance(size, int):
+        return None
+    if experiment.validation:
+        size -= experiment.validation.per_experience
+    online = args.get("online")
+    if not isinstance(online, int):
+        return training.epochs * math.ceil(size / training.batch_size)
+    whole, rest = divmod(size, online)
+    of_parts = whole * math.ceil(online / training.batch_size)
+    return training.epochs * (of_parts + math.ceil(rest / training.batch_size))
 
 
 def _adds_a_term(place: Place) -> bool:

@@ -124,6 +124,7 @@ class _Resolver:
         methods = self._methods(benchmark, analyses, tune)
         if evaluate:
             self._check_evaluated(methods)
+            self._check_area(evaluate, published)
         elif self.document.get("evaluate") is None:
             self._check_not_measured(published)
         self._check_names(published)
@@ -324,6 +325,20 @@ class _Resolver:
                         "'evaluate', or the method"
                     )
                     self.problems.append(Problem(at(at("methods", section), "strategy"), wrong))
+
+    def _check_area(self, evaluate: Evaluate, published: Published | None) -> None:
+        """Check the mini-batches that LCA is over, which a paper's must be over, too."""
+        if evaluate.beta and evaluate.beta % evaluate.every:
+            wrong = f"is {evaluate.beta}, but must be a multiple of every, which is "
+            self.problems.append(Problem("evaluate.beta", f"{wrong}{evaluate.every}"))
+        if evaluate.beta is None and published and published.LCA:
+            self.problems.append(
+                Problem(
+                    "published.LCA",
+                    "needs evaluate.beta: how many mini-batches of an experience the paper's LCA "
+                    "is over (A-GEM's 10), a multiple of evaluate.every",
+                )
+            )
 
     def _check_not_measured(self, published: Published | None) -> None:
         """Check that no claim and no published number needs accuracies inside experiences."""

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from avalanche_ext.config.annotations import Flag, Integer, Number, Text
 from avalanche_ext.config.validation import rejection
+from avalanche_ext.results.tune import HIGHER_IS_BETTER
 from avalanche_ext.words import did_you_mean, shown
 
 DEFAULT_STRATEGY = "avalanche:Naive"
@@ -30,10 +31,7 @@ _DEVICE = r"cpu|cuda(:[0-9]+)?"
 
 INSIDE = ("AAA", "WC_ACC", "min_ACC", "LCA")
 """Metrics of accuracies inside experiences where higher is better."""
-CLAIMED_METRICS = (
-    *("ACC", "average_incremental_accuracy", "instance_accuracy", "BWT", "FWT"),
-    *("learning_accuracy", *INSIDE),
-)
+CLAIMED_METRICS = (*(name for name, is_so in HIGHER_IS_BETTER.items() if is_so), *INSIDE)
 """Metrics that a claim may be about: higher is better. The first is the default."""
 
 _METHODS = rf"\s*({FOLDER_NAME})\s*>\s*({FOLDER_NAME})"
@@ -220,12 +218,14 @@ class Evaluate(Section):
     Attributes:
         every: n, the mini-batches between two evaluations.
         test_size: Samples of each test experience that are evaluated; None for all.
+        beta: The mini-batches of an experience that LCA is over; None for all that each has.
     """
 
     elsewhere = _HOMES | {"test_size": "evaluate.test_size"}
 
     every: PositiveInteger
     test_size: PositiveInteger | None = None
+    beta: PositiveInteger | None = None
 
 
 class Wandb(Section):

@@ -18,9 +18,11 @@ Deviations from the papers:
        experience. At n = 1 the definitions are theirs. At a larger n, a minimum misses what lies
        between two evaluations: `average_minimum_accuracy` and `worst_case_accuracy` are then upper
        bounds, `stability_gap` is a lower one.
-    2. `learning_curve_area` averages over the evaluations 0, n, 2n, … up to β.
+    2. `learning_curve_area` averages over the evaluations 0, n, 2n, … up to β. It is undefined
+       where an experience ends before the first of them that comes after a mini-batch.
     3. De Lange et al. show the stability gap in curves, and give no number for it.
-       `stability_gap` is ours.
+       `stability_gap` is ours. An experience that has no evaluation before its end says nothing
+       about it.
 """
 
 from __future__ import annotations
@@ -165,17 +167,20 @@ def stability_gap(curves: AccuracyCurves) -> float:
     """How far accuracies on earlier experiences fall inside an experience and recover by its end.
 
     The mean over all pairs i < k of min(a_i(k's start), a_i(k's end)) - min_n a_i(n), where n are
-    the evaluations in experience k and its start is the end of experience k - 1. What is lost for
-    good does not count: that is forgetting. The number is ours; De Lange et al. (2023) describe
-    the phenomenon.
+    the evaluations in experience k and its start is the end of experience k - 1. Experiences k
+    without an evaluation before their end do not count. What is lost for good does not count
+    either: that is forgetting. The number is ours; De Lange et al. (2023) describe the phenomenon.
 
     Returns:
-        The mean, in [0, 1]; 0 where accuracies never fall below both ends; nan with one experience.
+        The mean, in [0, 1]; 0 where accuracies never fall below both ends; nan with one experience,
+        and where each is evaluated at its end alone.
     """
     ends = curves.ends()
     gaps = []
     for k in range(1, len(ends)):
         inside = curves.accuracy[curves.trained & (curves.experience == k), :k]
+        if len(inside) == 1:
+            continue
         start, end = curves.accuracy[ends[k - 1], :k], curves.accuracy[ends[k], :k]
         lower = np.minimum(start, end)
         gaps.append(lower - np.minimum(lower, inside.min(axis=0)))
@@ -195,36 +200,49 @@ def learning_curve_area(curves: AccuracyCurves, beta: int | None = None) -> floa
             evaluations that each of the experiences has.
 
     Returns:
-        The area, in [0, 1].
+        The area, in [0, 1]; nan if n is more than the mini-batches of the shortest experience.
 
     Raises:
         ValueError: If β is negative, or more than the mini-batches of the shortest experience.
     """
-    longest = min(int(curves.batch[end]) for end in curves.ends())
-    if beta is not None and not 0 <= beta <= longest:
+    shortest = _shortest(curves)
+    if beta is not None and not 0 <= beta <= shortest:
         raise ValueError(
-            f"beta must be from 0 to {longest}, the mini-batches of the shortest experience, but "
+            f"beta must be from 0 to {shortest}, the mini-batches of the shortest experience, but "
             f"is {beta}"
         )
-    asked = range(0, (longest if beta is None else beta) + 1, curves.every)
+    if shortest < curves.every:
+        return float("nan")
+    asked = range(0, (shortest if beta is None else beta) + 1, curves.every)
     counts = np.isin(curves.batch, asked)
     own = curves.accuracy[np.arange(len(curves.experience)), curves.experience]
     of_each = [own[counts & (curves.experience == k)].mean() for k in np.unique(curves.experience)]
     return float(np.mean(of_each))
 
 
-def curve_summary(curves: AccuracyCurves) -> Mapping[str, float | None]:
+def _shortest(curves: AccuracyCurves) -> int:
+    """The mini-batches of the shortest experience."""
+    return min(int(curves.batch[end]) for end in curves.ends())
+
+
+def curve_summary(curves: AccuracyCurves, beta: int | None = None) -> Mapping[str, float | None]:
     """Return CURVE_METRICS by the names used in result files; None where undefined.
 
     Of samples in random order, AAA alone is defined.
+
+    Args:
+        curves: The accuracies.
+        beta: The β of `learning_curve_area`, which is undefined if an experience has fewer
+            mini-batches; None for all that each of them has.
     """
     numbers = {"AAA": average_anytime_accuracy(curves)}
+    shortest = _shortest(curves)
     if not curves.is_mixed:
         numbers |= {
             "WC_ACC": worst_case_accuracy(curves),
             "min_ACC": average_minimum_accuracy(curves),
             "stability_gap": stability_gap(curves),
-            "LCA": learning_curve_area(curves),
+            "LCA": learning_curve_area(curves, beta) if (beta or 0) <= shortest else np.nan,
         }
     return {
         name: None if np.isnan(number := numbers.get(name, np.nan)) else number

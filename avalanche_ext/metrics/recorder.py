@@ -116,7 +116,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
     def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Remember the state of the global random generators."""
         note_strategy(self, strategy)
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        cuda = torch.cuda.get_rng_state_all() if strategy.device.type == "cuda" else []
         self._random_states = random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
     def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:

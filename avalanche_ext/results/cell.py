@@ -83,6 +83,7 @@ def result_record(
     versions: Mapping[str, str],
     memory: Mapping[str, int],
     curves: AccuracyCurves | None = None,
+    beta: int | None = None,
 ) -> dict[str, Any]:
     """Return what result.json says of a finished run, as plain data.
 
@@ -96,6 +97,7 @@ def result_record(
         versions: Versions of the packages that decide numbers, by name.
         memory: Bytes of memory, by MEMORY; without those that are not known.
         curves: Accuracies inside experiences; None if they were not measured.
+        beta: The mini-batches of an experience that LCA is over; None for all that each has.
     """
     return {
         "iid": is_iid,
@@ -104,7 +106,7 @@ def result_record(
         "test_sizes": test_sizes.tolist(),
         "metrics": {
             **run_metrics(R, untrained, test_sizes, is_iid),
-            **(curve_summary(curves) if curves else {}),
+            **(curve_summary(curves, beta) if curves else {}),
         },
         "seconds": dict(seconds),
         "weights": weights,

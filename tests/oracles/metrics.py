@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -112,17 +113,17 @@ def worst_case_accuracy_by_loops(points: Sequence[Point]) -> float:
 
 
 def stability_gap_by_loops(points: Sequence[Point]) -> float:
-    """The fall below both ends of an experience, over all pairs; at least two experiences."""
+    """The fall below both ends of an experience that is evaluated inside, over all pairs."""
     total, n = 0.0, 0
     for k in range(1, points[-1][0] + 1):
         start = [accuracies for each, _, accuracies in points if each == k - 1][-1]
         inside = [accuracies for each, b, accuracies in points if each == k and b > 0]
-        for i in range(k):
+        for i in range(k if len(inside) > 1 else 0):
             lowest = min(accuracies[i] for accuracies in inside)
             ends = min(start[i], inside[-1][i])
             total += ends - min(lowest, ends)
             n += 1
-    return total / n
+    return total / n if n else math.nan
 
 
 def learning_curve_area_by_loops(points: Sequence[Point], every: int, beta: int) -> float:

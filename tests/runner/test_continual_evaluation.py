@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from avalanche_ext.config import ConfigError
-from avalanche_ext.metrics.curves import CURVE_METRICS
+from avalanche_ext.config import ConfigError, notes
+from avalanche_ext.metrics.curves import CURVE_METRICS, learning_curve_area
 from avalanche_ext.results.cell import read_cell
 from avalanche_ext.results.exhibits import ContinualEvaluation
 from avalanche_ext.runner.cell import Stopwatch
-from tests.runner.cases import cell
+from tests.runner.cases import SMALL, cell, experiment
 from tests.runner.resuming import AVALANCHES, DIGITS, OURS, RECIPES, left_by, run, small
 
 ONE_HEAD = {"name": "mlp", "hidden_sizes": [16]}
@@ -117,6 +117,52 @@ def test_the_curves_end_where_r_does_and_the_result_has_their_numbers(tmp_path):
     assert {"anytime_accuracy/seen", "anytime_accuracy/experience_1"} <= names
 
 
+def test_a_papers_area_is_over_as_many_mini_batches_as_ours(tmp_path):
+    published = {"reference": "A paper", "LCA": {"naive": {"mean": 0.3, "std": 0.01}}}
+    with pytest.raises(ConfigError, match=r"published.LCA: needs evaluate.beta: .*A-GEM's 10"):
+        cell(tmp_path, evaluate={"every": 5}, published=published)
+    ten = cell(tmp_path, evaluate={"every": 2, "beta": 10}, published=published)
+    assert ten.hash != cell(tmp_path, evaluate={"every": 2}).hash
+    run(ten, tmp_path)
+    result = read_cell(ten.directory(tmp_path), ten.hash)
+    with np.load(ten.directory(tmp_path) / "continual_evaluation.npz") as arrays:
+        curves = ContinualEvaluation.from_arrays(arrays).curves
+    assert result.metrics["LCA"] == learning_curve_area(curves, beta=10)
+    assert result.metrics["LCA"] != learning_curve_area(curves)
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "changed", "expected"),
+    [
+        # 60 samples in mini-batches of 5.
+        ({"every": 11}, {}, ""),
+        ({"every": 12}, {}, "inside it, and stability_gap is undefined"),
+        (
+            {"every": 50},
+            {},
+            "evaluate.every: is 50, but an experience has 12 mini-batches, so that nothing is "
+            "evaluated inside it, and stability_gap and LCA are undefined",
+        ),
+        (
+            {"every": 5, "beta": 20},
+            {},
+            "evaluate.beta: is 20, but an experience has 12 mini-batches, so that LCA is undefined",
+        ),
+        ({"every": 50}, {"training": {"batch_size": 5, "epochs": 5}}, ""),
+        ({"every": 50}, {"training": {"batch_size": 5, "iterations": 8}}, "has 8 mini-batches"),
+        (
+            {"every": 31},
+            {"benchmark": {**SMALL["benchmark"], "online": 8}, "training": {"batch_size": 2}},
+            "has 30 mini-batches",
+        ),
+    ],
+)
+def test_check_notes_evaluations_that_come_too_late(tmp_path, evaluate, changed, expected):
+    said = notes(experiment(tmp_path, evaluate=evaluate, methods={"naive": {}}, **changed))
+    assert len(said) == bool(expected)
+    assert all(expected in each for each in said)
+
+
 def test_results_from_before_have_none_of_these_numbers(tmp_path):
     one = small(tmp_path, {})
     run(one, tmp_path)
@@ -140,6 +186,10 @@ def test_the_key_changes_the_hash_only_where_it_is_set(tmp_path):
         (50, "evaluate: is 50, but must be a mapping"),
         ({"evry": 5}, r"evaluate.evry: unknown key 'evry' \(did you mean 'every'\?\)"),
         ({"every": 5, "test_size": 0}, "evaluate.test_size: is 0, but must be greater than 0"),
+        (
+            {"every": 4, "beta": 10},
+            "evaluate.beta: is 10, but must be a multiple of every, which is 4",
+        ),
     ],
 )
 def test_mistakes_in_the_section_are_named(tmp_path, evaluate, message):

@@ -48,6 +48,8 @@ class ContinualEvaluationPlugin(ReportingPlugin):
             mini-batch count once.
         test_size: Number of samples of each test experience that are evaluated, all if it has
             fewer; drawn once, without replacement. None takes all.
+        beta: The mini-batches of an experience that LCA is over, a multiple of `every`; None for
+            all that each experience has. A-GEM's paper takes 10.
         is_mixed: Whether the samples of all experiences come in random order, or are trained on
             together. All test experiences are then evaluated each time.
         seed: Seed of the draw.
@@ -73,10 +75,14 @@ class ContinualEvaluationPlugin(ReportingPlugin):
         every: PositiveInt,
         *,
         test_size: PositiveInt | None = None,
+        beta: PositiveInt | None = None,
         is_mixed: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if beta and beta % every:
+            raise ValueError(f"beta must be a multiple of every, which is {every}, but is {beta}")
+        self.beta = beta
         self.stream = stream
         self.every = every
         self.test_size = test_size
@@ -177,7 +183,7 @@ class ContinualEvaluationPlugin(ReportingPlugin):
         """Return what papers compute from the accuracies so far, where it is defined."""
         if not any(n_batches for _, n_batches, _ in self._rows):
             return {}
-        numbers = curve_summary(self.curves)
+        numbers = curve_summary(self.curves, self.beta)
         return {name: value for name, value in numbers.items() if value is not None}
 
     def series(self) -> dict[str, list[float]]:

@@ -94,7 +94,7 @@ def _restored(strategy: Strategy) -> Iterator[None]:
     attributes, model = dict(vars(strategy)), strategy.model
     tensors = [(each, each.detach().clone()) for each in (*model.parameters(), *model.buffers())]
     generators = global_states()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = torch.cuda.get_rng_state_all() if strategy.device.type == "cuda" else []
     try:
         yield
     finally:
