@@ -15,7 +15,7 @@ from torch import Tensor
 from avalanche_ext.data import Strategy
 from avalanche_ext.plugins import MethodPlugin
 from avalanche_ext.runner import imports
-from avalanche_ext.state import NotStorableError
+from avalanche_ext.state import NotStorableError, encoded
 
 _PROCESS = Path("/proc/self")
 
@@ -70,15 +70,19 @@ def kept(strategy: Strategy) -> int | None:
     """
     if not (_is_ours(strategy) or type(strategy) is Naive):
         return None
-    storages: dict[int, int] = {}
+    keeping = []
     for plugin in strategy.plugins:
         if isinstance(plugin, MethodPlugin):
-            try:
-                _add_storages(plugin.state_dict(), storages)
-            except NotStorableError:
-                return None
+            keeping.append(plugin)
         elif not (_is_ours(plugin) or isinstance(plugin, (Clock, PeriodicEval))):
             return None
+    packages = {type(plugin).__module__.partition(".")[0] for plugin in keeping}
+    storages: dict[int, int] = {}
+    try:
+        # All at once, because plugins may share a memory.
+        _add_storages(encoded(keeping, packages=packages), storages)
+    except NotStorableError:
+        return None
     return sum(storages.values())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from avalanche_ext.state.encode import FORMAT, PLAIN
 from avalanche_ext.state.names import StateError, is_called, named
+from avalanche_ext.state.storages import Mover, typed
 
 _MISSING = object()
 
@@ -69,6 +70,7 @@ class _Decoder:
         self._device = device
         self._made: dict[int, Any] = {}
         self._filled: dict[int, Any] = {}
+        self._mover = Mover()
 
     def value(self, value: Any, twin: Any = _MISSING) -> Any:
         """Return the object that `value` stands for.
@@ -159,11 +161,11 @@ class _Decoder:
 
     def _tensor(self, kind: str, rest: list[Any], number: int, twin: Any) -> Tensor:
         content, needs_gradient, gradient, attributes, device = rest
-        content = content.to(self._placed(device))
+        content = self._mover.on(typed(content), self._placed(device))
         if kind == "parameter" and self._is_free(twin, nn.Parameter) and _fits(content, twin):
             # Compiled code and hooks of the new model refer to it.
             made: Any = twin.requires_grad_(needs_gradient)
-            made.data.copy_(content)
+            made.data = content
         elif kind == "parameter":
             made = nn.Parameter(content, needs_gradient)
         elif kind == "buffer":

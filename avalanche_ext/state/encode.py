@@ -6,7 +6,6 @@ import copyreg
 import logging
 import types
 import weakref
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_ext.state.names import is_called, is_known, name_of
+from avalanche_ext.state.storages import compact, plain
 
 FORMAT = 1
 
@@ -61,7 +61,7 @@ def encoded(
     """
     encoder = _Encoder(live, whole, packages)
     value = encoder.value(root, "")
-    encoder.separate_views()
+    encoder.compact()
     return {"format": FORMAT, "root": value, "nodes": encoder.nodes}
 
 
@@ -99,20 +99,12 @@ class _Encoder:
             return list(things)
         return [self.value(thing, f"{path}[{i}]") for i, thing in enumerate(things)]
 
-    def separate_views(self) -> None:
-        """Copy tensors that are small parts of something larger, which would be stored with them.
-
-        Tensors that fill their memory together stay views of it.
-        """
-        parts: dict[int, list[Any]] = defaultdict(list)
-        for node in self.nodes:
-            if node[0] in _TENSORS.values():
-                parts[node[1].untyped_storage().data_ptr()].append(node)
-        for nodes in parts.values():
-            used = sum(node[1].numel() * node[1].element_size() for node in nodes)
-            if used < nodes[0][1].untyped_storage().nbytes():
-                for node in nodes:
-                    node[1] = node[1].clone()
+    def compact(self) -> None:
+        """Leave out what no tensor uses of the memory that tensors are small parts of."""
+        nodes = [node for node in self.nodes if node[0] in _TENSORS.values()]
+        tensors = compact([node[1] for node in nodes])
+        for node, content in zip(nodes, plain(tensors), strict=True):
+            node[1] = content
 
     def _node(self, thing: Any, path: str) -> Any:
         name = self._live(thing)
@@ -151,8 +143,9 @@ class _Encoder:
         is_leaf = tensor.is_leaf and tensor.requires_grad
         gradient = self.value(tensor.grad if tensor.is_leaf else None, f"{path}.grad")
         attributes = self._dict(vars(tensor), path)[1:] if vars(tensor) else None
-        plain = tensor.detach()
-        return [_TENSORS[type(tensor)], plain, is_leaf, gradient, attributes, plain.device.type]
+        content = tensor.detach().resolve_conj().resolve_neg()
+        device = tensor.device.type
+        return [_TENSORS[type(tensor)], content, is_leaf, gradient, attributes, device]
 
     def _dict(self, entries: Mapping[Any, Any], path: str) -> Any:
         keys = self.items([*entries], f"{path} keys")

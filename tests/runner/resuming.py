@@ -71,6 +71,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "model": {"name": "mlp", "hidden_sizes": [16], "multi_head": True},
         "benchmark": {**DIGITS, "scenario": "task"},
     },
+    "supermasks": {
+        "model": {"name": "supsup", "hidden_sizes": [16], "task": "binary"},
+        "benchmark": {**DIGITS, "scenario": "task"},
+        "optimizer": {"name": "Adam", "lr": 0.01},
+    },
     "random transforms": {
         "benchmark": {
             **DIGITS,

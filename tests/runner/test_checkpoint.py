@@ -450,7 +450,7 @@ def test_only_errors_of_the_checkpoint_cost_it(tmp_path, monkeypatch, capsys, er
         assert not (files.folder / "checkpoint-unusable-1.pt").exists()
 
 
-@pytest.mark.parametrize("place", ["torch.Tensor.to", "torch.load"])
+@pytest.mark.parametrize("place", ["avalanche_ext.state.decode.Mover.on", "torch.load"])
 @pytest.mark.parametrize(
     "error",
     [

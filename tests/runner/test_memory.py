@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from avalanche_ext.plugins import MethodPlugin
 from avalanche_ext.runner import memory
 from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.state import encoded, restored
+from tests.cases import make_naive
 from tests.runner.cases import cell
 
 CPU = torch.device("cpu")
@@ -37,6 +40,24 @@ def test_results_hold_the_memory_of_the_process_and_what_the_method_keeps(tmp_pa
     # A memory that two plugins share counts once.
     both = [{"balanced_replay": {"mem_size": 20}}, {"drl": {"lam": 0.1}}]
     assert memory_of(tmp_path / "drl", plugins=both)["kept"] < 1.5 * replay["kept"]
+
+
+class Keeping(MethodPlugin):
+    """Keeps a tensor."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        super().__init__()
+        self.tensor = tensor
+
+
+def test_what_plugins_share_counts_once_as_after_a_resume() -> None:
+    large = torch.zeros(1000)
+    part = large[10:30]
+    plugins = [Keeping(each) for each in (part, part, part[5:], large[500:510])]
+    package = __name__.partition(".")[0]
+    resumed = restored(encoded(plugins, packages=[package]), packages=[package])
+    for each in (plugins, resumed):
+        assert memory.kept(make_naive(*each)) == 4 * (20 + 10)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from avalanche_ext.state import NotStorableError, StateError, encoded, restored
+from avalanche_ext.state.storages import Mover
 
 
 class Holder:
@@ -120,6 +121,59 @@ def test_a_small_part_of_a_large_tensor_is_stored_alone():
     assert len(file.getvalue()) < 5_000
     both = again([large[:50_000], large[50_000:]])
     assert torch.equal(torch.cat(both), large)
+
+
+def test_tensors_that_overlap_are_stored_once_and_stay_shared():
+    large = torch.arange(100_000.0).reshape(100, 1000)
+    rows = large[3:6]
+    things = [rows, rows[1], rows.view(torch.int32)[2], large[4].expand(7, 1000), large[90]]
+    file = io.BytesIO()
+    torch.save(encoded(things), file)
+    assert len(file.getvalue()) < 4 * 4000 + 5_000
+    back, one, as_int, repeated, other = again(things)
+    for new, old in zip([back, one, as_int, repeated, other], things, strict=True):
+        assert torch.equal(new, old)
+        assert new.stride() == old.stride()
+    back.zero_()
+    assert not any(each.any() for each in (one, as_int, repeated))
+    assert other.all()
+
+
+def test_a_column_is_stored_without_the_others():
+    large = torch.arange(100_000.0).reshape(1000, 100)
+    file = io.BytesIO()
+    torch.save(encoded([large[:, 3]]), file)
+    assert len(file.getvalue()) < 4 * 1000 + 5_000
+    assert torch.equal(again(large[:, 3]), large[:, 3])
+
+
+def test_a_view_of_a_parameter_that_is_filled_in_is_one_of_it_again():
+    def made(value):
+        weights = nn.Parameter(torch.full((4,), value))
+        return {"watching": weights.data[1:3], "weights": weights}
+
+    there = made(1.0)
+    weights = there["weights"]
+    back = again(made(2.0), onto=there)
+    assert back["weights"] is weights
+    with torch.no_grad():
+        weights.add_(1)
+    assert back["watching"].tolist() == [3, 3]
+
+
+def test_tensors_that_share_memory_share_it_on_another_device():
+    large, mover, device = torch.zeros(3, 4), Mover(), torch.device("meta")
+    one, other, apart = (mover.on(each, device) for each in (large[1], large[:, 1], large.clone()))
+    assert (one.shape, other.stride(), other.storage_offset()) == ((4,), (4,), 1)
+    places = [each.untyped_storage()._cdata for each in (one, other, apart)]
+    assert places[0] == places[1] != places[2]
+    assert mover.on(large, torch.device("cpu")) is large
+
+
+@pytest.mark.parametrize("bits", [torch.conj, lambda x: x.conj().imag], ids=["conj", "neg"])
+def test_numbers_with_a_sign_in_waiting_come_back_equal(bits):
+    thing = bits(torch.tensor([1 + 2j, 3 - 4j]))
+    assert torch.equal(again(thing), thing)
 
 
 def test_objects_that_are_there_are_filled_in():
