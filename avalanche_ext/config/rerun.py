@@ -6,10 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from avalanche_ext.words import FLOAT, INTEGER
-
 _KEYS = ("experiment", "method", "seed", "benchmark", "model", "optimizer", "strategy", "plugins")
 
 
@@ -60,21 +56,6 @@ def renamed(document: Any, names: Mapping[str, str]) -> Any:
     if isinstance(document, list):
         return [renamed(item, names) for item in document]
     return names.get(document, document) if isinstance(document, str) else document
-
-
-def as_yaml(document: Mapping[str, Any]) -> str:
-    """Return a document as text that `config.reader` reads as the same document."""
-    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes texts that would be numbers in YAML 1.1 or 1.2, such as `1e-3` in the latter."""
-
-
-for _tag, _pattern in (("int", INTEGER), ("float", FLOAT)):
-    _Dumper.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern.pattern})\Z"), [*"-+.0123456789"]
-    )
 
 
 def _listed(plugins: Any) -> list[Any]:

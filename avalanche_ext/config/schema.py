@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from avalanche_ext.config.rerun import as_yaml, renamed
+from avalanche_ext.config.rerun import renamed
 from avalanche_ext.config.sections import Evaluate, Published, Training, Validation, Wandb
 from avalanche_ext.results.copies import copies_folder
+from avalanche_ext.results.files import as_yaml
 from avalanche_ext.results.record import UNDECIDED, Claim, ExperimentRecord, Sweep
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.results.tune import Choice

@@ -13,12 +13,14 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from avalanche_ext.words import FLOAT, INTEGER
 
 EXPERIMENT = "experiment.yaml"
 RECORD = "record.yaml"
@@ -67,6 +69,30 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds; raises what `read_json` raises."""
     return _mapping(path, yaml.safe_load, "YAML")
+
+
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """Return a document as text that `read_yaml` and `config.reader` read as the same document."""
+    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that would be numbers in YAML 1.1 or 1.2, such as `1e-3` in the latter.
+
+    Those with unusual ends of lines get escapes, which PyYAML's own leaves out.
+    """
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
+for _tag, _pattern in (("int", INTEGER), ("float", FLOAT)):
+    _Dumper.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern.pattern})\Z"), [*"-+.0123456789"]
+    )
 
 
 def reason_of(error: OSError) -> str:

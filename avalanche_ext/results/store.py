@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from avalanche_ext.results.aside import HASH, Aside
 from avalanche_ext.results.files import (
     CHECKPOINT,
@@ -27,6 +25,7 @@ from avalanche_ext.results.files import (
     RESULT_FORMAT,
     TEST,
     LaterVersionError,
+    as_yaml,
     cell_folder,
     exhibit_file,
     flush,
@@ -366,9 +365,8 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
-    text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
     with replacing(path) as partial:
-        partial.write_text(text, "utf-8")
+        partial.write_text(as_yaml(content), "utf-8")
 
 
 def _hash_in(path: Path) -> str | None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from avalanche_ext.config import load_experiment
-from avalanche_ext.config.rerun import as_yaml
+from avalanche_ext.config import load_experiment, notes
 from avalanche_ext.config.tune import chosen, tuning_stage
+from avalanche_ext.results.files import as_yaml
 from avalanche_ext.results.tune import Choice, Tried
 from tests.config.cases import EXPERIMENT, LAM, experiment_with, loaded, problems_of, written
 
@@ -140,6 +140,29 @@ def test_values_may_be_lists_and_names(tmp_path: Path) -> None:
     assert settings["naive-16x16-5"].method.model.args["hidden_sizes"] == [5, 16]
     named = loaded(searched({"naive": {"optimizer.name": ["SGD", "torch.optim:SGD"]}}), tmp_path)
     assert [*named.tuning.searches["naive"].settings] == ["naive-SGD", "naive-torch.optim_SGD"]
+
+
+def test_the_ends_that_no_value_can_lie_beyond_are_known(tmp_path: Path) -> None:
+    search = {
+        "drl": {LAM: [0, 1e-3], "optimizer.momentum": [0.0, 0.9], "training.batch_size": [1, 8]},
+        "naive": {"optimizer.lr": LRS, "model.hidden_sizes": [[1], [8]], "training.epochs": [2, 3]},
+    }
+    tuning = loaded(searched(search), tmp_path).tuning
+    assert tuning is not None
+    bounds = {name: {**each.bounds} for name, each in tuning.searches.items()}
+    assert bounds == {
+        "drl": {each: ["smallest"] for each in search["drl"]},
+        "naive": {"optimizer.lr": [], "training.epochs": []},
+    }
+
+
+def test_check_notes_what_any_setting_hardly_means(tmp_path: Path) -> None:
+    search = {"naive": {"optimizer.lr": [0.1, 20.0], "training.batch_size": [8, 5000]}}
+    assert notes(loaded(searched(search), tmp_path)) == [
+        "tune.search.naive.optimizer.lr: is 20, with which hardly any model learns",
+        "tune.search.naive.training.batch_size: is 5000, but benchmark.train_size is 100: each "
+        "mini-batch has 100 samples of the stream",
+    ]
 
 
 def test_random_settings_are_drawn_once_by_the_first_seed(tmp_path: Path) -> None:
