@@ -110,6 +110,7 @@ _SPECTRUM = (
     "Karakida, Akaho, Amari 2019, Universal Statistics of Fisher Information in Deep Neural "
     "Networks, arXiv:1806.01316"
 )
+_SUPSUP = "Wortsman et al. 2020, Supermasks in Superposition, arXiv:2006.14769"
 _SPLIT = "Zenke, Poole, Ganguli 2017, Continual Learning Through Synaptic Intelligence"
 _SI = f"{_SPLIT}, arXiv:1703.04200"
 _PERMUTED = "Goodfellow et al. 2013, An Empirical Investigation of Catastrophic Forgetting"
@@ -215,6 +216,7 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "mlp": Entry("avalanche_ext.models.catalogue:mlp", _GEM, later=("dropout",)),
         "slim_resnet18": Entry("avalanche_ext.models.catalogue:slim_resnet18", _GEM),
         "simple_cnn": Entry("avalanche_ext.models.catalogue:simple_cnn"),
+        "supsup": Entry("avalanche_ext.models.catalogue:supsup", _SUPSUP),
     },
     "optimizer": {},
     "criterion": {},

@@ -16,6 +16,7 @@ from torch import nn
 from avalanche_ext.models.features import with_heads
 from avalanche_ext.models.mlp import MLP
 from avalanche_ext.models.resnet import ReducedResNet18
+from avalanche_ext.models.supsup import Share, SupSup, Task
 
 _LEAST_OF_SIMPLE_CNN = 10
 _LEAST_OF_RESNET = 25
@@ -39,6 +40,19 @@ def mlp(
         dropout=dropout,
     )
     return with_heads(model) if multi_head else model
+
+
+def supsup(
+    hidden_sizes: list[PositiveInt],
+    share: Share | None = None,
+    task: Task = "known",
+    *,
+    input_shape: Sequence[int],
+    n_classes: int,
+) -> nn.Module:
+    """Multi-layer perceptron of fixed random weights, with a mask over them for each task."""
+    model = MLP(hidden_sizes, input_shape=tuple(input_shape), n_classes=n_classes)
+    return SupSup(model, share, task)
 
 
 def slim_resnet18(

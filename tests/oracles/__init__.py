@@ -49,6 +49,7 @@ from tests.oracles.projection import (
 )
 from tests.oracles.rho import rho_by_loops
 from tests.oracles.selection import max_cosines_by_loops, replacements_by_enumeration
+from tests.oracles.supermasks import supermask_by_loops, task_by_differences
 
 __all__ = [
     "Array",
@@ -94,5 +95,7 @@ __all__ = [
     "sensitivity_by_loops",
     "sgd_step_by_loops",
     "stability_gap_by_loops",
+    "supermask_by_loops",
+    "task_by_differences",
     "worst_case_accuracy_by_loops",
 ]
