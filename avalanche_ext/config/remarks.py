@@ -26,20 +26,31 @@ def notes(experiment: Experiment) -> list[str]:
     sections = {name: key for key, sweep in experiment.sweeps.items() for name in sweep.values}
     found: dict[str, list[str]] = {}
     for name, method in experiment.methods.items():
+        if name in experiment.undecided:
+            continue  # It is one of its settings.
         path = at("methods", sections.get(name, name))
-        for where, remark in (
-            *_on_built_ins(method, path),
-            *_on_twins(method, path),
-            *_on_rates(method, experiment, path),
-            *_on_lengths(method, experiment, path),
-            *_on_evaluations(method, experiment),
-        ):
+        for where, remark in _on_method(method, experiment, path):
             found.setdefault(remark, []).append(where)
+    for name, search in experiment.tuning.searches.items() if experiment.tuning else ():
+        searched = {at(at("methods", name), key): key for key in search.options}
+        for setting in search.settings.values():
+            for where, remark in _on_method(setting.method, experiment, at("methods", name)):
+                if where in searched:
+                    where = at(at("tune.search", name), searched[where])
+                found.setdefault(remark, []).append(where)
     return [f"{', '.join(dict.fromkeys(paths))}: {remark}" for remark, paths in found.items()]
 
 
 _Remarks = Iterator[tuple[str, str]]
 """Paths, each with what is to be said of it."""
+
+
+def _on_method(method: Method, experiment: Experiment, path: str) -> _Remarks:
+    yield from _on_built_ins(method, path)
+    yield from _on_twins(method, path)
+    yield from _on_rates(method, experiment, path)
+    yield from _on_lengths(method, experiment, path)
+    yield from _on_evaluations(method, experiment)
 
 
 def _on_built_ins(method: Method, path: str) -> _Remarks:

@@ -7,12 +7,12 @@ searched methods. `tuning_stage` returns it, `chosen` the experiment with what i
 from __future__ import annotations
 
 import importlib.util
+import math
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
-from math import prod
 from typing import Annotated, Any, Literal
 
 from annotated_types import Le
@@ -35,10 +35,12 @@ from avalanche_ext.config.sweep import Varied, reported, target, value_name, wit
 from avalanche_ext.config.validation import rejection
 from avalanche_ext.results.record import Sweep
 from avalanche_ext.results.tune import (
+    EXTREMES,
     HIGHER_IS_BETTER,
     OF_SEVERAL,
     OF_THE_END,
     Choice,
+    are_numbers,
     parameter_name,
 )
 from avalanche_ext.words import did_you_mean, shown
@@ -127,10 +129,12 @@ class Search:
 
     Attributes:
         options: The values that each path may take.
+        bounds: By path, which ends of its numbers no value can lie beyond: "smallest", "largest".
         settings: The settings by the name of their folder; of "random" the drawn ones alone.
     """
 
     options: Mapping[str, Sequence[Any]]
+    bounds: Mapping[str, Sequence[str]]
     settings: Mapping[str, Setting]
 
 
@@ -358,7 +362,7 @@ def _resolved(
     if lost:
         return None, lost
     problems = [*_problems_by_path(base, name, options, shared)]
-    n = prod(map(len, options.values()))
+    n = math.prod(map(len, options.values()))
     if tune.sampler != "random" and n > MOST_METHODS:
         wrong = (
             f"has {n:,} settings, but at most {MOST_METHODS:,} can be searched: shorten the lists, "
@@ -386,7 +390,9 @@ def _resolved(
         kept = method.plugins[: len(method.plugins) - len(shared.analyses)]
         settings[folder] = Setting(setting, method, replace(method, plugins=kept), varied)
     # A method without problems of its own is None where a section that all share has some.
-    return (Search(options, settings) if settings and not problems else None), problems
+    if problems or not settings:
+        return None, problems
+    return Search(options, _bounds(base, name, options, shared), settings), []
 
 
 def _lost(
@@ -432,6 +438,37 @@ def _problems_by_path(
     yield from found
 
 
+def _bounds(
+    base: Mapping[str, Any], name: str, options: Mapping[str, list[Any]], shared: Shared
+) -> dict[str, list[str]]:
+    """Return which ends of each path's numbers no value can lie beyond, such as 0 of a strength."""
+    first = {key: values[0] for key, values in options.items()}
+    path = at("methods", name)
+
+    def is_refused(key: str, value: float) -> bool:
+        return bool(
+            resolve_method(_with_values(base, name, {**first, key: value}), path, shared)[1]
+        )
+
+    return {
+        key: [
+            extreme
+            for extreme, beyond in zip(EXTREMES, _beyond(values), strict=True)
+            if is_refused(key, beyond)
+        ]
+        for key, values in options.items()
+        if are_numbers(values)
+    }
+
+
+def _beyond(numbers: Sequence[float]) -> tuple[float, float]:
+    """Return the next number below all, and the next above."""
+    low, high = min(numbers), max(numbers)
+    if all(isinstance(number, int) for number in numbers):
+        return low - 1, high + 1
+    return math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
+
+
 def _check_metric(method: Method | None, metric: str, name: str) -> Iterator[Problem]:
     """Check that a method which is trained on all experiences at once has the metric."""
     if method is None or metric in OF_THE_END:
@@ -457,7 +494,7 @@ def _drawn(options: Mapping[str, Sequence[Any]], seed: str) -> Iterator[tuple[An
     generator = random.Random(seed)
     lengths = [len(values) for values in options.values()]
     seen: set[tuple[int, ...]] = set()
-    while len(seen) < prod(lengths):
+    while len(seen) < math.prod(lengths):
         places = tuple(generator.randrange(length) for length in lengths)
         if places not in seen:
             seen.add(places)

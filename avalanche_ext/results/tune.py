@@ -26,6 +26,9 @@ OF_SEVERAL = ("BWT", "FWT", "forgetting")
 OF_THE_END = ("ACC", "instance_accuracy")
 """The metrics that a method has which is trained on all experiences at once."""
 
+EXTREMES = ("smallest", "largest")
+"""The ends of a list of numbers."""
+
 _DECIMALS = 12
 """Accuracies are ratios of counts: beyond these decimals they differ by rounding only."""
 
@@ -86,6 +89,7 @@ class Choice:
         searched: The values that each path could take.
         tried: The settings by name, in the order of their proposal.
         chosen: Name of the best setting.
+        bounds: By path, the EXTREMES of its numbers that no value can lie beyond.
     """
 
     method: str
@@ -97,6 +101,7 @@ class Choice:
     searched: Mapping[str, Sequence[Any]]
     tried: Mapping[str, Tried]
     chosen: str
+    bounds: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -141,13 +146,14 @@ class Choice:
     def at_edges(self) -> Iterator[tuple[str, str]]:
         """Yield the paths whose chosen value is the smallest or largest number of its list.
 
-        Each comes with "smallest" or "largest". A better value may lie beyond.
+        Each comes with "smallest" or "largest". A better value may lie beyond, where there are any.
         """
         for path, options in self.searched.items():
-            if len(options) < 2 or not all(map(_is_number, options)):
+            if len(options) < 2 or not are_numbers(options):
                 continue
-            for extreme, of in (("smallest", min), ("largest", max)):
-                if self.values[path] == of(options):
+            for extreme, of in zip(EXTREMES, (min, max), strict=True):
+                is_free = extreme not in self.bounds.get(path, ())
+                if is_free and self.values[path] == of(options):
                     yield path, extreme
 
 
@@ -192,6 +198,7 @@ def read_choice(content: Mapping[str, Any]) -> Choice:
         searched={str(path): [*options] for path, options in content["searched"].items()},
         tried=tried,
         chosen=str(content["chosen"]),
+        bounds={str(path): [*map(str, ends)] for path, ends in content.get("bounds", {}).items()},
     )
     if choice.metric not in HIGHER_IS_BETTER or choice.chosen not in choice.ranking:
         raise ValueError(f"the choice of {choice.method!r} is not one of its settings")
@@ -202,5 +209,6 @@ def _std(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Return whether all values are numbers, which have an order."""
+    return all(isinstance(each, int | float) and not isinstance(each, bool) for each in values)

@@ -7,7 +7,6 @@ import random
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -18,7 +17,7 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from avalanche_ext.config import Experiment
 from avalanche_ext.config.tune import Search, Tuning, tuning_stage
-from avalanche_ext.results.tune import HIGHER_IS_BETTER, Tried
+from avalanche_ext.results.tune import HIGHER_IS_BETTER, Tried, are_numbers
 
 JOURNAL = "optuna.log"
 """Optuna's journal in the folder of a search, for its dashboard; no run reads it."""
@@ -158,7 +157,7 @@ def _distributions(search: Search) -> dict[str, BaseDistribution]:
     """Places in the lists of values: of numbers in ascending order, of others without an order."""
     return {
         path: IntDistribution(0, len(options) - 1)
-        if _are_numbers(options)
+        if are_numbers(options)
         else CategoricalDistribution(range(len(options)))
         for path, options in search.options.items()
     }
@@ -167,14 +166,10 @@ def _distributions(search: Search) -> dict[str, BaseDistribution]:
 def _places(search: Search) -> list[tuple[int, ...]]:
     """Each setting's places in the lists of values; numbers are ordered."""
     orders = {
-        path: sorted(options) if _are_numbers(options) else [*options]
+        path: sorted(options) if are_numbers(options) else [*options]
         for path, options in search.options.items()
     }
     return [
         tuple(orders[path].index(value) for path, value in setting.values.items())
         for setting in search.settings.values()
     ]
-
-
-def _are_numbers(options: Any) -> bool:
-    return all(isinstance(each, int | float) and not isinstance(each, bool) for each in options)

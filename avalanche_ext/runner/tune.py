@@ -155,6 +155,7 @@ def _best(tuning: Tuning, method: str, tried: Mapping[str, Tried]) -> Choice | N
         searched={path: [*values] for path, values in tuning.searches[method].options.items()},
         tried=tried,
         chosen=best[0],
+        bounds=tuning.searches[method].bounds,
     )
 
 

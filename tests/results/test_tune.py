@@ -30,6 +30,7 @@ def choice(metric: str = "ACC", chosen: str = "b", **settings: Tried) -> Choice:
         searched={LR: [0.1, 0.2, 0.3]},
         tried=settings,
         chosen=chosen,
+        bounds={LR: ["largest"]},
     )
 
 
@@ -62,6 +63,9 @@ def test_a_choice_at_the_edge_of_its_numbers_is_named() -> None:
     searched = {LR: [0.3, 0.1], LAM: [1, 2, 3], SIZES: [[8], [9]], "x": [True, False]}
     at_edges = [*Choice(**{**vars(made), "searched": searched}).at_edges()]
     assert at_edges == [(LR, "smallest")]
+    # No learning rate can be lower.
+    bounded = {**vars(made), "searched": searched, "bounds": {LR: ["smallest"]}}
+    assert not [*Choice(**bounded).at_edges()]
     one = Choice(**{**vars(made), "searched": {LR: [0.1]}})
     assert not [*one.at_edges()]
 
