@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from avalanche_ext.report.comparisons import interval_text, wins_text
 from avalanche_ext.report.layout import number, p_value
-from avalanche_ext.report.paired import LEVEL, PairedTest
+from avalanche_ext.report.paired import FEWEST_PAIRS, LEVEL, PairedTest
 from avalanche_ext.report.rows import HEIGHT, Row, Span, draw_rows
 from avalanche_ext.report.statistics import TESTED, MethodStatistics, tests_in
 from avalanche_ext.report.style import looks, measured_on, set_title
@@ -40,7 +40,12 @@ def differences_figure(
         figsize=(1.0 + 4.7 * len(tested), max(2.6, 1.5 + HEIGHT * n_rows)), layout="constrained"
     )
     title = f"{results.name}{measured_on(results)}: differences from {results.baseline}"
-    notes = [f"paired by seed; bars: 95 % intervals; filled: p < {LEVEL} after Holm's correction"]
+    all_tests = [test for metric in tested for test in tests_in(metric, statistics).values()]
+    notes = [f"paired by seed; no interval and no verdict below {FEWEST_PAIRS} seeds"]
+    if any(test.interval for test in all_tests):
+        notes = [
+            f"paired by seed; bars: 95 % intervals; filled: p < {LEVEL} after Holm's correction"
+        ]
     set_title(figure, title, notes)
     for axes, metric in zip(figure.subplots(1, len(tested), squeeze=False)[0], tested, strict=True):
         draw_differences(axes, results, statistics, metric)

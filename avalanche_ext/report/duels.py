@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -123,14 +124,16 @@ def count_wins(experiments: Sequence[ExperimentResults], metric: str = "ACC") ->
     """Count who wins in every pair of runs with the same seed of the same experiment.
 
     Args:
-        experiments: The experiments, one or more.
+        experiments: The experiments, two or more.
         metric: One of `statistics.METRICS`; a lower forgetting or intransigence wins.
 
     Returns:
-        The counts of methods that share a seed with another; None for fewer than two.
+        The counts of methods that several experiments have and that share a seed with another such
+        method; None for fewer than two.
     """
     values = [defined(each.run_metrics(), metric) for each in experiments]
-    names = [*dict.fromkeys(name for each in values for name in each)]
+    found = Counter(name for each in values for name, runs in each.items() if runs)
+    names = [name for name, n in found.items() if n > 1]
     won, n_pairs = np.zeros((2, len(names), len(names)))
     sign = -1 if metric in LOWER_IS_BETTER else 1
     for each in values:

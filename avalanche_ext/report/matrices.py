@@ -69,7 +69,8 @@ def matrices_figure(results: ExperimentResults) -> Figure | None:
         stacked = [np.vstack([before, R]) for R, before in zip(means, untrained, strict=True)]
         image = _draw_small(axes, stacked, [method.name for method in methods], columns)
     title = f"{results.name}{measured_on(results)}: transfer matrix R"
-    set_title(figure, title, chosen_on_test(results))
+    axes_of = "rows: untrained, then after each experience; columns: test experiences"
+    set_title(figure, title, [*([] if has_texts else [axes_of]), *chosen_on_test(results)])
     figure.colorbar(image, ax=figure.axes, label="accuracy", aspect=30)
     return figure
 

@@ -179,7 +179,8 @@ def plot_inside(
         The axes.
 
     Raises:
-        ResultsError: If there is no such experiment, or none of its runs was evaluated so.
+        ResultsError: If there is no such experiment, or none of its runs was evaluated so, or none
+            of those has the test experience.
     """
     found = _finished(results, experiment)
     kept = read_exhibits(found, ContinualEvaluation)
@@ -187,6 +188,11 @@ def plot_inside(
         raise ResultsError(
             f"{found.name}: no run was evaluated inside experiences: run it with "
             "evaluate: {every: 50}"
+        )
+    n = max(each.curves.n_experiences for runs in kept.methods.values() for each in runs.values())
+    if experience is not None and not 1 <= experience <= n:
+        raise ResultsError(
+            f"experience is {experience}, but must be from 1 to {n}: experiences count from 1"
         )
     axes = _axes(ax)
     draw_inside(axes, found, kept, experience)

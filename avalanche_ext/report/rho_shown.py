@@ -11,6 +11,7 @@ from avalanche_ext.report.estimates import estimate
 from avalanche_ext.report.layout import (
     NONE,
     aligned,
+    count,
     number,
     p_value,
     plus_minus,
@@ -139,8 +140,10 @@ def rho_figure(rho: RhoRuns) -> Figure | None:
             style = {"ls": "", "alpha": 0.8, "label": name, **look[name]}
             axes.add_line(Series(x, y, texts, **style))
         axes.autoscale_view()
-        pearson = correlation_with(rho, metric).pearson
-        axes.set_title(f"Pearson {pearson[0]:+.2f}" if pearson else "")
+        all_runs = correlation_with(rho, metric)
+        if all_runs.pearson:
+            over = count(all_runs.n, "run")
+            axes.set_title(f"Pearson {all_runs.pearson[0]:+.2f} over {over}")
         axes.set_xlabel("ρ after the last experience")
         axes.set_ylabel(metric)
         tidy(axes)

@@ -103,7 +103,7 @@ def draw_rows(
         tick.set_color(row.style["color"])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlim(low, high)
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=6, min_n_ticks=3)
     axes.grid(alpha=0.3)
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

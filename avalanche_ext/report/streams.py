@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_BEYOND = 0.02
+"""The free part of an axis beyond the accuracies 0 and 1."""
+
 
 def accuracy_figure(results: ExperimentResults) -> Figure:
     """Accuracy over the stream on the left; after it on the right, where methods can be told apart.
@@ -168,7 +171,8 @@ def draw_ends(
             )
         )
     draw_rows(axes, rows)
-    axes.set_xlabel(f"{label}{measured_on(results)}")
+    spread = ", mean ± std, and each seed" if any(len(each) > 1 for each in values.values()) else ""
+    axes.set_xlabel(f"{label}{measured_on(results)}{spread}")
 
 
 def _two_parts(results: ExperimentResults, rows: Mapping[str, Floats]) -> tuple[Figure, Axes, Axes]:
@@ -198,7 +202,9 @@ def _finish_stream(
     axes.set_xlim(1 - 0.03 * length, length + 0.03 * length)
     near = comparable({name: span(each) for name, each in ends.items()})
     drawn = {name: each[:, -1:] if name in iid else each for name, each in curves.items()}
-    axes.set_ylim(*limits([_reach(drawn[name], has_bands(curves)) for name in near]))
+    low, high = limits([_reach(drawn[name], has_bands(curves)) for name in near])
+    # A deviation may reach beyond what an accuracy can be.
+    axes.set_ylim(max(low, -_BEYOND), min(high, 1.0 + _BEYOND))
     tidy(axes)
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from avalanche_ext.report.absent import absent_sections
 from avalanche_ext.report.choices import choices_section
-from avalanche_ext.report.claims import claims_section
+from avalanche_ext.report.claims import claim_tests, claims_section
 from avalanche_ext.report.columns import columns_of
 from avalanche_ext.report.comparisons import caution, comparison_lines
 from avalanche_ext.report.layout import NONE, aligned, to_the_right, wrapped
 from avalanche_ext.report.notes import notes_of
-from avalanche_ext.report.paired import FEWEST_PAIRS
 from avalanche_ext.report.published import published_section
 from avalanche_ext.report.sheet import Column
 from avalanche_ext.report.sheets import heading, with_runs
@@ -79,13 +78,14 @@ def _notes_on_tests(
     results: ExperimentResults, statistics: Sequence[MethodStatistics], tested: Sequence[str]
 ) -> Iterator[str]:
     tests = tests_in("ACC", statistics)
-    if tested or results.claims:
-        if len(results.seeds) >= FEWEST_PAIRS:
-            yield "95 % interval: of the mean difference, by the bootstrap over seeds."
-        yield (
-            "d: the mean difference in standard deviations of the differences. wins: seeds with "
-            "the higher value."
-        )
+    shown = [test for metric in tested for test in tests_in(metric, statistics).values()]
+    shown += [each.test for each in claim_tests(results)]
+    if any(test.interval for test in shown):
+        yield "95 % interval: of the mean difference, by the bootstrap over seeds."
+    if any(test.effect is not None for test in shown):
+        yield "d: the mean difference in standard deviations of the differences."
+    if shown:
+        yield "wins: seeds with the higher value."
     elif tests:
         yield "More of the tests: summary.csv, or --format html."
         yield from caution(tests)

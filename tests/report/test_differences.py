@@ -96,3 +96,12 @@ def test_without_a_baseline_there_is_nothing_to_draw(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["a", "b"], [0])
     write_result(tmp_path, "a", 0, two_by_two(0.5))
     assert figure_of(tmp_path) is None
+
+
+def test_the_title_speaks_of_intervals_only_where_there_are_some(tmp_path: Path) -> None:
+    for n_seeds, said in ((4, "no interval and no verdict below 5 seeds"), (5, "bars: 95 %")):
+        write(tmp_path / str(n_seeds), {"a": 0.1, "b": 0.2}, n_seeds)
+        figure = figure_of(tmp_path / str(n_seeds))
+        assert figure is not None
+        assert said in figure.get_suptitle()
+        assert len(figure.axes[0].get_xticks()) >= 3

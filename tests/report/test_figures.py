@@ -256,3 +256,13 @@ def test_a_line_needs_a_text_for_each_point() -> None:
     assert Series([1, 2], [0.5, 0.6], ["a", "b"]).texts == ("a", "b")
     with pytest.raises(ValueError, match="there are 2 points and 1 texts"):
         Series([1, 2], [0.5, 0.6], ["a"])
+
+
+def test_axes_of_accuracies_end_where_accuracies_do(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a", "b"], [0, 1])
+    for seed, learned in enumerate([0.05, 1.0]):
+        for method in ("a", "b"):
+            write_result(tmp_path, method, seed, [[learned, 0.1], [0.3, learned]])
+    low, high = stream_of(learning_figure(read_results(tmp_path))).get_ylim()
+    assert -0.03 < low < 0.05
+    assert 1.0 < high < 1.03

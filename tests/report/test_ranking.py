@@ -158,9 +158,10 @@ def test_who_wins_nothing_or_everything_reaches_the_end() -> None:
 
 
 def test_wins_are_counted_over_the_pairs_of_all_experiments(tmp_path: Path) -> None:
-    one = write(tmp_path / "one", {"b": [0.5, 0.5], "a": [0.6, 0.5, 0.4], "alone": []})
-    two = write(tmp_path / "two", {"a": [0.9], "b": [0.6], "c": [0.95]})
-    found = count_wins([one, two])
+    one = write(tmp_path / "one", {"b": [0.5, 0.5], "a": [0.6, 0.5, 0.4], "c": []})
+    two = write(tmp_path / "two", {"a": [0.9], "b": [0.6], "c": [0.95], "alone": [0.9]})
+    third = write(tmp_path / "third", {"c": [0.5]})
+    found = count_wins([one, two, third])
     assert found is not None
     assert found.names == ["c", "a", "b"]
     # Of seeds 0 and 1 of the one, a wins one and ties one; it wins the pair of the other.
@@ -168,7 +169,7 @@ def test_wins_are_counted_over_the_pairs_of_all_experiments(tmp_path: Path) -> N
     assert found.n_pairs.tolist() == [[0, 1, 1], [1, 0, 3], [1, 3, 0]]
     assert found.probabilities[1, 2] == pytest.approx(2.5 / 3)
     assert np.isnan(found.probabilities.diagonal()).all()
-    assert count_wins([write(tmp_path / "three", {"a": [0.5]})]) is None
+    assert count_wins([two, third]) is None
 
 
 def test_the_picture_of_several_experiments_has_ranks_from_five_on(tmp_path: Path) -> None:

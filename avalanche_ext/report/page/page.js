@@ -60,9 +60,9 @@
         // Of numbers the largest come first, of names the first of the alphabet.
         const first = heading.classList.contains("n") ? "descending" : "ascending";
         const other = first === "descending" ? "ascending" : "descending";
-        const order = heading.ariaSort === first ? other : first;
+        const order = heading.getAttribute("aria-sort") === first ? other : first;
         for (const each of headings) each.removeAttribute("aria-sort");
-        heading.ariaSort = order;
+        heading.setAttribute("aria-sort", order);
         const sign = order === "ascending" ? 1 : -1;
         const rows = [...body.rows].map((row) => [sortKey(row.cells[column]), row]);
         rows.sort(([a], [b]) => compare(a, b, sign));
@@ -80,6 +80,16 @@
       box.querySelector("output").textContent = wanted ? `${shown} of ${body.rows.length} rows` : "";
     });
   }
+
+  // Paper shows what is folded away on the screen.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    for (const each of folded) each.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const each of folded) each.open = false;
+  });
 
   // Pictures: the value of the point nearest to the pointer, or of the next one by the arrow keys.
   for (const figure of document.querySelectorAll(".picture")) {

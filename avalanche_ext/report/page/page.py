@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avalanche_ext.report.page.content import content, joint
+from avalanche_ext.report.style import COLOURS
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.files import replacing
 
@@ -15,6 +16,27 @@ SEVERAL = "side_by_side.html"
 
 _ROOM = "avalanche_ext.report"
 _FOLDER = "page"
+
+
+_COLOURS = (
+    ("paper", "#ffffff", "#15181c"),
+    ("ink", "#1c2024", "#e3e6e9"),
+    ("soft", "#5b646d", "#a4adb6"),
+    ("line", "#d9dee3", "#363d45"),
+    ("shade", "#f4f6f8", "#1e2329"),
+    ("link", "#0b5cad", "#7db8f5"),
+    *(
+        (f"c{place}", light, dark)
+        for place, (light, dark) in enumerate(
+            zip(
+                COLOURS,
+                ("#4da6e0", "#f0883e", "#2fc79b", "#dd9cc2", "#f2f2f2", "#f0b93a", "#86cdf5"),
+                strict=True,
+            )
+        )
+    ),
+)
+"""The page's colours on white and on dark paper; c0 to c6 are those of methods, paler on dark."""
 
 
 def write_page(directories: Sequence[str | Path]) -> Path:
@@ -56,5 +78,6 @@ def _html(folders: Sequence[Path]) -> str:
     )
     return environment.get_template("page.html").render(
         experiments=experiments,
+        colours=_COLOURS,
         joint=joint(experiments) if len(experiments) > 1 else None,
     )

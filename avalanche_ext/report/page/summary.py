@@ -71,7 +71,8 @@ def _comparison(
     if few < FEWEST_PAIRS:
         yield (
             f"Take care: with {count(few, 'seed')}, the tests rest on the assumption that "
-            "differences are normally distributed."
+            f"differences are normally distributed; below {FEWEST_PAIRS} seeds, no difference is "
+            "called significant."
         )
     yield (
         "p is that of two-sided paired t-tests over seeds, corrected by Holm for all tests in "

@@ -20,6 +20,9 @@ _PAPER = "#ffffff"
 
 _POINTS_PER_INCH = 72
 
+_MOST_ENLARGED = 1.8
+"""How many pixels of a page a point of a picture takes at most."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -89,6 +92,7 @@ def _for_page(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>|<!--.*?-->", "", svg, flags=re.S)
     svg = re.sub(r' (xmlns:xlink|xmlns|version|width|height)="[^"]*"', "", svg, count=5)
     svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'<svg (?=.*?viewBox="0 0 ([\d.]+) )', _with_limit, svg, count=1)
     # Only markers and clips, whose names are hashes, are referred to.
     svg = re.sub(r' id="[A-Za-z.]+[A-Za-z0-9]*_\d+"', "", svg)
     # Not in texts, which stand between > and <, nor in pictures' bytes.
@@ -97,6 +101,11 @@ def _for_page(svg: str) -> str:
     variables |= {colour.lower(): f"var(--c{i})" for i, colour in enumerate(COLOURS)}
     svg = re.sub("|".join(variables), lambda found: variables[found[0]], svg)
     return re.sub(r"\s*\n\s*", "\n", svg).strip()
+
+
+def _with_limit(start: re.Match[str]) -> str:
+    """Begin a picture so that a narrow one does not fill the page."""
+    return f'<svg style="max-width: {_MOST_ENLARGED * float(start[1]):.0f}px" '
 
 
 def _shorter(attribute: re.Match[str]) -> str:

@@ -48,6 +48,15 @@ class Table:
     notes: Sequence[str] = ()
 
     @property
+    def definitions(self) -> dict[str, str]:
+        """What columns hold, by their titles, as far as the notes do not say it."""
+        return {
+            column.title: column.note
+            for column in self.columns
+            if column.note and column.note not in self.notes
+        }
+
+    @property
     def rows(self) -> Iterator[list[tuple[Column, str, bool, int | None]]]:
         """Yield the cells of each row: column, text, whether it is the best, and colour if any."""
         n_rows = range(len(self.columns[0].cells))

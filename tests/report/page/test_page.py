@@ -79,6 +79,25 @@ def test_the_command_writes_one_page_that_loads_nothing(
     assert path.read_bytes() == first
 
 
+def test_a_browser_without_light_dark_has_the_light_colours(tmp_path: Path) -> None:
+    write_small(tmp_path)
+    source = Page(write_page([tmp_path])).source
+    plain, _, rest = source.partition("@supports (color: light-dark(")
+    defined = {*re.findall(r"--(\w+): #", plain)}
+    assert {*re.findall(r"var\(--(\w+)\)", source)} <= defined
+    assert defined == {*re.findall(r"--(\w+): light-dark\(#", rest)}
+
+
+def test_several_experiments_share_a_picture_and_leave_the_first_ones_page(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_small(tmp_path / name)
+    own = write_page([tmp_path / "one"]).read_bytes()
+    page = Page(write_page([tmp_path / "one", tmp_path / "two"]))
+    assert (tmp_path / "one" / "report.html").read_bytes() == own
+    assert "all-side_by_side" in page.ids
+    assert "drl beats ber in 10 of 10 pairs (1.00)" in page.source
+
+
 def test_names_and_errors_are_texts_wherever_they_stand(tmp_path: Path) -> None:
     name = "</script><b>&"
     write_experiment(tmp_path, ["a", name.replace("/", "")], [0, 1])
