@@ -17,6 +17,8 @@ from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+from avalanche_ext.results.copies import content_of, is_there
+
 KNOWN_PACKAGES = ("avalanche", "avalanche_ext", "torch", "torchvision")
 """Packages whose versions a result records, and whose sources therefore count in no hash."""
 
@@ -181,18 +183,18 @@ def is_beside(folder: Path, package: str) -> bool:
     """Return whether an import of `package` by a file in `folder` means a module in the folder."""
     if package in KNOWN_PACKAGES or not package:
         return False
-    return (folder / f"{package}.py").is_file() or any(folder.joinpath(package).glob("*.py"))
+    return is_there(folder / f"{package}.py") or any(folder.joinpath(package).glob("*.py"))
 
 
 def _file_of(path: Path) -> Path | None:
     """The source file of a module, given its path without suffix."""
     files = (path / "__init__.py", path.with_name(f"{path.name}.py"))
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if is_there(file)), None)
 
 
 def _bytes(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return content_of(file)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name.
         raise SourceError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
 

@@ -1,9 +1,13 @@
-"""Copies of the user's own files among a run's, so that its YAML can be run again."""
+"""Copies of the user's own files among a run's, so that its YAML can be run again.
+
+Cells that a command has not begun read them, too: their originals may be edited meanwhile.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from avalanche_ext.results.files import remove_partials, replacing
@@ -11,43 +15,88 @@ from avalanche_ext.results.files import remove_partials, replacing
 SOURCE = "source"
 """The folder of the copies in a run's folder."""
 
+_READ: dict[Path, Path] = {}
+"""By the paths of files, the copies that are read in their place."""
+
 
 def copies_folder(files: Mapping[str, str]) -> PurePosixPath:
     """Return where copies of these files are kept, relative to a run's folder.
 
     Args:
-        files: Digests of the files by path, as `copy_files` takes them. Other versions of the
-            files have another folder.
+        files: The SHA-256 digest of each file's content, in hexadecimal digits, by its path
+            relative to the folder of the files. Other versions of them have another folder.
     """
     whole = "".join(f"{path}:{digest}\n" for path, digest in sorted(files.items()))
     return PurePosixPath(SOURCE, hashlib.sha256(whole.encode()).hexdigest()[:8])
 
 
-def are_copied(files: Mapping[str, str], folder: Path) -> bool:
-    """Return whether `copy_files` has copied all of these files into a folder."""
-    return all((folder / copies_folder(files) / path).is_file() for path in files)
+def are_copied(files: Mapping[str, str], run: Path) -> bool:
+    """Return whether a run's folder has copies of all of these files."""
+    return all((run / copies_folder(files) / path).is_file() for path in files)
 
 
-def copy_files(folder: Path, files: Mapping[str, str], run: Path) -> None:
-    """Copy files into a run's folder, whose claim the caller holds.
+def contents_of(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the contents of files by their paths.
 
     Args:
         folder: The folder of the files.
-        files: The SHA-256 digest of each file's content, in hexadecimal digits, by its path
-            relative to `folder`.
-        run: The run's folder.
+        files: Their digests, as for `copies_folder`.
 
     Raises:
         ValueError: If the content of a file is another by now.
+        OSError: If a file cannot be read.
     """
+    contents = {path: (folder / path).read_bytes() for path in files}
     for path, digest in files.items():
-        content = (folder / path).read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
+        if hashlib.sha256(contents[path]).hexdigest() != digest:
             raise ValueError(
                 f"{folder / path} has been edited since this command began: run it again"
             )
+    return contents
+
+
+def write_copies(contents: Mapping[str, bytes], files: Mapping[str, str], run: Path) -> None:
+    """Write files into a run's folder, whose claim the caller holds.
+
+    Args:
+        contents: What `contents_of` returns.
+        files: The digests of the files, as for `copies_folder`.
+        run: The run's folder.
+    """
+    for path, content in contents.items():
         copy = run / copies_folder(files) / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         remove_partials(copy.parent, copy.name)
         with replacing(copy) as partial:
             partial.write_bytes(content)
+
+
+@contextmanager
+def reading(copies: Mapping[Path, Path]) -> Iterator[None]:
+    """Inside, `content_of` reads copies of some files in their place.
+
+    Args:
+        copies: The copies by the paths of their originals, which keep their names: what is imported
+            finds other files beside itself as before.
+    """
+    before = {**_READ}
+    _READ.update(copies)
+    try:
+        yield
+    finally:
+        _READ.clear()
+        _READ.update(before)
+
+
+def content_of(file: Path) -> bytes:
+    """Return a file's content, or that of the copy that is read in its place.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    return _READ.get(file, file).read_bytes()
+
+
+def is_there(file: Path) -> bool:
+    """Return whether `content_of` finds a file."""
+    return _READ.get(file, file).is_file()

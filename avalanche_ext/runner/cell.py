@@ -26,7 +26,7 @@ from avalanche_ext.config import Cell
 from avalanche_ext.data import Strategy, by_origin
 from avalanche_ext.plugins import diagnostics, exhibits, series
 from avalanche_ext.results.cell import PHASES, read_events, result_record, run_metrics
-from avalanche_ext.results.copies import copy_files
+from avalanche_ext.results.copies import reading
 from avalanche_ext.results.files import one_line, printable
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner import memory
@@ -41,6 +41,7 @@ from avalanche_ext.runner.components import Built, build
 from avalanche_ext.runner.machine import is_of_machine
 from avalanche_ext.runner.middle import go_on
 from avalanche_ext.runner.sigterm import ENDED_BY_SIGTERM
+from avalanche_ext.runner.user_files import copied
 from avalanche_ext.state import StateError
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
@@ -116,11 +117,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     sinks = Sinks([JsonLinesSink(), wandb])
     try:
         directory = files.begin()
-        for component in cell.components:
-            for each in (component, *component.parts.values()):
-                if each.folder:
-                    copy_files(each.folder, each.files, directory)
-        with _without_avalanche_deprecations():
+        with reading(copied(cell, out, directory)), _without_avalanche_deprecations():
             resumed = _resumed(cell, files, data_root)
             kept = resumed.position.n_bytes if resumed and resumed.position else None
             sinks.start(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,7 +18,6 @@ from avalanche_ext.results.claims import (
     is_claimed,
     look_again,
 )
-from avalanche_ext.results.copies import are_copied, copy_files
 from avalanche_ext.results.files import CLAIMS, EXPERIMENT, one_line, reason_of
 from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
@@ -39,6 +38,7 @@ from avalanche_ext.runner.preflight import (
 )
 from avalanche_ext.runner.progress import NORMAL, Progress
 from avalanche_ext.runner.tune import run_tuned
+from avalanche_ext.runner.user_files import Contents, read_user_files, write_user_files
 from avalanche_ext.runner.worker import Ended, run_claimed
 
 _DIED = "the worker process died, or was killed, perhaps for lack of memory: try fewer --jobs"
@@ -118,6 +118,8 @@ def run_experiment(
     """
     out = out.absolute()
     experiment = on_devices(experiment, devices)
+    # Now, because searches may take hours before the experiment's own folder is written.
+    contents = read_user_files(experiment)
 
     def run(experiment: Experiment, selection: Selection) -> GridOutcome:
         workers = _engine(experiment, backend, jobs, scheduler, devices)
@@ -130,6 +132,7 @@ def run_experiment(
             workers,
             checks_devices,
             verbosity,
+            contents,
         )
 
     if experiment.undecided:
@@ -164,6 +167,7 @@ def _run_cells(
     workers: Engine,
     checks_devices: bool,
     verbosity: int,
+    contents: Contents,
 ) -> GridOutcome:
     directory = out / experiment.name
     cells = selected(experiment, selection)
@@ -191,7 +195,7 @@ def _run_cells(
                 check_devices(pending)
             check_builds(pending, data_root)
             with _as_preflight_error(directory):
-                _record(experiment, out)
+                _record(experiment, out, contents)
             # Workers on other machines have another environment. Not above: it imports torch.
             from avalanche_ext.benchmarks.sources import given_data_root
 
@@ -205,7 +209,7 @@ def _run_cells(
         for cell in cells:
             if not cell.files(out).is_tidy():
                 _prepare(cell, out)
-        _record(experiment, out)
+        _record(experiment, out, contents)
     except (OSError, ClaimedError) as error:
         # A finished folder may be read-only. Its report is that of the last command that could.
         written = f"it is being written by {error}"
@@ -414,23 +418,14 @@ def _as_preflight_error(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _record(experiment: Experiment, out: Path) -> None:
+def _record(experiment: Experiment, out: Path, contents: Contents) -> None:
     """Write what was run, with the seeds that other commands have run of the same methods."""
     folder = out / experiment.name
     with claimed(folder / CLAIMS / "experiment.lock", _SECONDS_FOR_RECORD):
         others = _other_seeds(experiment, out)
         whole = replace(experiment, seeds=(*experiment.seeds, *others))
-        for component in whole.own_components():
-            if component.folder and not are_copied(component.files, folder):
-                _copy(component.folder, component.files, folder)
+        write_user_files(whole, contents, folder)
         write_experiment(folder, whole.yaml(), whole.summary())
-
-
-def _copy(source: Path, files: Mapping[str, str], folder: Path) -> None:
-    try:
-        copy_files(source, files, folder)
-    except ValueError as error:
-        raise PreflightError(str(error)) from error
 
 
 def _other_seeds(experiment: Experiment, out: Path) -> list[int]:

@@ -22,6 +22,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from avalanche_ext.config.sources import is_beside, is_file
+from avalanche_ext.results.copies import content_of, is_there
 
 __path__: list[str] = []  # Makes this module a package, whose modules `_Finder` finds.
 
@@ -64,7 +65,7 @@ def _has_changed(name: str) -> bool:
     if name not in _digests or file is None:
         return False
     try:
-        return _digest(Path(file).read_bytes()) != _digests[name]
+        return _digest(content_of(Path(file))) != _digests[name]
     except OSError:
         return True
 
@@ -86,7 +87,7 @@ class _Finder(MetaPathFinder):
         folder = _decoded(encoded)
         place = folder.joinpath(*parts)
         for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
-            if parts and file.is_file():
+            if parts and is_there(file):
                 loader = _Loader(fullname, str(file), f"{__name__}.{encoded}", folder)
                 within = [str(place)] if file.name == "__init__.py" else None
                 return spec_from_file_location(
@@ -109,7 +110,7 @@ class _Loader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         """Return the compiled file, never from a cache."""
-        content = self.get_data(self.path)
+        content = content_of(Path(self.path))
         _digests[fullname] = _digest(content)
         tree = _WithinPackage(self.package, self.folder).visit(ast.parse(content, self.path))
         code: CodeType = compile(tree, self.path, "exec", dont_inherit=True)

@@ -14,7 +14,7 @@ import yaml
 
 from avalanche_ext.metrics.curves import CURVE_METRICS
 from avalanche_ext.results.cell import CellResult, read_cell, read_events
-from avalanche_ext.results.copies import copies_folder, copy_files
+from avalanche_ext.results.copies import contents_of, copies_folder, write_copies
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.files import replacing
 from avalanche_ext.results.record import ResultsError
@@ -222,7 +222,7 @@ def test_partial_copies_of_the_users_files_are_removed(tmp_path: Path) -> None:
     copies = run / copies_folder(digests)
     copies.mkdir(parents=True)
     (copies / ".mine.py.123.partial").write_text("x", "utf-8")
-    copy_files(tmp_path, digests, run)
+    write_copies(contents_of(tmp_path, digests), digests, run)
     assert [path.name for path in copies.iterdir()] == ["mine.py"]
 
 
