@@ -9,7 +9,7 @@ author = "The avalanche-ext developers"
 release = version = installed("avalanche-ext")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
@@ -21,11 +21,15 @@ include_patterns = [
     "README.md",
     "experiments/*.md",
     "experiments/**/*.md",
+    "experiments/tutorials/*.ipynb",
     ".docs/**/*.md",
     ".github/CHANGELOG.md",
     ".github/CONTRIBUTING.md",
 ]
 exclude_patterns = [".venv"]
+
+# Notebooks are shown as they are; a test executes them.
+nb_execution_mode = "off"
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
@@ -49,6 +53,7 @@ _CONTENTS = """
 experiments/tutorials/five_minutes
 experiments/tutorials/your_own_method
 experiments/tutorials/papers_table
+experiments/tutorials/results
 experiments/tutorials/plugins
 experiments/tutorials/cluster
 ```

@@ -160,9 +160,9 @@ def test_check_notes_what_any_setting_hardly_means(tmp_path: Path) -> None:
     search = {"naive": {"optimizer.lr": [0.1, 20.0], "training.batch_size": [8, 5000]}}
     sized = {**EXPERIMENT["benchmark"], "train_size": 100}
     assert notes(loaded({**searched(search), "benchmark": sized}, tmp_path)) == [
-        "tune.search.naive.optimizer.lr: is 20, with which hardly any model learns",
         "tune.search.naive.training.batch_size: is 5000, but benchmark.train_size is 100: each "
         "mini-batch has 100 samples of the stream",
+        "tune.search.naive.optimizer.lr: is 20, with which hardly any model learns",
     ]
 
 

@@ -133,6 +133,12 @@ def test_accuracy_inside_experiences_runs_over_all_mini_batches(loaded: results.
     assert 0.05 < first.get_ylim()[0] < 0.15 < 0.85 < first.get_ylim()[1] < 0.95
 
 
+@pytest.mark.parametrize("experience", [0, 3, -1])
+def test_experiences_count_from_1(loaded: results.Results, experience: int) -> None:
+    with pytest.raises(ResultsError, match=f"experience is {experience}, but must be from 1 to 2"):
+        report.plot_inside(loaded, experience=experience)
+
+
 def test_the_report_has_the_picture_only_where_it_was_measured(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["a"], [0])
     write_result(tmp_path, "a", 0, R[0])
