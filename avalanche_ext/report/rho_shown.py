@@ -34,14 +34,13 @@ _CORRELATED_NOTE = (
     "Over the final models of all runs, except of methods trained iid. p-values treat runs as "
     "independent, although runs of one method are alike."
 )
-_SWEPT_NOTE = "Of a swept method, only the runs of its best setting count."
 
 
 def rho_text(rho: RhoRuns) -> str:
     """The report's section on ρ: a table of methods and one of correlations; "" without ρ."""
     if not rho.methods:
         return ""
-    note = " ".join([_CORRELATED_NOTE, *[_SWEPT_NOTE] * bool(rho.results.sweeps)])
+    note = " ".join([_CORRELATED_NOTE, *(f"{each}." for each in chosen_on_test(rho.results))])
     published = rho.published and rho.results.published
     beside = f", beside {published['reference']}" if published else ""
     lines = [

@@ -36,14 +36,26 @@ def looks(results: ExperimentResults) -> dict[str, dict[str, Any]]:
     They follow from the method's place in the configuration, so that a method keeps them while
     others are missing. All settings of a swept method have those of the method.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for place, (name, settings) in enumerate(results.groups.items()):
-        look = {
+    return {
+        name: {
             "color": COLOURS[place % len(COLOURS)],
             "marker": MARKERS[place % len(MARKERS)],
             "markersize": 5,
         }
-        found |= {name: look, **{setting.name: look for setting in settings}}
+        for name, place in (results.places or places_in([results])).items()
+    }
+
+
+def places_in(experiments: Sequence[ExperimentResults]) -> dict[str, int]:
+    """Number the methods of experiments by name; the settings of a swept one have its number."""
+    found: dict[str, int] = {}
+    n_placed = 0
+    for results in experiments:
+        for name, settings in results.groups.items():
+            if name not in found:
+                found[name] = n_placed
+                n_placed += 1
+            found |= {each.name: found[name] for each in settings if each.name not in found}
     return found
 
 

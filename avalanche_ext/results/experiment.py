@@ -56,6 +56,8 @@ class ExperimentResults:
         claims: What is tested one-sidedly, in the order of the configuration.
         split: What accuracies are measured on: "test", or "validation" for held-out samples.
         choices: The hyper-parameters that searches have chosen on validation samples.
+        places: The numbers by which methods have their colours, by name, where experiments are
+            shown together; empty where they follow from the order of the methods.
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class ExperimentResults:
     claims: tuple[Claim, ...]
     split: str
     choices: tuple[Choice, ...] = ()
+    places: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def finished(self) -> tuple[MethodResults, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from avalanche_ext.report.page.content import content, joint
-from avalanche_ext.report.style import COLOURS
+from avalanche_ext.report.style import COLOURS, places_in
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.files import replacing
 
@@ -67,8 +68,12 @@ def write_page(directories: Sequence[str | Path]) -> Path:
 def _html(folders: Sequence[Path]) -> str:
     from jinja2 import Environment, PackageLoader
 
+    all_results = [*map(read_results, folders)]
+    # A method has one colour on the whole page.
+    places = places_in(all_results)
     experiments = [
-        content(read_results(folder), number) for number, folder in enumerate(folders, start=1)
+        content(replace(results, places=places), number)
+        for number, results in enumerate(all_results, start=1)
     ]
     environment = Environment(
         loader=PackageLoader(_ROOM, _FOLDER),

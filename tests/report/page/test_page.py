@@ -98,6 +98,21 @@ def test_several_experiments_share_a_picture_and_leave_the_first_ones_page(tmp_p
     assert "drl beats ber in 10 of 10 pairs (1.00)" in page.source
 
 
+def test_a_method_has_one_colour_on_a_page_of_several_experiments(tmp_path: Path) -> None:
+    for name, methods in (("one", ["a", "b", "c"]), ("two", ["c", "d", "b"])):
+        write_experiment(tmp_path / name, methods, [0])
+        for method in methods:
+            write_result(tmp_path / name, method, 0, two_by_two(0.5))
+    source = Page(write_page([tmp_path / "one", tmp_path / "two"])).source
+    colours = re.findall(r'<span class="swatch c(\d)"></span>(\w)<', source)
+    assert colours == [("0", "a"), ("1", "b"), ("2", "c"), ("2", "c"), ("3", "d"), ("1", "b")]
+    _, *pictures = re.findall(r'<figure class="picture" id="experiment-2.*?</figure>', source, re.S)
+    assert pictures
+    used = {*re.findall(r"var\(--c(\d)\)", "".join(pictures))}
+    assert "0" not in used
+    assert {"1", "2", "3"} <= used
+
+
 def test_names_and_errors_are_texts_wherever_they_stand(tmp_path: Path) -> None:
     name = "</script><b>&"
     write_experiment(tmp_path, ["a", name.replace("/", "")], [0, 1])
