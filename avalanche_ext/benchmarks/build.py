@@ -125,11 +125,13 @@ def iid_stream(benchmark: CLScenario, epochs: PositiveInt, seed: int) -> CLScena
         A benchmark with these training experiences and the test datasets of `benchmark`.
 
     Raises:
-        ValueError: If the training samples have several task labels, or are an online stream.
+        ValueError: If the training samples have several task labels or, at random, transforms that
+            differ between experiences, or are an online stream.
     """
     if any(isinstance(each, OnlineCLExperience) for each in benchmark.train_stream):
         raise ValueError("an online stream cannot be mixed: leave out 'online' or 'iid'")
-    whole = _union([experience.dataset for experience in benchmark.train_stream])
+    first, *others = (experience.dataset for experience in benchmark.train_stream)
+    whole = first.joined(others)
     task_labels = torch.unique(whole.t).tolist()
     if len(task_labels) > 1:
         raise ValueError(
@@ -144,11 +146,6 @@ def iid_stream(benchmark: CLScenario, epochs: PositiveInt, seed: int) -> CLScena
         "test": [experience.dataset for experience in benchmark.test_stream],
     }
     return _assemble(streams, [torch.unique(part.y) for part in parts])
-
-
-def _union(datasets: list[InMemoryDataset]) -> InMemoryDataset:
-    x, y, t = (torch.cat([getattr(data, name) for data in datasets]) for name in ("x", "y", "t"))
-    return InMemoryDataset(x, y, t, datasets[0].augmentation, datasets[0].evaluation)
 
 
 def _assemble(

@@ -60,8 +60,7 @@ def domain_tasks(
         order = seeds.order_generator().permutation(len(sources)).tolist()
         sources = [sources[i] for i in order]
     sources = [transformed(source) for source in sources]
-    whole = [Task(each.train_x, each.train_y, each.test_x, each.test_y) for each in sources]
-    tasks = limited(whole, sources, sizes, seeds)
+    tasks = limited(sources, sizes, seeds)
     return [
         standardised([task], source, standardise)[0]
         for task, source in zip(tasks, sources, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,17 +14,18 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from avalanche_ext.benchmarks.sources import Source
 from avalanche_ext.benchmarks.transforms import NOTHING, Preparation
+from avalanche_ext.data.samples import Change, Shared, SharedRows
 
 Subset = Literal["first", "order", "seed"]
 OrderSeed = NonNegativeInt | Literal["seed"] | None
-Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Task:
     """Training and test samples of one experience, with labels of the whole data set.
 
-    Samples are floats (N, C, H, W), in [0, 1] unless standardised; labels are int64 (N,).
+    Samples are floats (N, C, H, W), in [0, 1] unless standardised, or rows of a tensor that several
+    tasks share, which become such floats when they are read; labels are int64 (N,).
 
     Attributes:
         transforms: Preparation of training samples whenever they are drawn.
@@ -34,9 +35,9 @@ class Task:
             have the same; None where no two tasks share a sample.
     """
 
-    train_x: Tensor
+    train_x: Tensor | SharedRows
     train_y: Tensor
-    test_x: Tensor
+    test_x: Tensor | SharedRows
     test_y: Tensor
     transforms: Preparation = NOTHING
     changes: tuple[Change, ...] = ()
@@ -44,10 +45,27 @@ class Task:
 
     def changed(self, change: Change) -> Task:
         """Return the task with a change of all samples, as the model sees them."""
-        test_x = change(self.test_x)
+        test_x = _changed(self.test_x, change)
         if self.transforms.drawn:
             return replace(self, test_x=test_x, changes=(*self.changes, change))
-        return replace(self, train_x=change(self.train_x), test_x=test_x)
+        return replace(self, train_x=_changed(self.train_x, change), test_x=test_x)
+
+
+def _changed(x: Tensor | SharedRows, change: Change) -> Tensor | SharedRows:
+    if isinstance(x, SharedRows):
+        return x.changed(change, slow=isinstance(change, Rotation))
+    return change(x)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Makes floats of samples from 0 to `white`, in [0, 1]."""
+
+    white: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the samples as floats."""
+        return x / self.white
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,8 @@ class Permutation:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the permuted samples (N, C, H, W)."""
-        return x.flatten(1)[:, self.order].view_as(x)
+        # Fifteen times as fast as `x.flatten(1)[:, order]`, and faster still by 32 bits.
+        return x.flatten(1).index_select(1, self.order.to(x.device)).view_as(x)
 
 
 @dataclass(frozen=True)
@@ -149,19 +168,20 @@ def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seed
     order = np.arange(source.n_classes)
     if seeds.order is not None:
         order = seeds.order_generator().permutation(order)
-    tasks = []
+    parts = []
     for classes in np.split(order, n_experiences):
         wanted = torch.from_numpy(classes)
         train, test = torch.isin(source.train_y, wanted), torch.isin(source.test_y, wanted)
-        tasks.append(
-            Task(
-                source.train_x[train],
-                source.train_y[train],
-                source.test_x[test],
-                source.test_y[test],
+        parts.append(
+            replace(
+                source,
+                train_x=source.train_x[train],
+                train_y=source.train_y[train],
+                test_x=source.test_x[test],
+                test_y=source.test_y[test],
             )
         )
-    return limited(tasks, [source] * len(tasks), sizes, seeds)
+    return limited(parts, sizes, seeds)
 
 
 def permuted(
@@ -187,8 +207,8 @@ def permuted(
     permutations = [torch.from_numpy(rng.permutation(n_pixels)) for _ in range(n_experiences)]
     if first_is_identity:
         permutations[0] = torch.arange(n_pixels)
-    changes = [Permutation(order) for order in permutations]
-    return _changed(source, [[before, change] for change in changes], sizes, seeds)
+    changes = [Permutation(order.int()) for order in permutations]
+    return _sharing(source, [[before, change] for change in changes], sizes, seeds)
 
 
 def rotated(
@@ -214,7 +234,7 @@ def rotated(
         bins = np.arange(n_experiences) + seeds.order_generator().random(n_experiences)
         angles = bins * max_angle / n_experiences
     changes = [Rotation(angle, interpolation) for angle in angles.tolist()]
-    return _changed(source, [[change, after] for change in changes], sizes, seeds)
+    return _sharing(source, [[change, after] for change in changes], sizes, seeds)
 
 
 def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
@@ -222,6 +242,8 @@ def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
 
     Values are clamped to [0, 1], because bicubic interpolation overshoots.
     """
+    if not len(x):
+        return x
     angle = np.deg2rad(degrees)
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
     matrix = x.new_tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
@@ -229,20 +251,59 @@ def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
     return grid_sample(x, grid, mode=interpolation, align_corners=False).clamp_(0, 1)
 
 
-def _changed(
+def _sharing(
     source: Source, changes: Sequence[Sequence[Change | None]], sizes: Sizes, seeds: Seeds
 ) -> list[Task]:
-    """Change the samples of each task, after limiting their number to save work."""
-    rows = torch.arange(len(source.train_y))
-    whole = Task(source.train_x, source.train_y, source.test_x, source.test_y, train_rows=rows)
-    tasks = limited([whole] * len(changes), [source] * len(changes), sizes, seeds)
-    for i, those in enumerate(changes):
+    """Return tasks of the same data set, each with changes of its own, that share its samples.
+
+    What is shared are the data set's own values, unless it has transforms that are applied once.
+    """
+    parts = _chosen([source] * len(changes), sizes, seeds)
+    train_x = _shared(source.train_x, [train for train, _ in parts], source, "train")
+    test_x = _shared(source.test_x, [test for _, test in parts], source, "test")
+    tasks = []
+    for (train, test), x, held_out, those in zip(parts, train_x, test_x, changes, strict=True):
+        task = Task(
+            x,
+            source.train_y[train],
+            held_out,
+            source.test_y[test],
+            source.transforms,
+            train_rows=train,
+        )
         for change in those:
             if isinstance(change, Rotation):
-                _check_range(tasks[i].test_x)
-            if change is not None:
-                tasks[i] = tasks[i].changed(change)
+                _check_range(held_out.read())
+            task = task if change is None else task.changed(change)
+        tasks.append(task)
     return tasks
+
+
+def _shared(
+    x: Tensor, rows: Sequence[Tensor], source: Source, part: Literal["train", "test"]
+) -> list[SharedRows]:
+    """Return the samples of each task, of one tensor that has all of them and no others.
+
+    Args:
+        x: Training or test samples of the data set, (N, C, H, W).
+        rows: The rows of each task, ascending.
+        source: The data set.
+        part: Which part of it `x` is.
+    """
+    held = torch.unique(torch.cat([*rows]))
+    if len(held) < len(x):
+        x = x[held]
+    scale = Scale(source.white)
+    if source.transforms.train if part == "train" else source.transforms.test:
+        x, white = source.transforms.fixed(scale(x), part), 1
+        scale = Scale(white)
+    shared = Shared(x)
+    return [
+        SharedRows(
+            shared, None if len(own) == len(held) else torch.searchsorted(held, own), [scale]
+        )
+        for own in rows
+    ]
 
 
 def _check_range(x: Tensor) -> None:
@@ -253,16 +314,31 @@ def _check_range(x: Tensor) -> None:
         )
 
 
-def limited(
-    tasks: Sequence[Task], sources: Sequence[Source], sizes: Sizes, seeds: Seeds
-) -> list[Task]:
+def limited(parts: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[Task]:
     """Choose the samples of each task, and make only these floats, scaled and transformed.
 
     Args:
-        tasks: Samples as the data sets have them.
-        sources: The data set of each task.
+        parts: The data set of each task, or the part of one that it has.
         sizes: How many samples are chosen, and which.
         seeds: What they are drawn by.
+
+    Raises:
+        ValueError: If a task has too few samples or none.
+    """
+    return [
+        Task(
+            part.train_images(part.train_x[train]),
+            part.train_y[train],
+            part.test_images(part.test_x[test]),
+            part.test_y[test],
+            part.transforms,
+        )
+        for part, (train, test) in zip(parts, _chosen(parts, sizes, seeds), strict=True)
+    ]
+
+
+def _chosen(parts: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[tuple[Tensor, Tensor]]:
+    """Return the rows of each task's training and test samples that are used, ascending.
 
     Raises:
         ValueError: If a task has too few samples or none.
@@ -275,42 +351,33 @@ def limited(
     train_rng = seeds.subset_generator(sizes.subset)
     test_rng = seeds.subset_generator(sizes.test_subset, "test")
     chosen = []
-    for i, (task, source) in enumerate(zip(tasks, sources, strict=True)):
+    for i, part in enumerate(parts):
         for what, limit, held in (
-            ("pool_size", sizes.pool, len(task.train_y)),
-            ("train_size", sizes.train, len(task.train_y)),
-            ("test_size", sizes.test, len(task.test_y)),
+            ("pool_size", sizes.pool, len(part.train_y)),
+            ("train_size", sizes.train, len(part.train_y)),
+            ("test_size", sizes.test, len(part.test_y)),
         ):
             if limit is not None and limit > held:
                 raise ValueError(f"{what}={limit}, but experience {i} has {held} samples")
-        _check_parts(task, i)
-        train = _rows(sizes.pool or len(task.train_y), sizes.train, sizes.subset, train_rng)
+        _check_part(part, i)
+        train = _rows(sizes.pool or len(part.train_y), sizes.train, sizes.subset, train_rng)
         if sizes.pool:
             # A new generator for each task, so that tasks of the same images have the same pool.
-            train = _rows(len(task.train_y), sizes.pool, "order", seeds.pool_generator())[train]
-        test = _rows(len(task.test_y), sizes.test, sizes.test_subset, test_rng)
-        chosen.append(
-            Task(
-                source.train_images(task.train_x[train]),
-                task.train_y[train],
-                source.test_images(task.test_x[test]),
-                task.test_y[test],
-                source.transforms,
-                train_rows=None if task.train_rows is None else task.train_rows[train],
-            )
-        )
+            train = _rows(len(part.train_y), sizes.pool, "order", seeds.pool_generator())[train]
+        test = _rows(len(part.test_y), sizes.test, sizes.test_subset, test_rng)
+        chosen.append((train, test))
     return chosen
 
 
-def _check_parts(task: Task, index: int) -> None:
+def _check_part(part: Source, index: int) -> None:
     """Raise ValueError unless the experience has training and test samples."""
-    for part, labels, size in (
-        ("training", task.train_y, "large"),
-        ("test", task.test_y, "small"),
+    for what, labels, size in (
+        ("training", part.train_y, "large"),
+        ("test", part.test_y, "small"),
     ):
         if not len(labels):
             raise ValueError(
-                f"experience {index} has no {part} sample: validation_size is too {size}, or the "
+                f"experience {index} has no {what} sample: validation_size is too {size}, or the "
                 "data set has no sample of its classes"
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,41 +15,16 @@ from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from avalanche_ext.data.samples import Lazy, Samples, SharedRows, rows_of
 from avalanche_ext.data.views import SampleTransforms, Transform, drawing, draws_of
 
 Batch = list[Tensor]
-
-_DEEPEST_CHAIN = 16
-
-
-class _Lazy:
-    """A tensor that is computed when it is first read.
-
-    A chain of unread tensors keeps all their sources alive and is read by recursion, so a chain of
-    more than `_DEEPEST_CHAIN` is read at once.
-    """
-
-    def __init__(self, make: Callable[[], Tensor], *sources: _Lazy) -> None:
-        self._make: Callable[[], Tensor] | None = make
-        self._value: Tensor | None = None
-        self._depth: int = 1 + max((source._depth for source in sources), default=0)
-        if self._depth > _DEEPEST_CHAIN:
-            self.read()
-
-    def read(self) -> Tensor:
-        if self._make is not None:
-            self._value, self._make, self._depth = self._make(), None, 0
-        assert self._value is not None
-        return self._value
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_make": None, "_value": self.read(), "_depth": 0}
 
 
 class _Samples(Dataset[tuple[Any, int]]):
     """The leaf of Avalanche's dataset tree, which it reads one `(x_i, y_i)` at a time."""
 
-    def __init__(self, x: _Lazy, y: Tensor) -> None:
+    def __init__(self, x: Samples, y: Tensor) -> None:
         self.x = x
         self.targets = y.tolist()
 
@@ -57,7 +32,7 @@ class _Samples(Dataset[tuple[Any, int]]):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.x.read()[index], self.targets[index]
+        return self.x.one(index), self.targets[index]
 
 
 class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore[misc]
@@ -67,7 +42,8 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
     read, so Avalanche's buffers, which chain both, hold no more than their own samples.
 
     Args:
-        x: Samples, (N, ...), any dtype.
+        x: Samples, (N, ...), any dtype; or rows of a tensor that other datasets share, which are
+            made into samples when they are fetched.
         y: Class labels, (N,), int64.
         t: Task labels, (N,), int64.
         transform: Random augmentation of one sample, drawn anew whenever a sample is fetched from
@@ -81,7 +57,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
 
     def __init__(
         self,
-        x: Tensor,
+        x: Tensor | SharedRows,
         y: Tensor,
         t: Tensor,
         transform: Transform | None = None,
@@ -97,11 +73,12 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
                     f"{name} must be a vector of int64, "
                     f"but is {labels.dtype} of shape {tuple(labels.shape)}"
                 )
-        self._initialise(_Lazy(lambda: x), y, t, transform, evaluation)
+        samples = x if isinstance(x, SharedRows) else _held(x)
+        self._initialise(samples, y, t, transform, evaluation)
 
     def _initialise(
         self,
-        x: _Lazy,
+        x: Samples,
         y: Tensor,
         t: Tensor,
         transform: Transform | None,
@@ -128,8 +105,11 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
 
     @property
     def x(self) -> Tensor:
-        """Samples as they are stored, before the transforms of a view, (N, ...)."""
-        return self._x.read()
+        """Samples as they are stored, before the transforms of a view, (N, ...).
+
+        Samples that are made of a shared tensor are kept from now on: `fetch` does without.
+        """
+        return self._x.own()
 
     def fetch(self, rows: Tensor | slice) -> Batch:
         """Return the batch `[x, y, t]` of `rows`.
@@ -138,7 +118,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
             rows: Indices, (B,), int64, which return copies of the samples; or a slice, which
                 returns views of the dataset's own tensors unless samples are transformed.
         """
-        x, y, t = (_taken(column, rows) for column in (self.x, self.y, self.t))
+        x, y, t = self._x.rows(rows), rows_of(self.y, rows), rows_of(self.t, rows)
         transform = self._transform
         if isinstance(transform, SampleTransforms) and len(x):
             x = transform.rows(x)
@@ -158,7 +138,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         """Return `[x_i, y_i, t_i]` for an integer, a dataset for a slice."""
         if isinstance(index, slice):
             return self.subset(range(*index.indices(len(self))))
-        x, transform = self.x[index], self._transform
+        x, transform = self._x.one(index), self._transform
         return [x if transform is None else transform(x), int(self.y[index]), int(self.t[index])]
 
     def subset(self, indices: Iterable[int] | Tensor) -> InMemoryDataset:
@@ -166,10 +146,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         if not isinstance(indices, Tensor | Sequence):
             indices = list(indices)
         rows = torch.as_tensor(indices, dtype=torch.int64, device=self.y.device)
-        x = self._x
-        return self._derived(
-            _Lazy(lambda: _taken(x.read(), rows), x), _taken(self.y, rows), _taken(self.t, rows)
-        )
+        return self._derived(self._x.taken(rows), rows_of(self.y, rows), rows_of(self.t, rows))
 
     def concat(self, other: Any) -> Any:
         """Return the dataset of these samples followed by those of `other`.
@@ -181,16 +158,28 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
             return self
         if not self._is_like(other):
             return self._plain().concat(other)
-        x, tail = self._x, other._x
-        y, t = torch.cat([self.y, other.y]), torch.cat([self.t, other.t])
-        return self._derived(_Lazy(lambda: torch.cat([x.read(), tail.read()]), x, tail), y, t)
+        return self.joined([other])
+
+    def joined(self, others: Sequence[InMemoryDataset]) -> InMemoryDataset:
+        """Return the dataset of these samples followed by those of others like it.
+
+        Raises:
+            ValueError: If their transforms differ, or their devices.
+        """
+        if not all(map(self._is_like, others)):
+            raise ValueError(
+                "experiences whose transforms differ, such as random ones before permutations of "
+                "their own, cannot be mixed: leave out train_transforms or iid"
+            )
+        datasets = [self, *others]
+        parts = [dataset._x for dataset in datasets]
+        x = Lazy(lambda: torch.cat([part.read() for part in parts]), *parts)
+        y, t = (torch.cat([getattr(each, name) for each in datasets]) for name in ("y", "t"))
+        return self._derived(x, y, t)
 
     def to(self, device: torch.device | str) -> InMemoryDataset:
         """Return the dataset with its tensors on `device`."""
-        x = self._x
-        return self._derived(
-            _Lazy(lambda: x.read().to(device), x), self.y.to(device), self.t.to(device)
-        )
+        return self._derived(self._x.to(device), self.y.to(device), self.t.to(device))
 
     # These methods need Avalanche's dataset tree, so they return plain datasets.
 
@@ -230,7 +219,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
             and other.y.device == self.y.device
         )
 
-    def _derived(self, x: _Lazy, y: Tensor, t: Tensor) -> InMemoryDataset:
+    def _derived(self, x: Samples, y: Tensor, t: Tensor) -> InMemoryDataset:
         derived = object.__new__(type(self))
         derived._initialise(x, y, t, self.augmentation, self.evaluation, self._view)
         return derived
@@ -243,7 +232,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A view into a larger tensor would be pickled with all of it.
-        columns = (self.x.clone(), self.y.clone(), self.t.clone())
+        columns = (self._x.packed(), self.y.clone(), self.t.clone())
         return _restored, (*columns, self.augmentation, self.evaluation, self._view)
 
 
@@ -267,13 +256,12 @@ def _task_labels(t: Tensor) -> TaskLabels:
     return TaskLabels(labels)
 
 
-def _taken(column: Tensor, rows: Tensor | slice) -> Tensor:
-    # index_select is torch's fastest way to take rows.
-    return column[rows] if isinstance(rows, slice) else column.index_select(0, rows)
+def _held(x: Tensor) -> Lazy:
+    return Lazy(lambda: x)
 
 
 def _restored(
-    x: Tensor,
+    x: Tensor | SharedRows,
     y: Tensor,
     t: Tensor,
     transform: Transform | None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from avalanche_ext.benchmarks.sources import Source
+from avalanche_ext.data.samples import SharedRows
 
 
 def source(n_classes: int = 6, n_train: int = 60, n_test: int = 30) -> Source:
@@ -23,9 +24,14 @@ def source(n_classes: int = 6, n_train: int = 60, n_test: int = 30) -> Source:
     return Source(*part(n_train, 0), *part(n_test, 1000), n_classes=n_classes)
 
 
-def numbers(x: Tensor) -> list[int]:
+def numbers(x: Tensor | SharedRows) -> list[int]:
     """The numbers of samples that are neither permuted nor rotated."""
-    return [int(v) for v in x[:, 0, 0, 0].tolist()]
+    return [int(v) for v in made(x)[:, 0, 0, 0].tolist()]
+
+
+def made(x: Tensor | SharedRows) -> Tensor:
+    """Samples of a task, whether they are stored or made of those that several tasks share."""
+    return x.read() if isinstance(x, SharedRows) else x
 
 
 each_subset = pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from avalanche_ext.benchmarks.sources import Source
 from avalanche_ext.benchmarks.tasks import Seeds, Sizes, rotate, rotated
+from tests.benchmarks.cases import made
 
 ALL = Sizes(None, None, "first")
 IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -64,8 +65,9 @@ class TestRotated:
         point = Source(image, torch.zeros(1).long(), image, torch.zeros(1).long(), n_classes=1)
         found = []
         for task in rotated(point, n, ALL, Seeds(run, order), max_angle, "bilinear"):
-            assert torch.equal(task.train_x, task.test_x)
-            mass = task.train_x[0, 0] / task.train_x.sum()
+            x = made(task.train_x)
+            assert torch.equal(x, made(task.test_x))
+            mass = x[0, 0] / x.sum()
             grid = torch.arange(101.0) - 50
             angle = torch.atan2(-(mass.sum(1) @ grid), mass.sum(0) @ grid)
             found.append(torch.rad2deg(angle).item())

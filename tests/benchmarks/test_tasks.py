@@ -17,7 +17,7 @@ from avalanche_ext.benchmarks.tasks import (
     permuted,
     split_by_class,
 )
-from tests.benchmarks.cases import check_whose_seed_draws, each_subset, numbers, source
+from tests.benchmarks.cases import check_whose_seed_draws, each_subset, made, numbers, source
 
 ALL = Sizes(None, None, "first")
 
@@ -93,7 +93,7 @@ class TestSizes:
     @pytest.mark.parametrize("subset", ["order", "seed"])
     def test_random_subsets_differ_between_tasks_and_repeat_no_sample(self, subset: Any) -> None:
         tasks = permuted(source(), 2, Sizes(30, None, subset), Seeds(0, 0), first_is_identity=False)
-        drawn = [[int(v) for v in task.train_x.flatten(1).amax(1).tolist()] for task in tasks]
+        drawn = [[int(v) for v in made(task.train_x).flatten(1).amax(1).tolist()] for task in tasks]
         assert drawn[0] != drawn[1]
         for rows in drawn:
             assert len({*rows} - {0}) >= 29, "pixel values below 1 tell nothing of sample 0"
@@ -135,8 +135,9 @@ class TestPermuted:
         tasks = permuted(numbered, 4, ALL, Seeds(run, order), first_is_identity)
         found = []
         for task in tasks:
-            assert task.train_x.shape == image.shape
-            rows = torch.cat([task.train_x, task.test_x]).flatten(1)
+            train_x, test_x = made(task.train_x), made(task.test_x)
+            assert train_x.shape == image.shape
+            rows = torch.cat([train_x, test_x]).flatten(1)
             assert len(torch.unique(rows, dim=0)) == 1, "one permutation for all of a task"
             found.append([int(v) for v in rows[0].tolist()])
         return found
@@ -162,5 +163,5 @@ class TestPermuted:
         before = data.train_x.clone()
         for task in permuted(data, 3, ALL, Seeds(0, None), first_is_identity=False):
             assert torch.equal(task.train_y, data.train_y)
-            task.train_x.zero_()
+            made(task.train_x).zero_()
         assert torch.equal(data.train_x, before)

@@ -1,0 +1,271 @@
+"""Samples of a dataset: a tensor that is computed when it is read, or rows of one shared tensor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor
+
+from avalanche_ext.data.views import in_turn
+
+_DEEPEST_CHAIN = 16
+_SMALL = 2**26
+"""Up to how many bytes a whole dataset of samples is kept that were made of shared rows."""
+_ROOM = 2**28
+"""How many bytes all samples may take that are kept beside the tensor that they share."""
+_ROOM_OF_SLOW = 2**30
+"""The same of samples that take long to make."""
+
+Change = Callable[[Tensor], Tensor]
+"""A function of a batch (B, ...) that gives each sample the same whatever batch it is in."""
+
+
+class Samples(ABC):
+    """The samples of a dataset, (N, ...)."""
+
+    depth: int = 0
+    """How many reads of other samples a read takes at most."""
+
+    @abstractmethod
+    def read(self) -> Tensor:
+        """Return all samples, (N, ...), which nobody may write to."""
+
+    @abstractmethod
+    def own(self) -> Tensor:
+        """Return all samples, (N, ...), as a tensor that is from now on what these samples are."""
+
+    @abstractmethod
+    def taken(self, rows: Tensor) -> Samples:
+        """Return the samples of these rows, (B,), int64, which are read later."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Samples:
+        """Return the samples on a device."""
+
+    @abstractmethod
+    def packed(self) -> Tensor | SharedRows:
+        """Return the samples without any others that are in the same memory, for pickling."""
+
+    def rows(self, rows: Tensor | slice) -> Tensor:
+        """Return a copy of the samples of these rows, or what a slice of the tensor is."""
+        return rows_of(self.read(), rows)
+
+    def one(self, index: int) -> Tensor:
+        """Return one sample, (...)."""
+        return self.read()[index]
+
+
+class Lazy(Samples):
+    """A tensor that is computed when it is first read.
+
+    A chain of unread tensors keeps all their sources alive and is read by recursion, so a chain of
+    more than `_DEEPEST_CHAIN` is read at once.
+
+    Args:
+        make: Computes the tensor.
+        sources: The samples that `make` reads.
+    """
+
+    def __init__(self, make: Callable[[], Tensor], *sources: Samples) -> None:
+        self._make: Callable[[], Tensor] | None = make
+        self._value: Tensor | None = None
+        self.depth = 1 + max((source.depth for source in sources), default=0)
+        if self.depth > _DEEPEST_CHAIN:
+            self.read()
+
+    def read(self) -> Tensor:
+        """Return the tensor."""
+        if self._make is not None:
+            self._value, self._make, self.depth = self._make(), None, 0
+        assert self._value is not None
+        return self._value
+
+    def own(self) -> Tensor:
+        """Return the tensor."""
+        return self.read()
+
+    def taken(self, rows: Tensor) -> Lazy:
+        """Return rows of the tensor."""
+        return Lazy(lambda: rows_of(self.read(), rows), self)
+
+    def to(self, device: torch.device | str) -> Lazy:
+        """Return the tensor on a device."""
+        return Lazy(lambda: self.read().to(device), self)
+
+    def packed(self) -> Tensor:
+        """Return a copy of the tensor: a view into a larger one is pickled with all of it."""
+        return self.read().clone()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_make": None, "_value": self.read(), "depth": 0}
+
+
+class Shared:
+    """A tensor that the samples of many datasets are made of.
+
+    It keeps account of samples that were made of it and kept.
+
+    Args:
+        tensor: What is shared, (M, ...), such as the images of a data set; it is never written to.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self._elsewhere: dict[str, Shared] = {}
+        self._kept: dict[int, ref[SharedRows]] = {}
+        self._n_bytes = 0
+
+    def to(self, device: torch.device | str) -> Shared:
+        """Return the tensor on a device, always the same one."""
+        if str(device) not in self._elsewhere:
+            there = self.tensor.to(device)
+            self._elsewhere[str(device)] = self if there is self.tensor else Shared(there)
+        return self._elsewhere[str(device)]
+
+    def has_room(self, n_bytes: int) -> bool:
+        """Return whether samples of so many bytes can be kept beside those that are."""
+        return n_bytes <= _SMALL and self._n_bytes + n_bytes <= _ROOM
+
+    def keep(self, samples: SharedRows) -> None:
+        """Note that samples are kept, and let the oldest go where they take too much memory."""
+        number, n_bytes = id(samples), samples.n_bytes
+        room = _ROOM_OF_SLOW if samples.slow else _ROOM
+        while self._kept and self._n_bytes + n_bytes > room:
+            oldest = next(iter(self._kept.values()))()
+            assert oldest is not None
+            oldest.let_go()
+        self._kept[number] = ref(samples, lambda _: self.forget(number, n_bytes))
+        self._n_bytes += n_bytes
+
+    def forget(self, number: int, n_bytes: int) -> None:
+        """Note that samples are no longer kept."""
+        if self._kept.pop(number, None) is not None:
+            self._n_bytes -= n_bytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tensor": self.tensor, "_elsewhere": {}, "_kept": {}, "_n_bytes": 0}
+
+
+class SharedRows(Samples):
+    """Rows of a shared tensor, changed whenever they are read.
+
+    A batch is made of its own rows alone, and all samples are made and kept where that is worth its
+    memory: of small datasets while there is room, or if the changes are slow; and when a single
+    sample is read, because there will be more.
+
+    Args:
+        shared: The tensor.
+        indices: The rows, (N,), int64; all if None.
+        changes: What is done to a batch of rows, in order. The first makes a new tensor; together
+            they give float32 of the same shape.
+        slow: Whether the changes take much longer than copying rows does.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        indices: Tensor | None,
+        changes: Sequence[Change],
+        slow: bool = False,
+    ) -> None:
+        self.shared = shared
+        self.indices = indices
+        self.changes = tuple(changes)
+        self.slow = slow
+        self._made: Tensor | None = None
+        self._was_read = False
+        self._is_own = False
+
+    def __len__(self) -> int:
+        return len(self.shared.tensor if self.indices is None else self.indices)
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory that all samples take when they are made."""
+        return 4 * len(self) * self.shared.tensor[:1].numel()
+
+    def changed(self, change: Change, slow: bool = False) -> SharedRows:
+        """Return the samples after one more change."""
+        return SharedRows(self.shared, self.indices, (*self.changes, change), self.slow or slow)
+
+    def read(self) -> Tensor:
+        """Return all samples, which are kept only if they have been before."""
+        if self._made is not None:
+            return self._made
+        held = self.shared.tensor
+        held = held if self.indices is None else held.index_select(0, self.indices)
+        return in_turn(self.changes, held)
+
+    def own(self) -> Tensor:
+        """Return all samples, and keep them for good: who asks for them may write to them."""
+        self._made, self._is_own = self.read(), True
+        self.shared.forget(id(self), self.n_bytes)
+        return self._made
+
+    def rows(self, rows: Tensor | slice) -> Tensor:
+        """Return copies of the samples of these rows, or views of them once `own` was called."""
+        if self._is_own:
+            return rows_of(self.read(), rows)
+        if isinstance(rows, slice):
+            if rows == slice(None) and self._made is None:
+                return self.read()
+            rows = torch.arange(len(self), device=self.shared.tensor.device)[rows]
+        # Parts of an online stream are read as a whole and once.
+        goes_on, self._was_read = self._was_read or len(rows) < len(self), True
+        if self._made is None and goes_on and (self.slow or self.shared.has_room(self.n_bytes)):
+            self._keep()
+        if self._made is not None:
+            return rows_of(self._made, rows)
+        rows = rows if self.indices is None else self.indices.index_select(0, rows)
+        return in_turn(self.changes, self.shared.tensor.index_select(0, rows))
+
+    def one(self, index: int) -> Tensor:
+        """Return one sample, (...)."""
+        return (self._keep() if self._made is None else self._made)[index]
+
+    def taken(self, rows: Tensor) -> Samples:
+        """Return the samples of these rows, of the same shared tensor."""
+        if self._is_own:
+            return Lazy(lambda: rows_of(self.read(), rows), self)
+        rows = rows if self.indices is None else self.indices.index_select(0, rows)
+        return SharedRows(self.shared, rows, self.changes, self.slow)
+
+    def to(self, device: torch.device | str) -> Samples:
+        """Return the samples on a device, where they share one tensor, too."""
+        if self._is_own:
+            return Lazy(lambda: self.read().to(device), self)
+        indices = None if self.indices is None else self.indices.to(device)
+        return SharedRows(self.shared.to(device), indices, self.changes, self.slow)
+
+    def packed(self) -> Tensor | SharedRows:
+        """Return the samples of a shared tensor that has no other rows."""
+        if self._is_own:
+            return self.read().clone()
+        if self.indices is None:
+            return self
+        held = Shared(self.shared.tensor.index_select(0, self.indices))
+        return SharedRows(held, None, self.changes, self.slow)
+
+    def let_go(self) -> None:
+        """Forget the samples that were made."""
+        self._made = None
+        self.shared.forget(id(self), self.n_bytes)
+
+    def _keep(self) -> Tensor:
+        self._made = self.read()
+        self.shared.keep(self)
+        return self._made
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = self._made if self._is_own else None
+        return {**self.__dict__, "_made": made}
+
+
+def rows_of(column: Tensor, rows: Tensor | slice) -> Tensor:
+    """Return rows of a tensor: copies of those listed, or a view of a slice."""
+    # index_select is torch's fastest way to take rows.
+    return column[rows] if isinstance(rows, slice) else column.index_select(0, rows)
