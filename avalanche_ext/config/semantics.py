@@ -39,9 +39,17 @@ def check_benchmark(benchmark: Component) -> Iterator[Problem]:
 
 
 def check_model(model: Component, benchmark: Component, path: str) -> Iterator[Problem]:
-    """Check that a multi-head model has task labels to choose the head by."""
+    """Check that a model with heads or masks has task labels to choose them by."""
     scenario = benchmark.args.get("scenario")
-    if model.args.get("multi_head") is True and "scenario" in benchmark.args and scenario != "task":
+    if "scenario" not in benchmark.args or scenario == "task":
+        return
+    if model.name == "supsup":
+        yield Problem(
+            at(path, "name"),
+            "is 'supsup', whose masks are chosen by task label: needs benchmark.scenario: task, "
+            f"which is {shown(scenario)}",
+        )
+    if model.args.get("multi_head") is True:
         yield Problem(
             at(path, "multi_head"),
             "is true, but heads are chosen by task label: needs benchmark.scenario: task, "

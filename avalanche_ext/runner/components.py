@@ -27,6 +27,7 @@ from avalanche_ext.config.catalogue import ANALYSES
 from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory, origin_index
 from avalanche_ext.data.views import seeded_generators
 from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
+from avalanche_ext.models import SupSup
 from avalanche_ext.models.features import with_heads
 from avalanche_ext.plugins import ContinualEvaluationPlugin, check_composition
 from avalanche_ext.plugins.core.guard import LossGuard
@@ -213,9 +214,15 @@ def _model(cell: Cell, sample: Tensor, n_classes: int, tries: bool) -> nn.Module
 
 
 def _check_heads(model: nn.Module, benchmark: CLScenario) -> None:
-    """Raise ValueError if heads are chosen by a task label that is the same everywhere."""
-    has_heads = any(isinstance(module, MultiHeadClassifier) for module in model.modules())
-    if has_heads and _n_origins(benchmark) > 1 and len(_task_labels(benchmark)) == 1:
+    """Raise ValueError if heads or masks are chosen by a task label that is the same everywhere."""
+    if _n_origins(benchmark) == 1 or len(_task_labels(benchmark)) > 1:
+        return
+    if isinstance(model, SupSup):
+        raise ValueError(
+            "SupSup has a mask for each task label, but all experiences have the same: use a "
+            "benchmark with task labels (scenario: task, or return_task_id: true)"
+        )
+    if any(isinstance(module, MultiHeadClassifier) for module in model.modules()):
         raise ValueError(
             "model.multi_head is true, but all experiences have the same task label, so there is "
             "one head: use a benchmark with task labels (scenario: task, or return_task_id: true)"

@@ -226,6 +226,20 @@ def test_heads_need_task_labels(tmp_path: Path) -> None:
     ]
 
 
+def test_supermasks_need_task_labels(tmp_path: Path) -> None:
+    def made(scenario: str) -> dict[str, Any]:
+        return experiment_with(
+            benchmark={"name": "permuted_digits", "scenario": scenario},
+            model={"name": "supsup", "hidden_sizes": [10]},
+        )
+
+    loaded(made("task"), tmp_path)
+    assert problems_of(made("domain"), tmp_path) == [
+        "model.name: is 'supsup', whose masks are chosen by task label: "
+        "needs benchmark.scenario: task, which is 'domain'"
+    ]
+
+
 @pytest.mark.parametrize("key", ["lr", "momentum", "weight_decay"])
 def test_what_torch_would_refuse_later_is_refused(key: str, tmp_path: Path) -> None:
     made = experiment_with(optimizer={"name": "SGD", key: -0.5})

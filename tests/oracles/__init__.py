@@ -48,7 +48,11 @@ from tests.oracles.projection import (
     orthogonal_projection_by_loops,
 )
 from tests.oracles.rho import rho_by_loops
-from tests.oracles.selection import max_cosines_by_loops, replacements_by_enumeration
+from tests.oracles.selection import (
+    least_similar_by_enumeration,
+    max_cosines_by_loops,
+    replacements_by_enumeration,
+)
 from tests.oracles.supermasks import supermask_by_loops, task_by_differences
 
 __all__ = [
@@ -81,6 +85,7 @@ __all__ = [
     "last_of_each_group",
     "learning_accuracy_by_loops",
     "learning_curve_area_by_loops",
+    "least_similar_by_enumeration",
     "leaving_by_distance",
     "margin_loss_by_loops",
     "max_cosines_by_loops",

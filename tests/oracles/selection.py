@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import combinations, permutations
 from math import sqrt
 
 import numpy as np
@@ -44,3 +44,16 @@ def replacements_by_enumeration(held: Sequence[float], arriving: Sequence[float]
             old, new = (held[slot] + 1) / 2, (arriving[row] + 1) / 2
             probabilities[row, slot] += probability * old / (old + new)
     return probabilities
+
+
+def least_similar_by_enumeration(gradients: Sequence[Sequence[float]], m: int) -> float:
+    """Aljundi et al. (2019), GSS-IQP: the least sum of cosines over all subsets of m gradients."""
+
+    def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+        lengths = sum(x * x for x in a) ** 0.5 * sum(x * x for x in b) ** 0.5
+        return sum(x * y for x, y in zip(a, b, strict=True)) / lengths if lengths else 0.0
+
+    return min(
+        sum(cosine(gradients[i], gradients[j]) for i in subset for j in subset)
+        for subset in combinations(range(len(gradients)), m)
+    )

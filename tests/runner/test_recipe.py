@@ -398,10 +398,11 @@ def test_the_last_layer_of_a_model_becomes_heads_wherever_it_is(tmp_path, name, 
     assert [*heads.classifiers] == ["0", "1"]
 
 
-def test_heads_need_task_labels(tmp_path):
+@pytest.mark.parametrize("model", [{"name": "mlp", "multi_head": True}, {"name": "supsup"}])
+def test_heads_and_masks_need_task_labels(tmp_path, model):
     (tmp_path / "mine.py").write_text(WITHOUT_LABELS, "utf-8")
-    model = {"name": "mlp", "hidden_sizes": [5], "multi_head": True}
-    with pytest.raises(ValueError, match="all experiences have the same task label"):
+    model = {**model, "hidden_sizes": [5]}
+    with pytest.raises(ValueError, match="all experiences have the same"):
         as_run(tmp_path, benchmark="./mine.py:plain", model=model)
 
 
