@@ -16,14 +16,14 @@ from time import monotonic
 from typing import Any, NoReturn
 
 import torch
-from avalanche.core import SupervisedPlugin
+from avalanche.core import BasePlugin, SupervisedPlugin
 
 from avalanche_ext.config import Cell
 from avalanche_ext.data import Strategy
 from avalanche_ext.data.views import global_states, set_global_states
 from avalanche_ext.plugins import MethodPlugin
 from avalanche_ext.plugins.consolidation.penalty import QuadraticPenalty
-from avalanche_ext.results.files import one_line, reason_of
+from avalanche_ext.results.files import one_line, printable, reason_of
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.checkpoint_file import (
     Position,
@@ -32,6 +32,7 @@ from avalanche_ext.runner.checkpoint_file import (
     versions,
 )
 from avalanche_ext.runner.components import Built
+from avalanche_ext.runner.imports import is_users
 from avalanche_ext.runner.live import Live
 from avalanche_ext.runner.machine import is_of_machine
 from avalanche_ext.runner.middle import resumable_loader
@@ -156,7 +157,9 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._finish()
         self._is_last_written = False
         try:
-            state = encoded(self._root(position), self._live.name, _WHOLE, self._packages)
+            state = encoded(
+                self._root(position), self._live.name, _WHOLE, self._packages, _gives_state
+            )
         except NotStorableError as error:
             self._places_without.add(place)
             self._say_not_storable(place, error)
@@ -185,8 +188,8 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         path = self._files.checkpoint
         then = f"goes on from {path.name}" if path.exists() else "starts anew"
         print(
-            f"{path.parent}: no checkpoint can be taken {place}, and if the run is ended there, "
-            f"it {then}: {error}",
+            f"{path.parent}: {printable(error)}, so no checkpoint can be taken {place}; if the run "
+            f"is ended there, it {then}",
             file=sys.stderr,
             flush=True,
         )
@@ -248,6 +251,17 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             loader.load_state_dict(root["position"])
             self._watch()
         _set_generators(root["generators"], strategy.device)
+
+
+def _gives_state(thing: object) -> bool:
+    """Return whether a thing is a plugin of the user's that gives and takes its state itself."""
+    if not isinstance(thing, BasePlugin):
+        return False
+    for method in ("state_dict", "load_state_dict"):
+        owner = next((base for base in type(thing).__mro__ if method in vars(base)), object)
+        if owner is object or not is_users(owner):
+            return False
+    return True
 
 
 def _generators(device: torch.device) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from avalanche_ext.config.sources import is_beside, is_file
+from avalanche_ext.config.sources import KNOWN_PACKAGES, is_beside, is_file
 from avalanche_ext.results.copies import content_of, is_there
 
 __path__: list[str] = []  # Makes this module a package, whose modules `_Finder` finds.
@@ -43,6 +43,13 @@ def locate(target: str) -> Any:
         _forget_changed(package)
         module = f"{package}.{file.stem}"
     return getattr(import_module(module), name)
+
+
+def is_users(kind: type) -> bool:
+    """Return whether a class is from a file or a package of the user's."""
+    module = kind.__module__
+    is_known = module.partition(".")[0] in KNOWN_PACKAGES
+    return module.startswith(f"{__name__}.") or not is_known
 
 
 def _encoded(folder: Path) -> str:

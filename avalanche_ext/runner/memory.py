@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avalanche_ext.data import Strategy
 from avalanche_ext.plugins import MethodPlugin
-from avalanche_ext.runner import imports
+from avalanche_ext.runner.imports import is_users
 from avalanche_ext.state import NotStorableError, encoded
 
 _PROCESS = Path("/proc/self")
@@ -87,9 +87,8 @@ def kept(strategy: Strategy) -> int | None:
 
 
 def _is_ours(thing: object) -> bool:
-    module = type(thing).__module__
-    is_of_a_file = module.startswith(f"{imports.__name__}.")  # A file of the user's.
-    return module.partition(".")[0] == "avalanche_ext" and not is_of_a_file
+    kind = type(thing)
+    return kind.__module__.partition(".")[0] == "avalanche_ext" and not is_users(kind)
 
 
 def _add_storages(state: Any, storages: dict[int, int]) -> None:

@@ -153,6 +153,8 @@ class _Decoder:
                 if name != rest[0]:
                     raise StateError(f"it needs the function {rest[0]}, which is not here")
                 return twin
+            case "given":
+                return self._given(rest[0], rest[1], number, twin)
             case "object":
                 return self._object(rest[0], rest[1], number, twin)
             case "new" | "call":
@@ -177,6 +179,13 @@ class _Decoder:
         if attributes:
             self._dict(attributes[0], attributes[1], _MISSING, vars(made))
         return made  # type: ignore[no-any-return]
+
+    def _given(self, name: str, state: Any, number: int, twin: Any) -> Any:
+        if not self._is_free(twin, named(name, self._packages)):
+            raise StateError(f"it has the state of a {name.replace(':', '.')}, which is not here")
+        self._made[number] = twin
+        twin.load_state_dict(self.value(state))
+        return twin
 
     def _object(self, name: str, state: Any, number: int, twin: Any) -> Any:
         found = named(name, self._packages)

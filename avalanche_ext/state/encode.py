@@ -31,6 +31,7 @@ _TENSORS: dict[type, str] = {Tensor: "tensor", nn.Parameter: "parameter", nn.Buf
 _METHODS = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType)
 
 Live = Callable[[Any], "str | None"]
+GivesState = Callable[[Any], bool]
 
 
 class NotStorableError(TypeError):
@@ -42,6 +43,7 @@ def encoded(
     live: Live = lambda thing: None,
     whole: tuple[type, ...] = (),
     packages: Collection[str] = (),
+    gives_state: GivesState = lambda thing: False,
 ) -> dict[str, Any]:
     """Return the state of an object, and of all that it refers to, as tensors and plain data.
 
@@ -54,23 +56,32 @@ def encoded(
         whole: Classes whose objects are taken with all their attributes, whatever their
             `__getstate__` leaves out.
         packages: Packages that objects may be from, besides `state.names.PACKAGES`.
+        gives_state: Returns whether the state of an object is what its `state_dict` returns, which
+            the same object made anew gets by `load_state_dict`.
 
     Raises:
         NotStorableError: If an object has no state that can be taken, such as an open file or a
             running generator.
     """
-    encoder = _Encoder(live, whole, packages)
+    encoder = _Encoder(live, whole, packages, gives_state)
     value = encoder.value(root, "")
     encoder.compact()
     return {"format": FORMAT, "root": value, "nodes": encoder.nodes}
 
 
 class _Encoder:
-    def __init__(self, live: Live, whole: tuple[type, ...], packages: Collection[str]) -> None:
+    def __init__(
+        self,
+        live: Live,
+        whole: tuple[type, ...],
+        packages: Collection[str],
+        gives_state: GivesState,
+    ) -> None:
         self.nodes: list[Any] = []
         self._live = live
         self._whole = whole
         self._packages = packages
+        self._gives_state = gives_state
         self._numbers: dict[int, int] = {}
         self._alive: list[Any] = []  # Numbers go by `id`, which another object may get later.
 
@@ -111,6 +122,8 @@ class _Encoder:
         if name is not None:
             return ["live", name]
         kind = type(thing)
+        if self._gives_state(thing):
+            return ["given", self._name(kind, path), self._given(thing, path)]
         if kind in _TENSORS:
             return self._tensor(thing, path)
         if kind in (list, tuple, set, frozenset):
@@ -135,6 +148,14 @@ class _Encoder:
         if isinstance(thing, weakref.ref):
             return ["weak", self.value(thing(), path)]
         return self._callable(thing, path) or self._object(thing, path)
+
+    def _given(self, thing: Any, path: str) -> Any:
+        try:
+            state = thing.state_dict()
+        except Exception as error:
+            kind, reason = type(thing).__qualname__, f"{type(error).__name__}: {error}"
+            raise NotStorableError(f"{kind}.state_dict() raises {reason}") from error
+        return self.value(state, f"{path}.state_dict()")
 
     def _tensor(self, tensor: Tensor, path: str) -> Any:
         if tensor.layout is not torch.strided:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from avalanche_ext.config import Cell
 from avalanche_ext.runner.cell import run_cell
@@ -155,3 +160,41 @@ def left_by(one: Cell, out: Path) -> dict[str, Any]:
         for path in sorted(folder.glob("*.npz"))
     }
     return {"result": result, "events": events, "exhibits": exhibits}
+
+
+RUN = """
+import sys, warnings
+from pathlib import Path
+import yaml
+from avalanche_ext.config import load_experiment
+from avalanche_ext.runner.cell import run_cell
+warnings.simplefilter("ignore")
+(cell,) = load_experiment(Path(sys.argv[1])).cells()
+print("begins", flush=True)
+print(run_cell(cell, Path(sys.argv[2]), None))
+"""
+
+
+def begun(yaml_file: Path, out: Path) -> subprocess.Popen[str]:
+    """Start a run of a cell in another process."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", RUN, str(yaml_file), str(out)]
+    process = subprocess.Popen(command, text=True, **pipes)
+    assert process.stdout.readline() == "begins\n"
+    return process
+
+
+def wait_for(seen: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait until something is so, while a process goes on."""
+    for _ in range(3000):
+        if seen():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError("it never came")
+
+
+def progress(one: Cell, out: Path) -> dict[str, Any]:
+    """Where the checkpoint of a cell was taken, if there is one."""
+    path = one.files(out).checkpoint
+    return torch.load(path, weights_only=True)["progress"] if path.exists() else {"n_done": 0}
