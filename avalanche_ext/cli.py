@@ -203,6 +203,7 @@ def _show_report(directories: Sequence[Path], form: str = "text", figures: str =
 
 def _send_report(experiment: Experiment, directory: Path) -> None:
     from avalanche_ext.report.writer import CSV, PICTURES, TEXT
+    from avalanche_ext.results.key import key_of
     from avalanche_ext.tracking.wandb_report import log_report
 
     files = [directory / name for name in (TEXT, CSV, *PICTURES)]
@@ -210,6 +211,7 @@ def _send_report(experiment: Experiment, directory: Path) -> None:
         [file for file in files if file.exists()],
         experiment.name,
         directory,
+        key=key_of(directory),
         **experiment.wandb.model_dump(exclude={"report"}),
     )
     if sent:

@@ -1,16 +1,20 @@
-"""A run's configuration as one row of a table."""
+"""A run's configuration as one row of a table, and what components are called there."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from avalanche_ext.results.copies import SOURCE
 from avalanche_ext.results.files import CONFIG, read_yaml
 
 _NOT_CONFIGURED = ("experiment", "method", "seed", "hash", "split", "wandb")
 """What config.yaml says beside what a run does."""
+_COPY = re.compile(rf"\./{SOURCE}/[0-9a-f]+/(?P<own>[^:]+:.+)")
+"""The name of something in a copy of the user's file."""
 
 
 def configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
@@ -25,26 +29,49 @@ def configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
     return dict(_paths(sections))
 
 
+def own_name(name: str) -> str:
+    """Return the name of a component as a YAML has it, where it names a copy of the user's file.
+
+    >>> own_name("./source/0123abcd/mine.py:Mine"), own_name("drl")
+    ('./mine.py:Mine', 'drl')
+    """
+    copy = _COPY.fullmatch(name)
+    return f"./{copy['own']}" if copy else name
+
+
+def short_name(name: str) -> str:
+    """Return the last part of an open name.
+
+    >>> short_name("./mine.py:Mine"), short_name("avalanche:EWCPlugin"), short_name("drl")
+    ('Mine', 'EWCPlugin', 'drl')
+    """
+    return name.rpartition(":")[2]
+
+
+def by_column(plugins: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield plugins by what columns call them: their short names, a second one of a name NAME-2.
+
+    Args:
+        plugins: The plugins of a configuration, each with a `name` and `args`.
+    """
+    counts: dict[str, int] = {}
+    for plugin in plugins:
+        name = short_name(str(plugin["name"]))
+        counts[name] = counts.get(name, 0) + 1
+        yield (name if counts[name] == 1 else f"{name}-{counts[name]}"), plugin
+
+
 def _paths(sections: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in sections.items():
         if key == "plugins" and isinstance(value, list):
-            yield key, " + ".join(str(each["name"]) for each in value)
-            for name, plugin in _numbered(value):
+            yield key, " + ".join(own_name(str(each["name"])) for each in value)
+            for name, plugin in by_column(value):
                 yield from _flat(f"{key}.{name}", plugin.get("args", {}))
         elif isinstance(value, Mapping) and "name" in value and "args" in value:
-            yield key, value["name"]
+            yield key, own_name(str(value["name"]))
             yield from _flat(key, value["args"])
         else:
             yield from _flat(key, value)
-
-
-def _numbered(plugins: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield plugins by their names; a second one of a name is NAME-2."""
-    counts: dict[str, int] = {}
-    for plugin in plugins:
-        name = str(plugin["name"])
-        counts[name] = counts.get(name, 0) + 1
-        yield (name if counts[name] == 1 else f"{name}-{counts[name]}"), plugin
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -52,4 +79,11 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         for key, each in value.items():
             yield from _flat(f"{path}.{key}", each)
     else:
-        yield path, json.dumps(value) if isinstance(value, list) else value
+        yield path, _cell(value)
+
+
+def _cell(value: Any) -> Any:
+    """Return what a cell says of an argument: lists are texts, and copies have their own names."""
+    if isinstance(value, list):
+        return json.dumps([_cell(each) if isinstance(each, str) else each for each in value])
+    return own_name(value) if isinstance(value, str) else value

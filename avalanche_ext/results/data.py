@@ -21,6 +21,7 @@ from avalanche_ext.results.experiment import (
 )
 from avalanche_ext.results.files import cell_folder
 from avalanche_ext.results.record import ResultsError
+from avalanche_ext.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +87,8 @@ class Results:
           metrics by their names in result files, those that the report computes from several runs
           among them (intransigence), `seconds_<phase>`, `memory_<kind>`, and the configuration.
         - "experience": a row for each entry of R. `after` is the number of experiences learned, 0
-          for the untrained model, `experience` the test experience from 1, and `accuracy`.
+          for the untrained model, `experience` the test experience from 1, and `accuracy`. A run
+          that learns all experiences at once (iid, JointTraining) has the last `after` and 0 alone.
         - "evaluation": a row for each accuracy inside experiences, of runs with `evaluate`.
           `learning` is the experience that is learned, from 1, `batch` how many of its mini-batches
           have been, `experience` the test experience from 1, and `accuracy`.
@@ -95,8 +97,8 @@ class Results:
             per: What a row is for.
             config: Whether a row for a run has its configuration: `benchmark`, `model`,
                 `optimizer`, `strategy` and `plugins` by their names, and each argument by its path,
-                such as `optimizer.lr`, `training.batch_size` or `plugins.drl.lam`. Lists are
-                texts: "[100, 100]".
+                such as `optimizer.lr`, `training.batch_size`, `plugins.drl.lam` or, of
+                `./mine.py:Mine`, `plugins.Mine.strength`. Lists are texts: "[100, 100]".
 
         Raises:
             ValueError: If `per` is none of these.
@@ -281,8 +283,10 @@ class Results:
 
     def _experience_rows(self) -> Iterator[dict[str, Any]]:
         for run, _, cell in self._finished():
-            for (i, j), accuracy in np.ndenumerate(np.vstack([cell.untrained, cell.R])):
-                yield {**run, "after": i, "experience": j + 1, "accuracy": float(accuracy)}
+            rows = dict(enumerate([cell.untrained, *cell.R]))
+            for after in (0, len(cell.R)) if cell.is_iid else rows:
+                for j, accuracy in enumerate(rows[after].tolist(), 1):
+                    yield {**run, "after": after, "experience": j, "accuracy": accuracy}
 
     def _evaluation_rows(self) -> Iterator[dict[str, Any]]:
         for experiment in self.experiments:
@@ -318,10 +322,7 @@ def _readable(results: ExperimentResults, kind: type[E]) -> Mapping[str, Mapping
 def _summary(results: ExperimentResults) -> str:
     finished = sum(len(method.cells) for method in results.methods)
     return (
-        f"{results.name}: {_count(results.methods, 'method')} x {_count(results.seeds, 'seed')}, "
+        f"{results.name}: {count(len(results.methods), 'method')} x "
+        f"{count(len(results.seeds), 'seed')}, "
         f"{finished} of {results.n_cells} runs finished"
     )
-
-
-def _count(things: Sequence[object], noun: str) -> str:
-    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"

@@ -31,6 +31,7 @@ EVENTS = "events.jsonl"
 CHECKPOINT = "checkpoint.pt"
 WANDB = "wandb"
 CLAIMS = ".claims"
+KEY = ".key"
 _PARTIAL = ".partial"
 _OF_PARTIAL = re.compile(rf"\.(?P<name>.+)\.(?:[0-9]+|[0-9a-f]{{16}}){re.escape(_PARTIAL)}")
 _HOUR = 3600.0

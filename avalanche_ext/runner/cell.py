@@ -28,6 +28,7 @@ from avalanche_ext.plugins import diagnostics, exhibits, series
 from avalanche_ext.results.cell import PHASES, read_events, result_record, run_metrics
 from avalanche_ext.results.copies import reading
 from avalanche_ext.results.files import one_line, printable
+from avalanche_ext.results.key import key_of
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner import memory
 from avalanche_ext.runner.checkpoint import Checkpoints
@@ -128,6 +129,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
                     config=cell.resolved(),
                     directory=directory,
                     n_experiences=_n_experiences(cell),
+                    key=key_of(out / cell.experiment) if cell.wandb.mode != "disabled" else "",
                     n_bytes_kept=kept,
                 )
             )

@@ -19,6 +19,8 @@ class Run:
         config: The resolved configuration: plain, nested values.
         directory: Folder of the run's files; a sink may create it.
         n_experiences: T, the number of test experiences; None where only the data can tell.
+        key: What tells experiments of one name apart, wherever their folders are moved to; empty
+            where nothing but the folder does.
         n_bytes_kept: Of a run that goes on from a checkpoint, how much of its events.jsonl is
             true of it; None for a run from the start.
     """
@@ -29,6 +31,7 @@ class Run:
     config: Mapping[str, Any]
     directory: Path
     n_experiences: int | None
+    key: str = ""
     n_bytes_kept: int | None = None
 
 

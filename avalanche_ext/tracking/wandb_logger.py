@@ -40,7 +40,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
     Avalanche's name. Without an evaluator, list it last among the strategy's `plugins`. Either way
     it also sends
 
-    - R, if a `TransferMatrix` is among the plugins: the accuracies (`accuracy/experience_<j>`),
+    - R, if a `TransferMatrix` is among the plugins: accuracies (`accuracy/experience_<j>`, from 1),
       ACC, BWT, FWT and the other metrics of `TransferMatrix.summary` after each evaluation of its
       stream; at the end, R as a table and a heatmap, and the last metrics in the run's summary.
       FWT needs an evaluation of the untrained model.
@@ -49,8 +49,8 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
 
     Metrics have two step axes. What is measured in iterations and epochs is drawn over `iteration`,
     counted from 0 over the whole run; an epoch stands at its last iteration. What evaluations and
-    whole experiences give is drawn over `experience`, the index in the original stream of the
-    experience trained on last, -1 before training; these rows hold `iteration` too, for
+    whole experiences give is drawn over `experience`, which experience of the original stream was
+    trained on last, counted from 1, and 0 before training; these rows hold `iteration` too, for
     evaluations inside an experience. All values of one step are one row.
 
     The wandb run starts when the logger is made. `finish` ends it, and so does the end of a `with`
@@ -207,7 +207,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self._at_iteration = {}
 
     def _send_experience(self) -> None:
-        step = {EXPERIENCE: self._experience, ITERATION: self._iteration}
+        step = {EXPERIENCE: self._experience + 1, ITERATION: self._iteration}
         self._send(step, self._at_experience)
         self._at_experience = {}
 

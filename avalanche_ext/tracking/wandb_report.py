@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from avalanche_ext.tracking.wandb_run import Mode, WandbRun, run_id
+from avalanche_ext.tracking.wandb_run import Mode, WandbRun, earlier_id, run_id
 
 
 def log_report(
@@ -17,6 +17,7 @@ def log_report(
     project: str = "avalanche-ext",
     entity: str | None = None,
     tags: Sequence[str] = (),
+    key: str = "",
 ) -> Path | None:
     """Send an experiment's report to wandb as a run of its own, in the place of an earlier one.
 
@@ -32,6 +33,7 @@ def log_report(
         project: The wandb project.
         entity: The wandb user or team; None for the account's default.
         tags: Tags of the run beside the experiment.
+        key: What tells experiments of one name apart; empty where nothing but the folder does.
 
     Returns:
         The folder of an offline run, for `wandb sync`; otherwise None.
@@ -45,7 +47,8 @@ def log_report(
         group=experiment,
         name=f"{experiment}/report",
         config={"experiment": experiment},
-        run_id=run_id(directory.resolve(), "report"),
+        run_id=earlier_id([directory / "wandb"])
+        or run_id(experiment, key or directory.resolve(), "report"),
         tags=[experiment, *tags],
         job_type="report",
     )

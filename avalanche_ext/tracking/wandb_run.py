@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +42,9 @@ _SETTINGS = {
     "x_save_requirements": False,
 }
 
+_RUN_FOLDER = re.compile(r"(offline-)?run-(?P<time>[0-9]{8}_[0-9]{6})-(?P<id>[0-9a-f]{16})(-.*)?")
+"""wandb's name for the folder of a run whose id is one of ours."""
+
 _LONGEST_TAG = 64
 """wandb refuses a run with a longer tag."""
 
@@ -48,6 +52,7 @@ _LONGEST_TAG = 64
 class WandbRun:
     """A wandb run with two step axes, `experience` and `iteration`.
 
+    An experience counts from 1, and 0 is before the first one; an iteration counts from 0.
     Every name is on the axis `experience`, except those that `log` puts on `iteration`. If anything
     goes wrong in wandb, there is one warning, and all later calls do nothing.
     """
@@ -132,12 +137,12 @@ class WandbRun:
                 self.log({ITERATION: i}, row)
 
     def matrix(self, R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> None:
-        """Log R, (t, T), as a table, below the untrained row, (T,), and as a heatmap."""
+        """Log R, (t, T), below the untrained row, (T,), as a table and as a heatmap."""
         if self._run is None:
             return
         with self.surviving():
-            values = {"R": _table(R, untrained), "R_heatmap": _heatmap(R)}
-            self.log({EXPERIENCE: len(R) - 1}, values)
+            values = {"R": _table(R, untrained), "R_heatmap": _heatmap(R, untrained)}
+            self.log({EXPERIENCE: len(R)}, values)
 
     def files(self, files: Sequence[Path], name: str) -> None:
         """Log files as the artifact `name`, CSV files also as tables and PNG files as pictures."""
@@ -187,12 +192,23 @@ class WandbRun:
 
 def at_experience(accuracies: Sequence[float]) -> dict[str, float]:
     """Name accuracies on the test experiences, (T,), as wandb shows them."""
-    return {f"accuracy/experience_{j}": value for j, value in enumerate(accuracies)}
+    return {f"accuracy/experience_{j}": value for j, value in enumerate(accuracies, 1)}
 
 
 def run_id(*parts: object) -> str:
     """Return an id for a wandb run: the same for the same parts."""
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def earlier_id(folders: Iterable[Path]) -> str | None:
+    """Return the id of the last wandb run whose files are in one of these folders; None if none is.
+
+    Args:
+        folders: Folders `wandb`, perhaps under other names.
+    """
+    names = (run.name for folder in folders for run in folder.glob("*run-*"))
+    found = [*filter(None, map(_RUN_FOLDER.fullmatch, names))]
+    return max(found, key=lambda match: match["time"])["id"] if found else None
 
 
 def defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
@@ -225,19 +241,19 @@ def _table(R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> w
     import wandb
 
     columns: list[str | int] = ["after experience"]
-    columns += [f"experience {j}" for j in range(len(R[0]))]
-    rows: list[Iterable[Any]] = [[i, *row] for i, row in enumerate(R)]
+    columns += [f"experience {j + 1}" for j in range(len(R[0]))]
+    rows: list[Iterable[Any]] = [[i, *row] for i, row in enumerate(R, 1)]
     if untrained is not None:
-        rows.insert(0, [-1, *untrained])
+        rows.insert(0, [0, *untrained])
     return wandb.Table(columns=columns, data=rows)
 
 
-def _heatmap(R: Sequence[Sequence[float]]) -> wandb.Image:
+def _heatmap(R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> wandb.Image:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.0, 4.2))
     axes = figure.add_subplot()
-    figure.colorbar(draw_matrix(axes, R), ax=axes, label="accuracy")
+    figure.colorbar(draw_matrix(axes, R, untrained), ax=axes, label="accuracy")
     return picture(figure)
 
 

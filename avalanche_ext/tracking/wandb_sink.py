@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avalanche_ext.results.configuration import by_column, short_name
 from avalanche_ext.tracking.sinks import Run
 from avalanche_ext.tracking.wandb_run import (
     EXPERIENCE,
@@ -13,6 +14,7 @@ from avalanche_ext.tracking.wandb_run import (
     WandbRun,
     at_experience,
     defined,
+    earlier_id,
     run_id,
 )
 
@@ -20,14 +22,15 @@ from avalanche_ext.tracking.wandb_run import (
 class WandbSink:
     """Log each run to wandb, grouped by experiment and method; an error in wandb fails no run.
 
-    Accuracies (`accuracy/experience_<j>`) and metrics have their own step axis, `experience`: -1
-    for the untrained model, then the index of the experience just trained on. Series
+    Accuracies (`accuracy/experience_<j>`, from 1) and metrics have their own step axis,
+    `experience`: how many experiences have been learned, 0 for the untrained model. Series
     (`series/<name>`) have the axis `iteration`, counted from 0 over the whole run. At the end, the
     final metrics and seconds are in the run's summary, and R is logged as a table and a heatmap. If
     anything goes wrong in wandb, there is one warning, and the run goes on without it.
 
-    A run's id comes from its folder and its configuration's hash. So a run that is resumed or
-    repeated replaces its earlier wandb run: it reports all its numbers again. Arguments of plugins
+    A run's id comes from its names, its configuration's hash and the key of its experiment, or else
+    its folder. So a run that is resumed or repeated, perhaps after its folder was moved, replaces
+    its earlier wandb run: it reports all its numbers again. Arguments of plugins
     are columns: `config.plugins.<name>.<argument>`. The run's tags are its experiment, method and
     benchmark, `validation` if accuracies are those of held-out training samples, and `tags`; wandb
     takes none of more than 64 characters.
@@ -68,9 +71,9 @@ class WandbSink:
             group=f"{run.experiment}/{run.method}",
             name=f"{run.experiment}/{run.method}/seed-{run.seed}",
             config=_with_columns(run.config),
-            run_id=run_id(run.directory.resolve(), run.config["hash"]),
+            run_id=_id(run),
             tags=[
-                *(run.experiment, run.method, _short(run.config["benchmark"]["name"])),
+                *(run.experiment, run.method, short_name(run.config["benchmark"]["name"])),
                 *([run.config["split"]] if "split" in run.config else ()),
                 *self.tags,
             ],
@@ -79,8 +82,8 @@ class WandbSink:
     def experience(
         self, index: int, accuracies: Sequence[float], metrics: Mapping[str, float | None]
     ) -> None:
-        """Log the accuracies and the metrics that are defined, at step `index`."""
-        self._run.log({EXPERIENCE: index}, at_experience(accuracies) | defined(metrics))
+        """Log the accuracies and the metrics that are defined, at step `index` + 1."""
+        self._run.log({EXPERIENCE: index + 1}, at_experience(accuracies) | defined(metrics))
 
     def series(self, index: int, start: int, series: Mapping[str, Sequence[float]]) -> None:
         """Log one row per iteration, with the numbers that are defined."""
@@ -97,17 +100,18 @@ class WandbSink:
         self._run.finish({}, error)
 
 
+def _id(run: Run) -> str:
+    """Return the id of an earlier wandb run of this configuration, or else a new one."""
+    place = run.key or run.directory.resolve()
+    return earlier_id(run.directory.glob(f"wandb-{run.config['hash']}*")) or run_id(
+        run.experiment, run.method, run.seed, place, run.config["hash"]
+    )
+
+
 def _with_columns(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration with its plugins by name, because wandb cannot compare lists."""
-    columns: dict[str, dict[str, Any]] = {}
-    for plugin in config["plugins"]:
-        name = _short(plugin["name"])
-        same = sum(each.partition(" ")[0] == name for each in columns)
-        key = f"{name} {same + 1}" if same else name
-        columns[key] = {"name": plugin["name"], **plugin["args"]}
+    columns = {
+        name: {"name": plugin["name"], **plugin["args"]}
+        for name, plugin in by_column(config["plugins"])
+    }
     return {**config, "plugins": columns}
-
-
-def _short(name: str) -> str:
-    """Return the last part of an open name such as ./mine.py:MyPlugin."""
-    return name.rpartition(":")[2]

@@ -39,12 +39,13 @@ CURVES = AccuracyCurves(
     np.array([[0.1, math.nan], [0.9, math.nan], [math.nan, 0.1], [0.2, 0.6], [0.5, 0.8]]),
 )
 
+DIGITS = {"n_experiences": 2, "train_transforms": ["./source/0a1b2c3d/mine.py:Crop"]}
 CONFIG = {
     "experiment": "one",
     "method": "a",
     "seed": 0,
     "hash": HASH,
-    "benchmark": {"name": "split_digits", "target": "x:y", "args": {"n_experiences": 2}},
+    "benchmark": {"name": "split_digits", "target": "x:y", "args": DIGITS},
     "model": {"name": "mlp", "target": "x:y", "args": {"hidden_sizes": [100, 100]}},
     "optimizer": {"name": "SGD", "target": "x:y", "args": {"lr": 0.05}},
     "training": {"batch_size": 5, "scheduler": {"name": "StepLR", "step_size": 3}},
@@ -52,6 +53,7 @@ CONFIG = {
     "plugins": [
         {"name": "drl", "target": "x:y", "args": {"lam": 0.5, "layers": None}},
         {"name": "drl", "target": "x:y", "args": {"lam": 0.25}},
+        {"name": "./source/0a1b2c3d/mine.py:Mine", "target": "x:y", "args": {"strength": 2}},
     ],
     "evaluate": {"every": 2, "test_size": None},
     "wandb": {"mode": "offline"},
@@ -115,7 +117,9 @@ def test_a_run_has_one_row_with_its_metrics_times_and_configuration(folder: Path
         "training.batch_size": 5,
         "training.scheduler.step_size": 3,
         "strategy": "avalanche:Naive",
-        "plugins": "drl + drl",
+        "benchmark.train_transforms": '["./mine.py:Crop"]',
+        "plugins": "drl + drl + ./mine.py:Mine",
+        "plugins.Mine.strength": 2,
         "plugins.drl.lam": 0.5,
         "plugins.drl-2.lam": 0.25,
         "evaluate.every": 2,
@@ -157,6 +161,16 @@ def test_long_forms_count_experiences_from_one(folder: Path) -> None:
     ]
     with pytest.raises(ValueError, match="per must be 'run', 'experience' or 'evaluation'"):
         loaded.frame("seed")  # type: ignore[arg-type]
+
+
+def test_a_run_that_learns_all_at_once_has_no_rows_between(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a"], [0])
+    write_result(tmp_path, "a", 0, R["a", 0], UNTRAINED, iid=True)
+    rows = results.load(tmp_path).frame("experience")[["after", "experience", "accuracy"]]
+    assert rows.to_numpy().tolist() == [
+        *([0, j, accuracy] for j, accuracy in enumerate(UNTRAINED, 1)),
+        *([2, j, accuracy] for j, accuracy in enumerate(R["a", 0][-1], 1)),
+    ]
 
 
 def test_matrices_curves_series_and_exhibits_of_a_run(folder: Path) -> None:

@@ -112,9 +112,9 @@ def test_metrics_of_the_evaluator_lie_on_their_axes(tmp_path: Path) -> None:
 
     by_experience = rows(run, "experience")
     assert [(row["experience"], row["iteration"]) for row in by_experience] == [
-        (-1, -1),
-        (0, 7),
-        (1, 15),
+        (0, -1),
+        (1, 7),
+        (2, 15),
     ]
     for name in ACCURACIES:
         assert [row[name] for row in by_experience] == evaluation.get_all_metrics()[name][1]
@@ -132,7 +132,7 @@ def test_a_matrix_beside_the_evaluator_joins_its_rows(tmp_path: Path) -> None:
     by_experience = rows(stored(logger), "experience")
     assert len(by_experience) == 3
     for j, name in enumerate(ACCURACIES):
-        assert [row[f"accuracy/experience_{j}"] for row in by_experience] == pytest.approx(
+        assert [row[f"accuracy/experience_{j + 1}"] for row in by_experience] == pytest.approx(
             [row[name] for row in by_experience]
         )
     assert by_experience[-1]["BWT"] == matrix.summary()["BWT"]
@@ -147,9 +147,9 @@ def test_a_matrix_without_an_evaluator_is_logged(tmp_path: Path) -> None:
     expected = [matrix.untrained.tolist(), *matrix.R.tolist()]
     assert rows(run, "iteration") == []
     by_experience = rows(run, "experience")
-    assert [row["experience"] for row in by_experience] == [-1, 0, 1]
+    assert [row["experience"] for row in by_experience] == [0, 1, 2]
     assert [
-        [row["accuracy/experience_0"], row["accuracy/experience_1"]] for row in by_experience
+        [row["accuracy/experience_1"], row["accuracy/experience_2"]] for row in by_experience
     ] == expected
     metrics = {name: value for name, value in matrix.summary().items() if value is not None}
     assert {"ACC", "BWT", "FWT", "forgetting"} <= set(metrics)
@@ -158,7 +158,7 @@ def test_a_matrix_without_an_evaluator_is_logged(tmp_path: Path) -> None:
     assert logger.offline_directory is not None
     files = logger.offline_directory / "files"
     table = json.loads((files / run.history[-1]["R/path"]).read_text("utf-8"))
-    assert table["data"] == [[i - 1, *row] for i, row in enumerate(expected)]
+    assert table["data"] == [[i, *row] for i, row in enumerate(expected)]
     assert (files / run.history[-1]["R_heatmap/path"]).read_bytes().startswith(b"\x89PNG")
 
 
@@ -179,7 +179,7 @@ def test_what_our_plugins_report_has_one_name_in_every_script(
     assert axis_of(run, name) == "iteration"
     at_experience = rows(run, "experience")
     means = {r["experience"]: r["gmed/edit_norm"] for r in at_experience if "gmed/edit_norm" in r}
-    expected = {0: sum(norms[i] for i in (1, 2, 3)) / 3, 1: sum(norms[i] for i in (4, 5, 6, 7)) / 4}
+    expected = {1: sum(norms[i] for i in (1, 2, 3)) / 3, 2: sum(norms[i] for i in (4, 5, 6, 7)) / 4}
     assert means == pytest.approx(expected)
 
 
@@ -238,7 +238,7 @@ def test_rows_of_online_streams_belong_to_the_original_experience(tmp_path: Path
         strategy.train(split_online_stream([experience], experience_size=10))
         strategy.eval(BENCHMARK.test_stream)
     run = stored(logger)
-    assert [row["experience"] for row in rows(run, "experience")] == [0, 1]
+    assert [row["experience"] for row in rows(run, "experience")] == [1, 2]
     assert [row["iteration"] for row in rows(run, "iteration")] == [*range(2 * N_ITERATIONS)]
 
 
@@ -258,13 +258,13 @@ def test_evaluations_inside_an_experience_have_their_iteration(tmp_path: Path) -
     strategy.train(BENCHMARK.train_stream[0], eval_streams=[BENCHMARK.test_stream])
     run = stored(logger)
     assert [(row["experience"], row["iteration"]) for row in rows(run, "experience")] == [
-        (-1, -1),
-        (0, 0),
-        (0, 2),
-        (0, 3),
+        (0, -1),
+        (1, 0),
+        (1, 2),
+        (1, 3),
     ]
     assert [row["iteration"] for row in rows(run, "iteration")] == [*range(N_ITERATIONS)]
-    assert all("accuracy/experience_1" in row for row in rows(run, "experience"))
+    assert all("accuracy/experience_2" in row for row in rows(run, "experience"))
 
 
 def test_figures_are_stored_as_pictures(tmp_path: Path) -> None:
@@ -413,6 +413,6 @@ def test_a_matrix_with_gaps_costs_one_warning_and_the_rest_is_logged(tmp_path: P
         warnings.simplefilter("error")
         run = stored(logger)
     (row,) = rows(run, "experience")
-    assert row["experience"] == 1
+    assert row["experience"] == 2
     assert row[ACCURACIES[1]] == evaluation.get_last_metrics()[ACCURACIES[1]]
     assert "ACC" not in row

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from avalanche_ext.cli import main
+from avalanche_ext.results.key import key_of
 from avalanche_ext.tracking.wandb_report import log_report
 from tests.runner.cases import experiment
 from tests.tracking.wandb_files import read_stored_run
@@ -49,8 +50,11 @@ def test_a_report_is_a_run_with_a_table_pictures_and_an_artifact(tmp_path: Path)
 
 def test_a_repeated_report_takes_the_place_of_the_first(tmp_path: Path) -> None:
     ids = set()
-    for _ in range(2):
-        sent = log_report(written(tmp_path), "table", tmp_path)
+    folder = tmp_path / "table"
+    for name in ("table", "table", "moved"):
+        folder = folder.rename(tmp_path / name) if folder.exists() else folder
+        folder.mkdir(exist_ok=True)
+        sent = log_report(written(folder), "table", folder, key=key_of(folder))
         assert sent is not None
         ids.add(read_stored_run(sent).run.run_id)
     assert len(ids) == 1

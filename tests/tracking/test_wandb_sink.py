@@ -49,7 +49,7 @@ def test_whole_configuration_is_stored_with_arguments_of_plugins_as_columns(tmp_
         "plugins": {
             "balanced_replay": {"name": "balanced_replay", "mem_size": 50},
             "Mine": {"name": "./mine.py:Mine", "strength": 0.5},
-            "Mine 2": {"name": "./other.py:Mine", "strength": 2.0},
+            "Mine-2": {"name": "./other.py:Mine", "strength": 2.0},
         },
     }
 
@@ -88,6 +88,24 @@ def test_a_repeated_run_has_the_same_id_and_others_do_not(tmp_path: Path) -> Non
     assert len({first, *others}) == 4
 
 
+def test_a_run_keeps_its_id_where_its_folder_is_moved(tmp_path: Path) -> None:
+    def id_in(folder: Path, key: str) -> str:
+        sink = WandbSink()
+        sink.start(replace(run_in(folder), key=key))
+        sink.finish(RESULT)
+        assert sink.offline_directory is not None
+        return str(read_stored_run(sink.offline_directory).run.run_id)
+
+    assert id_in(tmp_path / "here", "a key") == id_in(tmp_path / "moved", "a key")
+    assert id_in(tmp_path / "there", "another") != id_in(tmp_path / "moved", "a key")
+    # A run from before there were keys, of the same configuration: its files have been set aside.
+    before = id_in(tmp_path / "old", "")
+    cell = tmp_path / "old" / "seed-3"
+    (cell / "wandb").rename(cell / "wandb-0123abcd-1")
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert id_in(tmp_path / "new", "a key") == before
+
+
 def test_the_machine_and_the_commit_are_kept(tmp_path: Path) -> None:
     _, stored = finished_run(tmp_path)
     assert stored.environment.python.endswith(platform.python_version())
@@ -100,16 +118,16 @@ def test_accuracies_and_defined_metrics_lie_on_the_axis_of_experiences(tmp_path:
     _, stored = finished_run(tmp_path)
     assert stored.metrics == {"experience": "", "*": "experience", "iteration": ""}
     assert numbers_of(stored) == [
-        {"experience": -1, "accuracy/experience_0": 0.2, "accuracy/experience_1": 0.3},
-        {"experience": 0, "accuracy/experience_0": 0.9, "accuracy/experience_1": 0.1, "ACC": 0.9},
+        {"experience": 0, "accuracy/experience_1": 0.2, "accuracy/experience_2": 0.3},
+        {"experience": 1, "accuracy/experience_1": 0.9, "accuracy/experience_2": 0.1, "ACC": 0.9},
         {
-            "experience": 1,
-            "accuracy/experience_0": 0.6,
-            "accuracy/experience_1": 0.8,
+            "experience": 2,
+            "accuracy/experience_1": 0.6,
+            "accuracy/experience_2": 0.8,
             "ACC": 0.7,
             "BWT": -0.3,
         },
-        {"experience": 1},
+        {"experience": 2},
     ]
 
 
@@ -157,8 +175,8 @@ def test_transfer_matrix_is_stored_as_table_and_picture(tmp_path: Path) -> None:
     directory, stored = finished_run(tmp_path)
     last = stored.history[-1]
     table = json.loads((directory / "files" / last["R/path"]).read_text(encoding="utf-8"))
-    assert table["columns"] == ["after experience", "experience 0", "experience 1"]
-    assert table["data"] == [[-1, *UNTRAINED], [0, *R[0]], [1, *R[1]]]
+    assert table["columns"] == ["after experience", "experience 1", "experience 2"]
+    assert table["data"] == [[0, *UNTRAINED], [1, *R[0]], [2, *R[1]]]
     picture = directory / "files" / last["R_heatmap/path"]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -191,7 +209,7 @@ def test_runs_of_one_process_do_not_mix(tmp_path: Path) -> None:
         assert sink.offline_directory is not None
         stored = read_stored_run(sink.offline_directory)
         assert stored.run.display_name == f"quickstart/drl/seed-{seed}"
-        assert [row["accuracy/experience_0"] for row in stored.history] == [seed / 10]
+        assert [row["accuracy/experience_1"] for row in stored.history] == [seed / 10]
 
 
 def test_logging_is_silent_and_leaves_the_random_generators_alone(

@@ -189,13 +189,13 @@ class ContinualEvaluationPlugin(ReportingPlugin):
     def series(self) -> dict[str, list[float]]:
         """Return the accuracies of this call of `train`, one list for each test experience seen.
 
-        They are `anytime_accuracy/experience_<j>`, counted from 0, and their mean
+        They are `anytime_accuracy/experience_<j>`, counted from 1, and their mean
         `anytime_accuracy/seen`; nan in iterations without an evaluation.
         """
         if not self._series:
             return {}
         length = 1 + max(self._series) - self._first
-        lists = {f"anytime_accuracy/experience_{j}": [math.nan] * length for j in self._seen()}
+        lists = {f"anytime_accuracy/experience_{j + 1}": [math.nan] * length for j in self._seen()}
         lists["anytime_accuracy/seen"] = [math.nan] * length
         for iteration, accuracies in self._series.items():
             measured = [accuracies[j] for j in self._seen()]

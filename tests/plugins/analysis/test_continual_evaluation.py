@@ -201,7 +201,7 @@ def test_the_numbers_curves_and_series_are_reported(tmp_path):
     told = series(strategy.plugins)
     rows = plugin.curves.accuracy[5:]
     for j in range(2):
-        values = told[f"anytime_accuracy/experience_{j}"]
+        values = told[f"anytime_accuracy/experience_{j + 1}"]
         assert [values[i] for i in (2, 5, 6)] == rows[:, j].tolist()
         assert np.isnan([values[i] for i in (0, 1, 3, 4)]).all()
     stored = read_stored_run(logger.offline_directory)
