@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from avalanche_ext.report.differences import differences_figure
 from avalanche_ext.report.diversity import Diversities, diversities_figure
 from avalanche_ext.report.edits import edits_figure
+from avalanche_ext.report.forms_picture import forms_figure
 from avalanche_ext.report.inside import inside_figure
 from avalanche_ext.report.matrices import matrices_figure
 from avalanche_ext.report.paired import FEWEST_PAIRS
@@ -27,6 +28,7 @@ from avalanche_ext.report.tradeoff_picture import tradeoff_figure
 from avalanche_ext.results.exhibits import (
     ContinualEvaluation,
     Edits,
+    FisherForms,
     FisherSpectra,
     GradientDiversity,
 )
@@ -46,11 +48,12 @@ class Kept:
     rho: RhoRuns
     diversities: Diversities
     inside: Exhibits[ContinualEvaluation]
+    forms: Exhibits[FisherForms]
 
     @property
     def unreadable(self) -> dict[str, str]:
         """What is wrong with files, by their paths in the experiment's folder."""
-        kinds = (self.edits, self.spectra, self.rho, self.diversities, self.inside)
+        kinds = (self.edits, self.spectra, self.rho, self.diversities, self.inside, self.forms)
         return {path: error for kind in kinds for path, error in kind.unreadable.items()}
 
 
@@ -67,6 +70,7 @@ def read_kept(results: ExperimentResults) -> Kept:
         rho=read_rho(results),
         diversities=read_exhibits(shown, GradientDiversity),
         inside=read_exhibits(shown, ContinualEvaluation),
+        forms=read_exhibits(shown, FisherForms),
     )
 
 
@@ -95,6 +99,7 @@ NAMES = (
     "sweep",
     "edits",
     "spectrum",
+    "curvature",
     "rho",
     "gradient_diversity",
 )
@@ -170,6 +175,13 @@ def pictures(
         "spectrum",
         "The Fisher's largest eigenvalues, their share of the trace, and the layers that hold it.",
         partial(spectra_figure, kept.spectra, chosen_on_test(results)),
+    )
+    yield Picture(
+        "curvature",
+        "The curvature along the path of training on the next experience that forms of the Fisher "
+        "see, over that of the Fisher itself: the median over experiences and seeds, with the "
+        "middle half.",
+        partial(forms_figure, kept.forms, chosen_on_test(results)),
     )
     yield Picture(
         "rho",

@@ -171,7 +171,7 @@ def draw_ends(
             )
         )
     draw_rows(axes, rows)
-    spread = ", mean ± std, and each seed" if any(len(each) > 1 for each in values.values()) else ""
+    spread = "\nmean ± std; ticks: seeds" if any(len(each) > 1 for each in values.values()) else ""
     axes.set_xlabel(f"{label}{measured_on(results)}{spread}")
 
 

@@ -76,8 +76,8 @@ def _comparison(
         )
     yield (
         "p is that of two-sided paired t-tests over seeds, corrected by Holm for all tests in "
-        f"ACC. Intervals hold the true mean difference with {CONFIDENCE:.0%} confidence, by the "
-        "bootstrap; they are not corrected."
+        f"ACC. Intervals are those of the mean difference at {100 * CONFIDENCE:g} %, by the "
+        "bootstrap over seeds; they are not corrected."
     )
 
 
