@@ -76,6 +76,10 @@ _EWC = (
     "2018, Progress and Compress, arXiv:1805.06370; Huszár 2018, On Quadratic Penalties in Elastic "
     "Weight Consolidation, arXiv:1712.03847"
 )
+_EWC_DR = (
+    "Liu, Chang 2026, Elastic Weight Consolidation Done Right for Continual Learning, "
+    "arXiv:2603.18596"
+)
 _GEM = "Lopez-Paz, Ranzato 2017, Gradient Episodic Memory, arXiv:1706.08840"
 _HAL = (
     "Chaudhry, Gordo, Dokania, Torr, Lopez-Paz 2021, Using Hindsight to Anchor Past Knowledge, "
@@ -159,7 +163,9 @@ OURS: dict[Kind, dict[str, Entry]] = {
         "agem": Entry("avalanche_ext.plugins:AGEMPlugin", _AGEM),
         "mgem": Entry("avalanche_ext.plugins:MGEMPlugin", _MGEM),
         "ogd": Entry("avalanche_ext.plugins:OGDPlugin", _OGD),
-        "online_ewc": Entry("avalanche_ext.plugins:OnlineEWCPlugin", _EWC, later=("interval",)),
+        "online_ewc": Entry(
+            "avalanche_ext.plugins:OnlineEWCPlugin", f"{_EWC}; {_EWC_DR}", later=("interval",)
+        ),
         "fisher_spectrum_ewc": Entry(
             "avalanche_ext.plugins:FisherSpectrumEWCPlugin", _EWC, later=("interval",)
         ),
@@ -177,6 +183,7 @@ OURS: dict[Kind, dict[str, Entry]] = {
             "avalanche_ext.plugins:SpectrumAnalysisPlugin",
             _SPECTRUM,
             analyses=True,
+            later=("compare_every",),
         ),
     },
     "strategy": {

@@ -10,6 +10,7 @@ from avalanche_ext.plugins import FisherSpectrumEWCPlugin, KroneckerEWCPlugin, O
 from avalanche_ext.plugins.consolidation.base import Normalisation, Update
 from avalanche_ext.plugins.consolidation.fisher_spectrum_ewc import Residual
 from avalanche_ext.plugins.consolidation.kronecker_ewc import Merge
+from avalanche_ext.plugins.consolidation.online_ewc import Importance
 from avalanche_ext.strategies.base import PluginStrategy, StrategyArguments
 
 
@@ -19,7 +20,6 @@ class EWCArguments(StrategyArguments, total=False):
     lam: float
     decay: float
     n_samples: int | None
-    kind: FisherKind
     update: Update
     every: int | None
     normalisation: Normalisation
@@ -30,6 +30,7 @@ class OnlineEWCArguments(EWCArguments, total=False):
     """Arguments of `OnlineEWC`; see `OnlineEWCPlugin`."""
 
     interval: int
+    kind: Importance
 
 
 class OnlineEWC(PluginStrategy):
@@ -41,9 +42,11 @@ class OnlineEWC(PluginStrategy):
         super().__init__(**self.bundle(arguments))
 
 
-class FisherSpectrumEWCArguments(OnlineEWCArguments, total=False):
+class FisherSpectrumEWCArguments(EWCArguments, total=False):
     """Arguments of `FisherSpectrumEWC`; see `FisherSpectrumEWCPlugin`."""
 
+    interval: int
+    kind: FisherKind
     rank: int
     residual: Residual
 
@@ -61,6 +64,7 @@ class KroneckerEWCArguments(EWCArguments, total=False):
     """Arguments of `KroneckerEWC`; see `KroneckerEWCPlugin`."""
 
     interval: int | None
+    kind: FisherKind
     sharing: Sharing
     merge: Merge
     damping: float

@@ -5,6 +5,7 @@ from tests.oracles.buffers import last_of_each_group, leaving_by_distance, ring_
 from tests.oracles.fisher import (
     diagonal_fisher_by_loops,
     outputs_by_loops,
+    reversed_fisher_by_loops,
     sensitivity_by_loops,
 )
 from tests.oracles.kronecker import dense_by_loops, factors_by_loops, nearest_by_svd
@@ -95,6 +96,7 @@ __all__ = [
     "orthogonal_projection_by_loops",
     "outputs_by_loops",
     "replacements_by_enumeration",
+    "reversed_fisher_by_loops",
     "rho_by_loops",
     "ring_by_lists",
     "sensitivity_by_loops",

@@ -27,6 +27,19 @@ def diagonal_fisher_by_loops(
     return _mean_by_loops(model, x, t, terms, 2)
 
 
+def reversed_fisher_by_loops(
+    model: nn.Module, x: Tensor, y: Tensor, t: Tensor | None = None, unused: float | None = None
+) -> dict[str, Array]:
+    """Liu and Chang (2026): the mean of squared gradients of the cross-entropy of -f(x)."""
+
+    def terms(outputs: Tensor, n: int) -> list[tuple[Tensor, float]]:
+        known = [c for c in range(len(outputs)) if outputs[c].item() != unused]
+        loss = torch.logsumexp(-outputs[known], 0) + outputs[int(y[n])]
+        return [(loss, 1.0)]
+
+    return _mean_by_loops(model, x, t, terms, 2)
+
+
 def sensitivity_by_loops(model: nn.Module, x: Tensor, t: Tensor | None = None) -> dict[str, Array]:
     """Aljundi et al. (2018), equation 3: the mean over samples of |d ||f(x)||^2 / d theta|."""
     return _mean_by_loops(model, x, t, lambda outputs, _: [(outputs.square().sum(), 1.0)], 1)

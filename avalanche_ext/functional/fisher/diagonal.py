@@ -6,6 +6,7 @@ for the batch size.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, get_args
 
 import torch
@@ -92,6 +93,49 @@ def diagonal_fisher(
     """
     check_labels(x, y)
     rows = fisher_rows(kind, y, seed=seed)
+    return _mean_powers(model, x, rows, t, 2, chunk_size)
+
+
+def reversed_fisher(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    t: Tensor | None = None,
+    unused: Collection[float] = (),
+    chunk_size: int | None = None,
+) -> dict[str, Tensor]:
+    """Return the diagonal of the empirical Fisher with reversed logits, as EWC-DR has it.
+
+    It is (1/N) Σ_n (J_nᵀ (e_y − p̃_n))² with p̃ = softmax(−f(x)), the squared gradient of the
+    cross-entropy of −f(x). Where the model is sure of the label, e_y − p vanishes, and with it the
+    empirical Fisher, but e_y − p̃ becomes e_y (Liu and Chang 2026, "Elastic weight consolidation
+    done right for continual learning", arXiv:2603.18596). Gradients are those of single samples;
+    the official code squares those of mini-batches.
+
+    Args:
+        model: As for `diagonal_fisher`.
+        x: Samples, (N, ...).
+        y: Labels, (N,).
+        t: Task labels, (N,), of multi-head models.
+        unused: Numbers that the model outputs for classes that it does not know yet; these have no
+            part in p̃, where they would be the surest.
+        chunk_size: As for `diagonal_fisher`.
+
+    Returns:
+        The diagonal for each trained parameter, by name, in its shape.
+
+    Raises:
+        ValueError: If there are no samples, sizes differ, or a label is not in [0, C).
+    """
+    check_labels(x, y)
+
+    def rows(outputs: Tensor, place: Tensor) -> Tensor:
+        reversed_ = -outputs
+        for number in unused:
+            reversed_ = reversed_.masked_fill(outputs == number, -torch.inf)
+        return _residuals(reversed_, y[place.to(y.device)])
+
     return _mean_powers(model, x, rows, t, 2, chunk_size)
 
 

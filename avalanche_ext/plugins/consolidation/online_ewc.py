@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 
 from avalanche_ext.data import Strategy
-from avalanche_ext.functional.fisher.diagonal import FisherKind, diagonal_fisher
+from avalanche_ext.functional.fisher.diagonal import diagonal_fisher, reversed_fisher
 from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.plugins.consolidation.base import (
     Amount,
@@ -17,8 +17,10 @@ from avalanche_ext.plugins.consolidation.base import (
     Share,
     Update,
 )
-from avalanche_ext.plugins.core.model import own_model
+from avalanche_ext.plugins.core.model import mask_values, own_model
 from avalanche_ext.validation import validated
+
+Importance = Literal["true", "sampled", "empirical", "reversed"]
 
 
 class OnlineEWCPlugin(ConsolidationPlugin):
@@ -40,7 +42,9 @@ class OnlineEWCPlugin(ConsolidationPlugin):
             the model can learn nothing new.
         n_samples: Number of samples for each estimate; None takes the whole experience.
         kind: The labels that the Fisher is computed with: "true", the expectation over the model's
-            own predictions; "sampled", one draw from them for each sample; "empirical", the data's.
+            own predictions; "sampled", one draw from them for each sample; "empirical", the data's;
+            "reversed", the data's with reversed logits, as in EWC-DR (Liu and Chang 2026; see
+            `functional.fisher.diagonal.reversed_fisher`).
         update: "proximal", a pull after the optimizer's step; or "gradient".
         interval: Number of iterations between pulls, each as hard as so many; 1 with
             `update="gradient"`.
@@ -66,7 +70,7 @@ class OnlineEWCPlugin(ConsolidationPlugin):
         decay: Share = 0.95,
         *,
         n_samples: PositiveInt | None = None,
-        kind: FisherKind = "true",
+        kind: Importance = "true",
         update: Update = "proximal",
         interval: PositiveInt = 1,
         every: PositiveInt | None = None,
@@ -74,10 +78,13 @@ class OnlineEWCPlugin(ConsolidationPlugin):
         seed: int = 0,
     ) -> None:
         super().__init__(lam, decay, n_samples, update, every, normalisation, seed, interval)
-        self.kind = kind
+        self.kind: Importance = kind
 
     def _estimate(self, strategy: Strategy, samples: Samples) -> LowRankCurvature:
         x, y, t = samples()
         model, seed = own_model(strategy), self._draw_seed()
-        fisher = diagonal_fisher(model, x, y, self.kind, t=t, seed=seed)
+        if self.kind == "reversed":
+            fisher = reversed_fisher(model, x, y, t=t, unused=mask_values(model))
+        else:
+            fisher = diagonal_fisher(model, x, y, self.kind, t=t, seed=seed)
         return LowRankCurvature.of_diagonal(self._flattened(fisher))

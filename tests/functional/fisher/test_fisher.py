@@ -15,6 +15,7 @@ from avalanche_ext.functional.fisher.diagonal import (
     diagonal_fisher,
     fisher_rows,
     output_sensitivity,
+    reversed_fisher,
 )
 from tests.functional.fisher.fisher_cases import (
     EVERY,
@@ -25,7 +26,12 @@ from tests.functional.fisher.fisher_cases import (
     mlp,
     weights_of,
 )
-from tests.oracles import diagonal_fisher_by_loops, outputs_by_loops, sensitivity_by_loops
+from tests.oracles import (
+    diagonal_fisher_by_loops,
+    outputs_by_loops,
+    reversed_fisher_by_loops,
+    sensitivity_by_loops,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:No exact per-sample rule")
 
@@ -43,6 +49,28 @@ def test_diagonals_are_those_of_a_loop(case, kind):
     model.eval()
     weights = weights_of(kind, outputs_by_loops(model, x), y, SEED)
     assert_equal(found, diagonal_fisher_by_loops(model, x, weights))
+
+
+@every_case
+def test_reversed_diagonals_are_those_of_a_loop(case):
+    model, (x, y) = case.model(), case.samples()
+    found = reversed_fisher(model, x, y)
+    assert_equal(found, reversed_fisher_by_loops(model.eval(), x, y))
+
+
+def test_reversed_logits_keep_what_is_sure_important():
+    model, y = torch.nn.Linear(2, 3, bias=False).double(), torch.tensor([0])
+    x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    torch.nn.init.zeros_(model.weight)
+    with torch.no_grad():
+        model.weight[0, 0] = 50.0
+    assert float(diagonal_fisher(model, x, y, "empirical")["weight"].sum()) < 1e-30
+    found = reversed_fisher(model, x, y)["weight"]
+    assert found[:, 0].tolist() == pytest.approx([1.0, 0.25, 0.25])
+    with torch.no_grad():
+        model.weight[2, 0] = -1000.0
+    found = reversed_fisher(model, x, y, unused=[-1000.0])["weight"]
+    assert found[:, 0].tolist() == pytest.approx([1.0, 1.0, 0.0])
 
 
 @every_case

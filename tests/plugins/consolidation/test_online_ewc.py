@@ -8,7 +8,9 @@ import torch
 from avalanche_ext.functional.fisher.diagonal import diagonal_fisher
 from avalanche_ext.plugins import OnlineEWCPlugin
 from tests.cases import digits, make_naive, train, weights
+from tests.oracles import reversed_fisher_by_loops
 from tests.plugins.consolidation.consolidation_cases import naive, run, three_tasks
+from tests.plugins.projection.test_mgem_models import Growing
 
 
 @pytest.mark.parametrize("kind", ["true", "empirical"])
@@ -20,6 +22,19 @@ def test_the_fisher_is_of_the_kind_that_is_asked_for(kind):
     fisher = diagonal_fisher(strategy.model, dataset.x, dataset.y, kind)
     expected = torch.cat([piece.flatten() for piece in fisher.values()])
     torch.testing.assert_close(plugin.curvature.diagonal, expected)
+
+
+def test_reversed_logits_leave_out_classes_that_a_growing_head_does_not_know():
+    plugin, model = OnlineEWCPlugin(1.0, kind="reversed"), Growing()
+    (experience,) = digits(order_seed=0, train_size=40).train_stream[:1]
+    strategy = naive(plugin, model=model)
+    strategy.train(experience, eval_streams=[])
+    data = experience.dataset
+    fisher = reversed_fisher_by_loops(model.eval(), data.x, data.y, unused=-1000.0)
+    expected = torch.cat([torch.as_tensor(piece).flatten() for piece in fisher.values()])
+    torch.testing.assert_close(plugin.curvature.diagonal, expected, rtol=1e-4, atol=1e-9)
+    assert expected.any()
+    assert not model.classifier.active_units.all()
 
 
 def test_sampled_labels_are_its_own_and_new_for_each_task():
