@@ -204,6 +204,40 @@ class FisherSpectra(_Numbered):
 
 
 @dataclass(frozen=True, eq=False)
+class FisherForms(Exhibit):
+    """How much of the Fisher F after each of T experiences some forms F̂ of it keep.
+
+    Attributes:
+        experience: The experiences, counted from 0, (T,), at least one.
+        form: Names of the forms, (n,).
+        trace: tr F̂ / tr F, (T, n).
+        eigenvalue_error: Σ |λ̂_i − λ_i| / Σ λ_i over the largest eigenvalues of both, (T, n).
+        iteration: After how many iterations of the next experience δ = θ − θ* was taken, (T, m),
+            nan after the last of each row.
+        true: δᵀ F δ, (T, m).
+        estimated: δᵀ F̂ δ, (T, n, m).
+    """
+
+    NAME = "fisher_forms"
+
+    experience: Ints
+    form: Texts
+    trace: Floats
+    eigenvalue_error: Floats
+    iteration: Floats
+    true: Floats
+    estimated: Floats
+
+    def _check(self) -> None:
+        length = _checked_length(self)
+        self._require("U", (None,), "form")
+        self._require("f", (length, len(self.form)), "trace", "eigenvalue_error")
+        self._require("f", (length, None), "iteration")
+        self._require("f", self.iteration.shape, "true")
+        self._require("f", (length, len(self.form), self.iteration.shape[1]), "estimated")
+
+
+@dataclass(frozen=True, eq=False)
 class GradientDiversity(_Numbered):
     """Cosine similarities of gradients and representations of pairs of samples.
 
@@ -297,7 +331,7 @@ class ContinualEvaluation(Exhibit):
         _ = self.curves
 
 
-def _checked_length(exhibit: RhoSpectra | _Numbered | ContinualEvaluation) -> int:
+def _checked_length(exhibit: RhoSpectra | _Numbered | FisherForms | ContinualEvaluation) -> int:
     """Return the number of experiences; ValueError if there is none."""
     exhibit._require("i", (None,), "experience")
     if not len(exhibit.experience):

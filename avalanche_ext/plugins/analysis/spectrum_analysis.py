@@ -26,10 +26,11 @@ from avalanche_ext.functional.fisher.measures import (
 from avalanche_ext.functional.fisher.spectrum import fisher_eigenvalues, fisher_spectrum
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.model.running import generators_kept
+from avalanche_ext.plugins.analysis.fisher_path import FisherPath, as_exhibit
 from avalanche_ext.plugins.core.composition import ReportingPlugin
 from avalanche_ext.plugins.core.experiences import Endings, draw_samples
 from avalanche_ext.plugins.core.model import is_multi_head, own_model
-from avalanche_ext.results.exhibits import FisherSpectra, names_in, padded, table
+from avalanche_ext.results.exhibits import FisherForms, FisherSpectra, names_in, padded, table
 from avalanche_ext.validation import validated
 
 _LOGGED = (1, 2, 5, 10, 20, 50)
@@ -115,6 +116,11 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         n_samples: Number of samples, all of the experience's if it has fewer.
         kind: Which labels count: "sampled", drawn from the model's own predictions; "true", all,
             weighted by their probability; or "empirical", the data's.
+        compare_every: Compare forms of the Fisher: its diagonal, its largest eigenpairs, these with
+            the rest of the diagonal, and Kronecker factors. Every so many iterations of the next
+            experience, δᵀ F δ is taken of the Fisher F and of its forms, δ being how far the
+            weights have moved. That keeps a copy of the model and of the samples, and the weights
+            at each of these iterations until the experience is over. None compares nothing.
         seed: Seed of the draws.
 
     Raises:
@@ -131,6 +137,7 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         rank: PositiveInt = 50,
         n_samples: PositiveInt = 1000,
         kind: FisherKind = "sampled",
+        compare_every: PositiveInt | None = None,
         *,
         seed: int = 0,
     ) -> None:
@@ -138,7 +145,10 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         self.rank = rank
         self.n_samples = n_samples
         self.kind: FisherKind = kind
+        self.compare_every = compare_every
         self.spectra: list[Spectrum] = []
+        self.paths: list[FisherPath] = []
+        self._n_iterations = 0
         self._is_new = False
         self._endings = Endings()
         self._generator = torch.Generator().manual_seed(seed)
@@ -147,9 +157,21 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         """Forget that the last experience's spectrum is new."""
         self._is_new = False
 
+    def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Take how far the weights have moved, if forms of the Fisher are compared."""
+        self._n_iterations += 1
+        if self.paths and self.compare_every and self._n_iterations % self.compare_every == 0:
+            self.paths[-1].take(own_model(strategy), self._n_iterations)
+
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Analyse the model, if the experience is over."""
-        if self._endings.ends(strategy.experience) and _is_finite(own_model(strategy)):
+        if not self._endings.ends(strategy.experience):
+            return
+        self._n_iterations = 0
+        if self.paths:
+            with generators_kept(strategy.device):
+                self.paths[-1].finish()
+        if _is_finite(own_model(strategy)):
             with generators_kept(strategy.device), suppress(FloatingPointError):
                 self.spectra.append(self._spectrum(strategy))
                 self._is_new = True
@@ -162,7 +184,10 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         """Return the spectra of all experiences."""
         if not self.spectra:
             return {}
-        return {FisherSpectra.NAME: _as_exhibit(self.spectra).to_arrays()}
+        exhibits = {FisherSpectra.NAME: _as_exhibit(self.spectra).to_arrays()}
+        if self.paths:
+            exhibits[FisherForms.NAME] = as_exhibit(self.paths).to_arrays()
+        return exhibits
 
     def _spectrum(self, strategy: Strategy) -> Spectrum:
         model, experience = own_model(strategy), strategy.experience
@@ -173,6 +198,10 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
             "seed": int(torch.randint(2**31, (), generator=self._generator)),
         }
         spectrum = fisher_spectrum(model, x, y, self.rank, **given)
+        if self.compare_every and len(spectrum.eigenvalues):
+            kept = {"kind": self.kind, "seed": given["seed"]}
+            path = FisherPath(origin_index(experience), model, (x, y, given["t"]), spectrum, kept)
+            self.paths.append(path)
         layout = FlatLayout(model.named_parameters())
         return Spectrum(
             experience=origin_index(experience),

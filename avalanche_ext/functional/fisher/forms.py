@@ -1,0 +1,111 @@
+"""How much of a Fisher its forms keep: the diagonal, the largest eigenpairs, Kronecker factors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.functional.fisher.diagonal import FisherKind, diagonal_fisher, fisher_rows
+from avalanche_ext.functional.fisher.kronecker import kronecker_fisher
+from avalanche_ext.functional.fisher.lanczos import largest_eigenpairs
+from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
+from avalanche_ext.functional.fisher.products import FisherProducts
+from avalanche_ext.functional.fisher.spectrum import FisherSpectrum
+from avalanche_ext.functional.model.gradients import FlatLayout
+
+
+def fisher_forms(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor | None,
+    spectrum: FisherSpectrum,
+    kind: FisherKind = "true",
+    *,
+    t: Tensor | None = None,
+    seed: int = 0,
+) -> dict[str, Curvature]:
+    """Return one Fisher in the forms that methods keep it in, by their names.
+
+    They are its diagonal (online EWC), the largest eigenpairs, these with the rest of the diagonal
+    (spectrum EWC), and one Kronecker product for each layer (Kronecker EWC).
+
+    Args:
+        model: Runs in eval mode, and does not change.
+        x: Samples, (N, ...).
+        y: Labels, (N,); only `kind="empirical"` needs them.
+        spectrum: The largest eigenpairs of the same Fisher.
+        kind: See `diagonal.fisher_rows`.
+        t: Task labels, (N,), of multi-head models.
+        seed: Seed of the labels drawn for `kind="sampled"`.
+    """
+    layout = FlatLayout(model.named_parameters())
+    by_name = diagonal_fisher(model, x, y, kind, t=t, seed=seed)
+    diagonal = layout.flatten([by_name[name] for name in layout.names])
+    pairs = spectrum.eigenvalues, spectrum.eigenvectors
+    return {
+        "diagonal": LowRankCurvature.of_diagonal(diagonal),
+        "spectrum": LowRankCurvature.of_spectrum(*pairs),
+        "spectrum with diagonal": LowRankCurvature.of_spectrum(*pairs, diagonal),
+        "Kronecker": kronecker_fisher(model, x, y, kind, t=t, seed=seed),
+    }
+
+
+def fisher_quadratics(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor | None,
+    deltas: Tensor,
+    kind: FisherKind = "true",
+    *,
+    t: Tensor | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Return δᵀ F δ = (1/N) Σ_n Σ_r (g_rn · δ)² for vectors δ, (b, P), as (b,), double precision.
+
+    F is the whole Fisher, which is never formed. The other arguments are as for `fisher_forms`.
+    """
+    layout = FlatLayout(model.named_parameters())
+    products = FisherProducts(model, layout, x, fisher_rows(kind, y, seed=seed), t=t)(deltas)
+    return (deltas.double() * products.double()).sum(1)
+
+
+def largest_of(curvature: Curvature, like: Tensor, rank: int) -> Tensor:
+    """Return the `rank` largest eigenvalues of a curvature, (k,), descending.
+
+    Args:
+        curvature: F, of whatever form.
+        like: A tensor (P,) of the precision and device to work in.
+        rank: How many; there are no more than P.
+    """
+    scale = curvature.trace
+    if not scale > 0:
+        return torch.zeros(min(rank, len(like)), dtype=torch.float64)
+    values, _ = largest_eigenpairs(
+        lambda vectors: torch.stack([curvature.product(v) for v in vectors]) / scale, like, rank
+    )
+    return values.double() * scale
+
+
+def kept_of_trace(forms: Mapping[str, Curvature], trace: float) -> dict[str, float]:
+    """Return the trace of each form over that of the Fisher, which is above 0."""
+    return {name: form.trace / trace for name, form in forms.items()}
+
+
+def eigenvalue_errors(forms: Mapping[str, Curvature], spectrum: FisherSpectrum) -> dict[str, float]:
+    """Return Σ_i |λ̂_i − λ_i| / Σ_i λ_i over the k largest eigenvalues of each form and the Fisher.
+
+    Args:
+        forms: The forms, by name.
+        spectrum: The k largest eigenpairs of the Fisher, at least one.
+    """
+    true, like = spectrum.eigenvalues.double().cpu(), spectrum.eigenvectors[0]
+    errors = {}
+    for name, form in forms.items():
+        found = torch.zeros_like(true)
+        values = largest_of(form, like, len(true)).cpu()
+        found[: len(values)] = values
+        errors[name] = float((found - true).abs().sum() / true.sum())
+    return errors

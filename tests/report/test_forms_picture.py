@@ -1,0 +1,56 @@
+"""The picture of forms of the Fisher along the path of training, read back from the axes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from avalanche_ext.report.forms_picture import by_iteration, forms_figure
+from avalanche_ext.results.exhibits import FisherForms
+from avalanche_ext.results.experiment import Exhibits
+
+NAN = math.nan
+ARRAYS = {
+    "experience": np.array([0, 1, 2]),
+    "form": np.array(["diagonal", "Kronecker"]),
+    "trace": np.ones((3, 2)),
+    "eigenvalue_error": np.zeros((3, 2)),
+    "iteration": np.array([[5.0, 10.0], [5.0, 10.0], [NAN, NAN]]),
+    "true": np.array([[2.0, 4.0], [4.0, 0.0], [NAN, NAN]]),
+    "estimated": np.array(
+        [[[1.0, 1.0], [2.0, 2.0]], [[1.0, 1.0], [4.0, 0.0]], [[NAN, NAN], [NAN, NAN]]]
+    ),
+}
+
+
+def test_ratios_are_those_of_points_where_the_fisher_sees_something() -> None:
+    found = by_iteration({0: FisherForms.from_arrays(ARRAYS)})
+    assert found["diagonal"] == {5: [0.5, 0.25], 10: [0.25]}
+    assert found["Kronecker"] == {5: [1.0, 1.0], 10: [0.5]}
+
+
+def test_lines_are_medians_over_experiences_and_seeds() -> None:
+    run = FisherForms.from_arrays(ARRAYS)
+    figure = forms_figure(Exhibits({"ewc": {0: run, 1: run}}))
+    assert figure is not None
+    (axes,) = figure.axes
+    lines = {line.get_label(): [*line.get_ydata()] for line in axes.get_lines()}
+    assert lines["diagonal"] == [0.375, 0.25]
+    assert lines["Kronecker"] == [1.0, 0.5]
+    assert axes.get_yscale() == "log"
+
+
+def test_there_is_none_without_a_path() -> None:
+    empty = {**ARRAYS, "iteration": np.zeros((3, 0)), "true": np.zeros((3, 0))}
+    empty["estimated"] = np.zeros((3, 2, 0))
+    run = FisherForms.from_arrays(empty)
+    assert forms_figure(Exhibits({"ewc": {0: run}})) is None
+    assert forms_figure(Exhibits()) is None
+
+
+@pytest.mark.parametrize("name", ["true", "estimated", "trace"])
+def test_arrays_of_other_shapes_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        FisherForms.from_arrays({**ARRAYS, name: ARRAYS[name][:, :1]})
