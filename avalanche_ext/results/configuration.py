@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from avalanche_ext.results.copies import SOURCE
-from avalanche_ext.results.files import CONFIG, read_yaml
+from avalanche_ext.results.files import CONFIG, one_line, read_yaml
+from avalanche_ext.results.record import ResultsError
 
 _NOT_CONFIGURED = ("experiment", "method", "seed", "hash", "split", "wandb")
 """What config.yaml says beside what a run does."""
@@ -18,7 +19,11 @@ _COPY = re.compile(rf"\./{SOURCE}/[0-9a-f]+/(?P<own>[^:]+:.+)")
 
 
 def configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
-    """Return a run's configuration by paths; empty if it cannot be read or is of another run."""
+    """Return a run's configuration by paths; empty if it cannot be read or is of another run.
+
+    Raises:
+        ResultsError: If it is malformed.
+    """
     try:
         config = read_yaml(folder / CONFIG)
     except (OSError, ValueError):
@@ -26,7 +31,10 @@ def configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
     if config.get("hash") != cell_hash:
         return {}
     sections = {key: value for key, value in config.items() if key not in _NOT_CONFIGURED}
-    return dict(_paths(sections))
+    try:
+        return dict(_paths(sections))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{folder / CONFIG}: malformed ({one_line(error)})") from None
 
 
 def own_name(name: str) -> str:

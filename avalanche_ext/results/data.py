@@ -19,7 +19,7 @@ from avalanche_ext.results.experiment import (
     read_exhibits,
     read_results,
 )
-from avalanche_ext.results.files import cell_folder
+from avalanche_ext.results.files import EVENTS, cell_folder, one_line
 from avalanche_ext.results.record import ResultsError
 from avalanche_ext.words import count
 
@@ -102,7 +102,8 @@ class Results:
 
         Raises:
             ValueError: If `per` is none of these.
-            ResultsError: If a file with accuracies inside experiences cannot be read.
+            ResultsError: If a file with accuracies inside experiences cannot be read, or a
+                configuration is malformed.
         """
         import pandas as pd
 
@@ -190,23 +191,27 @@ class Results:
         The index `iteration` counts the steps of the whole run from 0; nan where nothing was noted.
 
         Raises:
-            ResultsError: If there is no such finished run.
+            ResultsError: If there is no such finished run, or what it has noted is malformed.
         """
         import pandas as pd
 
         where, runs = self._method(method, experiment)
         self._cell(runs, seed)
-        events = read_events(cell_folder(where.folder, method, seed), since=0.0)
+        folder = cell_folder(where.folder, method, seed)
         parts = []
-        for event in events:
-            if event["event"] == "series":
+        for event in read_events(folder, since=0.0):
+            if event.get("event") != "series":
+                continue
+            try:
                 columns = {
                     name: pd.Series(values, dtype=np.float64)
                     for name, values in event["series"].items()
                 }
                 part = pd.DataFrame(columns)
                 part.index += event["start"]
-                parts.append(part)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ResultsError(f"{folder / EVENTS}: malformed ({one_line(error)})") from None
+            parts.append(part)
         joined = pd.concat(parts) if parts else pd.DataFrame()
         return joined.rename_axis("iteration")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,6 +188,39 @@ def test_matrices_curves_series_and_exhibits_of_a_run(folder: Path) -> None:
     spectra = loaded.exhibits(FisherSpectra, "a")
     assert [*spectra] == [0]
     assert spectra[0].trace.tolist() == [2.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    "plugins", ["[drl]", "[{args: {}}]", "[{name: drl, args: &it {it: *it}}]"], ids=repr
+)
+def test_a_malformed_configuration_is_named(tmp_path: Path, plugins: str) -> None:
+    write_experiment(tmp_path, ["a"], [0])
+    write_result(tmp_path, "a", 0, R["a", 0], UNTRAINED)
+    path = tmp_path / "a" / "seed-0" / "config.yaml"
+    path.write_text(f"hash: {HASH}\nplugins: {plugins}\n", "utf-8")
+    with pytest.raises(ResultsError, match=re.escape(f"{path}: malformed (")):
+        results.load(tmp_path).frame()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "series", "start": 0},
+        {"event": "series", "series": {"x": [1.0]}},
+        {"event": "series", "start": "x", "series": {"x": [1.0]}},
+        {"event": "series", "start": 0, "series": {"x": ["y"]}},
+        {"event": "series", "start": 0, "series": []},
+    ],
+    ids=repr,
+)
+def test_malformed_series_are_named(tmp_path: Path, event: dict[str, Any]) -> None:
+    write_experiment(tmp_path, ["a"], [0])
+    write_result(tmp_path, "a", 0, R["a", 0], UNTRAINED)
+    path = tmp_path / "a" / "seed-0" / "events.jsonl"
+    lines = [{"time": 1.0}, {"time": 2.0, **event}]  # Others' events count for nothing.
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    with pytest.raises(ResultsError, match=re.escape(f"{path}: malformed (")):
+        results.load(tmp_path).series("a", 0)
 
 
 def test_what_is_missing_is_listed_and_named(folder: Path) -> None:
