@@ -18,6 +18,7 @@ from avalanche_ext.metrics.matrix import backward_transfer
 from avalanche_ext.models import MLP, SupSup
 from avalanche_ext.models.catalogue import mlp, supsup
 from avalanche_ext.models.supsup import MaskedLayer
+from avalanche_ext.plugins import AGEMPlugin, MGEMPlugin
 from tests.cases import digits, plain_dataset, quiet, train
 
 
@@ -140,6 +141,19 @@ def test_convolutions_and_batch_normalisation():
     before = accuracy(model, first)
     strategy.train(benchmark.train_stream[1], eval_streams=[])
     assert accuracy(model, first) == before > 0.8
+
+
+@pytest.mark.parametrize("plugin", [MGEMPlugin(10), AGEMPlugin(20)], ids=["gem", "agem"])
+def test_losses_of_earlier_tasks_cannot_rise_so_gem_projects_nothing(plugin):
+    benchmark = digits(n_experiences=2, train_size=60, scenario="task")
+    models = small(), small()
+    for model, plugins in zip(models, ([], [plugin]), strict=True):
+        strategy = strategy_of(model)
+        strategy.plugins[1:1] = plugins
+        for experience in benchmark.train_stream:
+            strategy.train(experience, eval_streams=[], shuffle=False)
+    for mine, its in zip(*(layers(model) for model in models), strict=True):
+        assert torch.equal(mine.scores, its.scores)
 
 
 def test_parts_of_an_online_stream_share_a_mask():
