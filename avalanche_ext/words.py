@@ -34,6 +34,9 @@ _SYNONYMS = {
     "num_tasks": ("n_experiences",),
     "hidden": ("hidden_sizes",),
     "hidden_dim": ("hidden_sizes",),
+    # What the report's columns are called.
+    "aia": ("average_incremental_accuracy",),
+    "learned": ("learning_accuracy",),
 }
 
 

@@ -50,6 +50,11 @@ CLAIM_FORM = (
             "claims[0]: 'acc' is not a metric where higher is better (did you mean 'ACC'?)",
         ),
         (
+            experiment_with(claims=["drl > naive in AIA"]),
+            "claims[0]: 'AIA' is not a metric where higher is better "
+            "(did you mean 'average_incremental_accuracy'?)",
+        ),
+        (
             experiment_with(claims=["drl > naive in forgetting"]),
             "claims[0]: 'forgetting' is not a metric where higher is better "
             "(known: ACC, average_incremental_accuracy, instance_accuracy, BWT, FWT, "
