@@ -10,7 +10,7 @@ from typing import Any
 from avalanche_ext.report.estimates import Estimate
 from avalanche_ext.report.layout import NONE, aligned, count, plus_minus, wrapped
 from avalanche_ext.results.experiment import ExperimentResults
-from avalanche_ext.results.tune import Choice, parameter_name
+from avalanche_ext.results.tune import Choice, parameter_name, value_text
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _row(choice: Choice) -> ChoiceRow:
 def _warnings(choice: Choice) -> Iterator[str]:
     names = _names(choice.searched)
     for path, extreme in choice.at_edges():
-        options = ", ".join(map(_value, choice.searched[path]))
+        options = ", ".join(map(value_text, choice.searched[path]))
         yield (
             f"Warning: {names[path]} of {choice.method} is the {extreme} of {options}: a better "
             "value may lie beyond."
@@ -130,7 +130,7 @@ def _warnings(choice: Choice) -> Iterator[str]:
 
 def _text(values: Mapping[str, Any]) -> str:
     names = _names(values)
-    return ", ".join(f"{names[path]} {_value(value)}" for path, value in values.items())
+    return ", ".join(f"{names[path]} {value_text(value)}" for path, value in values.items())
 
 
 def _names(paths: Iterable[str]) -> dict[str, str]:
@@ -138,7 +138,3 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
     last = {path: parameter_name(path) for path in paths}
     counts = Counter(last.values())
     return {path: name if counts[name] == 1 else path for path, name in last.items()}
-
-
-def _value(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,6 +161,15 @@ class Choice:
 def parameter_name(path: str) -> str:
     """Return a path's last name: `lam` of `plugins[1].drl.lam`, `betas` of `optimizer.betas[0]`."""
     return re.sub(r"\[\d+\]", "", path).rpartition(".")[2]
+
+
+def value_text(value: Any) -> str:
+    """Return a searched value as a YAML writes it.
+
+    >>> value_text(True), value_text([100, 100]), value_text("Adam"), value_text(1e-05)
+    ('true', '[100, 100]', 'Adam', '1e-05')
+    """
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def ranking(tried: Mapping[str, Tried], seeds: Sequence[int], metric: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from avalanche_ext.config import Cell, Experiment
 from avalanche_ext.config.tune import Tuning, chosen, tuning_stage
 from avalanche_ext.results.claims import claimed, look_again
 from avalanche_ext.results.files import CLAIMS, one_line
-from avalanche_ext.results.tune import Choice, Tried, ranking
+from avalanche_ext.results.tune import Choice, Tried, ranking, value_text
 from avalanche_ext.runner import plan
 from avalanche_ext.runner.plan import Selection, names_of, readable_results
 from avalanche_ext.runner.progress import QUIET
@@ -298,7 +298,7 @@ def _waiting(experiment: Experiment, left: Sequence[Cell]) -> str:
 
 
 def _values(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{path} {value}" for path, value in values.items())
+    return ", ".join(f"{path} {value_text(value)}" for path, value in values.items())
 
 
 def _say(line: str) -> None:

@@ -230,6 +230,16 @@ def test_a_search_can_be_changed_on_the_command_line(tmp_path: Path) -> None:
             f"tune.search.drl.{LAM}: is [], but must be at least 1 long",
         ),
         (
+            {"search": {"naive": {"training.clip_grad_norm": [1.0, None]}}},
+            "tune.search.naive.training.clip_grad_norm[1]: is null, but must be a number, true, "
+            "false, text or a list",
+        ),
+        (
+            {"search": {"naive": {"optimizer": [{"name": "Adam"}]}}},
+            'tune.search.naive.optimizer[0]: is {"name": "Adam"}, but must be a number, true, '
+            "false, text or a list",
+        ),
+        (
             {"search": {"drl": {LAM: [1e-4, "x"], "optimizer.lr": LRS}}},
             f"tune.search.drl.{LAM}[1]: is 'x', but must be a number",
         ),
