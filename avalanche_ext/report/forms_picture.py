@@ -24,9 +24,11 @@ _WIDTH, _HEIGHT = 5.2, 4.0
 def forms_figure(forms: Exhibits[FisherForms], notes: Sequence[str] = ()) -> Figure | None:
     """The curvature along the path of training that forms of the Fisher see, over the true one.
 
-    One panel a method, a line a form: δᵀ F̂ δ / δᵀ F δ by the iterations of the next experience, the
-    median over experiences and seeds with the middle half as a band. At 1 a form is as firm as the
-    Fisher along the path that training takes; far below, it lets go of what was learned.
+    A column of two panels a method, a line a form: δᵀ F̂ δ / δᵀ F δ by the iterations of the next
+    experience, the median over experiences and seeds with the middle half as a band. Above, of the
+    Fisher of the experience before alone; below, of the sum over all experiences so far, once there
+    are two. At 1 a form is as firm as the Fisher along the path that training takes; far below, it
+    lets go of what was learned.
 
     Args:
         forms: What the experiment's runs have kept.
@@ -37,36 +39,51 @@ def forms_figure(forms: Exhibits[FisherForms], notes: Sequence[str] = ()) -> Fig
     """
     from matplotlib.figure import Figure
 
-    ratios = {name: by_iteration(runs) for name, runs in forms.methods.items()}
-    ratios = {name: found for name, found in ratios.items() if found}
+    ratios = {
+        name: [by_iteration(runs), by_iteration(runs, is_sum=True)]
+        for name, runs in forms.methods.items()
+    }
+    ratios = {name: found for name, found in ratios.items() if found[0]}
     if not ratios:
         return None
-    figure = Figure(figsize=(_WIDTH * len(ratios) + 2, _HEIGHT), layout="constrained")
+    figure = Figure(figsize=(_WIDTH * len(ratios) + 2, 2 * _HEIGHT), layout="constrained")
     set_title(figure, "Curvature along the path of training that each form sees", notes)
-    panels = figure.subplots(1, len(ratios), squeeze=False, sharey=True)[0]
-    for axes, (name, found) in zip(panels, ratios.items(), strict=True):
-        _draw(axes, found)
-        axes.set_title(name)
-    panels[0].set_ylabel("δᵀ F̂ δ / δᵀ F δ")
-    handles, labels = panels[0].get_legend_handles_labels()
+    panels = figure.subplots(2, len(ratios), squeeze=False, sharey=True)
+    for column, (name, both) in zip(panels.T, ratios.items(), strict=True):
+        for axes, found, of in zip(
+            column, both, ("the experience before", "all before"), strict=True
+        ):
+            _draw(axes, found)
+            axes.set_title(f"{name}: Fisher of {of}")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("δᵀ F̂ δ / δᵀ F δ")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
 
 
-def by_iteration(runs: Mapping[int, FisherForms]) -> dict[str, dict[int, list[float]]]:
+def by_iteration(
+    runs: Mapping[int, FisherForms], is_sum: bool = False
+) -> dict[str, dict[int, list[float]]]:
     """Return δᵀ F̂ δ / δᵀ F δ of each form by the iteration, of all experiences and seeds.
 
     Points where the weights have not moved in any direction that F sees are left out.
+
+    Args:
+        runs: A method's runs, by seed.
+        is_sum: Whether F is the sum over all experiences so far, from the second one on.
     """
     found: dict[str, dict[int, list[float]]] = {}
     for run in runs.values():
+        true, estimated = run.true, run.estimated
+        if is_sum:
+            true, estimated = run.true_sum[1:], run.estimated_sum[1:]
         for i, form in enumerate(run.form.tolist()):
-            for row, estimated in enumerate(run.estimated[:, i]):
-                known = run.true[row] > 0
-                pairs = zip(run.iteration[row][known], estimated[known], strict=True)
-                values = found.setdefault(form, defaultdict(list))
-                for (iteration, value), true in zip(pairs, run.true[row][known], strict=True):
-                    values[int(iteration)].append(float(value / true))
+            values = found.setdefault(form, defaultdict(list))
+            for row, iterations in enumerate(run.iteration[len(run.iteration) - len(true) :]):
+                for m in np.flatnonzero(true[row] > 0):
+                    ratio = float(estimated[row, i, m] / true[row, m])
+                    values[int(iterations[m])].append(ratio)
     return {form: {**values} for form, values in found.items() if values}
 
 

@@ -216,6 +216,8 @@ class FisherForms(Exhibit):
             nan after the last of each row.
         true: δᵀ F δ, (T, m).
         estimated: δᵀ F̂ δ, (T, n, m).
+        true_sum: The first of the sum of the Fishers of all experiences so far, (T, m).
+        estimated_sum: The second of the forms merged over these experiences, (T, n, m).
     """
 
     NAME = "fisher_forms"
@@ -227,14 +229,17 @@ class FisherForms(Exhibit):
     iteration: Floats
     true: Floats
     estimated: Floats
+    true_sum: Floats
+    estimated_sum: Floats
 
     def _check(self) -> None:
         length = _checked_length(self)
         self._require("U", (None,), "form")
         self._require("f", (length, len(self.form)), "trace", "eigenvalue_error")
         self._require("f", (length, None), "iteration")
-        self._require("f", self.iteration.shape, "true")
-        self._require("f", (length, len(self.form), self.iteration.shape[1]), "estimated")
+        self._require("f", self.iteration.shape, "true", "true_sum")
+        shape = (length, len(self.form), self.iteration.shape[1])
+        self._require("f", shape, "estimated", "estimated_sum")
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,19 +23,22 @@ ARRAYS = {
         [[[1.0, 1.0], [2.0, 2.0]], [[1.0, 1.0], [4.0, 0.0]], [[NAN, NAN], [NAN, NAN]]]
     ),
 }
+ARRAYS |= {"true_sum": 2 * ARRAYS["true"], "estimated_sum": ARRAYS["estimated"]}
 
 
 def test_ratios_are_those_of_points_where_the_fisher_sees_something() -> None:
     found = by_iteration({0: FisherForms.from_arrays(ARRAYS)})
     assert found["diagonal"] == {5: [0.5, 0.25], 10: [0.25]}
     assert found["Kronecker"] == {5: [1.0, 1.0], 10: [0.5]}
+    of_sum = by_iteration({0: FisherForms.from_arrays(ARRAYS)}, is_sum=True)
+    assert of_sum == {"diagonal": {5: [0.125]}, "Kronecker": {5: [0.5]}}, "without the first"
 
 
 def test_lines_are_medians_over_experiences_and_seeds() -> None:
     run = FisherForms.from_arrays(ARRAYS)
     figure = forms_figure(Exhibits({"ewc": {0: run, 1: run}}))
     assert figure is not None
-    (axes,) = figure.axes
+    axes = figure.axes[0]
     lines = {line.get_label(): [*line.get_ydata()] for line in axes.get_lines()}
     assert lines["diagonal"] == [0.375, 0.25]
     assert lines["Kronecker"] == [1.0, 0.5]
@@ -44,13 +47,14 @@ def test_lines_are_medians_over_experiences_and_seeds() -> None:
 
 def test_there_is_none_without_a_path() -> None:
     empty = {**ARRAYS, "iteration": np.zeros((3, 0)), "true": np.zeros((3, 0))}
-    empty["estimated"] = np.zeros((3, 2, 0))
+    empty |= {"true_sum": empty["true"], "estimated": np.zeros((3, 2, 0))}
+    empty["estimated_sum"] = empty["estimated"]
     run = FisherForms.from_arrays(empty)
     assert forms_figure(Exhibits({"ewc": {0: run}})) is None
     assert forms_figure(Exhibits()) is None
 
 
-@pytest.mark.parametrize("name", ["true", "estimated", "trace"])
+@pytest.mark.parametrize("name", ["true", "estimated", "trace", "true_sum", "estimated_sum"])
 def test_arrays_of_other_shapes_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         FisherForms.from_arrays({**ARRAYS, name: ARRAYS[name][:, :1]})

@@ -30,7 +30,8 @@ def fisher_forms(
     """Return one Fisher in the forms that methods keep it in, by their names.
 
     They are its diagonal (online EWC), the largest eigenpairs, these with the rest of the diagonal
-    (spectrum EWC), and one Kronecker product for each layer (Kronecker EWC).
+    (spectrum EWC), and one Kronecker product for each layer (Kronecker EWC). Sums of several keep
+    no more eigenpairs than each has.
 
     Args:
         model: Runs in eval mode, and does not change.
@@ -44,11 +45,11 @@ def fisher_forms(
     layout = FlatLayout(model.named_parameters())
     by_name = diagonal_fisher(model, x, y, kind, t=t, seed=seed)
     diagonal = layout.flatten([by_name[name] for name in layout.names])
-    pairs = spectrum.eigenvalues, spectrum.eigenvectors
+    pairs, rank = (spectrum.eigenvalues, spectrum.eigenvectors), len(spectrum.eigenvalues)
     return {
         "diagonal": LowRankCurvature.of_diagonal(diagonal),
-        "spectrum": LowRankCurvature.of_spectrum(*pairs),
-        "spectrum with diagonal": LowRankCurvature.of_spectrum(*pairs, diagonal),
+        "spectrum": LowRankCurvature.of_spectrum(*pairs, rank=rank),
+        "spectrum with diagonal": LowRankCurvature.of_spectrum(*pairs, diagonal, rank),
         "Kronecker": kronecker_fisher(model, x, y, kind, t=t, seed=seed),
     }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from avalanche_ext.functional.fisher.forms import (
@@ -18,11 +20,34 @@ from avalanche_ext.functional.fisher.forms import (
 )
 from avalanche_ext.functional.fisher.spectrum import FisherSpectrum
 from avalanche_ext.functional.model.gradients import FlatLayout
-from avalanche_ext.results.exhibits import FisherForms, padded
+from avalanche_ext.results.exhibits import FisherForms, Floats, padded, table
+
+_NOTHING = np.empty((2, 0))
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """A model that has learned an experience, and what its Fisher is computed on."""
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    given: Mapping[str, Any]
+
+    def shapes(self) -> dict[str, torch.Size]:
+        return {name: p.shape for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def quadratics(self, deltas: Tensor) -> NDArray[np.float64]:
+        found = fisher_quadratics(self.model, self.x, self.y, deltas, **self.given)
+        return found.cpu().numpy()
 
 
 class FisherPath:
     """Forms of the Fisher at weights θ*, and δᵀ F δ along the training that follows, δ = θ − θ*.
+
+    This is done of the Fisher of the last experience, and of the sum over all so far, each at the
+    weights that had learned it. Forms of the sum are merged as EWC merges them, without decay, so
+    that they take no more memory than for one experience. A model that grows starts a new sum.
 
     Args:
         experience: The experience that has been learned at θ*, counted from 0.
@@ -30,13 +55,15 @@ class FisherPath:
         samples: What the Fisher is computed on: x, y, and t or None.
         spectrum: The Fisher's largest eigenpairs, at least one.
         given: How else the Fisher is computed: `kind` and `seed`.
+        before: The path before, which is let go of.
 
     Attributes:
         kept: The trace of each form over that of the Fisher.
         errors: The relative error of the largest eigenvalues of each form, see `eigenvalue_errors`.
         iterations: After how many iterations δ was taken.
-        estimated: δᵀ F̂ δ of each form, a list over the same.
-        true: δᵀ F δ; empty until `finish`.
+        estimated: δᵀ F̂ δ of each form, (m,), for the experience and for the sum, (2, m); empty
+            until `finish`, as is the next.
+        true: δᵀ F δ, (2, m).
     """
 
     def __init__(
@@ -46,68 +73,76 @@ class FisherPath:
         samples: tuple[Tensor, Tensor, Tensor | None],
         spectrum: FisherSpectrum,
         given: Mapping[str, Any],
+        before: FisherPath | None = None,
     ) -> None:
         self.experience = experience
-        self._x, self._y, t = samples
-        self._given = {**given, "t": t}
-        self._model: nn.Module | None = deepcopy(model)
-        self._forms = fisher_forms(self._model, self._x, self._y, spectrum, **self._given)
+        x, y, t = samples
+        own = _Learned(deepcopy(model), x, y, {**given, "t": t})
+        self._forms = fisher_forms(own.model, x, y, spectrum, **own.given)
         self.kept = kept_of_trace(self._forms, spectrum.trace)
         self.errors = eigenvalue_errors(self._forms, spectrum)
+        self._learned, self._merged = [own], self._forms
+        if before is not None and before._learned[-1].shapes() == own.shapes():
+            self._learned = [*before._learned, own]
+            pairs = ((name, before._merged[name], form) for name, form in self._forms.items())
+            self._merged = {name: old.merged(form, 1.0) for name, old, form in pairs}
+        if before is not None:
+            before._let_go()
         self.iterations: list[int] = []
-        self.estimated: dict[str, list[float]] = {name: [] for name in self._forms}
-        self.true: list[float] = []
+        self.estimated: dict[str, NDArray[np.float64]] = dict.fromkeys(self._forms, _NOTHING)
+        self.true = _NOTHING
         self._deltas: list[Tensor] = []
+        self._is_over = False
 
     @torch.no_grad()
     def take(self, model: nn.Module, iteration: int) -> None:
-        """Take δ at the weights of now, unless parameters have other shapes than at θ*."""
-        if self._model is None:
+        """Take δ at the weights of now, unless it is over or parameters have other shapes."""
+        if self._is_over:
             return
-        now, before = (dict(each.named_parameters()) for each in (model, self._model))
-        layout = FlatLayout(self._model.named_parameters())
-        if any(n not in now or now[n].shape != before[n].shape for n in layout.names):
+        now = dict(model.named_parameters())
+        layout = FlatLayout(self._learned[-1].model.named_parameters())
+        pairs = [*zip(layout.names, layout.parameters, strict=True)]
+        if any(name not in now or now[name].shape != p.shape for name, p in pairs):
             return
-        ends = [now[name] for name in layout.names]
-        delta = layout.flatten(ends) - layout.flatten(layout.parameters)
+        moved = [now[name].detach() - p for name, p in pairs]
+        self._deltas.append(layout.flatten(moved))
         self.iterations.append(iteration)
-        self._deltas.append(delta)
-        for name, form in self._forms.items():
-            self.estimated[name].append(2 * float(form.penalty(delta)))
 
     def finish(self) -> None:
-        """Compute δᵀ F δ, and let go of what is no longer needed."""
-        if self._model is not None and self._deltas:
-            deltas = torch.stack(self._deltas)
-            true = fisher_quadratics(self._model, self._x, self._y, deltas, **self._given)
-            self.true = true.tolist()
-        self._model, self._deltas, self._forms = None, [], {}
-        self._x = self._y = torch.empty(0)
-        self._given = {}
+        """Compute δᵀ F δ of the Fishers and of their forms."""
+        self._is_over = True
+        if not self._deltas:
+            return
+        deltas = torch.stack(self._deltas)
+        found = [each.quadratics(deltas) for each in self._learned]
+        self.true = np.stack([found[-1], np.sum(found, axis=0)])
+        for name in self._forms:
+            both = self._forms[name], self._merged[name]
+            values = [[2 * float(form.penalty(delta)) for delta in deltas] for form in both]
+            self.estimated[name] = np.array(values)
+        self._deltas = []
+
+    def _let_go(self) -> None:
+        self._learned, self._forms, self._merged, self._deltas = [], {}, {}, []
 
 
 def as_exhibit(paths: Sequence[FisherPath]) -> FisherForms:
-    """Return at least one path as a report reads them; without those that are not finished."""
+    """Return at least one path as a report reads them; without points until it is finished."""
     forms = [*paths[0].kept]
-    points = [each.true for each in paths]
+
+    def of_form(name: str, which: int) -> Floats:
+        return padded(each.estimated[name][which] for each in paths)
+
     return FisherForms(
         experience=np.array([each.experience for each in paths], dtype=np.int64),
         form=np.array(forms, dtype=np.str_),
-        trace=np.array([[each.kept[name] for name in forms] for each in paths]),
-        eigenvalue_error=np.array([[each.errors[name] for name in forms] for each in paths]),
+        trace=table([each.kept for each in paths], forms),
+        eigenvalue_error=table([each.errors for each in paths], forms),
         iteration=padded(
-            np.array(each.iterations[: len(true)], dtype=np.float64)
-            for each, true in zip(paths, points, strict=True)
+            np.array(each.iterations[: each.true.shape[1]], dtype=np.float64) for each in paths
         ),
-        true=padded(np.array(true, dtype=np.float64) for true in points),
-        estimated=np.stack(
-            [
-                padded(
-                    np.array(each.estimated[name][: len(true)], dtype=np.float64)
-                    for each, true in zip(paths, points, strict=True)
-                )
-                for name in forms
-            ],
-            axis=1,
-        ),
+        true=padded(each.true[0] for each in paths),
+        estimated=np.stack([of_form(name, 0) for name in forms], axis=1),
+        true_sum=padded(each.true[1] for each in paths),
+        estimated_sum=np.stack([of_form(name, 1) for name in forms], axis=1),
     )

@@ -119,8 +119,11 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         compare_every: Compare forms of the Fisher: its diagonal, its largest eigenpairs, these with
             the rest of the diagonal, and Kronecker factors. Every so many iterations of the next
             experience, δᵀ F δ is taken of the Fisher F and of its forms, δ being how far the
-            weights have moved. That keeps a copy of the model and of the samples, and the weights
-            at each of these iterations until the experience is over. None compares nothing.
+            weights have moved; and the same of the sum of the Fishers of all experiences so far,
+            and of the forms that methods merge. That keeps a copy of the model and of the samples
+            of each experience, and the weights at each of these iterations until the experience is
+            over; the time grows with the square of the number of experiences. None compares
+            nothing.
         seed: Seed of the draws.
 
     Raises:
@@ -200,7 +203,8 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         spectrum = fisher_spectrum(model, x, y, self.rank, **given)
         if self.compare_every and len(spectrum.eigenvalues):
             kept = {"kind": self.kind, "seed": given["seed"]}
-            path = FisherPath(origin_index(experience), model, (x, y, given["t"]), spectrum, kept)
+            samples, before = (x, y, given["t"]), self.paths[-1] if self.paths else None
+            path = FisherPath(origin_index(experience), model, samples, spectrum, kept, before)
             self.paths.append(path)
         layout = FlatLayout(model.named_parameters())
         return Spectrum(

@@ -43,6 +43,11 @@ def shown(strategy):
     return FisherForms.from_arrays(exhibits(strategy.plugins)[FisherForms.NAME])
 
 
+def top_of(fisher):
+    values, vectors = torch.linalg.eigh(fisher)
+    return (vectors[:, -5:] * values[-5:]) @ vectors[:, -5:].T
+
+
 def test_the_path_is_that_of_the_next_experience(trained):
     strategy, steps, benchmark = trained
     found = shown(strategy)
@@ -50,6 +55,7 @@ def test_the_path_is_that_of_the_next_experience(trained):
     assert found.form.tolist() == FORMS
     assert found.iteration[:2].tolist() == [[2.0], [2.0]], "three iterations an experience"
     assert np.isnan(found.iteration[2]).all(), "nothing follows the last"
+    fishers = []
     for task in range(2):
         fisher = dense_fisher(steps.models[task], benchmark.train_stream[task].dataset.x)
         start, now = steps.steps[3 * task + 2], steps.steps[3 * task + 4]
@@ -60,7 +66,15 @@ def test_the_path_is_that_of_the_next_experience(trained):
         values, vectors = torch.linalg.eigh(fisher)
         top = float(values[-5:] @ (vectors[:, -5:].T @ delta).square())
         assert found.estimated[task, 1, 0] == pytest.approx(top, rel=1e-3)
-        trace = fisher.trace()
+        fishers.append(fisher)
+        whole = sum(fishers)
+        assert found.true_sum[task, 0] == pytest.approx(float(delta @ whole @ delta), rel=1e-4)
+        by_diagonal = float(delta.square() @ whole.diagonal())
+        assert found.estimated_sum[task, 0, 0] == pytest.approx(by_diagonal, rel=1e-4)
+        values, vectors = torch.linalg.eigh(sum(map(top_of, fishers)))
+        top = float(values[-5:] @ (vectors[:, -5:].T @ delta).square())
+        assert found.estimated_sum[task, 1, 0] == pytest.approx(top, rel=1e-3)
+        values, trace = torch.linalg.eigvalsh(fisher), fisher.trace()
         np.testing.assert_allclose(
             found.trace[task], [1, values[-5:].sum() / trace, 1, found.trace[task, 3]], rtol=1e-3
         )
