@@ -17,9 +17,9 @@ class Factors:
     """The block of one layer, F ≈ A ⊗ G, over the matrix [W b] of its weight and bias.
 
     For a linear layer with inputs a, which have a 1 at their end for the bias, and gradients e at
-    its outputs, the gradient of [W b] is e aᵀ, and the block takes E[(e aᵀ)(e aᵀ)ᵀ] for
-    E[a aᵀ] ⊗ E[e eᵀ] (Martens, Grosse 2015, arXiv:1503.05671, equation 1). So it holds a change Δ
-    of [W b] by ⟨Δ, G Δ A⟩.
+    its outputs, the gradient of [W b] is e aᵀ. The block replaces E[(e aᵀ) ⊗ (e aᵀ)] by
+    E[a aᵀ] ⊗ E[e eᵀ], as if a and e were independent (Martens, Grosse 2015, arXiv:1503.05671,
+    equation 1). So the penalty of a change Δ of [W b] is ⟨Δ, G Δ A⟩.
 
     Attributes:
         weight: The name of the weight, (O, ...), whose rows are flattened; None if it is fixed.
@@ -81,6 +81,15 @@ class Factors:
             inputs=self.inputs + pi * root * of_inputs,
             outputs=self.outputs + root / pi * of_outputs,
         )
+
+    def widened(self, other: Factors) -> Factors:
+        """Return the block over all parameters of another block of the layer, zero where new."""
+        if self.names == other.names:
+            return self
+        columns = torch.arange(len(other.inputs), device=self.inputs.device)[None]
+        places = [part[0] for n, part in other.parted(columns).items() if n in self.names]
+        inputs = _spread(self.inputs, torch.cat(places), len(other.inputs))
+        return replace(self, weight=other.weight, bias=other.bias, inputs=inputs)
 
     def summed(self, new: Factors, decay: float) -> Factors:
         """Return the mean of the A of both, by their masses, with γ G + G′.
@@ -174,7 +183,8 @@ class Eigen:
     Attributes:
         values: s, (k,), descending, above 0.
         vectors: U, (n, k), with orthonormal columns.
-        rest: σ for each coordinate that the matrix holds at all, and 0 for the others, (n,).
+        rest: σ for each coordinate that the matrix holds at all, and 0 for the others, (n,); one
+            number, (1,), if it holds all.
     """
 
     values: Tensor
@@ -214,7 +224,8 @@ class Basis:
     @property
     def n_bytes(self) -> int:
         """The memory of the eigenpairs."""
-        return sum(e.values.nbytes + e.vectors.nbytes for e in (self.inputs, self.outputs))
+        both = (self.inputs, self.outputs)
+        return sum(e.values.nbytes + e.vectors.nbytes + e.rest.nbytes for e in both)
 
     def removal(self, firmness: Tensor) -> Removal:
         """Return what takes Δ to the part of it that a step removes.
@@ -243,9 +254,9 @@ class Removal:
         inputs: Of A, k eigenvectors.
         outputs: Of G, m eigenvectors.
         of_both: The share that is removed along eigenvectors of both, (m, k), less the other three.
-        of_g: Along those of G alone, (m, I), less the last.
-        of_a: Along those of A alone, (O, k), less the last.
-        of_none: The share of all that is removed, (O, I).
+        of_g: Along those of G alone, (m, I) or (m, 1), less the last.
+        of_a: Along those of A alone, (O, k) or (1, k), less the last.
+        of_none: The share of all that is removed, (O, I), with 1 for a size over which it is equal.
     """
 
     inputs: Eigen
@@ -273,11 +284,14 @@ def _eigen(matrix: Tensor, rank: int | None) -> Eigen:
     """Return the top eigenpairs of a symmetric matrix, (n, n), and the mean of the others."""
     ascending, vectors = torch.linalg.eigh(matrix.double())
     values = ascending.flip(0).clamp(min=0)
-    rounding = len(values) * torch.finfo(matrix.dtype).eps * values[0]
-    n_positive = int((values > rounding).sum())
-    k = n_positive if rank is None else min(rank, n_positive)
-    rest = matrix.diagonal().ne(0).to(matrix)
-    rest *= values[k:n_positive].sum().to(matrix) / (rest.sum() - k).clamp(min=1)
+    # Smaller ones are rounding of the matrix's entries, and their vectors are arbitrary.
+    rounding = len(values) ** 0.5 * torch.finfo(matrix.dtype).eps * values[0]
+    n_certain = int((values > rounding).sum())
+    k = n_certain if rank is None else min(rank, n_certain)
+    held = matrix.diagonal().ne(0)
+    n_held = int(held.sum())
+    mean = float(values[k:].sum()) / (n_held - k) if k < n_certain else 0.0
+    rest = (held[:1] if n_held == len(held) else held).to(matrix) * mean
     return Eigen(values[:k].to(matrix), vectors.flip(1)[:, :k].contiguous().to(matrix), rest)
 
 

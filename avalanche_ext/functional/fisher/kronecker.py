@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.functional.fisher.curvature import Curvature, Step, firmness, shrinkage
+from avalanche_ext.functional.fisher.curvature import HARD, Curvature, Step, firmness, shrinkage
 from avalanche_ext.functional.fisher.diagonal import FisherKind, check_labels, fisher_rows
 from avalanche_ext.functional.fisher.factors import Basis, Factors, Removal
 from avalanche_ext.functional.model.gradients import FlatLayout
@@ -24,8 +24,8 @@ Merge = Literal["sum", "nearest"]
 class KroneckerCurvature(Curvature):
     """F with one block A ⊗ G for each linear layer and convolution, diagonal for all others.
 
-    Blocks of different layers are taken as unrelated. The memory is that of the factors,
-    Σ (I² + O²), and of their eigenvectors.
+    Parameters of different layers do not interact. The memory is that of the factors, Σ (I² + O²),
+    and of their eigenvectors.
 
     Attributes:
         shapes: The shapes of the P parameters, by name, in their order.
@@ -47,6 +47,25 @@ class KroneckerCurvature(Curvature):
     def bases(self) -> dict[str, Basis]:
         """The eigenvectors of the factors, by layer; they take a while to find."""
         return {name: factors.basis(self.rank) for name, factors in self.layers.items()}
+
+    @cached_property
+    def _bases_in_part(self) -> dict[tuple[str, ...], Basis]:
+        """Those of blocks that are restricted to some of the layer's parameters, by their names."""
+        return {}
+
+    def basis(self, name: str, moving: Factors) -> Basis:
+        """Return the eigenvectors for a layer of which only some parameters may move.
+
+        Args:
+            name: The layer's.
+            moving: Its block over these parameters.
+        """
+        if moving is self.layers[name]:
+            return self.bases[name]
+        found, key = self._bases_in_part, (*moving.names,)
+        if key not in found:
+            found[key] = moving.basis(self.rank)
+        return found[key]
 
     def product(self, delta: Tensor) -> Tensor:
         """Return F δ, (P,), of a vector δ, (P,)."""
@@ -141,14 +160,17 @@ class KroneckerCurvature(Curvature):
     def merged(self, new: KroneckerCurvature, decay: float) -> KroneckerCurvature:
         """Return γ F + F′ in this form; see `merge`.
 
-        Layers that have a block on one side and a diagonal on the other get a diagonal.
+        A parameter of a layer that F′ has and F lacks, since it was frozen until then, is new in
+        the layer's block. Layers that have a block on one side and a diagonal on the other get a
+        diagonal.
         """
         layers = {}
         apart: list[dict[str, Factors]] = [{}, {}]
         for name, factors in self.layers.items():
             now = new.layers.get(name)
-            if now is not None and now.names == factors.names:
-                merge = factors.summed if self.merge == "sum" else factors.nearest
+            if now is not None and {*factors.names} <= {*now.names}:
+                wide = factors.widened(now)
+                merge = wide.summed if self.merge == "sum" else wide.nearest
                 layers[name] = merge(now, decay)
             elif new.has_any(factors.names):
                 apart[0][name] = factors
@@ -171,7 +193,7 @@ class KroneckerCurvature(Curvature):
 
     @property
     def is_cheap(self) -> bool:
-        """Always, since the eigenvectors do not depend on rates."""
+        """Always: the eigenvectors do not depend on rates, and are kept."""
         return True
 
     def step(
@@ -180,8 +202,9 @@ class KroneckerCurvature(Curvature):
         """Return a step that pulls parameters towards an anchor; see `Curvature.step`.
 
         The step is exact in `Basis` for one rate a layer. Where the weights of a layer have
-        different rates, all get their mean weighted by the diagonal of F, which keeps
-        tr(diag(η) F).
+        different rates, all get their harmonic mean weighted by the diagonal of F, which keeps
+        tr(diag(η)⁻¹ F). Under Adam a weight whose gradients have vanished has a huge η, by which
+        an arithmetic mean would freeze the whole layer.
         """
         return KroneckerStep(layout, anchor, self, firmness(strength, rates, anchor))
 
@@ -212,18 +235,16 @@ class KroneckerStep:
         firm = curvature.pieces(firmness) if firmness.dim() else None
         self._layers: list[_LayerStep] = []
         for name, factors in curvature.layers.items():
-            basis, mean = curvature.bases[name], firmness
+            mean = firmness
             if firm is not None:
                 moving = [n for n in factors.names if bool(firm[n].any())]
                 if not moving:
                     continue
-                if len(moving) < len(factors.names):
-                    factors = factors.restricted(moving)
-                    basis = factors.basis(curvature.rank)
-                mean = _weighted_mean(factors.joined(firm), factors.diagonal())
-            self._layers.append(
-                _LayerStep(factors, parameters, factors.joined(anchors), basis.removal(mean))
-            )
+                factors = factors.restricted(moving)
+                mean = _harmonic_mean(factors.joined(firm), factors.diagonal())
+            removal = curvature.basis(name, factors).removal(mean)
+            own = {n: anchors[n] for n in factors.names}
+            self._layers.append(_LayerStep(factors, parameters, own, removal))
         self._parameters = [parameters[name] for name in curvature.diagonal]
         self._anchors = [anchors[name] for name in curvature.diagonal]
         self._weights = [
@@ -244,11 +265,13 @@ class KroneckerStep:
 class _LayerStep:
     factors: Factors
     parameters: Mapping[str, Tensor]
-    anchor: Tensor
+    anchors: Mapping[str, Tensor]
     removal: Removal
 
     def __call__(self) -> None:
-        delta = self.factors.joined(self.parameters).sub_(self.anchor)
+        delta = self.factors.joined(self.parameters)
+        for name, part in self.factors.parted(delta).items():
+            part.sub_(self.anchors[name].view(part.shape))
         for name, part in self.factors.parted(self.removal(delta)).items():
             parameter = self.parameters[name]
             parameter.sub_(part.reshape(parameter.shape))
@@ -282,8 +305,8 @@ def kronecker_fisher(
         "reduce":    A = (1/N) Σ_n ā_n ā_nᵀ,        G = (1/N) Σ_nr ê_rn ê_rnᵀ,
                      ā_n = (1/L) Σ_l a_nl,          ê_rn = Σ_l e_rnl.
 
-    A layer that runs several times for a sample, as in a recurrent network, counts as seeing so
-    many positions. Where a layer runs for some of the samples only, as heads of tasks do, A is the
+    Each run of a layer that runs several times for a sample, as in a recurrent network, is a
+    position. Where a layer runs for some of the samples only, as heads of tasks do, A is the
     mean over these. Embeddings, normalisation, grouped convolutions, layers that share weights and
     those of unknown types get the diagonal of the Fisher.
 
@@ -326,6 +349,9 @@ def kronecker_fisher(
     )
 
 
-def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    total = weights.sum()
-    return (values * weights).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
+def _harmonic_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Return Σ w / Σ (w / v) over the values above 0; 0 if there is no weight."""
+    some = values > 0
+    v, w = values[some].double(), weights[some].double()
+    mean = w.sum() / (w / v).sum()
+    return mean.nan_to_num(nan=0.0).clamp(max=HARD).to(values)

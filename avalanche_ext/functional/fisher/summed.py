@@ -17,7 +17,8 @@ class SummedCurvature(Curvature):
     """F = Σ_t w_t F_t, where each F_t is kept as it is, so that memory grows with their number.
 
     A step takes those of all F_t, one after another. To first order in ηλF that is the step for
-    their sum, it is as stable, and for λ → ∞ it removes the same.
+    their sum, and it is as stable. For λ → ∞ each step removes all that its F_t sees, so what the
+    last one sees is gone, but what earlier ones see comes back in part.
 
     Attributes:
         terms: F_t, over the same parameters.
@@ -67,7 +68,9 @@ class SummedCurvature(Curvature):
         return replace(self, terms=tuple(term.placed(places, shapes) for term in self.terms))
 
     def merged(self, new: SummedCurvature, decay: float) -> SummedCurvature:
-        """Return γ F + F′, with the terms of both."""
+        """Return γ F + F′, with the terms of both; for γ = 0 without those of F."""
+        if not decay:
+            return new
         old = self.scaled(decay)
         return SummedCurvature((*old.terms, *new.terms), (*old.weights, *new.weights))
 

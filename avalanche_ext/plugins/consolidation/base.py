@@ -54,10 +54,11 @@ class ConsolidationPlugin(MethodPlugin):
     **λ and the optimizer.** The pull uses the rates η that the optimizer's last step really took
     (`effective_rates`): the learning rate for SGD, lr / (√v̂ + ε) for each weight for Adam, AdamW
     and their kin. So λ means the same under every optimizer and in both forms: training rests
-    where the gradient of the loss is −λF(θ − θ*). A weight whose gradients have all but vanished
-    has a very large η under Adam: a diagonal F holds it hard, since the loss does not oppose it;
-    eigenpairs, which hold sums of weights, move it to make up for others. With Adam's learning rate
-    in place of η, λ has to be about 100 times larger to hold as firmly on Split MNIST.
+    where the gradient of the loss is −λF(θ − θ*). With Kronecker factors that is exact for one rate
+    a layer only. A weight whose gradients have all but vanished has a very large η under Adam: a
+    diagonal F holds it hard, since the loss does not oppose it; eigenpairs, which hold sums of
+    weights, move it to make up for others. With Adam's learning rate in place of η, λ has to be
+    about 100 times larger to hold as firmly on Split MNIST.
 
     A change of η requires a new proximal step. That is cheap for a diagonal F, and for eigenpairs
     alone at one rate for all weights; otherwise it costs about k steps. Therefore, with eigenpairs

@@ -30,8 +30,8 @@ Merge = Literal["sum", "nearest", "none"]
 class KroneckerEWCPlugin(ConsolidationPlugin):
     """EWC with the Fisher's blocks of layers, each as a Kronecker product.
 
-    Of each layer with weight and bias [W b], the diagonal of online EWC keeps how firmly single
-    weights are held. Here the penalty keeps how weights act together:
+    Online EWC holds each weight on its own. Here the penalty also knows how the weights of a layer
+    [W b] act together:
 
         (λ/2) Σ_layers ⟨Δ, G Δ A⟩,    Δ = [W b] − [W b]*,
 
@@ -63,8 +63,8 @@ class KroneckerEWCPlugin(ConsolidationPlugin):
        out, but `damping` can stand for it.
     4. Earlier estimates decay by γ; with 1 they do not.
     5. Where weights of one layer have different rates η, as under Adam or with groups of
-       parameters, the step takes one rate for the layer, their mean weighted by the diagonal of
-       A ⊗ G. With one rate it is exact.
+       parameters, the step takes one rate for the layer, their harmonic mean weighted by the
+       diagonal of A ⊗ G. With one rate it is exact.
 
     Args:
         lam: λ, at least 0; with 0 the plugin changes nothing.

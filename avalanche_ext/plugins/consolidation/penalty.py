@@ -31,7 +31,7 @@ class QuadraticPenalty:
     Attributes:
         curvature: F; None until `renew` is called.
         anchor: θ*, (P,), in the order of the model's trained parameters; None until then.
-        n_tries: Number of pulls or gradients since then.
+        n_tries: Number of pulls or gradients since `renew`.
         acts: Whether one of these was above rounding.
     """
 

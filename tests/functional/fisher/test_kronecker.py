@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from avalanche_ext.functional import diagonal_fisher, kronecker_fisher
+from avalanche_ext.functional.per_sample import chunks
 from tests.functional.fisher.fisher_cases import (
     EVERY,
     KINDS,
@@ -161,6 +162,19 @@ def test_the_size_of_chunks_does_not_matter(name, chunk_size):
     for layer, factors in whole.layers.items():
         torch.testing.assert_close(parts.layers[layer].inputs, factors.inputs)
         torch.testing.assert_close(parts.layers[layer].outputs, factors.outputs)
+        assert parts.layers[layer].mass == factors.mass
+
+
+@pytest.mark.parametrize("name", ["an mlp", "convolutions", "positions"])
+def test_where_rows_go_back_one_by_one_samples_count_once(name, monkeypatch):
+    model, (x, y) = CASES[name].model(), CASES[name].samples()
+    whole = kronecker_fisher(model, x, y)
+    monkeypatch.setattr(chunks, "MEMORY", 1)
+    parts = kronecker_fisher(model, x, y)
+    for layer, factors in whole.layers.items():
+        torch.testing.assert_close(parts.layers[layer].inputs, factors.inputs)
+        torch.testing.assert_close(parts.layers[layer].outputs, factors.outputs)
+        assert parts.layers[layer].mass == factors.mass == 1
 
 
 def test_heads_are_means_over_the_samples_of_their_tasks():
@@ -196,7 +210,7 @@ def test_in_single_precision_it_is_as_near_as_it_can_be():
         )
 
 
-def test_what_cannot_be_meant_is_refused():
+def test_wrong_arguments_are_refused():
     model, (x, y) = RULED["an mlp"].model(), RULED["an mlp"].samples()
     with pytest.raises(ValueError, match="sharing='mean': must be"):
         kronecker_fisher(model, x, y, sharing="mean")

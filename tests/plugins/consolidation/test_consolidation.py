@@ -31,10 +31,10 @@ def in_groups(parameters):
 
 
 def by_layer(rates, matrix):
-    """The mean rate of each layer of the tiny model, weighted by the diagonal of the matrix."""
+    """Each layer's harmonic mean of rates in the tiny model, weighted by the matrix's diagonal."""
     sizes = [65 * 6, 7 * 10]
     pairs = zip(rates.split(sizes), matrix.diagonal().split(sizes), strict=True)
-    return torch.cat([((r * w).sum() / w.sum()).expand(len(r)) for r, w in pairs])
+    return torch.cat([(w.sum() / (w / r).sum()).expand(len(r)) for r, w in pairs])
 
 
 UPDATES = ["proximal", "gradient"]

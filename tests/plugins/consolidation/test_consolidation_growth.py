@@ -183,13 +183,15 @@ def test_a_parameter_that_is_frozen_later_is_dropped(name):
 
 
 @pytest.mark.parametrize("stream", ["batch", "online", "iterations"])
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", [*EACH, "kronecker by task"])
 def test_it_goes_on_from_a_copy_or_a_pickle_as_if_nothing_had_been(name, stream):
+    by_task = {"merge": "none"} if name == "kronecker by task" else {}
+    name = name.removesuffix(" by task")
     results = []
     for again in (lambda it: it, deepcopy, lambda it: pickle.loads(pickle.dumps(it))):
         n_samples = {} if name == "si" or stream != "iterations" else {"n_samples": 15}
         every = 2 if stream == "iterations" else None
-        plugin = EACH[name](STRENGTH[name], every=every, **n_samples)
+        plugin = EACH[name](STRENGTH[name], every=every, **n_samples, **by_task)
         strategy, parts = naive(plugin), three_tasks().train_stream
         if stream == "online":
             parts = split_online_stream(parts, 10, shuffle=False)

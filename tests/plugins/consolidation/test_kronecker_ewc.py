@@ -1,12 +1,17 @@
 """EWC with Kronecker factors through a strategy."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from avalanche.core import SupervisedPlugin
+from torch import nn
 
 from avalanche_ext.config.components import component
 from avalanche_ext.functional import kronecker_fisher
+from avalanche_ext.models import MLP
+from avalanche_ext.models.features import with_heads
 from avalanche_ext.plugins import KroneckerEWCPlugin, OnlineEWCPlugin
 from tests.cases import digits, make_naive, weights
 from tests.plugins.consolidation.consolidation_cases import (
@@ -91,6 +96,75 @@ def test_a_pull_stands_for_several_iterations_and_the_last_for_those_left_over(n
     system = 2 * 0.05 * plugin.lam * dense(curvature)
     expected = torch.linalg.solve(torch.eye(len(delta)) + system, delta)
     assert ((weights(strategy) - anchor).double() - expected).norm() < 1e-4 * delta.norm()
+
+
+def test_a_pull_uses_as_many_eigenvectors_as_it_is_told():
+    ends = {
+        rank: weights(run(KroneckerEWCPlugin(30.0, rank=rank, interval=2)))
+        for rank in (1, 100, None)
+    }
+    assert torch.equal(ends[100], ends[None])  # The largest factor has 65 rows.
+    assert not torch.allclose(ends[1], ends[None], atol=1e-3)
+
+
+def convolutional():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(72, 10))
+
+
+@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+def test_positions_are_shared_as_it_is_told(sharing):
+    plugin = KroneckerEWCPlugin(3.0, 1.0, sharing=sharing)
+    strategy = naive(plugin, model=convolutional())
+    (fisher,) = estimates(strategy, three_tasks(n_experiences=1), sharing=sharing)
+    assert_same(plugin.curvature, fisher)
+
+
+def test_labels_that_it_draws_follow_from_its_seed():
+    found = []
+    for seed in (0, 0, 1):
+        run(plugin := KroneckerEWCPlugin(3.0, kind="sampled", seed=seed))
+        found.append(dense(plugin.curvature))
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[0], found[2], rtol=0.01)
+
+
+class DarkLater(SupervisedPlugin):
+    """Sets the upper half of each image to zero from the second experience on."""
+
+    def before_forward(self, strategy, **kwargs):
+        if strategy.clock.train_exp_counter:
+            strategy.mbatch[0] = strategy.mb_x.clone()
+            strategy.mbatch[0][:, :, :4] = 0
+
+
+def test_weights_without_gradients_do_not_freeze_their_layer():
+    """Adam, made anew, has a rate of lr/ε for the weights of dark pixels."""
+    moved = {}
+    for update in ("proximal", "gradient"):
+        plugin = KroneckerEWCPlugin(10.0, 1.0, update=update)
+        strategy = naive(DarkLater(), plugin)
+        for experience in three_tasks(n_experiences=2, train_size=200).train_stream:
+            strategy.optimizer = torch.optim.Adam(strategy.model.parameters(), lr=1e-3)
+            before = strategy.model.hidden[0].weight.detach().clone()
+            strategy.train(experience, eval_streams=[], shuffle=False)
+        moved[update] = float((strategy.model.hidden[0].weight.detach() - before).norm())
+    assert moved["proximal"] > 0.75 * moved["gradient"]
+
+
+@pytest.mark.parametrize("merge", ["sum", "nearest", "none"])
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_under_adam_on_heads_that_grow_each_merge_lets_the_new_be_learned(merge, scenario):
+    benchmark = digits("split", train_size=60, scenario=scenario)
+    plugin = KroneckerEWCPlugin(1.0, merge=merge)
+    model = MLP([20], input_shape=(1, 8, 8), n_classes=10)
+    model = with_heads(model, (1, 8, 8)) if scenario == "task" else model
+    strategy = naive(plugin, model=model, optimizer=partial(torch.optim.Adam, lr=0.01))
+    strategy.train_epochs = 3
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[], shuffle=False)
+    assert plugin.diagnostics()["kronecker_ewc/penalty"] > 0
+    assert all(p.isfinite().all() for p in strategy.model.parameters())
 
 
 @pytest.mark.parametrize("name", EACH)
