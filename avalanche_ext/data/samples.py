@@ -155,7 +155,8 @@ class SharedRows(Samples):
 
     A batch is made of its own rows alone, and all samples are made and kept where that is worth its
     memory: of small datasets while there is room, or if the changes are slow; and when a single
-    sample is read, because there will be more.
+    sample is read, because there will be more. Samples that had to go are not kept again: datasets
+    that are read in turns, and have no room together, would each be made anew at every turn.
 
     Args:
         shared: The tensor.
@@ -178,6 +179,7 @@ class SharedRows(Samples):
         self.slow = slow
         self._made: Tensor | None = None
         self._was_read = False
+        self._had_to_go = False
         self._is_own = False
 
     def __len__(self) -> int:
@@ -216,7 +218,8 @@ class SharedRows(Samples):
             rows = torch.arange(len(self), device=self.shared.tensor.device)[rows]
         # Parts of an online stream are read as a whole and once.
         goes_on, self._was_read = self._was_read or len(rows) < len(self), True
-        if self._made is None and goes_on and (self.slow or self.shared.has_room(self.n_bytes)):
+        has_room = self.shared.has_room(self.n_bytes)
+        if self._made is None and goes_on and not self._had_to_go and (self.slow or has_room):
             self._keep()
         if self._made is not None:
             return rows_of(self._made, rows)
@@ -225,6 +228,9 @@ class SharedRows(Samples):
 
     def one(self, index: int) -> Tensor:
         """Return one sample, (...)."""
+        if self._made is None and self._had_to_go:
+            row = torch.tensor([range(len(self))[index]], device=self.shared.tensor.device)
+            return self.rows(row)[0]
         return (self._keep() if self._made is None else self._made)[index]
 
     def taken(self, rows: Tensor) -> Samples:
@@ -251,8 +257,8 @@ class SharedRows(Samples):
         return SharedRows(held, None, self.changes, self.slow)
 
     def let_go(self) -> None:
-        """Forget the samples that were made."""
-        self._made = None
+        """Forget the samples that were made, for good."""
+        self._made, self._had_to_go = None, True
         self.shared.forget(id(self), self.n_bytes)
 
     def _keep(self) -> Tensor:

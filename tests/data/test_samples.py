@@ -97,9 +97,21 @@ def test_the_oldest_go_when_there_is_no_room(monkeypatch) -> None:
         data.fetch(torch.tensor([0]))
     for data, _ in reversed(made):
         data.fetch(torch.tensor([0]))
-    assert [change.n_rows for _, change in made] == [2 * N, N, N]
+    assert [change.n_rows for _, change in made] == [N + 1, N, N]
     del data, made
     assert shared.has_room(samples._ROOM // 4)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_datasets_without_room_for_all_are_made_once_when_read_in_turns(monkeypatch, slow) -> None:
+    monkeypatch.setattr(samples, "_ROOM_OF_SLOW" if slow else "_ROOM", 2 * 4 * 3 * N)
+    shared = Shared(images())
+    made = [dataset(slow=slow, shared=shared) for _ in range(3)]
+    for i in range(-N, N):
+        for data, _ in made:
+            assert torch.equal(data[i][0], (images()[i] / 4).flip(0))
+    assert sum(change.n_rows for _, change in made) <= 3 * N + 2 * N
+    assert all(len([*data]) == N for data, _ in made)
 
 
 def test_what_is_fetched_may_be_written_to() -> None:
