@@ -36,7 +36,7 @@ ALLOWED = {
     "metrics": {"metrics.curves", "metrics.matrix", "metrics.recorder"},
     "tracking.wandb_logger": {"data", "metrics.recorder", "plugins", "tracking"},
     "tracking": {"metrics.matrix", "metrics.heatmap", "results", "tracking.wandb_logger"},
-    "report": {"metrics.curves", "metrics.matrix", "metrics.heatmap", "results"},
+    "report": {"metrics.curves", "metrics.matrix", "metrics.heatmap", "results", "words"},
     "runner": {
         "benchmarks", "buffers", "config", "data", "functional", "metrics", "metrics.matrix",
         "metrics.recorder", "models", "plugins", "results", "state", "strategies", "tracking",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from avalanche_ext.report.estimates import Estimate
-from avalanche_ext.report.layout import NONE, aligned, count, plus_minus, wrapped
+from avalanche_ext.report.layout import NONE, aligned, plus_minus, wrapped
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.tune import Choice, parameter_name, value_text
+from avalanche_ext.words import count
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _warnings(choice: Choice) -> Iterator[str]:
         )
     elif margin and margin.std is not None and margin.mean <= margin.std:
         yield (
-            f"Caution: {count(len(choice.seeds), 'seed')} hardly tell the choice for "
+            f"Caution: {count(len(choice.seeds), 'seed')} are too few to tell the choice for "
             f"{choice.method} from the next best."
         )
     failed = choice.without_score

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from avalanche_ext.metrics.curves import CURVE_METRICS
 from avalanche_ext.report.estimates import Estimate
-from avalanche_ext.report.layout import NONE, count, number, p_value, plus_minus, short
+from avalanche_ext.report.layout import NONE, number, p_value, plus_minus, short
 from avalanche_ext.report.notes import said_in_notes
 from avalanche_ext.report.sheet import Column
 from avalanche_ext.report.statistics import LOWER_IS_BETTER, MethodStatistics, over_same_seeds
 from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.words import count
 
 SIGNED = ("BWT", "FWT")
 """The metrics that may be negative or positive."""

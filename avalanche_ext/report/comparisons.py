@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from avalanche_ext.report.layout import (
     NONE,
     aligned,
-    count,
     number,
     p_value,
     plus_minus,
@@ -19,6 +18,7 @@ from avalanche_ext.report.paired import (
     FEWEST_PAIRS,
     PairedTest,
 )
+from avalanche_ext.words import count
 
 _MOST_NAMED = 4
 """The most methods that a caution names one by one."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avalanche_ext.report.estimates import estimate
-from avalanche_ext.report.layout import aligned, count, plus_minus, section, wrapped
+from avalanche_ext.report.layout import aligned, plus_minus, section, wrapped
 from avalanche_ext.report.style import COLOURS, looks, set_title, tidy
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.exhibits import PAIR_KINDS, GradientDiversity
 from avalanche_ext.results.experiment import Exhibits, ExperimentResults
+from avalanche_ext.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

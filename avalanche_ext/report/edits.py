@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avalanche_ext.report.layout import count
 from avalanche_ext.report.style import set_title
 from avalanche_ext.results.exhibits import Edits
 from avalanche_ext.results.experiment import Exhibits
+from avalanche_ext.words import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure

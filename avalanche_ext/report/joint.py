@@ -11,7 +11,7 @@ from avalanche_ext.report.absent import absent_sections
 from avalanche_ext.report.columns import metric_column
 from avalanche_ext.report.comparisons import interval_text
 from avalanche_ext.report.duels import duels
-from avalanche_ext.report.layout import NONE, count, number, p_text
+from avalanche_ext.report.layout import NONE, number, p_text
 from avalanche_ext.report.notes import on_absent, on_best
 from avalanche_ext.report.ranking import FEWEST_FOR_VERDICT, Ranking, ranking
 from avalanche_ext.report.sheet import Column, Sheet
@@ -19,6 +19,7 @@ from avalanche_ext.report.sheets import Reported
 from avalanche_ext.report.statistics import TESTED
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.files import VALIDATION
+from avalanche_ext.words import count
 
 
 def joint_sheets(experiments: Sequence[Reported]) -> list[Sheet]:

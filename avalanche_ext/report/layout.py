@@ -67,11 +67,6 @@ def to_the_right(cells: Sequence[str]) -> list[str]:
     return [cell.rjust(width) for cell in cells]
 
 
-def count(n: int, noun: str) -> str:
-    """A number with its noun, which takes an s in the plural."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 def wrapped(text: str) -> list[str]:
     """A note as lines of at most 110 characters."""
     return textwrap.wrap(text, 110, break_on_hyphens=False)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avalanche_ext.metrics.heatmap import draw_matrix
-from avalanche_ext.report.layout import count
 from avalanche_ext.report.rows import SMALL
 from avalanche_ext.report.style import chosen_on_test, measured_on, set_title
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

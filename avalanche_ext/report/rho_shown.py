@@ -11,7 +11,6 @@ from avalanche_ext.report.estimates import estimate
 from avalanche_ext.report.layout import (
     NONE,
     aligned,
-    count,
     number,
     p_value,
     plus_minus,
@@ -20,6 +19,7 @@ from avalanche_ext.report.layout import (
 )
 from avalanche_ext.report.rho import CORRELATED, RhoRun, RhoRuns, correlation_with, rho_points
 from avalanche_ext.report.style import chosen_on_test, looks, measured_on, set_title, tidy
+from avalanche_ext.words import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,13 +8,14 @@ from itertools import chain
 
 from avalanche_ext.report.absent import absent_sections
 from avalanche_ext.report.columns import columns_of, metric_column, metric_title
-from avalanche_ext.report.layout import count, plus_minus
+from avalanche_ext.report.layout import plus_minus
 from avalanche_ext.report.notes import notes_of, on_best
 from avalanche_ext.report.published import TITLES, published_numbers, published_rows
 from avalanche_ext.report.sheet import Column, Sheet
 from avalanche_ext.report.statistics import MethodStatistics
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.files import VALIDATION
+from avalanche_ext.words import count
 
 Reported = tuple[ExperimentResults, Sequence[MethodStatistics]]
 """An experiment with its `method_statistics`."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avalanche_ext.report.duels import Wins, count_wins, jeffreys_interval
-from avalanche_ext.report.layout import count, number, p_text
+from avalanche_ext.report.layout import number, p_text
 from avalanche_ext.report.paired import FEWEST_PAIRS
 from avalanche_ext.report.ranking import Ranking, ranking
 from avalanche_ext.report.rows import SMALL
 from avalanche_ext.report.style import measured_on, set_title
 from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import numpy as np
 
 from avalanche_ext.metrics.matrix import average_accuracy
 from avalanche_ext.report.estimates import estimate
-from avalanche_ext.report.layout import count, number, plus_minus
+from avalanche_ext.report.layout import number, plus_minus
 from avalanche_ext.report.rows import HEIGHT, Row, Span, comparable, draw_rows, limits, span
 from avalanche_ext.report.style import (
     MOST_TICKS,
@@ -28,6 +28,7 @@ from avalanche_ext.report.style import (
 )
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.experiment import ExperimentResults, MethodResults
+from avalanche_ext.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

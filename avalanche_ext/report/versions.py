@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from avalanche_ext.report.layout import count, wrapped
+from avalanche_ext.report.layout import wrapped
 from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.words import count
 
 
 def mixed_versions(results: ExperimentResults) -> Iterator[list[str]]:

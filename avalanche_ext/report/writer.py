@@ -8,7 +8,7 @@ from pathlib import Path
 from avalanche_ext.report.csv_table import csv_table
 from avalanche_ext.report.diversity import diversities_text
 from avalanche_ext.report.gallery import FORMATS, NAMES, pictures, read_kept, write_pictures
-from avalanche_ext.report.layout import count, section
+from avalanche_ext.report.layout import section
 from avalanche_ext.report.redrawing import drawn_before, remember, stamp_of
 from avalanche_ext.report.rho_shown import rho_text
 from avalanche_ext.report.spectrum import spectra_text
@@ -17,6 +17,7 @@ from avalanche_ext.report.style import chosen_on_test
 from avalanche_ext.report.table import text_table
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.files import reason_of, replacing
+from avalanche_ext.words import count
 
 TEXT = "report.txt"
 CSV = "summary.csv"

@@ -54,7 +54,7 @@ def test_the_section_says_what_was_chosen_on_what_and_how_surely(tmp_path: Path)
         "method chosen ACC margin next best settings "
         "drl lr 0.2, lam 2 0.700 ± 0.141 +0.150 ± 0.212 lr 0.1, lam 1 3 of 6 "
         "Warning: lr of drl is the largest of 0.1, 0.2: a better value may lie beyond. "
-        "Caution: 2 seeds hardly tell the choice for drl from the next best. "
+        "Caution: 2 seeds are too few to tell the choice for drl from the next best. "
         "Warning: 1 setting of drl could not be trained, such as lr 0.2, lam 3: the loss became "
         "nan"
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from avalanche_ext.report.layout import count, number, p_text, plus_minus
+from avalanche_ext.report.layout import number, p_text, plus_minus
 from avalanche_ext.report.paired import CONFIDENCE, FEWEST_PAIRS, PairedTest
 from avalanche_ext.report.statistics import MethodStatistics, over_same_seeds, tests_in
 from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.words import count
 
 _METRIC = "ACC"
 _MOST_NAMED = 4
