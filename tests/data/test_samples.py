@@ -132,6 +132,16 @@ def test_x_is_one_tensor_that_may_be_written_to() -> None:
         assert content(again)[0][0] == [7, 7, 7]
 
 
+def test_what_was_written_stays_when_others_take_the_room(monkeypatch) -> None:
+    monkeypatch.setattr(samples, "_ROOM", 4 * 3 * N)
+    shared = Shared(images())
+    (data, _), (other, _) = (dataset(shared=shared) for _ in range(2))
+    data[0]
+    data.x[2] = 7
+    other[0]
+    assert data[2][0].tolist() == [7, 7, 7]
+
+
 def test_pickled_and_copied_datasets_hold_their_own_rows_alone() -> None:
     shared = Shared(torch.zeros(10_000, 20, dtype=torch.uint8))
     part, _ = dataset(shared=shared, rows=[5, 6])
