@@ -38,10 +38,11 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
     the task-incremental scenario BWT is exactly 0. It needs no plugin: any strategy trains it as it
     trains a multi-head model.
 
-    With `task="known"` samples run through the mask of their task label. Otherwise labels are
-    ignored in eval mode, and the task of each sample is inferred from it alone, by the entropy of
-    its prediction under all masks at once. That takes T passes for T learned tasks, and twice for
-    "one_shot". A task that is still to be learned has the mask of untrained scores.
+    With `task="known"` samples run through the mask of their task label, and those of a task that
+    is still to be learned through the mask of untrained scores. Otherwise labels are ignored in
+    eval mode, and the task of each sample, one of those learned, is inferred from it alone, by the
+    entropy of its prediction under all masks at once. Each look at it takes T passes for T tasks,
+    forward and back: "one_shot" looks once, "binary" ⌈log₂ T⌉ times.
 
     Methods that protect earlier weights have nothing to protect here, and would pull a task's
     scores to those of the task before.
@@ -124,7 +125,7 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
             x: Samples, (B, ...).
             task_labels: Their task labels, (B,), or one for all.
         """
-        if self.task != "known" and not self.training and len(self.labels) > 1:
+        if self.task != "known" and not self.training and self.labels:
             indices = self.inferred(x)
         else:
             given = torch.as_tensor(task_labels).expand(len(x))

@@ -116,6 +116,19 @@ def test_the_entropy_finds_the_task():
         assert sum(found) / 5 > least, "chance is 0.2"
 
 
+@pytest.mark.parametrize("task", ["one_shot", "binary"])
+def test_labels_do_not_matter_where_the_task_is_inferred(task):
+    benchmark = digits("permuted", n_experiences=2, train_size=40, scenario="task")
+    model = small(task=task)
+    strategy = strategy_of(model)
+    x = benchmark.test_stream[1].dataset.x[:20]
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[])
+        model.eval()
+        assert torch.equal(model(x, 0), model(x, 1))
+        assert torch.equal(model(x, 0), model(x, torch.arange(20)))
+
+
 def test_inferring_a_sample_looks_at_no_other():
     benchmark = digits("permuted", n_experiences=3, train_size=100, scenario="task")
     model = small(task="binary")
