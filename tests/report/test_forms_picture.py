@@ -30,8 +30,9 @@ def test_ratios_are_those_of_points_where_the_fisher_sees_something() -> None:
     found = by_iteration({0: FisherForms.from_arrays(ARRAYS)})
     assert found["diagonal"] == {5: [0.5, 0.25], 10: [0.25]}
     assert found["Kronecker"] == {5: [1.0, 1.0], 10: [0.5]}
-    of_sum = by_iteration({0: FisherForms.from_arrays(ARRAYS)}, is_sum=True)
-    assert of_sum == {"diagonal": {5: [0.125]}, "Kronecker": {5: [0.5]}}, "without the first"
+    later = {**ARRAYS, "iteration": np.array([[5.0, 10.0], [7.0, 14.0], [NAN, NAN]])}
+    of_sum = by_iteration({0: FisherForms.from_arrays(later)}, is_sum=True)
+    assert of_sum == {"diagonal": {7: [0.125]}, "Kronecker": {7: [0.5]}}, "without the first"
 
 
 def test_lines_are_medians_over_experiences_and_seeds() -> None:
