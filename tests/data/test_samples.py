@@ -150,6 +150,10 @@ def test_pickled_and_copied_datasets_hold_their_own_rows_alone() -> None:
     wholes = [InMemoryDataset(SharedRows(shared, None, [Counted()]), labels, labels)] * 3
     one, three = (len(pickle.dumps([copy.copy(w) for w in wholes[:n]])) for n in (1, 3))
     assert three - one < 2 * 2 * 81_000, "labels only: what they share is there once"
+    rows = SharedRows(Shared(torch.zeros(10_000, 3, dtype=torch.uint8)), None, [Counted()])
+    before = len(pickle.dumps(rows))
+    rows.one(0)
+    assert len(pickle.dumps(rows)) < before + 1000, "what was made is left out"
     data, _ = dataset()
     data[0]
     for again in (pickle.loads(pickle.dumps(data.eval())), copy.deepcopy(data)):
