@@ -94,8 +94,9 @@ def test_writes_table_figures_and_one_wandb_run_per_cell(finished):
     out, _ = finished
     names = {p.name for p in (out / "quickstart").iterdir() if p.is_file()}
     pictures = {"accuracy.png", "differences.png", "learning.png", "matrices.png"}
-    written = {"report.txt", "summary.csv", "experiment.yaml", "record.yaml", ".pictures.json"}
-    assert names == written | pictures
+    written = {"report.txt", "summary.csv", "experiment.yaml", "record.yaml"}
+    hidden = {".key", ".pictures.json"}
+    assert names == written | hidden | pictures
     assert len([*out.glob("quickstart/*/seed-*/wandb/offline-run-*/*.wandb")]) == 25
 
 

@@ -147,11 +147,11 @@ KEYS = (
         ),
         (
             experiment_with(model={"hidden_sizes": [100]}),
-            "model.name: missing, must be one of mlp, slim_resnet18, simple_cnn",
+            "model.name: missing, must be one of mlp, slim_resnet18, simple_cnn, supsup",
         ),
         (
             experiment_with(model={"name": 3, "hidden_sizes": [100]}),
-            "model.name: is 3, but must be one of mlp, slim_resnet18, simple_cnn",
+            "model.name: is 3, but must be one of mlp, slim_resnet18, simple_cnn, supsup",
         ),
         (
             experiment_with(model="mlp"),
