@@ -26,8 +26,8 @@ def validation_benchmark(
     """Return the first experiences with some of their training samples as the test stream.
 
     The benchmark's own test stream is not looked at. An online stream is cut anew. Where several
-    experiences have the same samples, as all have them that permute or rotate one data set, what is
-    held out of one is held out of all: a sample that is evaluated is trained on in no form.
+    experiences have the same samples, as those of one data set that is permuted or rotated do, what
+    is held out of one is held out of all: no sample is evaluated that is trained on in any form.
 
     Args:
         benchmark: Classification benchmark with a finite training stream; it is not changed.

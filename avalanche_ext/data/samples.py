@@ -14,11 +14,11 @@ from avalanche_ext.data.views import in_turn
 
 _DEEPEST_CHAIN = 16
 _SMALL = 2**26
-"""Up to how many bytes a whole dataset of samples is kept that were made of shared rows."""
+"""The most bytes of a dataset whose samples are kept once they were made."""
 _ROOM = 2**28
-"""How many bytes all samples may take that are kept beside the tensor that they share."""
+"""The most bytes of all samples that are kept beside the tensor that they share."""
 _ROOM_OF_SLOW = 2**30
-"""The same of samples that take long to make."""
+"""The same for samples that take long to make."""
 
 Change = Callable[[Tensor], Tensor]
 """A function of a batch (B, ...) that gives each sample the same whatever batch it is in."""
@@ -36,7 +36,7 @@ class Samples(ABC):
 
     @abstractmethod
     def own(self) -> Tensor:
-        """Return all samples, (N, ...), as a tensor that is from now on what these samples are."""
+        """Return all samples, (N, ...); what is written to the tensor is written to the samples."""
 
     @abstractmethod
     def taken(self, rows: Tensor) -> Samples:
@@ -107,7 +107,7 @@ class Lazy(Samples):
 class Shared:
     """A tensor that the samples of many datasets are made of.
 
-    It keeps account of samples that were made of it and kept.
+    It counts the memory of samples that were made of it and are kept.
 
     Args:
         tensor: What is shared, (M, ...), such as the images of a data set; it is never written to.

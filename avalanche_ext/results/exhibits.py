@@ -216,8 +216,8 @@ class FisherForms(Exhibit):
             nan after the last of each row.
         true: δᵀ F δ, (T, m).
         estimated: δᵀ F̂ δ, (T, n, m).
-        true_sum: The first of the sum of the Fishers of all experiences so far, (T, m).
-        estimated_sum: The second of the forms merged over these experiences, (T, n, m).
+        true_sum: δᵀ F δ for the sum F of the Fishers of all experiences so far, (T, m).
+        estimated_sum: δᵀ F̂ δ for the forms F̂ merged over these experiences, (T, n, m).
     """
 
     NAME = "fisher_forms"

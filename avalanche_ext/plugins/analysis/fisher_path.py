@@ -45,9 +45,10 @@ class _Learned:
 class FisherPath:
     """Forms of the Fisher at weights θ*, and δᵀ F δ along the training that follows, δ = θ − θ*.
 
-    This is done of the Fisher of the last experience, and of the sum over all so far, each at the
-    weights that had learned it. Forms of the sum are merged as EWC merges them, without decay, so
-    that they take no more memory than for one experience. A model that grows starts a new sum.
+    F is the Fisher of the last experience, and in a second row the sum of the Fishers of all so
+    far, each at the weights that had learned its experience. Forms of the sum are merged as EWC
+    merges them, without decay, so that they take no more memory than those of one experience. A
+    model that grows starts a new sum.
 
     Args:
         experience: The experience that has been learned at θ*, counted from 0.
@@ -55,15 +56,15 @@ class FisherPath:
         samples: What the Fisher is computed on: x, y, and t or None.
         spectrum: The Fisher's largest eigenpairs, at least one.
         given: How else the Fisher is computed: `kind` and `seed`.
-        before: The path before, which is let go of.
+        before: The path of the experience before, whose memory is freed.
 
     Attributes:
         kept: The trace of each form over that of the Fisher.
         errors: The relative error of the largest eigenvalues of each form, see `eigenvalue_errors`.
         iterations: After how many iterations δ was taken.
-        estimated: δᵀ F̂ δ of each form, (m,), for the experience and for the sum, (2, m); empty
-            until `finish`, as is the next.
-        true: δᵀ F δ, (2, m).
+        estimated: δᵀ F̂ δ of each form, for the experience and for the sum, (2, m); empty until
+            `finish`.
+        true: δᵀ F δ, (2, m), also empty until then.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class FisherPath:
 
     @torch.no_grad()
     def take(self, model: nn.Module, iteration: int) -> None:
-        """Take δ at the weights of now, unless it is over or parameters have other shapes."""
+        """Take δ at the present weights, unless it is over or parameters have other shapes."""
         if self._is_over:
             return
         now = dict(model.named_parameters())
