@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from math import inf
 from typing import Annotated, Any, Literal
 
 import torch
@@ -130,7 +131,8 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
         else:
             given = torch.as_tensor(task_labels).expand(len(x))
             indices = torch.tensor([self._index(int(label)) for label in given.tolist()])
-        used = sorted({*indices.tolist()})
+        # In the order of their labels, as heads run, so that hooks know which rows a layer sees.
+        used = sorted({*indices.tolist()}, key=lambda i: (*self.labels, inf)[i])
         if len(used) == 1:
             return self._run(x, used[0])
         places = [(indices == index).nonzero()[:, 0].to(x.device) for index in used]
@@ -211,7 +213,7 @@ class MaskedLayer(nn.Module):
     def _masked(self, x: Tensor, index: int) -> Tensor:
         n_fixed = len(self.masks)
         if index < n_fixed:
-            # Zeros of the scores give a loss on earlier tasks a gradient, which is zero.
+            # So that a loss on earlier tasks has a gradient, of zero.
             mask = self.masks[index] + 0 * self.scores
         else:
             mask = supermask(self.scores if index == n_fixed else self._drawn(index), self.share)

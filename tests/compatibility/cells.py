@@ -88,6 +88,9 @@ def outcome(cell: Cell) -> Outcome:
     alone = without(cell.strategy, cell.stream, cell.model)
     if alone.error is not None:
         return Outcome(End.UPSTREAM, _words(alone.error))
+    assert alone.state is not None
+    if not all(bool(value.isfinite().all()) for value in alone.state.values()):
+        return Outcome(End.UPSTREAM, "training diverges")
     run = _run(cell)
     if run.error is not None:
         return _failed(run)
@@ -219,6 +222,7 @@ def _train(cell: Cell, run: _Run, args: dict[str, Any]) -> None:
     run.watch = Watch(strategy, net, criterion, run.oracle.check)
     # Joint training is on the whole stream at once.
     is_joint = isinstance(strategy, JointTraining)
+    states: dict[str, Tensor] = {}
     for index, experience in enumerate([data.train] if is_joint else data.train):
         run.watch.experience = index
         run.watch.task = origin_index(data.train[0] if is_joint else experience)
@@ -226,5 +230,7 @@ def _train(cell: Cell, run: _Run, args: dict[str, Any]) -> None:
             run.oracle.seen_tasks.append(run.watch.task)
         strategy.train(experience, eval_streams=[data.valid] if data.valid else [])
         strategy.eval(data.test)
-    run.n_steps = run.watch.n_steps
-    run.state = {name: value.clone() for name, value in strategy.model.state_dict().items()}
+        # After each experience, since what `SupSup` learned is a mask in the end.
+        now = strategy.model.state_dict().items()
+        states |= {f"{index}: {name}": value.clone() for name, value in now}
+    run.n_steps, run.state = run.watch.n_steps, states

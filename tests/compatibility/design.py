@@ -17,7 +17,7 @@ BOTH = ("split", "permuted")
 
 
 def plugins() -> list[str]:
-    """Our plugins, with every choice of an argument on which their traits depend."""
+    """Our plugins, with every choice of an argument on which their traits depend, and others."""
     return [*made("plugin", ours_only=True, small=True)]
 
 
@@ -35,6 +35,14 @@ def with_strategies() -> list[Cell]:
 def with_streams() -> list[Cell]:
     """Every plugin on every kind of stream in Naive, with both models."""
     return [Cell((p,), NAIVE, *rest) for p, *rest in product(plugins(), STREAMS, MODELS)]
+
+
+def with_supsup() -> list[Cell]:
+    """Every plugin, with every such choice, in Naive, and in every strategy, with `SupSup`."""
+    names = [name for name in strategies() if "(" not in name]
+    cells = [(p, name) for p, name in product(OURS["plugin"], names)]
+    cells += [(p, NAIVE) for p in plugins() if p not in OURS["plugin"]]
+    return [Cell((p,), name, "multi-head", "supsup") for p, name in cells]
 
 
 def pairs() -> list[Cell]:

@@ -12,6 +12,9 @@ from avalanche.training.templates.update_type import SGDUpdate
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from avalanche_ext.functional.fisher.curvature import Curvature
+from avalanche_ext.functional.fisher.kronecker import KroneckerCurvature
+from avalanche_ext.functional.fisher.summed import SummedCurvature
 from avalanche_ext.plugins import (
     ConsolidationPlugin,
     MemoryPlugin,
@@ -231,7 +234,11 @@ class Oracle:
         if plugin.phase is not Phase.PENALTY or plugin.curvature is None:
             return
         difference = _flat(call.after.gradient, strategy) - _flat(call.before.gradient, strategy)
-        expected = plugin.lam * _product(plugin, call.before.weights, strategy)
+        weights = call.before.weights
+        where, expected = _held(plugin, weights, strategy), torch.zeros_like(weights)
+        drift = (weights[where] - plugin.anchor).double()
+        for weight, term in _terms(plugin.curvature):
+            expected[where] += plugin.lam * weight * _product(term, drift).float()
         expected = _trained(expected, strategy)
         require(
             torch.allclose(difference, expected, rtol=1e-3, atol=1e-6),
@@ -243,12 +250,22 @@ class Oracle:
             return
         before, after = call.before.weights, call.after.weights
         rate = strategy.optimizer.param_groups[0]["lr"]
-        force = rate * plugin.lam * _product(plugin, after, strategy)
-        residual = (after - before + force).abs().max()
-        scale = (after - before).abs().max() + force.abs().max()
+        where, terms = _held(plugin, after, strategy), _terms(plugin.curvature)
+        # What one step after another has shrunk, (I + ληF) of each restores, the last one first.
+        restored = (after[where] - plugin.anchor).double()
+        for weight, term in reversed(terms):
+            restored += rate * plugin.lam * weight * _product(term, restored)
+        moved, force = after - before, torch.zeros_like(after)
+        force[where] = (restored - (after[where] - plugin.anchor)).float()
+        residual = (moved + force).abs().max()
+        scale = moved.abs().max() + force.abs().max()
         require(residual <= 1e-3 * scale + 1e-5, "the pull is not the proximal step")
-        far, near = (_energy(plugin, w, strategy) for w in (before, after))
-        require(near <= far * (1 + 1e-4) + 1e-9, "the pull moves away from the anchor")
+        far, near = ((w[where] - plugin.anchor).double() for w in (before, after))
+        # A step of one term may move against another's.
+        if len(terms) == 1:
+            energies = [float(d @ _product(terms[0][1], d)) for d in (far, near)]
+            is_nearer = energies[1] <= energies[0] * (1 + 1e-4) + 1e-9
+            require(is_nearer, "the pull moves away from the anchor")
 
     def _projection(self, plugin: Any, call: Call, strategy: Any) -> None:
         groups = plugin.buffer.groups("task")
@@ -351,20 +368,33 @@ def _held(plugin: Any, weights: Tensor, strategy: Any) -> Tensor:
     return torch.cat(mask)
 
 
-def _product(plugin: Any, weights: Tensor, strategy: Any) -> Tensor:
-    """F (θ − θ*), (P,)."""
-    where, curvature = _held(plugin, weights, strategy), plugin.curvature
-    drift = weights[where] - plugin.anchor
-    found = curvature.eigenvectors.T @ (curvature.eigenvalues * (curvature.eigenvectors @ drift))
-    if curvature.diagonal is not None:
-        found = found + curvature.diagonal * drift
-    spread = torch.zeros_like(weights)
-    spread[where] = found
-    return spread
+def _terms(curvature: Curvature) -> list[tuple[float, Curvature]]:
+    """The curvatures whose steps a pull takes one after another, each with its weight."""
+    if isinstance(curvature, SummedCurvature):
+        return [*zip(curvature.weights, curvature.terms, strict=True)]
+    return [(1.0, curvature)]
 
 
-def _energy(plugin: Any, weights: Tensor, strategy: Any) -> float:
-    """(θ − θ*)ᵀ F (θ − θ*)."""
-    where = _held(plugin, weights, strategy)
-    drift = weights[where] - plugin.anchor
-    return float(drift @ _product(plugin, weights, strategy)[where])
+def _product(curvature: Any, drift: Tensor) -> Tensor:
+    """F δ, (P,), of δ in double precision."""
+    if isinstance(curvature, KroneckerCurvature):
+        return _kronecker_product(curvature, drift)
+    vectors = curvature.eigenvectors.double()
+    found = vectors.T @ (curvature.eigenvalues.double() * (vectors @ drift))
+    return found if curvature.diagonal is None else found + curvature.diagonal * drift
+
+
+def _kronecker_product(curvature: KroneckerCurvature, drift: Tensor) -> Tensor:
+    """G Δ A for each layer's [W b], and the diagonal for all other parameters."""
+    found, places = torch.zeros_like(drift), {}
+    for name, shape in curvature.shapes.items():
+        start = sum(map(len, places.values()))
+        places[name] = torch.arange(start, start + shape.numel())
+    for name, diagonal in curvature.diagonal.items():
+        found[places[name]] += diagonal.flatten() * drift[places[name]]
+    for layer in curvature.layers.values():
+        a, g = layer.inputs.double(), layer.outputs.double()
+        own = [name for name in (layer.weight, layer.bias) if name is not None]
+        at = torch.cat([places[name].reshape(len(g), -1) for name in own], 1)
+        found[at] += torch.einsum("ij,jk,kl->il", g, drift[at], a)
+    return found

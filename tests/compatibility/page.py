@@ -22,6 +22,7 @@ Found = Mapping[Cell, Outcome]
 PARTS: dict[str, Callable[[], list[Cell]]] = {
     "plugin × strategy": design.with_strategies,
     "plugin × stream": design.with_streams,
+    "plugin × strategy, SupSup": design.with_supsup,
     "pairs of plugins": design.pairs,
     "covering design": design.the_rest,
     "strength 0": design.zero_strength,
@@ -42,7 +43,10 @@ computation gives. Analyses, and plugins of strength 0, leave training as it is,
 
 - **plugin × strategy**: every plugin in every strategy, on `{both}`, with both models.
 - **plugin × stream**: every plugin on every kind of stream in Naive, with both models, and with
-  every choice of an argument on which its traits depend.
+  every choice of an argument on which its traits depend. Further choices: Fisher information by
+  reversed logits in `online_ewc`, all merges of `kronecker_ewc`, all outputs of `ogd`.
+- **plugin × strategy, SupSup**: every plugin in every strategy on `multi-head`, with the
+  convolutional network's layers in the model `supsup`, which needs a task label an experience.
 - **pairs of plugins**: all pairs of ours, in both orders, with one of the models.
 - **covering design**: cells in which any two choices of plugin, strategy, stream and model meet,
   every choice of such arguments among them.
@@ -84,6 +88,7 @@ def page(parts: Mapping[str, Found]) -> str:
     for title, cells, of in (
         ("Plugins and strategies", parts["plugin × strategy"], "strategy"),
         ("Plugins and streams in Naive", parts["plugin × stream"], "stream"),
+        ("Plugins and strategies, with SupSup", parts["plugin × strategy, SupSup"], "strategy"),
     ):
         lines += [f"\n## {title}\n", *_crossed(cells, of, reasons)]
     lines += ["\n## Pairs of plugins\n", *_pairs(parts["pairs of plugins"], reasons)]

@@ -15,14 +15,18 @@ from avalanche_ext.config.catalogue import OURS, Kind, entries
 from avalanche_ext.config.components import component
 from avalanche_ext.config.schema import Component
 from avalanche_ext.config.signatures import read_signature
+from avalanche_ext.models import SupSup
 from tests.compatibility.streams import Head
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "compatibility"
 SCRIPT = runpy.run_path(str(FOLDER / "combinations.py"))
 
-ModelName = Literal["mlp", "conv"]
+Shape = Literal["mlp", "conv"]
 """A multi-layer perceptron, or a convolutional network with batch normalisation."""
-MODELS: tuple[ModelName, ...] = get_args(ModelName)
+MODELS: tuple[Shape, ...] = get_args(Shape)
+
+ModelName = Shape | Literal["supsup"]
+"""Or the convolutional network's layers in `SupSup`, which needs a task label an experience."""
 
 ARGS: dict[str, dict[str, Any]] = {
     "metric_loss": {"loss": "ContrastiveLoss"},
@@ -64,6 +68,26 @@ SMALL: dict[str, Any] = {
 }
 """Arguments that are small enough for the matrix, for every part that has them."""
 
+# An experience has two iterations, so that pulls at the default interval would come after its end.
+_EACH_ITERATION = {"interval": 1, "rank": None}
+
+SMALL_ONES: dict[str, dict[str, Any]] = {
+    "kronecker_ewc": _EACH_ITERATION,
+    "KroneckerEWC": _EACH_ITERATION,
+}
+"""Such arguments for one part, which come before those of `SMALL`."""
+
+MORE: dict[str, tuple[dict[str, Any], ...]] = {
+    "online_ewc": ({"kind": "reversed"},),
+    "kronecker_ewc": (
+        {"merge": "nearest"},
+        {"merge": "none"},
+        {"merge": "none", "update": "gradient"},
+    ),
+    "ogd": ({"outputs": "all"},),
+}
+"""Choices that change no traits, but what is computed."""
+
 
 def choices(target: str) -> list[dict[str, Any]]:
     """Arguments that change a part's traits, one for each set of traits but that by default."""
@@ -78,7 +102,7 @@ def made(kind: Kind, *, ours_only: bool = False, small: bool = False) -> dict[st
     Args:
         kind: "plugin" or "strategy".
         ours_only: Whether to leave out Avalanche's.
-        small: Whether arguments are those of `SMALL`.
+        small: Whether arguments are those of `SMALL`, with the choices of `MORE`.
     """
     found: dict[str, Component] = {}
     for name, entry in (OURS[kind] if ours_only else entries(kind)).items():
@@ -88,8 +112,9 @@ def made(kind: Kind, *, ours_only: bool = False, small: bool = False) -> dict[st
         given = ARGS.get(name, {})
         if small:
             known = {parameter.name for parameter in read_signature(entry.target).parameters}
-            given = {**given, **{key: SMALL[key] for key in SMALL if key in known}}
-        for more in ({}, *choices(entry.target)):
+            of_all = {key: SMALL[key] for key in SMALL if key in known}
+            given = {**given, **of_all, **SMALL_ONES.get(name, {})}
+        for more in ({}, *choices(entry.target), *(MORE.get(name, ()) if small else ())):
             part, _ = component(kind, name, {**given, **more}, path="p", name_path="p")
             if part:
                 words = ", ".join(f"{key}={value}" for key, value in more.items())
@@ -135,9 +160,11 @@ def model(name: ModelName, head: Head) -> nn.Module:
                 nn.ReLU(),
                 nn.Flatten(),
             ],
-        }[name]()
-        width = {"mlp": 12, "conv": 36}[name]
+        }["mlp" if name == "mlp" else "conv"]()
+        width = 12 if name == "mlp" else 36
         body = nn.Sequential(*layers)
+        if name == "supsup":
+            return SupSup(Net(body, nn.Linear(width, 10)))
         if head == "multi":
             return MultiHeadNet(body, MultiHeadClassifier(width, 2))
         if head == "growing":

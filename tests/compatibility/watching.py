@@ -12,6 +12,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
 
+from avalanche_ext.models import SupSup
 from avalanche_ext.plugins import ReportingPlugin
 
 HOOKS = (
@@ -89,6 +90,17 @@ class Call:
         return found
 
 
+def _joined(x: Tensor, pieces: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """What the body returned for each row of x, (B, H), where it ran for some rows at a time."""
+    if len(pieces) == 1:
+        return pieces[0][1]
+    places: dict[bytes, list[int]] = {}
+    for i, row in enumerate(x):
+        places.setdefault(row.detach().numpy().tobytes(), []).append(i)
+    order = [places[row.detach().numpy().tobytes()].pop(0) for given, _ in pieces for row in given]
+    return torch.cat([hidden for _, hidden in pieces])[torch.tensor(order).argsort()]
+
+
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None:
         return a is b
@@ -148,9 +160,11 @@ class Watch:
         self.n_steps = 0
         self.experience = 0
         self.task = 0
-        self._passes: list[tuple[Tensor, Tensor]] = []
-        self._hidden: Tensor | None = None
-        model.layers.register_forward_hook(self._body_hook())
+        self._passes: list[tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor]] = []
+        self._hidden: list[tuple[Tensor, Tensor]] = []
+        body = model.body if isinstance(model, SupSup) else model
+        body.layers.register_forward_hook(self._body_hook())
+        model.register_forward_pre_hook(self._begin_hook())
         for whole in {model, strategy.model}:
             whole.register_forward_hook(self._model_hook())
         for plugin in self.plugins:
@@ -179,14 +193,20 @@ class Watch:
     def _body_hook(self) -> Callable[..., None]:
         # A function, since copies of the model copy the object that a bound method belongs to.
         def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            self._hidden = output
+            self._hidden.append((inputs[0], output))
 
         return keep
 
+    def _begin_hook(self) -> Callable[..., None]:
+        def forget(module: nn.Module, inputs: Any) -> None:
+            self._hidden = []
+
+        return forget
+
     def _model_hook(self) -> Callable[..., None]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            if self._hidden is not None and isinstance(output, Tensor):
-                self._passes.append((self._hidden, output))
+            if self._hidden and isinstance(output, Tensor):
+                self._passes.append((inputs[0], self._hidden, output))
 
         return keep
 
@@ -198,7 +218,8 @@ class Watch:
             result = original(strategy, **kw)
         call = Call(hook, self.experience, self.task, before, state(strategy))
         call.output = getattr(strategy, "mb_output", None)
-        call.hidden = next((h for h, out in self._passes if out is call.output), None)
+        runs = ((x, pieces) for x, pieces, out in self._passes if out is call.output)
+        call.hidden = next((_joined(*run) for run in runs), None)
         self.calls[id(plugin)].append(call)
         with self._inside():
             self.check(plugin, call, strategy)

@@ -19,6 +19,7 @@ from avalanche_ext.models import MLP, SupSup
 from avalanche_ext.models.catalogue import mlp, supsup
 from avalanche_ext.models.supsup import MaskedLayer
 from avalanche_ext.plugins import AGEMPlugin, MGEMPlugin
+from avalanche_ext.plugins.core.gathering import Gatherer, gathered_layers
 from tests.cases import digits, plain_dataset, quiet, train
 
 
@@ -95,6 +96,26 @@ def test_rows_of_several_tasks_each_have_their_mask_and_new_tasks_that_of_fresh_
     new = model(x, 7)
     assert torch.equal(new, model(x, 9))
     assert not torch.equal(new, model(x, 1))
+
+
+def test_gathered_rows_are_the_batchs_whatever_the_order_in_which_labels_were_learned():
+    model, gatherer = small(), Gatherer()
+    model.labels = [3, 1]
+    for layer in layers(model):
+        layer.fix()
+    x, t = torch.rand(5, 1, 8, 8), torch.tensor([3, 1, 1, 3, 1])
+
+    def seen(rows):
+        gatherer.start(model, gathered_layers(model, None), "inputs")
+        output = model(x[rows], t[rows])
+        gatherer.stop()
+        return gatherer.taken(output, t[rows])
+
+    whole = seen(torch.arange(5))
+    for label in (1, 3):
+        rows = (t == label).nonzero()[:, 0]
+        for name, part in seen(rows).items():
+            torch.testing.assert_close(whole[name][rows], part)
 
 
 def test_the_entropy_finds_the_task():
