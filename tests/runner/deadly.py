@@ -48,6 +48,16 @@ def whoami():
     }
 
 
+def imports(cell, out):
+    """Run a cell; the modules that it had to import, and how many objects no collection visits."""
+    import gc
+    import sys
+
+    before = {*sys.modules}
+    run_claimed(cell, out, None)
+    return {*sys.modules} - before, gc.get_freeze_count()
+
+
 def sleep(note: Path):
     """Note this process, and last for minutes."""
     note.with_name(f"{note.name}.{os.getpid()}").touch()

@@ -13,6 +13,7 @@ from avalanche_ext.runner import PreflightError
 from avalanche_ext.runner.engines import engine
 from avalanche_ext.runner.engines.local import LocalEngine, WorkerDied
 from tests.runner import deadly
+from tests.runner.cases import cell
 
 
 def is_alive(pid: int) -> bool:
@@ -49,6 +50,17 @@ def test_each_call_has_a_process_of_its_own_that_has_torch_already():
         assert all(each["torch"] for each in told)
     # One thread runs the call, one waits for the end of the parent.
     assert {each["threads"] for each in told} == {2}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the server that forks workers")
+def test_a_cell_imports_nothing_large_that_the_server_has_not(tmp_path):
+    with LocalEngine(1) as workers:
+        logged = cell(tmp_path, wandb={"mode": "offline"})
+        new, n_frozen = workers.submit(deadly.imports, logged, tmp_path / "out").result()
+    assert logged.files(tmp_path / "out").is_done()
+    large = ("avalanche", "wandb.apis", "wandb.sdk.launch", "sklearn.metrics", "matplotlib.figure")
+    assert not [name for name in new if name.startswith(large)]
+    assert n_frozen > 100_000
 
 
 def test_workers_do_not_import_the_main_module_and_have_todays_environment(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -26,12 +27,17 @@ from typing import Any
 
 from avalanche_ext.runner.engines.base import R
 
+# All that a cell imports. What its first wandb run does takes five times as long after torch.
 _PRELOADED = (
+    "wandb",
+    "wandb.sdk.launch.inputs.internal",
     "torch",
     "avalanche.training",
     "sklearn.datasets",
-    "wandb",
+    "sklearn.model_selection",
+    "matplotlib.backends.backend_agg",
     "avalanche_ext.benchmarks.build",
+    "avalanche_ext.models.catalogue",
     "avalanche_ext.runner.cell",
 )
 _ONE_THREAD = dict.fromkeys(
@@ -179,6 +185,8 @@ def _work(
     args: tuple[Any, ...],
 ) -> None:
     """Run the function in this new process, and send what it returns."""
+    # A collection would walk through all that is imported, and so copy the server's pages.
+    gc.freeze()
     parent = parent_process()
     assert parent is not None
     Thread(target=_end_with, args=(parent,), daemon=True).start()
