@@ -121,6 +121,15 @@ def test_experiences_share_transforms_so_that_buffers_can_join_samples() -> None
     assert type(first.concat(second)) is type(first)
 
 
+@pytest.mark.parametrize("make", [permuted, rotated])
+@pytest.mark.parametrize("train", [[], [CROP]])
+def test_shared_test_images_have_their_own(make: Any, train: Any) -> None:
+    inverted = {"train_transforms": train, "test_transforms": [lambda x: 1 - x]}
+    benchmarks = make("digits", **GIVEN), make("digits", **GIVEN, **inverted)
+    plain, found = (b.test_stream[0].dataset.fetch(slice(None))[0] for b in benchmarks)
+    torch.testing.assert_close(found, 1 - plain)
+
+
 def test_domains_have_them_too() -> None:
     benchmark = domains(["digits", "digits"], train_transforms=[CROP])
     assert not torch.equal(batch(benchmark, 1), batch(benchmark, 1))
