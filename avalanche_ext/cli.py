@@ -46,8 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cannot run it, with one line for each problem on stderr; 130 if interrupted, 143 if
         terminated.
     """
-    from avalanche_ext.config import ConfigError
-
     if isinstance(sys.stdout, io.TextIOWrapper):  # Reports must not fail on an ASCII terminal.
         sys.stdout.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -55,15 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parse(arguments)
         code: int = options.command(options)
         sys.stdout.flush()
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return WRONG_USE
     except KeyboardInterrupt as error:
         print(f"interrupted: {_how_to_go_on(arguments)}", file=sys.stderr)
         return TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
     except BrokenPipeError:  # The reader, `head` or `less`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        from avalanche_ext.config import ConfigError  # Not above: `report` needs none of it.
+
+        if not isinstance(error, ConfigError):
+            raise
+        print(error, file=sys.stderr)
+        return WRONG_USE
     return code
 
 

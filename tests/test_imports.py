@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import avalanche_ext
+from avalanche_ext.report import write_report
+from avalanche_ext.results.store import write_experiment
+from tests.runner.cases import RESULT, experiment
 
 PACKAGE = Path(avalanche_ext.__file__).parent
 
@@ -107,3 +110,32 @@ def test_what_answers_quickly_imports_nothing_slow(module, absent):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        ("report", ("torch", "avalanche", "wandb", "pydantic", "pandas", "matplotlib")),
+        ("run", ("torch", "avalanche", "wandb", "pandas", "matplotlib")),
+    ],
+)
+def test_what_shows_a_finished_experiment_imports_nothing_slow(command, absent, tmp_path):
+    description = experiment(tmp_path)
+    for each in description.cells():
+        each.files(tmp_path).begin()
+        each.files(tmp_path).write_result(RESULT)
+    folder = tmp_path / "small"
+    write_experiment(folder, description.yaml(), description.summary())
+    write_report(folder)  # Its pictures are drawn once.
+    words = {
+        "report": ["report", str(folder)],
+        "run": ["run", str(tmp_path / "small.yaml"), "--out", str(tmp_path)],
+    }
+    code = (
+        "import sys; from avalanche_ext.cli import main; "
+        f"assert main({words[command]!r}) == 0; print({{*{absent}}} & {{*sys.modules}})"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.splitlines()[-1] == "set()"
