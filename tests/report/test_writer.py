@@ -71,6 +71,10 @@ def test_pictures_are_drawn_again_only_where_what_they_show_has_changed(director
     first = written()
     assert write_report(directory).endswith(f"{BESIDE_A_BASELINE[-1]} are in {directory}\n")
     assert written() == first
+    moved = directory.rename(directory.with_name("moved"))
+    write_report(moved)
+    moved.rename(directory)
+    assert written() == first
     write_result(directory, "drl", 0, two_by_two(0.3))
     write_report(directory)
     second = written()
