@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from avalanche_ext.report.csv_table import csv_table
@@ -61,8 +60,7 @@ def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
         for name, content in ((TEXT, text), (CSV, csv_table([(results, statistics)]))):
             with replacing(directory / name) as partial:
                 partial.write_text(content, encoding="utf-8")
-        # Wherever the folder lies and however it is named, the pictures are the same.
-        stamp = stamp_of(form, replace(results, folder=Path()), statistics, kept)
+        stamp = stamp_of(form, results, statistics, kept)
         drawn = drawn_before(directory, stamp)
         if drawn is None:
             drawn = write_pictures(pictures(results, statistics, kept), directory, form)
