@@ -21,8 +21,8 @@ def supermask(scores: Tensor, share: float | None = None) -> Tensor:
 
     Args:
         scores: Any shape.
-        share: The share of ones, above 0 and at most 1: the entries with the largest |score|, at
-            least one, of equal ones the first. None: where the score is at least 0.
+        share: The share of ones, above 0 and at most 1: those of largest size, at least
+            one, of equal ones the first. None: where the score is at least 0.
 
     Returns:
         The mask, in the scores' shape and type.

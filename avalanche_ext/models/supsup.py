@@ -58,8 +58,8 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
         model: A model with one head, which is copied; its weights are not used. Biases are left
             out. Batch normalisation loses its weights and running statistics, as in the official
             code, so that in eval mode, too, it depends on the rest of the batch.
-        share: The share of weights that a mask keeps, those with the largest |score|; None keeps
-            those whose score is at least 0, as the paper does on MNIST.
+        share: The share of weights that a mask keeps, those with scores of the largest size;
+            None keeps those whose score is at least 0, as the paper does on MNIST.
         task: "known", or how the task is inferred in eval mode: "one_shot" or "binary".
         seed: Seed of the weights and scores; None draws it from torch's global generator.
 

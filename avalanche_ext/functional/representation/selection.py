@@ -11,9 +11,9 @@ def least_similar(gradients: Tensor, n_selected: int) -> Tensor:
     """Choose the subset of gradients with the smallest sum of pairwise cosines, exactly.
 
     Gradient-based sample selection by integer quadratic programming (GSS-IQP; Aljundi, Lin, Goujaud
-    and Bengio 2019, arXiv:1903.08671): over subsets S of {1, …, N},
+    and Bengio 2019, arXiv:1903.08671): over the subsets S of M samples,
 
-        S = argmin Σ_{i,j ∈ S} cos(g_i, g_j)  subject to  |S| = M.
+        S = argmin Σ_{i,j ∈ S} cos(g_i, g_j).
 
     Products x_i x_j of the indicators become variables z_ij with z_ij ≤ x_i, z_ij ≤ x_j,
     z_ij ≥ x_i + x_j − 1 and Σ_j z_ij = (M − 1) x_i, which makes the programme linear; HiGHS solves
