@@ -111,14 +111,18 @@ def reason(outcome: Outcome) -> str:
 
 
 def _crossed(cells: Found, of: str, reasons: dict[str, int]) -> list[str]:
-    """A table of plugins and what they meet; rows and columns that are alike are one."""
+    """A table of plugins and what they meet; rows and columns that are alike are one.
+
+    What was not tried together, since a part leaves it out, is blank.
+    """
     marks: dict[tuple[str, str], dict[str, None]] = {}
     for cell, each in cells.items():
         key = cell.plugins[0], getattr(cell, of)
         marks.setdefault(key, {})[_mark(each, reasons)] = None
     names = [*dict.fromkeys(cell.plugins[0] for cell in cells)]
     choices = [*dict.fromkeys(getattr(cell, of) for cell in cells)]
-    shown = {key: " / ".join(sorted(each)) for key, each in marks.items()}
+    found = {key: " / ".join(sorted(each)) for key, each in marks.items()}
+    shown = {(name, choice): found.get((name, choice), "") for name in names for choice in choices}
     rows = _alike(names, lambda name: tuple(shown[name, choice] for choice in choices))
     columns = _alike(choices, lambda choice: tuple(shown[name, choice] for name in names))
     return _table(
