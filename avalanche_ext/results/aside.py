@@ -71,14 +71,14 @@ class Aside:
     def set_interrupted(self, label: str) -> None:
         """Set an interrupted run's checkpoint aside with its events, until that runs again."""
         if self._has_checkpoint(label):
-            for name in (EVENTS, CHECKPOINT):
+            for name in (CHECKPOINT, EVENTS):
                 aside = self.place(name, label)
                 if (self.folder / name).exists() and not aside.exists():
                     os.replace(self.folder / name, aside)
 
     def bring_interrupted_back(self, label: str) -> None:
         """Bring back what `set_interrupted` has set aside."""
-        if self._has_checkpoint(label):
+        if self.place(CHECKPOINT, label).exists():
             for name in (EVENTS, CHECKPOINT):
                 if self.place(name, label).exists():
                     os.replace(self.place(name, label), self.folder / name)

@@ -325,7 +325,8 @@ class CellFiles:
         if other is not None:
             for label in self._aside.half_set(other):
                 self._aside.take_back(label)
-            taken = self._aside.place(RESULT, other).exists()
+            # This run's own label is for its checkpoint, should it be interrupted.
+            taken = other == self._hash or self._aside.place(RESULT, other).exists()
             self._aside.set_result(self._aside.free_label(other) if taken else other)
         begun = str(self.begun_config().get("hash"))
         begun = begun if HASH.fullmatch(begun) else "unknown"

@@ -136,6 +136,20 @@ def test_what_is_superseded_does_not_go_on_from_its_checkpoint(tmp_path: Path) -
     assert b"state" in contents(one).values(), "it is kept"
 
 
+def test_a_run_beside_its_own_result_goes_on_with_its_own_events(tmp_path: Path) -> None:
+    one = files(tmp_path)
+    finish(one)
+    log(one, "first")
+    one.begin()
+    one.checkpoint.write_bytes(b"state")
+    (one.folder / "events.jsonl").write_text("second", "utf-8")
+    for begun in (one, files(tmp_path, NEW), one):
+        begun.begin()
+    assert one.checkpoint.read_bytes() == b"state"
+    assert (one.folder / "events.jsonl").read_text("utf-8") == "second"
+    assert b"first" in contents(one).values(), "it is kept"
+
+
 def test_a_result_that_is_superseded_is_kept_but_never_brought_back(tmp_path: Path) -> None:
     one = files(tmp_path)
     one.supersede()

@@ -163,22 +163,40 @@ def left_by(one: Cell, out: Path) -> dict[str, Any]:
 
 
 RUN = """
-import sys, warnings
+import os, signal, sys, warnings
 from pathlib import Path
-import yaml
 from avalanche_ext.config import load_experiment
 from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.runner.checkpoint import Checkpoints
 warnings.simplefilter("ignore")
 (cell,) = load_experiment(Path(sys.argv[1])).cells()
+last = [int(n) for n in sys.argv[3:]]
+save = Checkpoints.save
+
+def then_kill(self, position):
+    save(self, position)
+    if [position.n_done, position.part] == last:
+        self._finish()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if last:
+    Checkpoints.save = then_kill
 print("begins", flush=True)
 print(run_cell(cell, Path(sys.argv[2]), None))
 """
 
 
-def begun(yaml_file: Path, out: Path) -> subprocess.Popen[str]:
-    """Start a run of a cell in another process."""
+def begun(yaml_file: Path, out: Path, last: tuple[int, ...] = ()) -> subprocess.Popen[str]:
+    """Start a run of a cell in another process.
+
+    Args:
+        yaml_file: The experiment of one cell.
+        out: Folder of all results.
+        last: The finished experiences, and the part of the next, at whose first checkpoint the
+            process kills itself. A kill from outside may come after the run has ended.
+    """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = [sys.executable, "-c", RUN, str(yaml_file), str(out)]
+    command = [sys.executable, "-c", RUN, str(yaml_file), str(out), *map(str, last)]
     process = subprocess.Popen(command, text=True, **pipes)
     assert process.stdout.readline() == "begins\n"
     return process

@@ -296,13 +296,12 @@ def test_the_time_between_checkpoints_does_not_change_the_hash(tmp_path):
 def test_a_process_that_is_killed_or_ended_goes_on(tmp_path):
     """SIGKILL, then SIGTERM within an experience."""
     method = {"plugins": [REPLAY, "drl", "online_ewc"]}
-    one = small(tmp_path, method, minutes=0.005, training={"epochs": 60})
+    one = small(tmp_path, method, minutes=0.0005, training={"epochs": 100})
     yaml_file, out = tmp_path / "small.yaml", tmp_path / "out"
     files = one.files(out)
-    process = begun(yaml_file, out)
-    wait_for(lambda: progress(one, out)["n_done"] == 1, process)
-    process.kill()
+    process = begun(yaml_file, out, (1, 0))
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     before = progress(one, out)
 
     process = begun(yaml_file, out)
