@@ -9,8 +9,8 @@ from avalanche_ext.functional.projection.projection import project_gradient
 from avalanche_ext.functional.representation.losses import (
     discriminative_representation_loss,
     margin_loss,
-    multi_similarity_loss,
 )
+from avalanche_ext.functional.representation.multi_similarity import multi_similarity_loss
 from avalanche_ext.functional.representation.rho import rho_spectrum
 from avalanche_ext.functional.representation.selection import least_similar
 from avalanche_ext.functional.supermasks import infer_tasks, supermask

@@ -1,21 +1,20 @@
-"""Losses on representations: DRL, multi-similarity and margin."""
+"""Losses on representations: DRL and margin."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import exp, inf, log, log1p
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from avalanche_ext.functional.representation.rows import (
+    check_option,
+    check_rows,
+    directions,
+)
 
 Normalisation = Literal["batch", "pairs"]
-Form = Literal["rows", "matrix", "pairs"]
 Switch = Literal["omit", "repel"]
-
-_NO_LENGTH = 1e-6
-"""A vector no longer than this has no direction."""
 
 
 def discriminative_representation_loss(
@@ -49,8 +48,8 @@ def discriminative_representation_loss(
         >>> discriminative_representation_loss(h, y, alpha=0.5) * 9
         tensor(9.)
     """
-    _check_rows(representations, labels)
-    _check_option("normalisation", normalisation, Normalisation)
+    check_rows(representations, labels)
+    check_option("normalisation", normalisation, Normalisation)
     same = (labels.unsqueeze(0) == labels.unsqueeze(1)).to(representations.dtype)
     if normalisation == "batch":
         weights = (1 + (alpha - 1) * same) / len(labels) ** 2
@@ -60,82 +59,6 @@ def discriminative_representation_loss(
         weights = (1 - same) / n_different.clamp(min=1) + alpha * same / n_same.clamp(min=1)
     weights.fill_diagonal_(0)
     return torch.sum(weights @ representations * representations)
-
-
-def multi_similarity_loss(
-    representations: Tensor | Sequence[Tensor],
-    labels: Tensor,
-    alpha: float = 2.0,
-    beta: float = 40.0,
-    base: float = 0.5,
-    form: Form = "rows",
-) -> Tensor:
-    """Multi-similarity loss (Wang, Han, Huang, Dong and Scott 2019, equation 15, without mining).
-
-    With s the cosine similarity, P_i the other rows of row i's class, N_i those of other classes,
-    and λ the base,
-
-        L = 1/B Σ_i { 1/α log[1 + Σ_{k∈P_i} exp(−α (s_ik − λ))]
-                    + 1/β log[1 + Σ_{k∈N_i} exp(β (s_ik − λ))] }.
-
-    This is a mean over the B rows of sums over the pairs of each row. A vector no longer than 1e-6
-    has the similarity 0 to all others, and a gradient of 0.
-
-    Args:
-        representations: h, (B, H); or of several layers, each (B, H_l), over which the loss is
-            summed.
-        labels: Class labels, (B,).
-        alpha: α, how sharply the least similar pairs of one class stand out, above 0.
-        beta: β, how sharply the most similar pairs of different classes stand out, above 0.
-        base: λ, the similarity that separates the two.
-        form: "pairs" is the formula above. "rows" sums over all B entries of each row, with s = 0
-            for the diagonal and all entries that are no pair of the kind: a pair's weight falls
-            with B, and the loss is not 0 if there are no pairs of a kind. "matrix" is what the code
-            of Chen, Diethe and Flach (2020) does now: two logarithms for the whole batch instead of
-            two for each row, each of a sum over all B² entries, with s = 0 for those that are no
-            pair, still divided by B. On Split MNIST only "rows" reproduces their number; on
-            Permuted MNIST the results of "rows" and "matrix" do not differ.
-
-    Returns:
-        A scalar, 0 for a single row.
-
-    Raises:
-        ValueError: If a shape is another, or `form` is unknown.
-    """
-    layers = [representations] if isinstance(representations, Tensor) else [*representations]
-    for layer in layers:
-        _check_rows(layer, labels)
-    _check_option("form", form, Form)
-    n = len(labels)
-    if n < 2:
-        return torch.stack([(0 * h).sum() for h in layers]).sum()
-    similarities = torch.stack([_cosines(h) for h in layers])
-    same = labels.unsqueeze(0) == labels.unsqueeze(1)
-    different = ~same
-    same.fill_diagonal_(False)
-    within = _soft_maximum(similarities, same, -alpha, base, form)
-    between = _soft_maximum(similarities, different, beta, base, form)
-    return torch.add(within / (alpha * n), between, alpha=1 / (beta * n))
-
-
-def _soft_maximum(
-    similarities: Tensor, pairs: Tensor, scale: float, base: float, form: Form
-) -> Tensor:
-    """Return log[1 + Σ exp(c (s − λ))], summed over layers, and over rows except in form "matrix".
-
-    The diagonal has no pairs, so it can hold the 1.
-    """
-    shift = -scale * base
-    weights = pairs.to(similarities.dtype).mul_(scale)
-    offsets = torch.full_like(weights, shift)
-    if form == "pairs":
-        offsets.masked_fill_(~pairs, -inf).fill_diagonal_(0)
-    else:
-        # Each diagonal entry holds exp(shift), as s is 0, and the 1 or its share of it.
-        share = -log(len(pairs)) if form == "matrix" else 0.0
-        offsets.fill_diagonal_(max(shift, share) + log1p(exp(-abs(shift - share))))
-    dims = (-2, -1) if form == "matrix" else (-1,)
-    return torch.addcmul(offsets, similarities, weights).logsumexp(dims).sum()
 
 
 def margin_loss(
@@ -179,39 +102,18 @@ def margin_loss(
     Raises:
         ValueError: If a shape is another, or `switch` is unknown.
     """
-    _check_rows(representations, labels)
-    _check_option("switch", switch, Switch)
+    check_rows(representations, labels)
+    check_option("switch", switch, Switch)
     n = len(labels)
     signs = (labels.unsqueeze(0) == labels.unsqueeze(1)).to(representations.dtype)
     signs.mul_(2).sub_(1)
     if switched is not None:
         signs.masked_fill_(switched, 0 if switch == "omit" else -1)
     signs.fill_diagonal_(0)
-    similarities = _cosines(representations)
+    units, _ = directions(representations)
+    similarities = units @ units.T
     if hinge:
         losses = (signs * (2 - 2 * similarities - boundary) + margin).relu()
         return losses.sum() / 2 - n * margin / 2  # The diagonal added γ once for each row.
     excess = (1 - boundary / 2) * signs.sum()
     return excess - (signs * similarities).sum() + n * (n - 1) * margin / 2
-
-
-def _check_rows(representations: Tensor, labels: Tensor) -> None:
-    if representations.ndim != 2 or labels.shape != representations.shape[:1]:
-        raise ValueError(
-            f"representations must be (B, H) and labels (B,), but have the shapes "
-            f"{(*representations.shape,)} and {(*labels.shape,)}"
-        )
-
-
-def _check_option(name: str, value: str, options: Any) -> None:
-    if value not in get_args(options):
-        known = ", ".join(map(repr, get_args(options)))
-        raise ValueError(f"{name} is {value!r}, but must be one of {known}")
-
-
-def _cosines(representations: Tensor) -> Tensor:
-    """Return the cosine similarities of all rows, (B, B); a row of length 0 has 0 with all."""
-    lengths = torch.linalg.vector_norm(representations, dim=1, keepdim=True)
-    # Short rows are divided by infinity, so they and their gradients are 0.
-    directions = representations / F.threshold(lengths, _NO_LENGTH, inf)
-    return directions @ directions.T

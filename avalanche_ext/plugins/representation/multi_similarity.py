@@ -9,7 +9,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat
 from torch import Tensor
 
 from avalanche_ext.functional import multi_similarity_loss
-from avalanche_ext.functional.representation.losses import Form
+from avalanche_ext.functional.representation.multi_similarity import Form
 from avalanche_ext.plugins.representation.base import RepresentationLossPlugin
 from avalanche_ext.validation import validated
 

@@ -1,6 +1,6 @@
 """Multi-similarity and R-margin against loops over pairs, and where they are hard to compute."""
 
-from functools import partial
+from functools import cache, partial
 from math import log
 
 import pytest
@@ -32,6 +32,7 @@ def representations(n: int, width: int = 4) -> torch.Tensor:
     return torch.randn(n, width, dtype=torch.float64, generator=generator)
 
 
+@cache
 def mask(n: int, p: float = 0.4) -> torch.Tensor:
     return torch.rand(n, n, generator=torch.Generator().manual_seed(n)) < p
 
@@ -115,6 +116,17 @@ def test_gradient_by_finite_differences(loss, labels):
     y = torch.tensor(labels)
     h = representations(len(labels)).requires_grad_()
     assert torch.autograd.gradcheck(lambda h: loss(h, y), h)
+    assert torch.autograd.gradgradcheck(lambda h: loss(h, y), h)
+
+
+@every_loss
+def test_gradients_of_several_batches_by_torch_func(loss):
+    batches = torch.stack([representations(6), representations(7)[:6]])
+    y = torch.tensor([0, 0, 1, 2, 1, 1])
+    found = torch.func.vmap(torch.func.grad(lambda h: loss(h, y)))(batches)
+    leaf = batches.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(sum(loss(h, y) for h in leaf), leaf)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
