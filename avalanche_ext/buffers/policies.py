@@ -15,7 +15,10 @@ from avalanche_ext.buffers.slots import GroupBy, Slots
 from avalanche_ext.data import Strategy
 from avalanche_ext.validation import validated
 
-Eviction = Literal["oldest", "random", "farthest", "nearest"]
+Eviction = Literal["oldest", "random", "farthest", "nearest", "old and near"]
+_BY_DISTANCE = ("farthest", "nearest", "old and near")
+_WEIGHT_OF_AGE = 10
+"""How much more than a place by distance a place by age counts in "old and near"."""
 
 
 class ReservoirBuffer(SlotBuffer):
@@ -67,7 +70,11 @@ class RingBuffer(SlotBuffer):
         seed: Seed of the generator that `sample` and random eviction draw from, and that permutes
             what `post_adapt` and `update_from_dataset` add.
         eviction: Which stored sample of the group leaves: the "oldest", as in the paper, a
-            "random" one, or the one "farthest" from or "nearest" to their mean.
+            "random" one, the one "farthest" from or "nearest" to their mean, or one that is "old
+            and near", as a later version of the official code has it for classes: the one with the
+            smallest 10 a + d, where a is its place by age (0 is the oldest) and d its place by the
+            L1 distance to the mean of all samples of the group that have arrived (0 is the
+            nearest).
 
     Raises:
         ValueError: If `max_size` is below 1, or if more groups arrive than there are slots.
@@ -84,17 +91,27 @@ class RingBuffer(SlotBuffer):
         super().__init__(max_size, seed)
         self.balance: GroupBy = balance
         self.eviction: Eviction = eviction
+        self._arrived: dict[int, tuple[Tensor, int]] = {}
+        """The sum and the number of all samples of each group, for "old and near"."""
         self.groups(balance)
 
     def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
         """Show the buffer a batch; see `SlotBuffer.add`."""
-        if self.eviction not in ("farthest", "nearest") or len(y) < 2:
+        if self.eviction not in _BY_DISTANCE:
             return super().add(x, y, t, origin)
-        # The mean is over stored samples, so each sample must be stored before the next arrives.
+        # Means change with each sample, so it must be stored before the next arrives.
         origins = torch.split(origin, 1) if isinstance(origin, Tensor) else [origin] * len(y)
         columns = (torch.split(column, 1) for column in (x, y, t))
         rows = zip(*columns, origins, strict=True)
-        return np.concatenate([super(RingBuffer, self).add(*row) for row in rows])
+        return np.concatenate([self._add_one(*row) for row in rows])
+
+    def _add_one(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None) -> Slots:
+        if self.eviction == "old and near":
+            task = t if origin is None else origin
+            group = int(y if self.balance == "class" else task)
+            total, n = self._arrived.get(group, (torch.zeros_like(x[0], dtype=torch.float64), 0))
+            self._arrived[group] = total + x[0], n + 1
+        return super().add(x, y, t, origin)
 
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
         n_groups = len(self.groups(self.balance).keys() | {*groups[self.balance]})
@@ -115,28 +132,49 @@ class RingBuffer(SlotBuffer):
 
     def _leaving(self, arriving_group: int | None = None) -> int:
         """Return the slot to give up next, counting one arriving sample of `arriving_group`."""
-        members = self._largest(arriving_group)
+        group = self._largest(arriving_group)
+        members = self.groups(self.balance)[group]
         if self.eviction == "oldest":
             return members[0]
         if self.eviction == "random":
             return members[int(self.rng.integers(len(members)))]
         held = self._storage.gather(torch.tensor(members))[0].flatten(1).double()
+        if self.eviction == "old and near":
+            return members[self._old_and_near(held, group)]
         distances = torch.linalg.vector_norm(held - held.mean(dim=0), dim=1)
         return members[
             int(distances.argmax() if self.eviction == "farthest" else distances.argmin())
         ]
 
-    def _largest(self, arriving_group: int | None) -> list[int]:
-        """Return the slots of the group that loses a sample, oldest first."""
+    def _old_and_near(self, held: Tensor, group: int) -> int:
+        total, n = self._arrived[group]
+        distances = (held - total.flatten() / n).abs().sum(dim=1)
+        places = torch.empty_like(distances)
+        places[distances.argsort(stable=True)] = torch.arange(len(held)).to(places)
+        return int((_WEIGHT_OF_AGE * torch.arange(len(held)).to(places) + places).argmin())
+
+    def _largest(self, arriving_group: int | None) -> int:
+        """Return the group that loses a sample."""
         members = self.groups(self.balance)
         sizes = {group: len(slots) for group, slots in members.items()}
         if arriving_group in sizes:
             sizes[arriving_group] += 1
         largest = max(sizes.values())
-        ties = [members[group] for group, size in sizes.items() if size == largest]
-        if len(ties) == 1:
-            return ties[0]
-        return min(ties, key=lambda slots: self._notes.arrival[slots[0]])
+        ties = [group for group, size in sizes.items() if size == largest]
+        return min(ties, key=lambda group: self._notes.arrival[members[group][0]])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state as tensors and plain data."""
+        return {**super().state_dict(), "arrived": {**self._arrived}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self._arrived = {**state["arrived"]}
+
+    def _clear(self) -> None:
+        super()._clear()
+        self._arrived = {}
 
     def _keep(self, new_size: int) -> Sequence[int]:
         index = self._indexes[self.balance]

@@ -38,6 +38,7 @@ BUFFERS: dict[str, Callable[[int], SlotBuffer]] = {
     "ring over tasks": lambda size: RingBuffer(size, "task"),
     "ring, random": lambda size: RingBuffer(size, eviction="random"),
     "ring, farthest": lambda size: RingBuffer(size, eviction="farthest"),
+    "ring, old and near": lambda size: RingBuffer(size, eviction="old and near"),
     "task": TaskBuffer,
     "greedy": Scored,
 }

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
 from tests.buffers.cases import fill, held, numbered
-from tests.oracles import last_of_each_group, leaving_by_distance, ring_by_lists
+from tests.oracles import (
+    last_of_each_group,
+    leaving_by_distance,
+    leaving_old_and_near,
+    ring_by_lists,
+)
 
 GROUPS = st.lists(st.integers(0, 3), min_size=1, max_size=40)
 
@@ -43,7 +48,30 @@ def test_ring_may_give_up_what_is_farthest_from_or_nearest_to_the_mean(samples, 
         assert sorted(after) == sorted(v for v, _ in kept)
 
 
-@pytest.mark.parametrize("eviction", ["farthest", "nearest"])
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=60),
+    st.integers(2, 30),
+    st.integers(0, 60),
+)
+def test_ring_may_give_up_what_is_old_and_near_the_mean_of_all(samples, max_size, restored_at):
+    buffer = RingBuffer(max_size, eviction="old and near")
+    kept, arrived = [], []
+    for number, (side, group) in enumerate(samples):
+        if number == restored_at:
+            state, buffer = buffer.state_dict(), RingBuffer(1, eviction="old and near")
+            buffer.load_state_dict(state)
+        arrived.append((100 * side + number**2 / 1000, group))  # No two distances are equal.
+        x = torch.tensor([[arrived[-1][0]]], dtype=torch.float64)
+        buffer.add(x, torch.tensor([group]), torch.tensor([group]))
+        if len(kept) == max_size:
+            leaving = leaving_old_and_near(kept, arrived)
+            kept = [pair for pair in kept if pair[0] != leaving]
+        kept.append(arrived[-1])
+        assert sorted(buffer.buffer.x.flatten().tolist()) == sorted(v for v, _ in kept)
+
+
+@pytest.mark.parametrize("eviction", ["farthest", "nearest", "old and near"])
 def test_a_batch_leaves_what_its_samples_leave_one_after_another(eviction):
     x = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(60) % 3

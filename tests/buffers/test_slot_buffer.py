@@ -218,7 +218,8 @@ def test_pickled_size_is_that_of_what_is_held(make):
     buffer = make(200)
     buffer.add(image, labels, labels)
     sample_size = 28 * 28 * 4
-    assert len(pickle.dumps(buffer)) < 3 * sample_size + 20_000
+    sums_size = 3 * 2 * sample_size * (getattr(buffer, "eviction", "") == "old and near")
+    assert len(pickle.dumps(buffer)) < 3 * sample_size + sums_size + 20_000
     again = pickle.loads(pickle.dumps(buffer))
     again.add(image, labels, labels)
     assert len(again) == 6

@@ -1,7 +1,12 @@
 """Slow, plain answers in float64 that the tests compare the package with."""
 
 from tests.oracles.arrays import Array
-from tests.oracles.buffers import last_of_each_group, leaving_by_distance, ring_by_lists
+from tests.oracles.buffers import (
+    last_of_each_group,
+    leaving_by_distance,
+    leaving_old_and_near,
+    ring_by_lists,
+)
 from tests.oracles.fisher import (
     diagonal_fisher_by_loops,
     outputs_by_loops,
@@ -88,6 +93,7 @@ __all__ = [
     "learning_curve_area_by_loops",
     "least_similar_by_enumeration",
     "leaving_by_distance",
+    "leaving_old_and_near",
     "margin_loss_by_loops",
     "max_cosines_by_loops",
     "minimum_accuracy_by_loops",

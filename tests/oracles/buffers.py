@@ -25,16 +25,33 @@ def leaving_by_distance(
 
     The arriving sample is counted to its group, but neither enters the mean nor leaves.
     """
-    sizes: dict[int, int] = {group: 0 for _, group in held}
-    for group in [*(group for _, group in held), arriving_group]:
-        if group in sizes:
-            sizes[group] += 1
-    loser = next(group for _, group in held if sizes[group] == max(sizes.values()))
+    loser = _loser(held, arriving_group)
     values = [value for value, group in held if group == loser]
     mean = sum(values) / len(values)
     distances = [abs(value - mean) for value in values]
     extreme = max(distances) if farthest else min(distances)
     return {v for v, d in zip(values, distances, strict=True) if abs(d - extreme) < 1e-9}
+
+
+def leaving_old_and_near(
+    held: Sequence[tuple[float, int]], arrived: Sequence[tuple[float, int]]
+) -> float:
+    """Which of the held (value, group), oldest first, leaves when the last of `arrived` arrives."""
+    loser = _loser(held, arrived[-1][1])
+    values = [value for value, group in held if group == loser]
+    seen = [value for value, group in arrived if group == loser]
+    distances = [abs(value - sum(seen) / len(seen)) for value in values]
+    places = [sorted(distances).index(distance) for distance in distances]
+    scores = [10 * age + place for age, place in enumerate(places)]
+    return values[scores.index(min(scores))]
+
+
+def _loser(held: Sequence[tuple[float, int]], arriving_group: int) -> int:
+    sizes: dict[int, int] = {group: 0 for _, group in held}
+    for group in [*(group for _, group in held), arriving_group]:
+        if group in sizes:
+            sizes[group] += 1
+    return next(group for _, group in held if sizes[group] == max(sizes.values()))
 
 
 def last_of_each_group(groups: Sequence[int], size: int) -> list[int]:

@@ -42,8 +42,8 @@ class BalancedReplayPlugin(MemoryPlugin):
         first_task: How to draw in the first task: "uniform" from the whole buffer, as in the
             official code, or "balanced" as in later tasks.
         eviction: Which sample of the largest group leaves the ring: the "oldest", as in the paper,
-            a "random" one, or the one "farthest" from or "nearest" to the group's mean, a
-            distance by which a later version of the official code evicts.
+            a "random" one, the one "farthest" from or "nearest" to the group's mean, or one that
+            is "old and near", as a later version of the official code has it; see `RingBuffer`.
         seed: Seed of the ring buffer.
 
     Deviation from the paper:

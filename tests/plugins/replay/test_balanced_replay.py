@@ -12,7 +12,7 @@ def mbatches(strategy) -> list[list[torch.Tensor]]:
     return next(p for p in strategy.plugins if isinstance(p, Spy)).mbatches
 
 
-@pytest.mark.parametrize("eviction", ["oldest", "random", "farthest", "nearest"])
+@pytest.mark.parametrize("eviction", ["oldest", "random", "farthest", "nearest", "old and near"])
 @pytest.mark.parametrize("balance", ["class", "task"])
 def test_the_ring_is_as_asked_for(balance, eviction):
     ring = BalancedReplayPlugin(17, balance=balance, eviction=eviction).buffer
