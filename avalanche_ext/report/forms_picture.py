@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from avalanche_ext.report.forms import by_iteration
 from avalanche_ext.report.style import COLOURS, set_title, tidy
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.exhibits import FisherForms
@@ -60,31 +60,6 @@ def forms_figure(forms: Exhibits[FisherForms], notes: Sequence[str] = ()) -> Fig
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
-
-
-def by_iteration(
-    runs: Mapping[int, FisherForms], is_sum: bool = False
-) -> dict[str, dict[int, list[float]]]:
-    """Return δᵀ F̂ δ / δᵀ F δ of each form by the iteration, of all experiences and seeds.
-
-    Points where the weights have not moved in any direction that F sees are left out.
-
-    Args:
-        runs: A method's runs, by seed.
-        is_sum: Whether F is the sum over all experiences so far, from the second one on.
-    """
-    found: dict[str, dict[int, list[float]]] = {}
-    for run in runs.values():
-        true, estimated = run.true, run.estimated
-        if is_sum:
-            true, estimated = run.true_sum[1:], run.estimated_sum[1:]
-        for i, form in enumerate(run.form.tolist()):
-            values = found.setdefault(form, defaultdict(list))
-            for row, iterations in enumerate(run.iteration[len(run.iteration) - len(true) :]):
-                for m in np.flatnonzero(true[row] > 0):
-                    ratio = float(estimated[row, i, m] / true[row, m])
-                    values[int(iterations[m])].append(ratio)
-    return {form: {**values} for form, values in found.items() if values}
 
 
 def _draw(axes: Axes, ratios: Mapping[str, Mapping[int, Sequence[float]]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from avalanche_ext.report.csv_table import csv_table
 from avalanche_ext.report.diversity import diversities_text
+from avalanche_ext.report.forms import forms_text
 from avalanche_ext.report.gallery import FORMATS, NAMES, pictures, read_kept, write_pictures
 from avalanche_ext.report.layout import section
 from avalanche_ext.report.redrawing import drawn_before, remember, stamp_of
@@ -52,6 +53,7 @@ def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
     text = (
         text_table(results, statistics)
         + spectra_text(kept.spectra, caveats)
+        + forms_text(kept.forms, caveats)
         + rho_text(kept.rho)
         + diversities_text(kept.diversities, caveats)
         + _unreadable_text(kept.unreadable)

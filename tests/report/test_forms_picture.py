@@ -1,4 +1,4 @@
-"""The picture of forms of the Fisher along the path of training, read back from the axes."""
+"""Forms of the Fisher along the path of training: the table, and the picture read from its axes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from avalanche_ext.report.forms_picture import by_iteration, forms_figure
+from avalanche_ext.report.forms import by_iteration, forms_text
+from avalanche_ext.report.forms_picture import forms_figure
 from avalanche_ext.results.exhibits import FisherForms
 from avalanche_ext.results.experiment import Exhibits
 
@@ -44,6 +45,20 @@ def test_lines_are_medians_over_experiences_and_seeds() -> None:
     assert lines["diagonal"] == [0.375, 0.25]
     assert lines["Kronecker"] == [1.0, 0.5]
     assert axes.get_yscale() == "log"
+
+
+def test_the_table_has_medians_and_their_range_over_iterations() -> None:
+    arrays = {**ARRAYS, "trace": np.array([[1.0, 0.5], [1.0, 0.5], [1.0, 0.8]])}
+    text = forms_text(Exhibits({"ewc": {0: FisherForms.from_arrays(arrays)}}), ["Best on test"])
+    rows = [line.split("  ") for line in text.splitlines()]
+    cells = [[cell.strip() for cell in row if cell] for row in rows if row[0] == "ewc"]
+    one, zero = "1.000 ± 0.000", "0.000 ± 0.000"
+    assert cells == [
+        ["ewc", "diagonal", one, zero, "0.31 (0.25 to 0.38)", "0.12 (0.12 to 0.12)"],
+        ["ewc", "Kronecker", "0.600 ± 0.173", zero, "0.75 (0.50 to 1.00)", "0.50 (0.50 to 0.50)"],
+    ]
+    assert "Best on test." in text
+    assert forms_text(Exhibits()) == ""
 
 
 def test_there_is_none_without_a_path() -> None:

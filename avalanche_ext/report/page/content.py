@@ -9,6 +9,7 @@ from pathlib import Path
 
 from avalanche_ext.report.absent import absent_sections
 from avalanche_ext.report.diversity import diversities_text
+from avalanche_ext.report.forms import forms_text
 from avalanche_ext.report.gallery import Picture, pictures, read_kept
 from avalanche_ext.report.page.matrices import Matrices, matrices
 from avalanche_ext.report.page.summary import sentences
@@ -112,6 +113,7 @@ def content(results: ExperimentResults, number: int) -> Experiment:
     caveats = chosen_on_test(results)
     analyses = (
         spectra_text(kept.spectra, caveats),
+        forms_text(kept.forms, caveats),
         rho_text(kept.rho),
         diversities_text(kept.diversities, caveats),
     )
