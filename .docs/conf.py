@@ -73,6 +73,7 @@ experiments/compatibility/matrix
 :hidden:
 :glob:
 :caption: Results
+experiments/tables
 experiments/*/README
 ```
 """
