@@ -1,4 +1,4 @@
-"""The command line: `run`, `check`, `report`, `list`, `schema`.
+"""The command line: `run`, `check`, `report`, `list`, `schema`, `cache`.
 
 Functions import what they need, so that only `run` waits for torch and avalanche.
 """
@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -236,6 +237,24 @@ def _schema(_: argparse.Namespace) -> int:
     return 0
 
 
+def _cache(options: argparse.Namespace) -> int:
+    from avalanche_ext.cache import cache_folder, clear, entries
+    from avalanche_ext.results.files import reason_of
+
+    folder = cache_folder()
+    try:
+        found = clear() if options.clear else entries()
+    except OSError as error:
+        print(f"{folder}: {reason_of(error)}", file=sys.stderr)
+        return WRONG_USE
+    whole = f"{count(len(found), 'data set')}, {sum(each.n_bytes for each in found) / 1e6:.1f} MB"
+    print(f"{folder}: {'removed ' if options.clear else ''}{whole}")
+    for each in found:
+        used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d")
+        print(f"{each.n_bytes / 1e6:10.1f} MB  {each.name}, last used {used}")
+    return 0
+
+
 def _load(options: argparse.Namespace) -> Experiment:
     from avalanche_ext.config import load_experiment, notes
 
@@ -388,6 +407,8 @@ def _parser() -> _Parser:
         help="show only these; also Avalanche's, such as avalanche:EWCPlugin",
     )
     add("schema", _schema, "print the YAML's JSON schema, for editors")
+    cache = add("cache", _cache, "show where decoded data sets are kept, and how large they are")
+    cache.add_argument("--clear", action="store_true", help="remove them")
     return parser
 
 

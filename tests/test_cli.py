@@ -208,6 +208,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
         ["run", str(QUICKSTART), "--dry-run"],
         ["list"],
         ["schema"],
+        ["cache"],
     ],
     ids=lambda words: words[0],
 )

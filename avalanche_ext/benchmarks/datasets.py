@@ -21,6 +21,7 @@ from avalanche_ext.benchmarks.sources import (
     given_data_root,
     resolve_data_root,
 )
+from avalanche_ext.cache import Content, decoded
 
 _TEST_SHARE = 0.25
 _CIFAR_SIZE = (3, 32, 32)
@@ -93,15 +94,21 @@ def torchvision_source(name: str, root: Path) -> Source:
     from torchvision import datasets
 
     make: Callable[..., Any] = getattr(datasets, name)
-    parts = []
-    for train in (True, False):
-        try:
-            part = make(str(root), train=train, download=False)
-        except RuntimeError:
-            part = _download(make, name, root, train)
-        parts.append((channels_first(part.data), torch.as_tensor(part.targets).long()))
-    (train_x, train_y), (test_x, test_y) = parts
-    return Source(train_x, train_y, test_x, test_y, n_classes=len(part.classes), white=255)
+
+    def decode() -> Content:
+        parts = []
+        for train in (True, False):
+            try:
+                part = make(str(root), train=train, download=False)
+            except RuntimeError:
+                part = _download(make, name, root, train)
+            parts.append((channels_first(part.data), torch.as_tensor(part.targets).long()))
+        (train_x, train_y), (test_x, test_y) = parts
+        x_and_y = {"train_x": train_x, "train_y": train_y, "test_x": test_x, "test_y": test_y}
+        return {**x_and_y, "n_classes": len(part.classes)}
+
+    files = [str(root / file) for file in _needed_files(make, name)]
+    return Source(**decoded(name, files, (name,), decode), white=255)
 
 
 def channels_first(images: Any) -> Tensor:
@@ -143,9 +150,13 @@ def _download(make: Callable[..., Any], name: str, root: Path, train: bool) -> A
 
 def _missing_file(dataset: Any, name: str, root: Path) -> Path:
     """Return the first file, relative to `root`, that `dataset` of torchvision needs and lacks."""
-    if hasattr(dataset, "base_folder"):
-        names = [name for name, _ in (*dataset.train_list, *dataset.test_list)]
-        wanted = [Path(dataset.base_folder, name) for name in names]
-    else:
-        wanted = [Path(name, "raw", Path(file).stem) for file, _ in dataset.resources]
+    wanted = _needed_files(dataset, name)
     return next((path for path in wanted if not (root / path).exists()), wanted[0])
+
+
+def _needed_files(dataset: Any, name: str) -> list[Path]:
+    """Return the files that a data set of torchvision reads, relative to its root."""
+    if hasattr(dataset, "base_folder"):
+        lists = (*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], None))
+        return [Path(dataset.base_folder, file) for file, _ in lists]
+    return [Path(name, "raw", Path(file).stem) for file, _ in dataset.resources]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from avalanche_ext.benchmarks.sources import DataNotFoundError, Source, alternating
+from avalanche_ext.cache import Content, decoded
 
 Channels = Literal[1, 3]
 _GREY = ("1", "L", "LA")
@@ -55,18 +56,22 @@ def image_tree(
             )
         files, labels, classes = _listed(folder / part)
         order = alternating(labels)
-        files = [files[i] for i in order]
-        x = alike(_read_all(files), [str(file) for file in files], image_size, channels)
-        parts.append((x, torch.tensor([labels[i] for i in order]), classes))
-    (train_x, train_y, classes), (test_x, test_y, test_classes) = parts
+        parts.append(([files[i] for i in order], torch.tensor(labels)[order], classes))
+    (train, train_y, classes), (test, test_y, test_classes) = parts
     if classes != test_classes:
         odd = sorted({*classes} ^ {*test_classes})
         raise ValueError(
             f"{folder}: train and test must have the same classes, but only one of them has "
             f"{', '.join(odd)}"
         )
-    check_parts_alike(train_x, test_x, str(folder))
-    return Source(train_x, train_y, test_x, test_y, n_classes=len(classes), white=255)
+
+    def decode() -> Content:
+        train_x, test_x = (images_of(each, image_size, channels) for each in (train, test))
+        check_parts_alike(train_x, test_x, str(folder))
+        return {"train_x": train_x, "test_x": test_x}
+
+    x = decoded(folder.name, [*train, *test], (len(train), image_size, channels), decode)
+    return Source(x["train_x"], train_y, x["test_x"], test_y, n_classes=len(classes), white=255)
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -78,19 +83,19 @@ def class_folders(folder: Path) -> list[str]:
     )
 
 
-def _listed(folder: Path) -> tuple[list[Path], list[int], list[str]]:
+def _listed(folder: Path) -> tuple[list[str], list[int], list[str]]:
     """Return the images below the folders of classes, their labels, and the classes."""
     classes = class_folders(folder)
     if not classes:
         raise DataNotFoundError(f"{folder} has no folders of classes: images must be in <class>/")
-    files: list[Path] = []
+    files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         n_before = len(files)
         for parent, folders, names in os.walk(folder / name, followlinks=True):
             folders[:] = sorted(each for each in folders if not each.startswith("."))
             files += [
-                Path(parent, each)
+                os.path.join(parent, each)
                 for each in sorted(names)
                 if each.lower().endswith(_EXTENSIONS) and not each.startswith(".")
             ]
@@ -102,11 +107,16 @@ def _listed(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     return files, labels, classes
 
 
-def _read_all(files: Sequence[Path]) -> list[Tensor]:
+def images_of(files: Sequence[str], image_size: int | None, channels: int | None) -> Tensor:
+    """Return the pixels of image files, (N, C, H, W), uint8; raises what `alike` does."""
+    return alike(_read_all(files), files, image_size, channels)
+
+
+def _read_all(files: Sequence[str]) -> list[Tensor]:
     parts = [files[i : i + _FILES_AT_A_TIME] for i in range(0, len(files), _FILES_AT_A_TIME)]
     # Pillow lets go of the interpreter while it decodes.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        images = pool.map(lambda part: [read_image(file) for file in part], parts)
+        images = pool.map(lambda part: [read_image(Path(file)) for file in part], parts)
         return [image for part in images for image in part]
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision import get_image_backend
+from torchvision.datasets.folder import DatasetFolder, default_loader
 
 from avalanche_ext.benchmarks import datasets
 from avalanche_ext.benchmarks.images import (
@@ -22,6 +24,7 @@ from avalanche_ext.benchmarks.images import (
     with_channels,
 )
 from avalanche_ext.benchmarks.sources import DataNotFoundError, Source, resolve_data_root
+from avalanche_ext.cache import Content, decoded
 
 _OURS: dict[str, Callable[..., Source]] = {
     "digits": datasets.digits,
@@ -199,9 +202,15 @@ def _part(data: Any, part: str, request: Request) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{name} has no samples")
     at_once = _columns(data)
     if at_once is None:
-        images, labels, names = zip(*_pairs(data, name), strict=True)
-        x = alike(images, names, request.image_size, request.channels)
-        return x, torch.tensor(labels)
+
+        def decode() -> Content:
+            images, labels, names = zip(*_pairs(data, name), strict=True)
+            x = alike(images, names, request.image_size, request.channels)
+            return {"x": x, "y": torch.tensor(labels)}
+
+        how = (request.image_size, request.channels)
+        content = _from_files(data, f"{request.name}_{part}", how, decode) or decode()
+        return content["x"], content["y"]
     x, y = at_once
     x = x if request.channels is None else with_channels(x, request.channels, name)
     return (x if request.image_size is None else resized(x, request.image_size)), y
@@ -222,6 +231,22 @@ def _columns(data: Any) -> tuple[Tensor, Tensor] | None:
         if int(label) != int(y[row]) or not torch.equal(from_pil(image), x[row]):
             return None
     return x, y
+
+
+def _from_files(
+    data: Any, name: str, how: Sequence[object], decode: Callable[[], Content]
+) -> Content | None:
+    """Return the samples of files that torchvision's own code reads alone; None of other data."""
+    is_theirs = (
+        isinstance(data, DatasetFolder)
+        and type(data).__getitem__ is DatasetFolder.__getitem__
+        and data.loader is default_loader
+        and data.transform is data.target_transform is None
+    )
+    if not is_theirs:
+        return None
+    files, labels = zip(*data.samples, strict=True)
+    return decoded(name, files, (get_image_backend(), *how, labels), decode)
 
 
 def _pairs(data: Any, name: str) -> Iterator[tuple[Tensor, int, str]]:

@@ -171,17 +171,14 @@ def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seed
     parts = []
     for classes in np.split(order, n_experiences):
         wanted = torch.from_numpy(classes)
-        train, test = torch.isin(source.train_y, wanted), torch.isin(source.test_y, wanted)
-        parts.append(
-            replace(
-                source,
-                train_x=source.train_x[train],
-                train_y=source.train_y[train],
-                test_x=source.test_x[test],
-                test_y=source.test_y[test],
-            )
-        )
-    return limited(parts, sizes, seeds)
+        held = (torch.isin(y, wanted).nonzero()[:, 0] for y in (source.train_y, source.test_y))
+        parts.append((*held,))
+    chosen = _chosen([(len(train), len(test)) for train, test in parts], sizes, seeds)
+    return _cut(
+        source,
+        [train[rows] for (train, _), (rows, _) in zip(parts, chosen, strict=True)],
+        [test[rows] for (_, test), (_, rows) in zip(parts, chosen, strict=True)],
+    )
 
 
 def permuted(
@@ -258,7 +255,7 @@ def _sharing(
 
     What is shared are the data set's own values, unless it has transforms that are applied once.
     """
-    parts = _chosen([source] * len(changes), sizes, seeds)
+    parts = _chosen([_lengths(source)] * len(changes), sizes, seeds)
     train_x = _shared(source.train_x, [train for train, _ in parts], source, "train")
     test_x = _shared(source.test_x, [test for _, test in parts], source, "test")
     tasks = []
@@ -314,31 +311,60 @@ def _check_range(x: Tensor) -> None:
         )
 
 
-def limited(parts: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[Task]:
-    """Choose the samples of each task, and make only these floats, scaled and transformed.
+def limited(sources: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[Task]:
+    """Return one task of each data set, with some of its samples.
 
     Args:
-        parts: The data set of each task, or the part of one that it has.
+        sources: The data sets.
         sizes: How many samples are chosen, and which.
         seeds: What they are drawn by.
 
     Raises:
         ValueError: If a task has too few samples or none.
     """
-    return [
-        Task(
-            part.train_images(part.train_x[train]),
-            part.train_y[train],
-            part.test_images(part.test_x[test]),
-            part.test_y[test],
-            part.transforms,
-        )
-        for part, (train, test) in zip(parts, _chosen(parts, sizes, seeds), strict=True)
-    ]
+    chosen = _chosen([_lengths(source) for source in sources], sizes, seeds)
+    pairs = zip(sources, chosen, strict=True)
+    return [task for source, (train, test) in pairs for task in _cut(source, [train], [test])]
 
 
-def _chosen(parts: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[tuple[Tensor, Tensor]]:
+def _cut(source: Source, train: Sequence[Tensor], test: Sequence[Tensor]) -> list[Task]:
+    """Return tasks of these training and test rows of a data set, ascending in each."""
+    columns = (
+        _scaled(source, "train", train),
+        [source.train_y[rows] for rows in train],
+        _scaled(source, "test", test),
+        [source.test_y[rows] for rows in test],
+    )
+    return [Task(*each, source.transforms) for each in zip(*columns, strict=True)]
+
+
+def _scaled(
+    source: Source, part: Literal["train", "test"], rows: Sequence[Tensor]
+) -> Sequence[Tensor | SharedRows]:
+    """Return samples of each task as floats, or of a tensor of bytes that they share."""
+    x, fixed, images = (
+        (source.train_x, source.transforms.train, source.train_images)
+        if part == "train"
+        else (source.test_x, source.transforms.test, source.test_images)
+    )
+    if fixed or x.dtype != torch.uint8:
+        return [images(x[own]) for own in rows]
+    return _shared(x, rows, source, part)
+
+
+def _lengths(source: Source) -> tuple[int, int]:
+    return len(source.train_y), len(source.test_y)
+
+
+def _chosen(
+    lengths: Sequence[tuple[int, int]], sizes: Sizes, seeds: Seeds
+) -> list[tuple[Tensor, Tensor]]:
     """Return the rows of each task's training and test samples that are used, ascending.
+
+    Args:
+        lengths: How many training and test samples each task can choose from.
+        sizes: How many samples are chosen, and which.
+        seeds: What they are drawn by.
 
     Raises:
         ValueError: If a task has too few samples or none.
@@ -351,31 +377,28 @@ def _chosen(parts: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[tuple[T
     train_rng = seeds.subset_generator(sizes.subset)
     test_rng = seeds.subset_generator(sizes.test_subset, "test")
     chosen = []
-    for i, part in enumerate(parts):
+    for i, (n_train, n_test) in enumerate(lengths):
         for what, limit, held in (
-            ("pool_size", sizes.pool, len(part.train_y)),
-            ("train_size", sizes.train, len(part.train_y)),
-            ("test_size", sizes.test, len(part.test_y)),
+            ("pool_size", sizes.pool, n_train),
+            ("train_size", sizes.train, n_train),
+            ("test_size", sizes.test, n_test),
         ):
             if limit is not None and limit > held:
                 raise ValueError(f"{what}={limit}, but experience {i} has {held} samples")
-        _check_part(part, i)
-        train = _rows(sizes.pool or len(part.train_y), sizes.train, sizes.subset, train_rng)
+        _check_not_empty(n_train, n_test, i)
+        train = _rows(sizes.pool or n_train, sizes.train, sizes.subset, train_rng)
         if sizes.pool:
             # A new generator for each task, so that tasks of the same images have the same pool.
-            train = _rows(len(part.train_y), sizes.pool, "order", seeds.pool_generator())[train]
-        test = _rows(len(part.test_y), sizes.test, sizes.test_subset, test_rng)
+            train = _rows(n_train, sizes.pool, "order", seeds.pool_generator())[train]
+        test = _rows(n_test, sizes.test, sizes.test_subset, test_rng)
         chosen.append((train, test))
     return chosen
 
 
-def _check_part(part: Source, index: int) -> None:
+def _check_not_empty(n_train: int, n_test: int, index: int) -> None:
     """Raise ValueError unless the experience has training and test samples."""
-    for what, labels, size in (
-        ("training", part.train_y, "large"),
-        ("test", part.test_y, "small"),
-    ):
-        if not len(labels):
+    for what, n, size in (("training", n_train, "large"), ("test", n_test, "small")):
+        if not n:
             raise ValueError(
                 f"experience {index} has no {what} sample: validation_size is too {size}, or the "
                 "data set has no sample of its classes"

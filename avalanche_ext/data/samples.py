@@ -126,6 +126,11 @@ class Shared:
             self._elsewhere[str(device)] = self if there is self.tensor else Shared(there)
         return self._elsewhere[str(device)]
 
+    @property
+    def is_small(self) -> bool:
+        """Whether all of it as floats takes little memory."""
+        return 4 * self.tensor.numel() <= _SMALL
+
     def has_room(self, n_bytes: int) -> bool:
         """Return whether samples of so many bytes can be kept beside those that are."""
         return n_bytes <= _SMALL and self._n_bytes + n_bytes <= _ROOM
@@ -155,8 +160,9 @@ class SharedRows(Samples):
 
     A batch is made of its own rows alone, and all samples are made and kept where that is worth its
     memory: of small datasets while there is room, or if the changes are slow; and when a single
-    sample is read, because there will be more. Samples that had to go are not kept again: datasets
-    that are read in turns, and have no room together, would each be made anew at every turn.
+    sample is read, because there will be more. Where they only become floats, they are kept if the
+    whole shared tensor is small. Samples that had to go are not kept again: datasets that are read
+    in turns, and have no room together, would each be made anew at every turn.
 
     Args:
         shared: The tensor.
@@ -218,8 +224,7 @@ class SharedRows(Samples):
             rows = torch.arange(len(self), device=self.shared.tensor.device)[rows]
         # Parts of an online stream are read as a whole and once.
         goes_on, self._was_read = self._was_read or len(rows) < len(self), True
-        has_room = self.shared.has_room(self.n_bytes)
-        if self._made is None and goes_on and not self._had_to_go and (self.slow or has_room):
+        if self._made is None and goes_on and not self._had_to_go and self._is_worth_keeping:
             self._keep()
         if self._made is not None:
             return rows_of(self._made, rows)
@@ -244,8 +249,11 @@ class SharedRows(Samples):
         """Return the samples on a device, where they share one tensor, too."""
         if self._is_own:
             return Lazy(lambda: self.read().to(device), self)
+        shared = self.shared.to(device)
+        if shared is self.shared:
+            return self
         indices = None if self.indices is None else self.indices.to(device)
-        return SharedRows(self.shared.to(device), indices, self.changes, self.slow)
+        return SharedRows(shared, indices, self.changes, self.slow)
 
     def packed(self) -> Tensor | SharedRows:
         """Return the samples of a shared tensor that has no other rows."""
@@ -260,6 +268,12 @@ class SharedRows(Samples):
         """Forget the samples that were made, for good."""
         self._made, self._had_to_go = None, True
         self.shared.forget(id(self), self.n_bytes)
+
+    @property
+    def _is_worth_keeping(self) -> bool:
+        if len(self.changes) == 1 and not self.slow and not self.shared.is_small:
+            return False
+        return self.slow or self.shared.has_room(self.n_bytes)
 
     def _keep(self) -> Tensor:
         self._made = self.read()
