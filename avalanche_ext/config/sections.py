@@ -191,8 +191,9 @@ class Training(Section):
     """How each cell trains and evaluates.
 
     `iterations` per experience take the place of `epochs`; `repeats` is the number of steps on each
-    mini-batch. With `iid`, the samples of all experiences come in random order. A key counts in a
-    cell's hash only where it differs from its default: a default must never change.
+    mini-batch. With `iid`, the samples of all experiences come in random order. `precision` is that
+    of the model's forward and backward pass, `channels_last` how its convolutions lay images out. A
+    key counts in a cell's hash only where it differs from its default: a default must never change.
     """
 
     batch_size: PositiveInteger
@@ -206,6 +207,8 @@ class Training(Section):
     shuffle: Flag = True
     iid: Flag = False
     threads: PositiveInteger = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: Flag = False
     checkpoint_minutes: Annotated[Number, Gt(0)] = 10
     device: Annotated[
         Text, AfterValidator(_device), Field(json_schema_extra={"pattern": f"^({_DEVICE})$"})

@@ -21,6 +21,7 @@ from avalanche_ext.results.cell import PHASES
 from avalanche_ext.results.files import printable
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner.machine import is_of_machine
+from avalanche_ext.runner.precision import precision_here
 from avalanche_ext.state import StateError
 
 _FORMAT = 3
@@ -53,7 +54,8 @@ def versions(cell: Cell) -> dict[str, str]:
     """Return the versions that decide a cell's numbers and the form of its state, by distribution.
 
     They are those of this package and what it builds on, and of the packages that the cell's
-    components are from.
+    components are from. A cell with `precision: bf16` has the precision that this machine gives it
+    among them.
     """
     names = {"avalanche-lib", "torch", "torchvision", "numpy", "scikit-learn"}
     # Files of the user's are of none.
@@ -61,7 +63,10 @@ def versions(cell: Cell) -> dict[str, str]:
     if others:
         installed = _distributions()
         names |= {name for package in others for name in installed.get(package, ())}
-    return {"avalanche-ext": __version__, **{name: version(name) for name in sorted(names)}}
+    found = {"avalanche-ext": __version__, **{name: version(name) for name in sorted(names)}}
+    if cell.training.precision != "fp32":
+        found["precision"] = precision_here(cell.training)
+    return found
 
 
 def packages_of(cell: Cell) -> set[str]:

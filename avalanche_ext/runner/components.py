@@ -44,6 +44,7 @@ from avalanche_ext.runner.foreign import (
     is_ours,
     one_sample,
 )
+from avalanche_ext.runner.precision import set_precision
 from avalanche_ext.runner.recipe import clip, recipe_plugins, run_keys, without_run_keys
 from avalanche_ext.runner.trial import check_output, wants_logits
 from avalanche_ext.strategies.repairs import repair
@@ -161,6 +162,7 @@ def build_on(benchmark: CLScenario, cell: Cell, *, tries_model: bool = True) -> 
     )
     check_class("strategy", cell.method.strategy, strategy)
     repair(strategy)
+    set_precision(strategy, training)
     inside = _evaluated_inside(cell, benchmark, strategy)
     return Built(benchmark, strategy, matrix, plugins, inside)
 

@@ -79,6 +79,7 @@ def check_here(experiment: Experiment, data_root: Path | None) -> None:
         cells = replace(stage, seeds=stage.seeds[:1]).cells()
         check_devices(cells)
         check_builds(cells, data_root)
+        _say_where_slow(cells)
 
 
 def missing_here(experiment: Experiment, data_root: Path | None) -> Iterator[str]:
@@ -97,6 +98,13 @@ def missing_here(experiment: Experiment, data_root: Path | None) -> Iterator[str
         whole = (data_root or Path()) / Path(folder).expanduser()
         if (data_root or whole.is_absolute()) and not whole.is_dir():
             yield f"{path}: there is no folder {whole} on this machine"
+
+
+def _say_where_slow(cells: Sequence[Cell]) -> None:
+    if any(cell.training.precision != "fp32" for cell in cells):
+        from avalanche_ext.runner.precision import say_where_slow
+
+        say_where_slow(cells)
 
 
 def _check_data_root(data_root: Path | None) -> None:

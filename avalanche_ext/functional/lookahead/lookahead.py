@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from avalanche_ext.functional.model.precision import full_precision
 from avalanche_ext.functional.model.running import (
     Criterion,
     Rates,
@@ -26,7 +27,9 @@ def step_ahead(
 ) -> NowAndAhead:
     """Return a function that gives a model's outputs at θ and after a step, at θ′ = θ − η ∇L.
 
-    The model runs in the mode it is in. Neither it nor its buffers nor any optimizer changes.
+    The model runs in the mode it is in. Neither it nor its buffers nor any optimizer changes. The
+    gradient is of the precision in which the model trains; the outputs that are compared are of
+    that of its weights.
 
     Args:
         model: Called with inputs, returns outputs (B, C).
@@ -43,9 +46,10 @@ def step_ahead(
 
     def both(*inputs: Tensor) -> tuple[Tensor, Tensor]:
         # Both passes draw the same dropout masks; otherwise noise would hide the step's effect.
-        with generators_kept(inputs[0].device):
-            now = outputs_at({}, model, inputs)
-        return now, outputs_at(ahead, model, inputs)
+        with full_precision(model):
+            with generators_kept(inputs[0].device):
+                now = outputs_at({}, model, inputs)
+            return now, outputs_at(ahead, model, inputs)
 
     return both
 

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _NormBase
 
+from avalanche_ext.functional.model.precision import full_precision
 from avalanche_ext.functional.model.wrapped import uncompiled
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -109,7 +110,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
     """Run a model in eval mode with gradients enabled; put modes and generators back afterwards.
 
-    Compiled parts run as they were written.
+    It runs in the precision of its weights, and compiled parts run as they were written.
 
     Args:
         model: The model.
@@ -118,6 +119,7 @@ def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(uncompiled())
         stack.enter_context(evaluating(model))
+        stack.enter_context(full_precision(model))
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
             # cuDNN's recurrent layers have no backward pass in eval mode.
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
