@@ -104,6 +104,8 @@ class Traits:
         needs_scores: Whether it differentiates the model's class scores in evaluation mode.
         adds_views: Whether a strategy's model sees a second view of each row of the mini-batch.
         reads_rows: Whether it needs one representation of each row of the mini-batch.
+        reads_graph: Whether it differentiates the mini-batch's output or loss itself, or looks at
+            layers while the model runs, which a compiled step does not allow.
     """
 
     phase: Phase | None = None
@@ -127,6 +129,7 @@ class Traits:
     needs_scores: bool = False
     adds_views: bool = False
     reads_rows: bool = False
+    reads_graph: bool = False
 
     @property
     def replays(self) -> bool:
@@ -147,17 +150,19 @@ class Traits:
 NAMES = tuple(field.name for field in fields(Traits))
 
 _REPLAY = Traits(Phase.DATA)
-_REPLAY_AND_MORE = Traits(Phase.DATA, beyond_criterion=True)
+_REPLAY_AND_MORE = Traits(Phase.DATA, beyond_criterion=True, reads_graph=True)
 _STARTING_ANEW = Traits(starts_anew=True)
 _REPLAY_ANEW = Traits(Phase.DATA, starts_anew=True)
 _PENALTY = Traits(Phase.PENALTY, looks_back=True)
 _PENALTY_ON_SCORES = replace(_PENALTY, needs_scores=True)
-_DISTILLATION = replace(_PENALTY, reads_rows=True)
+_PENALTY_ON_FEATURES = replace(_PENALTY, reads_graph=True)
+_DISTILLATION = replace(_PENALTY_ON_FEATURES, reads_rows=True)
 _PROJECTION = Traits(Phase.GRADIENT, reads_rows=True)
 _OWN_LOSS = Traits(beyond_criterion=True, has_own_loss=True)
 _OWN_LOOP = Traits(beyond_criterion=True, has_own_loop=True)
 _FREEZING = Traits(freezes_hidden=True)
-_PROTOTYPES = Traits(Phase.DATA, beyond_criterion=True, has_no_scores=True)
+_PROTOTYPES = replace(_REPLAY_AND_MORE, has_no_scores=True)
+_REPLAY_BY_GRADIENTS = Traits(Phase.DATA, reads_graph=True)
 
 AVALANCHE: dict[str, Traits] = {
     "AGEM": _PROJECTION,
@@ -175,7 +180,7 @@ AVALANCHE: dict[str, Traits] = {
     "ER_AML": _OWN_LOSS,
     "EWC": _PENALTY_ON_SCORES,
     "EWCPlugin": _PENALTY_ON_SCORES,
-    "FeatureDistillationPlugin": _PENALTY,
+    "FeatureDistillationPlugin": _PENALTY_ON_FEATURES,
     "FeatureReplay": _OWN_LOSS,
     "FromScratchTraining": _STARTING_ANEW,
     "FromScratchTrainingPlugin": _STARTING_ANEW,
@@ -183,14 +188,14 @@ AVALANCHE: dict[str, Traits] = {
     "GDumbPlugin": _REPLAY_ANEW,
     "GEM": _PROJECTION,
     "GEMPlugin": _PROJECTION,
-    "GSS_greedy": _REPLAY,
-    "GSS_greedyPlugin": _REPLAY,
+    "GSS_greedy": _REPLAY_BY_GRADIENTS,
+    "GSS_greedyPlugin": _REPLAY_BY_GRADIENTS,
     "GenerativeReplay": _REPLAY_AND_MORE,
     "GenerativeReplayPlugin": _REPLAY_AND_MORE,
     "ICaRL": _PROTOTYPES,
     "JointTraining": Traits(Phase.DATA, trains_once=True),
-    "LFL": _PENALTY,
-    "LFLPlugin": _PENALTY,
+    "LFL": _PENALTY_ON_FEATURES,
+    "LFLPlugin": _PENALTY_ON_FEATURES,
     "LaMAML": replace(_OWN_LOOP, takes_own_steps=True),
     "LearningToPrompt": _OWN_LOSS,
     "LwF": _DISTILLATION,

@@ -192,8 +192,9 @@ class Training(Section):
 
     `iterations` per experience take the place of `epochs`; `repeats` is the number of steps on each
     mini-batch. With `iid`, the samples of all experiences come in random order. `precision` is that
-    of the model's forward and backward pass, `channels_last` how its convolutions lay images out. A
-    key counts in a cell's hash only where it differs from its default: a default must never change.
+    of the model's forward and backward pass, `channels_last` how its convolutions lay images out.
+    With `compile`, the loss and its gradients come from compiled code. A key counts in a cell's
+    hash only where it differs from its default: a default must never change.
     """
 
     batch_size: PositiveInteger
@@ -209,6 +210,7 @@ class Training(Section):
     threads: PositiveInteger = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: Flag = False
+    compile: Flag = False
     checkpoint_minutes: Annotated[Number, Gt(0)] = 10
     device: Annotated[
         Text, AfterValidator(_device), Field(json_schema_extra={"pattern": f"^({_DEVICE})$"})

@@ -69,6 +69,7 @@ class BGDPlugin(MethodPlugin):
     takes_own_steps: ClassVar[bool] = True
     criterion_alone: ClassVar[bool] = True
     needs_float32: ClassVar[bool] = True
+    reads_graph: ClassVar[bool] = False
     not_pickled: ClassVar[tuple[str, ...]] = ("_layout", "_draw")
 
     @validated

@@ -47,6 +47,7 @@ from avalanche_ext.runner.foreign import (
 from avalanche_ext.runner.precision import set_precision
 from avalanche_ext.runner.recipe import clip, recipe_plugins, run_keys, without_run_keys
 from avalanche_ext.runner.trial import check_output, wants_logits
+from avalanche_ext.strategies.compiled import compile_steps, why_eager
 from avalanche_ext.strategies.repairs import repair
 
 
@@ -164,6 +165,8 @@ def build_on(benchmark: CLScenario, cell: Cell, *, tries_model: bool = True) -> 
     repair(strategy)
     set_precision(strategy, training)
     inside = _evaluated_inside(cell, benchmark, strategy)
+    if training.compile and not why_eager(strategy):
+        compile_steps(strategy)
     return Built(benchmark, strategy, matrix, plugins, inside)
 
 

@@ -50,7 +50,7 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
 
     Cells that differ in their names and seeds alone are of one kind. All are built on the
     benchmark of the first seed: parts that do not fit fail with any seed. What is wrong with
-    several methods is said once.
+    several methods is said once, and so is why steps that should be compiled are not.
     """
     from avalanche_ext.runner.components import create_benchmark
     from avalanche_ext.runner.rehearsal import Rehearsal
@@ -59,12 +59,21 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
         benchmark = create_benchmark(cells[0], data_root)
     rehearsal = Rehearsal(benchmark)
     keys: dict[str, list[str]] = {}
+    uncompiled: dict[str, list[str]] = {}
     for cell in _distinct(cells):
+        name = f"methods.{cell.method_name}"
         try:
-            rehearsal.check(_on_cpu(cell))
+            uncompiled.setdefault(rehearsal.check(_on_cpu(cell)), []).append(name)
         except Exception as error:
-            keys.setdefault(_reason(error), []).append(f"methods.{cell.method_name}")
+            keys.setdefault(_reason(error), []).append(name)
     _raise_all([f"{', '.join(names)}: {reason}" for reason, names in keys.items()])
+    for reason, names in uncompiled.items():
+        if reason:
+            where = ", ".join(dict.fromkeys(names))
+            print(
+                f"training.compile: {where}: steps run uncompiled, because {reason}",
+                file=sys.stderr,
+            )
 
 
 def check_here(experiment: Experiment, data_root: Path | None) -> None:

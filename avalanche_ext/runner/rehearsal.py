@@ -10,6 +10,7 @@ from avalanche_ext.config import Cell
 from avalanche_ext.plugins import ReportingPlugin
 from avalanche_ext.runner.components import Built, build_on, make_optimizer, make_plugins
 from avalanche_ext.runner.recipe import run_keys
+from avalanche_ext.strategies.compiled import why_eager
 from avalanche_ext.strategies.repairs import repair
 
 
@@ -30,8 +31,11 @@ class Rehearsal:
         self._rest = ""
         self._built: Built | None = None
 
-    def check(self, cell: Cell) -> None:
+    def check(self, cell: Cell) -> str:
         """Make of a cell what earlier ones have not, and check its plugins in their strategy.
+
+        Returns:
+            Why its steps run uncompiled, where it asks for compiled ones; "" otherwise.
 
         Raises:
             Exception: Whatever a component raises when its arguments do not fit.
@@ -49,6 +53,7 @@ class Rehearsal:
         for plugin in strategy.plugins:
             if isinstance(plugin, ReportingPlugin):
                 plugin.check(strategy)
+        return why_eager(strategy) if cell.training.compile else ""
 
 
 def _beside_arguments(cell: Cell) -> str:

@@ -41,6 +41,9 @@ def test_what_the_file_leaves_out_has_defaults(experiment: Experiment) -> None:
         "shuffle": True,
         "iid": False,
         "threads": 1,
+        "precision": "fp32",
+        "channels_last": False,
+        "compile": False,
         "device": "cpu",
     }
     assert experiment.wandb.model_dump() == {

@@ -98,6 +98,7 @@ class ConsolidationPlugin(MethodPlugin):
     phase = by("update", {"proximal": Phase.PULL}, otherwise=Phase.PENALTY)
     looks_back = by("every", {None: True}, otherwise=False)
     needs_float32: ClassVar[bool] = True
+    reads_graph: ClassVar[bool] = False
     reads_samples: ClassVar[bool] = True
     """Whether estimates need samples."""
     # An experience would pull its whole benchmark into the pickle.

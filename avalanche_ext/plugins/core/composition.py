@@ -137,6 +137,7 @@ class MethodPlugin(ReportingPlugin):
     looks_back: ClassVar[bool] = False
     trains_hidden: ClassVar[bool] = False
     reads_rows: ClassVar[bool] = False
+    reads_graph: ClassVar[bool] = False
     arrived: Columns | None = None
     not_pickled: ClassVar[tuple[str, ...]] = ()
 

@@ -30,6 +30,7 @@ class LossGuard(SupervisedPlugin):  # type: ignore[misc]
     """
 
     supports_distributed = True
+    reads_graph = False
 
     def __init__(self) -> None:
         super().__init__()

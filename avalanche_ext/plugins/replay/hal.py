@@ -92,6 +92,7 @@ class HALPlugin(OnlineReplayPlugin):
     """
 
     beyond_criterion: ClassVar[bool] = True
+    reads_graph: ClassVar[bool] = True
 
     @validated
     def __init__(

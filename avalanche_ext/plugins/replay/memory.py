@@ -65,6 +65,7 @@ class MemoryPlugin(StoringPlugin):
     phase = Phase.DATA
     splits_loss = by("loss", {"sum": True, "separate": True}, otherwise=False)
     replaces_criterion = by("loss", {"sum": True}, otherwise=False)
+    reads_graph = by("loss", {"sum": True}, otherwise=False)
 
     def __init__(
         self, buffer: SlotBuffer, batch_size: int, stream: StreamUse, loss: ReplayLoss = "union"

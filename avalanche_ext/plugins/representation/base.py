@@ -58,6 +58,7 @@ class RepresentationLossPlugin(MethodPlugin):
 
     phase = Phase.PENALTY
     reads_rows: ClassVar[bool] = True
+    reads_graph: ClassVar[bool] = True
     default_layers: ClassVar[DefaultLayers] = "hidden and logits"
     """The layers used with `layers=None`: all hidden ones and the logits, or only the last hidden
     one that has run."""

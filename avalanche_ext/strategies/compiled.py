@@ -1,0 +1,258 @@
+"""Training steps whose loss and gradients come from compiled code."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from avalanche.core import BasePlugin
+from avalanche.models.utils import is_multi_task_module
+from avalanche.training.templates.base_sgd import BaseSGDTemplate
+from avalanche.training.templates.problem_type import SupervisedProblem
+from avalanche.training.templates.update_type import SGDUpdate
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.optim import optimizer as torch_optimizers
+
+from avalanche_ext.data import criterion_of
+from avalanche_ext.functional.model.compiled import (
+    CompiledLoss,
+    Evaluated,
+    NotCompilableError,
+    missing_compiler,
+)
+from avalanche_ext.functional.model.wrapped import unwrapped
+from avalanche_ext.traits import traits_of
+
+_USUAL: dict[str, tuple[type, str]] = {
+    "training_epoch": (SGDUpdate, "training loop"),
+    "forward": (SupervisedProblem, "forward pass"),
+    "_make_empty_loss": (BaseSGDTemplate, "loss"),
+    "criterion": (SupervisedProblem, "loss"),
+    "backward": (BaseSGDTemplate, "backward pass"),
+    "optimizer_step": (BaseSGDTemplate, "optimizer step"),
+}
+"""Methods of Avalanche's template that a compiled step is made of or replaces."""
+_MOST_CHANGES = 20
+"""How often a model may be changed within experiences; each time there may be code to compile."""
+_BETWEEN = ("before_forward", "after_forward", "before_backward")
+"""Hooks in which a plugin can reach the graph of the loss."""
+
+
+def compile_steps(strategy: Any) -> None:
+    """Let a strategy take the loss of a mini-batch and its gradients from compiled code.
+
+    It is for small models, whose step is mostly calls of single operations. Avalanche's hooks are
+    called as ever, with `mb_output`, `loss` and the parameters' `grad`, and a step of plain SGD is
+    taken without the optimizer's bookkeeping. The code is made in the first iteration, in seconds;
+    see `functional.model.compiled.CompiledLoss`. Each step differs from the uncompiled one by
+    rounding.
+
+    A step runs uncompiled while hooks are set on the model, and from then on where no code can be
+    made of the model; a warning says why, once. `why_eager` says before training which strategies
+    and plugins rule compiled steps out.
+
+    Args:
+        strategy: One of Avalanche's, with its plugins, before it is trained.
+
+    Raises:
+        ValueError: If `why_eager` gives a reason.
+    """
+    reason = why_eager(strategy)
+    if reason:
+        raise ValueError(f"no compiled steps: {reason}")
+    CompiledSteps(strategy)
+
+
+def why_eager(strategy: Any) -> str:
+    """Return why a strategy's steps cannot be compiled, as a sentence's end; "" if they can.
+
+    A plugin needs uncompiled steps if it declares `reads_graph`, or acts in `before_forward`,
+    `after_forward` or `before_backward` and does not declare `reads_graph = False`. Those of
+    Avalanche's are known.
+    """
+    kind = type(strategy)
+    for name, (usual, meaning) in _USUAL.items():
+        if getattr(kind, name, None) is not getattr(usual, name):
+            return f"{kind.__name__} has a {meaning} of its own"
+    for plugin in strategy.plugins:
+        if _reads_graph(plugin):
+            return f"{type(plugin).__name__} needs the graph of the loss, or looks at layers"
+    criterion, model = criterion_of(strategy), strategy.model
+    if not isinstance(criterion, nn.Module) or isinstance(criterion, BasePlugin):
+        return f"the criterion is a {type(criterion).__name__}, not an nn.Module alone"
+    if unwrapped(model) is not model or model._compiled_call_impl is not None:
+        return f"the model is wrapped or compiled already, in a {type(model).__name__}"
+    if is_multi_task_module(model):
+        return "which heads run depends on the task labels of each mini-batch"
+    if "forward" in vars(model):
+        return f"{type(vars(model)['forward']).__name__} has replaced the model's forward"
+    missing = missing_compiler()
+    if missing and strategy.device.type == "cpu":
+        return f"this machine has no C++ compiler {missing!r}; install one, or name it in $CXX"
+    return ""
+
+
+def _reads_graph(plugin: Any) -> bool:
+    """Return whether a plugin may need the graph between the forward and the backward pass."""
+    if any(hook in vars(plugin) for hook in _BETWEEN):
+        return True
+    for base in type(plugin).__mro__:
+        # A declaration holds for the hooks of its class and its bases, not for those of subclasses.
+        if "reads_graph" in vars(base):
+            return bool(plugin.reads_graph)
+        if base.__module__.startswith("avalanche."):
+            return traits_of(plugin).reads_graph
+        if any(hook in vars(base) for hook in _BETWEEN):
+            return True
+    return False
+
+
+class CompiledSteps:
+    """The methods that take the place of a strategy's own in training; see `compile_steps`."""
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy = strategy
+        self._compiled: CompiledLoss | None = None
+        self._experience: Any = None
+        self._step: Evaluated | None = None
+        self._empty: Tensor | None = None
+        self._reason = ""
+        """Why no step is compiled any more."""
+        self._was_watched = False
+        self._n_changes = 0
+        vars(strategy).update({name: getattr(self, name) for name in _REPLACED})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is compiled is made again.
+        return {
+            **self.__dict__,
+            "_compiled": None,
+            "_experience": None,
+            "_step": None,
+            "_empty": None,
+        }
+
+    def forward(self) -> Any:
+        """Return the model's output of the mini-batch, and keep loss and gradients."""
+        strategy = self._strategy
+        self._step = self._evaluated() if strategy.is_training else None
+        if self._step is None:
+            return type(strategy).forward(strategy)
+        # So that whoever uses the loss or the output in another loss is noticed in `backward`.
+        self._step.loss.requires_grad_()
+        self._empty = strategy.loss
+        return self._step.outputs.requires_grad_()
+
+    def criterion(self) -> Tensor:
+        """Return the loss of the mini-batch."""
+        if self._step is None:
+            loss: Tensor = type(self._strategy).criterion(self._strategy)
+            return loss
+        return self._step.loss
+
+    def backward(self) -> None:
+        """Add the gradients to the parameters' `grad`.
+
+        Raises:
+            RuntimeError: If a plugin has added a term to the loss that depends on the output.
+        """
+        strategy, step, self._step = self._strategy, self._step, None
+        if step is None:
+            type(strategy).backward(strategy)
+            return
+        assert self._compiled is not None
+        assert self._empty is not None
+        gradients, loss = step.gradients, strategy.loss
+        # The template has added the criterion to an empty loss, once.
+        if loss is not self._empty or self._empty._version != 1:
+            gradients = self._scaled(gradients, step, loss)
+        for p, gradient in zip(self._compiled.parameters, gradients, strict=True):
+            p.grad = gradient if p.grad is None else p.grad + gradient
+
+    def _scaled(self, gradients: list[Tensor], step: Evaluated, loss: Any) -> list[Tensor]:
+        """Take the gradients of what plugins have added to the loss, and scale the criterion's."""
+        loss.backward()
+        if step.outputs.grad is not None:
+            raise RuntimeError(
+                "a plugin differentiates the mini-batch's output, but declares reads_graph = "
+                "False: remove the declaration, or do not compile the steps"
+            )
+        scale = step.loss.grad
+        return [torch.zeros_like(g) if scale is None else scale * g for g in gradients]
+
+    def optimizer_step(self) -> None:
+        """Step the optimizer."""
+        optimizer = self._strategy.optimizer
+        if self._reason or not _is_plain_sgd(optimizer):
+            type(self._strategy).optimizer_step(self._strategy)
+            return
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                stepped = [p for p in group["params"] if p.grad is not None]
+                gradients = [p.grad for p in stepped]
+                if stepped:
+                    torch._foreach_add_(stepped, gradients, alpha=-group["lr"])
+
+    def _evaluated(self) -> Evaluated | None:
+        """Return what compiled code makes of the mini-batch; None if the step runs uncompiled."""
+        strategy = self._strategy
+        if self._reason or strategy.retain_graph:
+            return None
+        try:
+            compiled = self._current()
+            if compiled.is_watched():
+                self._say_watched()
+                return None
+            return compiled(strategy.mb_x, strategy.mb_y)
+        except NotCompilableError as error:
+            self._reason = str(error)
+            name = type(strategy.model).__name__
+            warnings.warn(f"{name} trains uncompiled, because {error}", stacklevel=2)
+            return None
+
+    def _current(self) -> CompiledLoss:
+        """Return what is compiled for the model as it is now."""
+        strategy, compiled = self._strategy, self._compiled
+        model, criterion = strategy.model, strategy._criterion
+        # Models are added to when an experience begins.
+        is_same = strategy.experience is self._experience
+        self._experience = strategy.experience
+        if compiled and is_same and compiled.is_still_of(model, criterion):
+            return compiled
+        if not compiled or not compiled.is_of(model, criterion):
+            self._n_changes += bool(compiled and is_same)
+            if self._n_changes > _MOST_CHANGES:
+                raise NotCompilableError("it is changed again and again within experiences")
+            compiled = self._compiled = CompiledLoss(model, criterion)
+        return compiled
+
+    def _say_watched(self) -> None:
+        if not self._was_watched:
+            self._was_watched = True
+            name = type(self._strategy.model).__name__
+            warnings.warn(
+                f"{name} trains uncompiled wherever hooks are set on it or its parameters, since "
+                "compiled code skips them",
+                stacklevel=3,
+            )
+
+
+_REPLACED = ("forward", "criterion", "backward", "optimizer_step")
+
+
+def _is_plain_sgd(optimizer: Any) -> bool:
+    """Return whether a step is θ − η ∇ for each parameter, and nobody looks on."""
+    if type(optimizer) is not SGD or "step" in vars(optimizer):  # A scheduler counts the calls.
+        return False
+    hooks = (
+        optimizer._optimizer_step_pre_hooks,
+        optimizer._optimizer_step_post_hooks,
+        torch_optimizers._global_optimizer_pre_hooks,
+        torch_optimizers._global_optimizer_post_hooks,
+    )
+    return not any(hooks) and not any(
+        group["momentum"] or group["weight_decay"] or group["maximize"] or group["differentiable"]
+        for group in optimizer.param_groups
+    )

@@ -1,0 +1,343 @@
+"""Cells with `training.compile` train as they do without it, up to rounding, or say why not."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.models import IncrementalClassifier
+from torch import nn
+from torch._dynamo.utils import counters
+from torch.profiler import ProfilerActivity, profile
+
+from avalanche_ext.functional.model import compiled
+from avalanche_ext.functional.model.compiled import CompiledLoss
+from avalanche_ext.models import MLP
+from avalanche_ext.plugins import BalancedReplayPlugin
+from avalanche_ext.runner.cell import run_cell
+from avalanche_ext.runner.components import build
+from avalanche_ext.runner.preflight import check_here
+from avalanche_ext.strategies.compiled import compile_steps, why_eager
+from tests.cases import digits, make_naive, train, weights
+from tests.runner.cases import cell, experiment
+from tests.runner.resuming import DIGITS, REPLAY, left_by, run, run_until, small
+
+METHODS = {
+    "er": {"plugins": [{"online_replay": {"mem_size": 20}}]},
+    "ber": {"plugins": [REPLAY]},
+    "separate": {"plugins": [{"online_replay": {"mem_size": 20, "loss": "separate"}}]},
+    "agem": {"plugins": [{"agem": {"mem_size": 20}}]},
+    "gem": {"plugins": [{"mgem": {"size_per_task": 10}}]},
+    "ogd": {"plugins": [{"ogd": {"n_samples": 10}}]},
+    "gmed": {"plugins": [{"gmed": {"mem_size": 20, "batch_size": 5, "loss": "union"}}]},
+    "online_ewc": {"plugins": ["online_ewc"]},
+    "ewc_by_gradient": {"plugins": [{"online_ewc": {"update": "gradient"}}]},
+    "spectrum": {"plugins": ["fisher_spectrum_ewc"]},
+    "kronecker": {"plugins": ["kronecker_ewc"]},
+    "si": {"plugins": ["synaptic_intelligence"]},
+    "bgd": {"plugins": ["bgd"]},
+    "combined": {"plugins": [REPLAY, "online_ewc", {"mgem": {"size_per_task": 10}}]},
+    "avalanche_replay": {"strategy": "avalanche:Replay", "args": {"mem_size": 20}},
+    "avalanche_gem": {"strategy": "avalanche:GEM", "args": {"patterns_per_exp": 10}},
+    "avalanche_ewc": {"strategy": "avalanche:EWC", "args": {"ewc_lambda": 0.4}},
+}
+RECIPES = {
+    "repeats": {"training": {"repeats": 3}},
+    "iid": {"training": {"iid": True}},
+    "smaller last batches": {"training": {"batch_size": 7}},
+    "a last batch of one": {"training": {"batch_size": 59}},
+    "clipped": {"training": {"clip_grad_norm": 0.5}},
+    "scheduled": {"training": {"scheduler": {"name": "StepLR", "step_size": 3, "by": "iteration"}}},
+    "momentum": {"optimizer": {"name": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}},
+    "evaluated inside": {"evaluate": {"every": 4, "test_size": 30}},
+}
+UNCOMPILED = {
+    "dropout": ({"name": "mlp", "hidden_sizes": [16], "dropout": 0.5}, "draws random numbers"),
+    "statistics": ("./network.py:Network", "changes its buffer 'norm.running_mean'"),
+}
+NETWORK = """
+from torch import nn
+
+class Network(nn.Sequential):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.flat, self.norm = nn.Flatten(), nn.BatchNorm1d(64)
+        self.classifier = nn.Linear(64, n_classes)
+"""
+
+
+def mlp():
+    """The model of the cells, always with the same weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return MLP([16], input_shape=(1, 8, 8), n_classes=10)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The sizes of the mini-batches that compiled code has been called for."""
+    sizes, call = [], CompiledLoss.__call__
+
+    def counted(self, x, y):
+        sizes.append(len(y))
+        return call(self, x, y)
+
+    monkeypatch.setattr(CompiledLoss, "__call__", counted)
+    return sizes
+
+
+def learned(folder, method, *, compile, **changed):
+    """A cell's strategy after training."""
+    training = {"batch_size": 5, "compile": compile, **changed.pop("training", {})}
+    one = cell(folder, "method", methods={"method": method}, training=training, **changed)
+    built = build(one, None)
+    train(built.strategy, built.benchmark)
+    return built.strategy
+
+
+def check_same(folder, calls, method, **changed):
+    """Compiled steps lead to the same weights, and all steps are compiled."""
+    found = learned(folder, method, compile=True, **changed)
+    assert len(calls) == found.clock.train_iterations > 0
+    expected = learned(folder, method, compile=False, **changed)
+    torch.testing.assert_close(weights(found), weights(expected), rtol=1e-5, atol=1e-5)
+    assert found.clock.train_iterations == expected.clock.train_iterations == len(calls)
+
+
+def test_all_sizes_of_mini_batches_share_two_compiled_versions(tmp_path, calls):
+    before = counters["stats"]["unique_graphs"]
+    for batch_size in (1, 2, 7, 13, 59):
+        learned(tmp_path, METHODS["er"], compile=True, training={"batch_size": batch_size})
+    assert len({*calls}) > 10
+    assert counters["stats"]["unique_graphs"] == before + 2
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_train_as_they_do_uncompiled(tmp_path, calls, name):
+    check_same(tmp_path, calls, METHODS[name])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_train_as_they_do_uncompiled(tmp_path, calls, name):
+    check_same(tmp_path, calls, METHODS["ber"], **deepcopy(RECIPES[name]))
+
+
+class Checked(SupervisedPlugin):
+    """Compares the loss and the gradients of each step with those of a copy of the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def after_backward(self, strategy, **kwargs):
+        model, criterion = deepcopy(strategy.model), nn.CrossEntropyLoss()
+        model.zero_grad()
+        outputs = model(strategy.mb_x)
+        loss = criterion(outputs, strategy.mb_y)
+        loss.backward()
+        close = {"rtol": 0.0, "atol": 1e-5}
+        torch.testing.assert_close(strategy.loss.detach(), loss.detach()[None], **close)
+        torch.testing.assert_close(strategy.mb_output.detach(), outputs.detach(), **close)
+        for found, right in zip(strategy.model.parameters(), model.parameters(), strict=True):
+            torch.testing.assert_close(found.grad, right.grad, **close)
+            assert found.grad.stride() == right.grad.stride()
+        self.n += 1
+
+
+def test_each_step_is_that_of_the_model_at_the_same_weights(calls):
+    checked = Checked()
+    strategy = make_naive(BalancedReplayPlugin(mem_size=20), checked, batch_size=7, model=mlp())
+    compile_steps(strategy)
+    train(strategy, digits(train_size=60))
+    assert checked.n == len(calls) == strategy.clock.train_iterations
+
+
+def operators(strategy, experience):
+    """The number of torch's operations in training on an experience."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        strategy.train(experience, eval_streams=[])
+    return sum(event.count for event in seen.key_averages() if event.key.startswith("aten::"))
+
+
+def test_a_compiled_step_calls_fewer_operations():
+    benchmark, numbers = digits(train_size=60), {}
+    for is_compiled in (False, True):
+        strategy = make_naive(model=mlp())
+        if is_compiled:
+            compile_steps(strategy)
+        train(strategy, digits(train_size=60))
+        numbers[is_compiled] = operators(strategy, benchmark.train_stream[0])
+    assert numbers[True] < 0.6 * numbers[False]
+
+
+@pytest.mark.parametrize("kind", UNCOMPILED)
+def test_models_that_draw_or_keep_statistics_train_uncompiled_with_a_word(tmp_path, kind):
+    model, why = UNCOMPILED[kind]
+    (tmp_path / "network.py").write_text(NETWORK)
+    with pytest.warns(UserWarning, match=f"trains uncompiled, because.*{why}"):
+        found = learned(tmp_path, METHODS["er"], compile=True, model=model)
+    expected = learned(tmp_path, METHODS["er"], compile=False, model=model)
+    assert torch.equal(weights(found), weights(expected))
+
+
+def test_before_training_it_says_which_methods_train_uncompiled_and_why(tmp_path, capsys):
+    methods = {
+        "drl": {"plugins": [REPLAY, "drl"]},
+        "hal": {"plugins": ["hal"]},
+        "sum": {"plugins": [{"online_replay": {"loss": "sum"}}]},
+        "lwf": {"strategy": "avalanche:LwF", "args": {"alpha": 1.0, "temperature": 2.0}},
+        "der": {"strategy": "avalanche:DER", "args": {"mem_size": 20}},
+        "heads": {"model": {"name": "mlp", "hidden_sizes": [16], "multi_head": True}},
+        **{name: METHODS[name] for name in ("er", "agem", "online_ewc")},
+    }
+    benchmark = {**DIGITS, "scenario": "task"}
+    training = {"batch_size": 5, "compile": True}
+    check_here(experiment(tmp_path, methods=methods, benchmark=benchmark, training=training), None)
+    said = capsys.readouterr().err.splitlines()
+    needs = "needs the graph of the loss, or looks at layers"
+    assert said == [
+        f"training.compile: methods.{names}: steps run uncompiled, because {why}"
+        for names, why in {
+            "drl": f"DRLPlugin {needs}",
+            "hal": f"HALPlugin {needs}",
+            "sum": f"OnlineReplayPlugin {needs}",
+            "lwf": f"LwFPlugin {needs}",
+            "der": "DER has a training loop of its own",
+            "heads": "which heads run depends on the task labels of each mini-batch",
+        }.items()
+    ]
+
+
+def test_what_trains_uncompiled_trains_as_without_the_key(tmp_path, calls):
+    for name, method in {
+        "drl": {"plugins": [REPLAY, "drl"]},
+        "lwf": {"strategy": "avalanche:LwF", "args": {"alpha": 1.0, "temperature": 2.0}},
+    }.items():
+        found = learned(tmp_path, method, compile=True)
+        expected = learned(tmp_path, method, compile=False)
+        assert torch.equal(weights(found), weights(expected)), name
+    assert not calls
+
+
+class Halved(SupervisedPlugin):
+    """Trains on half the loss, and on the size of the weights."""
+
+    def before_backward(self, strategy, **kwargs):
+        strategy.loss = strategy.loss / 2
+        strategy.loss += 0.1 * sum(p.square().sum() for p in strategy.model.parameters())
+
+
+class Known(Halved):
+    """The same, by a plugin that says that this needs no graph."""
+
+    reads_graph = False
+
+
+class Sharpened(SupervisedPlugin):
+    """Adds a term of the output, and says that this needs no graph."""
+
+    reads_graph = False
+
+    def before_backward(self, strategy, **kwargs):
+        strategy.loss += strategy.mb_output.square().mean()
+
+
+def test_a_plugin_of_the_users_in_the_backward_pass_rules_compiled_steps_out_unless_it_declares():
+    assert "Halved needs the graph" in why_eager(make_naive(Halved(), model=mlp()))
+    with pytest.raises(ValueError, match="no compiled steps: Halved"):
+        compile_steps(make_naive(Halved(), model=mlp()))
+    assert why_eager(make_naive(Known(), model=mlp())) == ""
+
+    class Again(Known):
+        def after_forward(self, strategy, **kwargs):
+            pass
+
+    assert "Again needs the graph" in why_eager(make_naive(Again(), model=mlp()))
+
+
+def test_what_a_plugin_makes_of_the_loss_counts(calls):
+    strategies = [make_naive(Known(), model=mlp()), make_naive(Halved(), model=mlp())]
+    compile_steps(strategies[0])
+    for strategy in strategies:
+        train(strategy, digits(train_size=60))
+    assert calls
+    torch.testing.assert_close(*map(weights, strategies), rtol=1e-5, atol=1e-5)
+
+
+def test_a_term_of_the_output_that_was_not_declared_is_refused():
+    strategy = make_naive(Sharpened(), model=mlp())
+    compile_steps(strategy)
+    with pytest.raises(RuntimeError, match="differentiates the mini-batch's output"):
+        train(strategy, digits(train_size=60))
+
+
+def test_hooks_on_the_model_are_called_and_noted(calls):
+    strategies = [make_naive(model=mlp()), make_naive(model=mlp())]
+    compile_steps(strategies[0])
+    benchmark, seen = digits(train_size=60), []
+    for strategy in strategies:
+        strategy.train(benchmark.train_stream[0], eval_streams=[])
+        strategy.model.classifier.register_forward_hook(lambda *call: seen.append(call[0]))
+    with pytest.warns(UserWarning, match="uncompiled wherever hooks are set"):
+        strategies[0].train(benchmark.train_stream[1], eval_streams=[])
+    strategies[1].train(benchmark.train_stream[1], eval_streams=[])
+    assert len(seen) == 12
+    assert len(calls) == 6
+    torch.testing.assert_close(*map(weights, strategies), rtol=1e-5, atol=1e-5)
+
+
+class Growing(nn.Module):
+    """A classifier that grows, beside a layer that nothing depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = IncrementalClassifier(64, masking=False)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.classifier(x.flatten(1))
+
+
+def test_a_model_that_grows_is_compiled_anew_and_unused_weights_have_no_gradient(calls):
+    strategies = []
+    for is_compiled in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = Growing()
+            strategies.append(make_naive(model=model))
+            for group in strategies[-1].optimizer.param_groups:
+                group["weight_decay"] = 0.1
+            if is_compiled:
+                compile_steps(strategies[0])
+            train(strategies[-1], digits(n_experiences=2, train_size=30))
+    assert len(calls) == strategies[0].clock.train_iterations
+    assert strategies[0].model.classifier.classifier.out_features == 10
+    assert strategies[0].model.unused.weight.grad is None
+    torch.testing.assert_close(*map(weights, strategies), rtol=1e-5, atol=1e-5)
+
+
+def test_without_a_compiler_it_says_so_before_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    training = {"batch_size": 5, "compile": True}
+    made = experiment(tmp_path, methods={"er": METHODS["er"]}, training=training)
+    check_here(made, None)
+    assert "this machine has no C++ compiler 'no-such-compiler'" in capsys.readouterr().err
+    assert run_cell(made.cells()[0], tmp_path, None) == "completed"
+
+
+def test_the_key_counts_in_the_hash_where_it_is_true(tmp_path):
+    plain = cell(tmp_path).hash
+    assert cell(tmp_path, training={"batch_size": 5, "compile": False}).hash == plain
+    assert cell(tmp_path, training={"batch_size": 5, "compile": True}).hash != plain
+
+
+def test_a_run_goes_on_bit_for_bit_with_code_compiled_anew(tmp_path, monkeypatch):
+    whole = small(tmp_path, {"plugins": [REPLAY, "online_ewc"]}, training={"compile": True})
+    run(whole, tmp_path / "whole")
+    out = tmp_path / "out"
+    assert run_until(whole, out, monkeypatch, n_batches=5)
+    assert run_until(whole, out, monkeypatch, 1)
+    compiled._FUNCTIONS.clear()
+    torch._dynamo.reset()
+    run(whole, out)
+    assert left_by(whole, out) == left_by(whole, tmp_path / "whole")
