@@ -216,8 +216,11 @@ class CompiledSteps:
         """Return what is compiled for the model as it is now."""
         strategy, compiled = self._strategy, self._compiled
         model, criterion = strategy.model, strategy._criterion
-        # Models are added to when an experience begins.
+        # When an experience begins, models grow, and the user may have added plugins.
         is_same = strategy.experience is self._experience
+        reason = "" if is_same else why_eager(strategy)
+        if reason:
+            raise NotCompilableError(reason)
         self._experience = strategy.experience
         if compiled and is_same and compiled.is_still_of(model, criterion):
             return compiled

@@ -54,6 +54,7 @@ RECIPES = {
 UNCOMPILED = {
     "dropout": ({"name": "mlp", "hidden_sizes": [16], "dropout": 0.5}, "draws random numbers"),
     "statistics": ("./network.py:Network", "changes its buffer 'norm.running_mean'"),
+    "counter": ("./network.py:Counting", "changes its attribute 'n_passes'"),
 }
 NETWORK = """
 from torch import nn
@@ -63,6 +64,15 @@ class Network(nn.Sequential):
         super().__init__()
         self.flat, self.norm = nn.Flatten(), nn.BatchNorm1d(64)
         self.classifier = nn.Linear(64, n_classes)
+
+class Counting(nn.Sequential):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.flat, self.classifier, self.n_passes = nn.Flatten(), nn.Linear(64, n_classes), 0
+
+    def forward(self, x):
+        self.n_passes += 1
+        return super().forward(x) / (1 + self.n_passes)
 """
 
 
@@ -269,6 +279,17 @@ def test_a_term_of_the_output_that_was_not_declared_is_refused():
     compile_steps(strategy)
     with pytest.raises(RuntimeError, match="differentiates the mini-batch's output"):
         train(strategy, digits(train_size=60))
+
+
+def test_a_plugin_that_is_added_later_counts():
+    strategies = [make_naive(model=mlp()), make_naive(model=mlp())]
+    compile_steps(strategies[0])
+    for strategy in strategies:
+        strategy.plugins.insert(0, Halved())
+    with pytest.warns(UserWarning, match="trains uncompiled, because Halved needs the graph"):
+        train(strategies[0], digits(train_size=60))
+    train(strategies[1], digits(train_size=60))
+    assert torch.equal(*map(weights, strategies))
 
 
 def test_hooks_on_the_model_are_called_and_noted(calls):

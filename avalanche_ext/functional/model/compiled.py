@@ -25,6 +25,8 @@ _ROWS = 37
 _TOLERANCE = 1e-4
 """By how much a compiled gradient may differ from the one that torch computes step by step, as a
 part of the latter's largest entry. Sums in another order differ by less."""
+_ROUNDING = 1e-6
+"""By how much they may differ where sums of numbers of size 1 cancel."""
 _MOST_VERSIONS = 64
 """Versions of the code of one architecture that torch may compile."""
 _PLAIN = (bool, int, float, str, bytes, type(None))
@@ -155,6 +157,8 @@ class CompiledLoss:
         import torch._dynamo.config as dynamo
         import torch._inductor.config as inductor
 
+        if not (isinstance(x, Tensor) and isinstance(y, Tensor) and len(y)):
+            raise NotCompilableError("a mini-batch is empty, or is no tensor")
         if len(y) > 1:
             n_times = -(-_ROWS // len(y))
             x, y = (torch.cat([each] * n_times)[:_ROWS] for each in (x, y))
@@ -381,7 +385,8 @@ def _are_close(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     largest = float(other.abs().amax()) if other.numel() else 0.0
-    return torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE * largest, equal_nan=True)
+    atol = _TOLERANCE * largest + _ROUNDING
+    return torch.allclose(one, other, rtol=0.0, atol=atol, equal_nan=True)
 
 
 def _first_line(error: BaseException) -> str:
