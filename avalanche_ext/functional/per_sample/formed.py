@@ -16,6 +16,9 @@ from torch import Tensor, nn
 _BLOCK = 2**20
 """Numbers in a block of gradients: few enough to stay in a cache, enough to be worth a call."""
 
+HELD = 2**24
+"""Numbers that are held to form several blocks, instead of computed for each: 64 MiB."""
+
 
 class FormedGradients(ABC):
     """Per-sample gradients of one layer, formed in blocks; a `SampleGradients` of rules.py.
@@ -28,6 +31,7 @@ class FormedGradients(ABC):
         unit_size: How many numbers of all parameters together belong to one unit.
         granularity: Units are taken in multiples of this number.
         workspace: Numbers needed for each sample besides its gradients.
+        has_all_units: Whether the units are the same whichever the samples are.
     """
 
     parameters: list[nn.Parameter]
@@ -37,10 +41,25 @@ class FormedGradients(ABC):
     unit_size: int
     granularity: int = 1
     workspace: int = 0
+    has_all_units: bool = True
 
     @abstractmethod
     def block(self, samples: slice, units: slice) -> list[Tensor]:
         """Return the gradients of some units for some samples, (R, n, u, ·) of each parameter."""
+
+    def held(self) -> FormedGradients:
+        """Return the same, with what all blocks of units need computed once if it is small."""
+        return self
+
+    def blocks(self) -> Iterator[tuple[slice, slice, list[Tensor]]]:
+        """Yield samples, units and their gradients, block by block; all samples of some units."""
+        of_unit = self.n_rows * self.unit_size
+        all_units = [*slices(self.n_units, of_unit, self.granularity)]
+        source = self.held() if len(all_units) > 1 else self
+        for units in all_units:
+            of_sample = max((units.stop - units.start) * of_unit, self.workspace)
+            for samples in slices(self.n_samples, of_sample):
+                yield samples, units, source.block(samples, units)
 
     def shaped(self, gradients: Tensor, parameter: Tensor) -> Tensor:
         """Return the gradients of all units, (..., U, ·), in the shape of the parameter."""
@@ -49,14 +68,10 @@ class FormedGradients(ABC):
     def summed_powers(self, power: int) -> list[Tensor]:
         """Return Σ_m |g_m|^power of each parameter, in its shape; the power is 1 or 2."""
         totals: list[Tensor] = []
-        of_unit = self.n_rows * self.unit_size
-        for units in slices(self.n_units, of_unit, self.granularity):
-            of_sample = max((units.stop - units.start) * of_unit, self.workspace)
-            for samples in slices(self.n_samples, of_sample):
-                gradients = self.block(samples, units)
-                totals = totals or [g.new_zeros(self.n_units, g.shape[-1]) for g in gradients]
-                for total, g in zip(totals, gradients, strict=True):
-                    total[units] += (g.square_() if power == 2 else g.abs_()).sum((0, 1))
+        for _, units, gradients in self.blocks():
+            totals = totals or [g.new_zeros(self.n_units, g.shape[-1]) for g in gradients]
+            for total, g in zip(totals, gradients, strict=True):
+                total[units] += (g.square_() if power == 2 else g.abs_()).sum((0, 1))
         pairs = zip(totals, self.parameters, strict=True)
         return [self.shaped(total, p) for total, p in pairs]
 
@@ -80,10 +95,13 @@ class FormedGradients(ABC):
     def _by_units(self) -> Iterator[tuple[int, list[Tensor]]]:
         """Return the number of units of each block, and the gradients of all M rows, (M, u · ·)."""
         of_unit = self.n_rows * self.unit_size
-        for units in slices(self.n_units, self.n_samples * of_unit, self.granularity):
+        all_units = [*slices(self.n_units, self.n_samples * of_unit, self.granularity)]
+        source = self.held() if len(all_units) > 1 else self
+        for units in all_units:
             of_sample = max((units.stop - units.start) * of_unit, self.workspace)
-            parts = [self.block(samples, units) for samples in slices(self.n_samples, of_sample)]
-            gradients = [torch.cat(part, 1) for part in zip(*parts, strict=True)]
+            parts = [source.block(samples, units) for samples in slices(self.n_samples, of_sample)]
+            joined = zip(*parts, strict=True)
+            gradients = parts[0] if len(parts) == 1 else [torch.cat(part, 1) for part in joined]
             yield units.stop - units.start, [g.flatten(2).flatten(0, 1) for g in gradients]
 
     def _shaped(self, blocks: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -107,10 +125,47 @@ class Repeated(FormedGradients):
         self.granularity = first.granularity
         self.workspace = max(run.workspace for run in runs)
 
+    def held(self) -> Repeated:
+        """Return the same, with what all blocks of each run need computed once if it is small."""
+        return Repeated([run.held() for run in self.runs])
+
     def block(self, samples: slice, units: slice) -> list[Tensor]:
         """Return the sums over the runs."""
         blocks = zip(*(run.block(samples, units) for run in self.runs), strict=True)
         return [torch.stack(block).sum(0) for block in blocks]
+
+
+class Kept(FormedGradients):
+    """Gradients that were formed before, as a sum over a layer's runs.
+
+    Args:
+        like: A layer's gradients for some of the samples.
+        n_rows: R.
+        n_samples: N.
+
+    Attributes:
+        gradients: Those of all samples, (R, N, U, ·) of each parameter; zeros before `put`.
+    """
+
+    def __init__(self, like: FormedGradients, n_rows: int, n_samples: int) -> None:
+        self.parameters = like.parameters
+        self.n_rows, self.n_samples = n_rows, n_samples
+        self.n_units, self.unit_size = like.n_units, like.unit_size
+        self.granularity = like.granularity
+        self.gradients = [
+            p.detach().new_zeros(n_rows, n_samples, self.n_units, p.numel() // self.n_units)
+            for p in self.parameters
+        ]
+
+    def put(self, formed: FormedGradients, rows: slice, place: Tensor) -> None:
+        """Form the gradients of some rows of the samples at some places, and keep them."""
+        for samples, units, gradients in formed.blocks():
+            for kept, g in zip(self.gradients, gradients, strict=True):
+                kept[rows, place[samples], units] = g
+
+    def block(self, samples: slice, units: slice) -> list[Tensor]:
+        """Return what was kept."""
+        return [kept[:, samples, units].clone() for kept in self.gradients]
 
 
 def slices(n: int, size: int, granularity: int = 1) -> Iterator[slice]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from avalanche_ext.functional.model.running import evaluating
 from avalanche_ext.functional.model.tape import is_trained, powers, trained
-from avalanche_ext.functional.per_sample.formed import FormedGradients
+from avalanche_ext.functional.per_sample.formed import HELD, FormedGradients
 
 
 class Positions(FormedGradients):
@@ -36,6 +38,15 @@ class Positions(FormedGradients):
         self.unit_size = n_inputs + 1
         self.granularity = self.n_units // groups if groups > 1 else 1
         self.workspace = groups * n_inputs * n_positions
+        self._columns: Tensor | None = None
+
+    def held(self) -> Positions:
+        """Return the same with the columns of all samples, if these are small."""
+        if self.workspace * self.n_samples > HELD:
+            return self
+        other = copy(self)
+        other._columns = self.columns(slice(None))
+        return other
 
     def columns(self, samples: slice) -> Tensor:
         """Return what the weight is multiplied with at each position, (n, G, L, F)."""
@@ -55,7 +66,8 @@ class Positions(FormedGradients):
         n_rows, n_samples, n_units, n_positions = e.shape
         by_group = e.reshape(n_rows, n_samples, groups.stop - groups.start, -1, n_positions)
         # The rows of a sample share its inputs, and so are one matrix.
-        g = by_group.movedim(0, 2).flatten(2, 3) @ self.columns(samples)[:, groups]
+        columns = self.columns(samples) if self._columns is None else self._columns[samples]
+        g = by_group.movedim(0, 2).flatten(2, 3) @ columns[:, groups]
         by_row = g.reshape(*g.shape[:2], n_rows, -1, g.shape[-1]).movedim(2, 0)
         return by_row.reshape(n_rows, n_samples, n_units, -1)
 
@@ -131,6 +143,8 @@ class Lookup(FormedGradients):
         inputs: Indices, (N, ...).
         output_gradients: (R, N, ..., D).
     """
+
+    has_all_units = False
 
     def __init__(self, layer: nn.Embedding, inputs: Tensor, output_gradients: Tensor) -> None:
         self.parameters = trained(layer)

@@ -10,7 +10,7 @@ For 1,000 samples of an MLP 2x100 the sum of squares takes 8 ms by rules and 114
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from avalanche_ext.functional.per_sample.backward import (
     mapped_gradients,
 )
 from avalanche_ext.functional.per_sample.chunks import MEMORY, Chunk, Rows, chunks
+from avalanche_ext.functional.per_sample.formed import FormedGradients, Kept
 from avalanche_ext.functional.per_sample.rules import SampleGradients, gradients_of_runs
 
 _said: set[tuple[type[nn.Module], type[nn.Module], str]] = set()
@@ -112,26 +113,27 @@ def layerwise_gradients(
 ) -> list[SampleGradients] | None:
     """Return the gradients ∂⟨s_rn, f(x_n)⟩ / ∂θ as one object for each layer, for all N samples.
 
-    Arguments, errors and what is left as it was are those of `summed_powers`. It holds what the
-    layers saw of all samples, but no gradients. Layers that did not run are left out.
+    Arguments, errors and what is left as it was are those of `summed_powers`. Of each layer it
+    holds what the layer saw of all samples, or the gradients where these are smaller. Layers that
+    did not run are left out.
 
     Returns:
         One for each layer; None if some parameter has no rule, or R differs between tasks.
     """
     _check(chunk_size)
-    seen: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]] = {}
+    gathered: dict[nn.Module, _Gathered] = {}
     n_rows = 0
     with left_as_it_was(model, x):
         for chunk in chunks(model, layout, x, rows, t, chunk_size):
             n_rows = n_rows or chunk.n_rows
             if chunk.n_rows != n_rows or without_rules(chunk, layout):
                 return None
-            _gather(seen, chunk, len(x))
+            for layer, runs in chunk.runs.by_layer.items():
+                if layer not in gathered:
+                    gathered[layer] = _Gathered(layer, runs, n_rows, len(x))
+                gathered[layer].add(runs, chunk)
             del chunk
-        by_layer: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
-        for (layer, _), run in seen.items():
-            by_layer.setdefault(layer, []).append(run)
-        return [gradients_of_runs(layer, runs) for layer, runs in by_layer.items()]
+        return [each.gradients() for each in gathered.values()]
 
 
 def _check(chunk_size: int | None) -> None:
@@ -139,18 +141,52 @@ def _check(chunk_size: int | None) -> None:
         raise ValueError(f"chunk_size={chunk_size}: must be at least 1, or None")
 
 
-def _gather(
-    seen: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]], chunk: Chunk, n_samples: int
-) -> None:
-    for layer, runs in chunk.runs.by_layer.items():
+class _Gathered:
+    """The gradients of one layer for all samples, or what they follow from, whichever is smaller.
+
+    Args:
+        layer: The layer.
+        runs: What it saw of some samples.
+        n_rows: R.
+        n_samples: N.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        runs: Sequence[tuple[Tensor, Tensor]],
+        n_rows: int,
+        n_samples: int,
+    ) -> None:
+        self._layer = layer
+        self._n_rows, self._n_samples = n_rows, n_samples
+        self._runs: list[tuple[Tensor, Tensor]] = []
+        self._kept: Kept | None = None
+        formed = gradients_of_runs(layer, runs)
+        if isinstance(formed, FormedGradients) and formed.has_all_units:
+            of_sample = sum(x[0].numel() + n_rows * e[0, 0].numel() for x, e in runs)
+            if n_rows * formed.n_units * formed.unit_size < of_sample:
+                self._kept = Kept(formed, n_rows, n_samples)
+
+    def add(self, runs: Sequence[tuple[Tensor, Tensor]], chunk: Chunk) -> None:
+        """Add what the layer saw of the samples of a chunk."""
+        if self._kept:
+            formed = gradients_of_runs(self._layer, runs)
+            assert isinstance(formed, FormedGradients)
+            self._kept.put(formed, chunk.part, chunk.place)
+            return
         for i, (inputs, e) in enumerate(runs):
-            if (layer, i) not in seen:
+            if i == len(self._runs):
                 # Samples that do not run through the layer keep their zeros.
-                of_rows = e.new_zeros(chunk.n_rows, n_samples, *e.shape[2:])
-                seen[layer, i] = inputs.new_zeros(n_samples, *inputs.shape[1:]), of_rows
-            of_all, e_of_all = seen[layer, i]
+                of_rows = e.new_zeros(self._n_rows, self._n_samples, *e.shape[2:])
+                self._runs.append((inputs.new_zeros(self._n_samples, *inputs.shape[1:]), of_rows))
+            of_all, e_of_all = self._runs[i]
             of_all[chunk.place] = inputs
             e_of_all[chunk.part, chunk.place] = e
+
+    def gradients(self) -> SampleGradients:
+        """Return the gradients of all samples."""
+        return self._kept or gradients_of_runs(self._layer, self._runs)
 
 
 def without_rules(chunk: Chunk, layout: FlatLayout) -> dict[str, nn.Parameter]:
