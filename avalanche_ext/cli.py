@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -93,6 +94,7 @@ def _run(options: argparse.Namespace) -> int:
                 scheduler=options.scheduler,
                 devices=options.devices,
                 verbosity=options.verbose - options.quiet,
+                meanwhile=_import_report,
             )
     except PreflightError as error:
         print(error, file=sys.stderr)
@@ -117,6 +119,18 @@ def _run(options: argparse.Namespace) -> int:
             "/*/*/wandb/offline-run-*"
         )
     return code or of_cells
+
+
+def _import_report() -> None:
+    """Import what a report with new figures needs."""
+    for name in (
+        "avalanche_ext.report.formats",
+        "avalanche_ext.report.plots",
+        "matplotlib.backends.backend_agg",
+        "matplotlib.figure",
+        "scipy.special",
+    ):
+        import_module(name)
 
 
 @contextmanager

@@ -273,7 +273,7 @@ def test_run_hands_on_what_was_asked_for(runner: list[dict[str, Any]], tmp_path:
     words = ["--seeds", "2", "--jobs", "3", "--out", "o", "--data-root", "d", "training.epochs=4"]
     main(["run", path, *words])
     (call,) = runner
-    experiment = call.pop("experiment")
+    experiment, _ = call.pop("experiment"), call.pop("meanwhile")
     assert (experiment.seeds, experiment.training.epochs) == ((0, 1), 4)
     assert call == {
         "out": Path("o"),

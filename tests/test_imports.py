@@ -21,6 +21,7 @@ ALLOWED = {
     "traits": set(),
     "words": set(),
     "cache": {"results"},
+    "data_root": set(),
     "validation": {"words"},
     "metrics.matrix": set(),
     "metrics.curves": set(),
@@ -34,7 +35,7 @@ ALLOWED = {
         "validation",
     },
     "strategies": {"plugins", "buffers", "data", "functional", "traits", "validation"},
-    "benchmarks": {"cache", "data", "validation"},
+    "benchmarks": {"cache", "data", "data_root", "validation"},
     "models": {"functional", "validation"},
     "metrics.recorder": {"metrics.matrix", "data", "validation"},
     "metrics": {"metrics.curves", "metrics.matrix", "metrics.recorder"},
@@ -42,9 +43,9 @@ ALLOWED = {
     "tracking": {"metrics.matrix", "metrics.heatmap", "results", "tracking.wandb_logger"},
     "report": {"metrics.curves", "metrics.matrix", "metrics.heatmap", "results", "words"},
     "runner": {
-        "benchmarks", "buffers", "config", "data", "functional", "metrics", "metrics.matrix",
-        "metrics.recorder", "models", "plugins", "results", "state", "strategies", "tracking",
-        "words",
+        "benchmarks", "buffers", "cache", "config", "data", "data_root", "functional", "metrics",
+        "metrics.matrix", "metrics.recorder", "models", "plugins", "results", "state",
+        "strategies", "tracking", "words",
     },
     "cli": {"cache", "config", "report", "results", "runner", "tracking", "words"},
     "__main__": {"cli"},
@@ -111,6 +112,22 @@ def test_what_answers_quickly_imports_nothing_slow(module, absent):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "set()"
+
+
+def test_a_run_imports_torch_in_its_workers_only(tmp_path):
+    """Its own process checks and reports without torch, and imports once what a report needs."""
+    experiment(tmp_path, seeds=1)
+    words = ["run", str(tmp_path / "small.yaml"), "--jobs", "1", "--out", str(tmp_path)]
+    code = (
+        "import sys; from avalanche_ext.cli import main; "
+        f"assert main({words!r}) == 0; "
+        "print({'torch', 'avalanche', 'wandb', 'pandas', 'scipy.stats'} & {*sys.modules})"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "2 cells run, 0 failed" in answer.stdout
+    assert answer.stdout.splitlines()[-1] == "set()"
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from avalanche_ext.benchmarks.images import class_folders, image_tree
 from avalanche_ext.benchmarks.sources import (
-    DATA_ROOT_VARIABLE,
     SPLIT_SEED,
     DataNotFoundError,
     Source,
-    given_data_root,
     resolve_data_root,
 )
 from avalanche_ext.cache import Content, decoded
+from avalanche_ext.data_root import DATA_ROOT_VARIABLE, given_data_root
 
 _TEST_SHARE = 0.25
 _CIFAR_SIZE = (3, 32, 32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,8 @@ from avalanche_ext.benchmarks.transforms import (
     transforms_of,
 )
 from avalanche_ext.data.views import Transform
+from avalanche_ext.data_root import given_data_root
 
-DATA_ROOT_VARIABLE = "AVALANCHE_EXT_DATA"
 SPLIT_SEED = 0
 
 
@@ -104,13 +103,6 @@ def with_transforms(
         return source
     images = source.train_x[:N_PROBED] / source.white
     return replace(source, transforms=transforms_of(train, test, images, seed))
-
-
-def given_data_root(data_root: Path | None) -> Path | None:
-    """Return `data_root`, else $AVALANCHE_EXT_DATA, else None."""
-    if data_root is None and os.environ.get(DATA_ROOT_VARIABLE):
-        return Path(os.environ[DATA_ROOT_VARIABLE])
-    return data_root
 
 
 def resolve_data_root(data_root: Path | None, name: str) -> Path:

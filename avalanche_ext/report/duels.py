@@ -91,9 +91,10 @@ def jeffreys_interval(won: float, n: int) -> tuple[float, float]:
     >>> round(low, 3), high
     (0.783, 1.0)
     """
-    from scipy import stats
+    from scipy.special import betaincinv
 
-    low, high = stats.beta.interval(CONFIDENCE, won + 0.5, n - won + 0.5)
+    tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    low, high = (betaincinv(won + 0.5, n - won + 0.5, tail) for tail in tails)
     return (0.0 if won == 0 else float(low)), (1.0 if won == n else float(high))
 
 

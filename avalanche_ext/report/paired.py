@@ -151,9 +151,13 @@ def t_test(differences: Floats, alternative: Alternative = "two-sided") -> float
         return None
     if np.ptp(differences) == 0:
         return None if differences.any() else 1.0
-    from scipy import stats
+    from scipy import special  # `scipy.stats` takes three times as long to import.
 
-    return float(stats.ttest_1samp(differences, 0.0, alternative=alternative).pvalue)
+    n = len(differences)
+    t = differences.mean() / np.sqrt(differences.var(ddof=1) / n)
+    if alternative == "greater":
+        return float(special.stdtr(n - 1, -t))
+    return float(2 * special.stdtr(n - 1, -abs(t)))
 
 
 def wilcoxon(differences: Floats, alternative: Alternative = "two-sided") -> float | None:
@@ -206,11 +210,11 @@ def interval(strata: Sequence[Floats]) -> tuple[float, float] | None:
     """
     if not strata or any(len(values) < FEWEST_PAIRS for values in strata):
         return None
-    from scipy import stats
+    from scipy import special
 
     freedom = sum(len(values) - 1 for values in strata)
     narrow = np.mean([len(values) / (len(values) - 1) for values in strata])
-    tail = stats.norm.cdf(stats.t.ppf((1 - CONFIDENCE) / 2, freedom) * narrow**0.5)
+    tail = special.ndtr(special.stdtrit(freedom, (1 - CONFIDENCE) / 2) * narrow**0.5)
     drawn = zip(strata, _resamples(tuple(map(len, strata))), strict=True)
     means = np.mean([values[indices].mean(axis=1) for values, indices in drawn], axis=0)
     low, high = np.quantile(means, [tail, 1 - tail])

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from avalanche_ext.benchmarks.build import iid_stream
-from avalanche_ext.benchmarks.sources import given_data_root
 from avalanche_ext.benchmarks.validation import validation_benchmark
 from avalanche_ext.config import Cell, Component
 from avalanche_ext.config.builtins import built_in
 from avalanche_ext.config.catalogue import ANALYSES
 from avalanche_ext.data import InMemoryLoaders, Strategy, in_memory, origin_index
 from avalanche_ext.data.views import seeded_generators
+from avalanche_ext.data_root import given_data_root
 from avalanche_ext.metrics.recorder import NoEvaluation, TransferMatrix
 from avalanche_ext.models import SupSup
 from avalanche_ext.models.features import with_heads

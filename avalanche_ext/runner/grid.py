@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avalanche_ext.config import Cell, Experiment
+from avalanche_ext.data_root import given_data_root
 from avalanche_ext.results.claims import (
     ClaimedError,
     claimed,
@@ -23,6 +24,7 @@ from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
 from avalanche_ext.runner.devices import on_devices, visible
 from avalanche_ext.runner.engines import Engine, engine
+from avalanche_ext.runner.engines.local import FOR_DIGITS, FOR_WANDB
 from avalanche_ext.runner.plan import (
     EVERYTHING,
     Selection,
@@ -32,7 +34,7 @@ from avalanche_ext.runner.plan import (
 )
 from avalanche_ext.runner.preflight import (
     PreflightError,
-    check_builds,
+    check_builds_by,
     check_devices,
     check_output,
 )
@@ -90,6 +92,7 @@ def run_experiment(
     scheduler: str | None = None,
     devices: Sequence[str] = (),
     verbosity: int = NORMAL,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> GridOutcome:
     """Run the cells of `experiment` that are not done, each in a process of its own.
 
@@ -112,6 +115,7 @@ def run_experiment(
         devices: GPUs, `cuda:<n>`, that workers get in turn, whatever the experiment says.
         verbosity: What is shown meanwhile: -1 nothing, 0 a bar on a terminal and in Jupyter, or
             else a line for each cell that has ended, 1 both, and when cells begin.
+        meanwhile: Called while workers import what cells need, unless no cell is to be run.
 
     Raises:
         PreflightError: Before any training, if the experiment cannot be run here.
@@ -133,6 +137,7 @@ def run_experiment(
             checks_devices,
             verbosity,
             contents,
+            meanwhile,
         )
 
     if experiment.undecided:
@@ -156,7 +161,16 @@ def _engine(
         visible(devices),
         threads=max(training.threads for training in trainings),
         n_gpus=len({"cuda:0" if device == "cuda" else device for device in on_gpus}),
+        unneeded=_unneeded(experiment),
     )
+
+
+def _unneeded(experiment: Experiment) -> Sequence[str]:
+    """Return the modules that workers need not have imported before a cell begins."""
+    benchmark = experiment.benchmark
+    datasets = (benchmark.name, benchmark.args.get("dataset"), benchmark.args.get("datasets"))
+    logs, learns_digits = experiment.wandb.mode != "disabled", "digits" in str(datasets)
+    return (*(() if logs else FOR_WANDB), *(() if learns_digits else FOR_DIGITS))
 
 
 def _run_cells(
@@ -168,6 +182,7 @@ def _run_cells(
     checks_devices: bool,
     verbosity: int,
     contents: Contents,
+    meanwhile: Callable[[], None],
 ) -> GridOutcome:
     directory = out / experiment.name
     cells = selected(experiment, selection)
@@ -193,14 +208,12 @@ def _run_cells(
         with workers:  # Before the checks, because a local engine begins to import torch.
             if checks_devices:
                 check_devices(pending)
-            check_builds(pending, data_root)
-            with _as_preflight_error(directory):
-                _record(experiment, out, contents)
-            # Workers on other machines have another environment. Not above: it imports torch.
-            from avalanche_ext.benchmarks.sources import given_data_root
-
+            # Workers on other machines have another environment.
             root = given_data_root(data_root)
             root = root and root.absolute()
+            check_builds_by(workers, pending, root, meanwhile)
+            with _as_preflight_error(directory):
+                _record(experiment, out, contents)
             with Progress(pending, out, verbosity) as progress:
                 counts = _Grid(pending, out, root, workers, progress).run()
     try:

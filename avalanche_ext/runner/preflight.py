@@ -5,14 +5,20 @@ from __future__ import annotations
 import ctypes
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avalanche_ext.config import Cell, Component, Experiment
 from avalanche_ext.config.tune import tuning_stage
 from avalanche_ext.results.files import reason_of
+
+if TYPE_CHECKING:
+    from avalanche_ext.runner.engines import Engine
 
 
 class PreflightError(Exception):
@@ -55,7 +61,7 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
     from avalanche_ext.runner.components import create_benchmark
     from avalanche_ext.runner.rehearsal import Rehearsal
 
-    with _naming("benchmark"):
+    with _naming("benchmark"), _noting():
         benchmark = create_benchmark(cells[0], data_root)
     rehearsal = Rehearsal(benchmark)
     keys: dict[str, list[str]] = {}
@@ -74,6 +80,47 @@ def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
                 f"training.compile: {where}: steps run uncompiled, because {reason}",
                 file=sys.stderr,
             )
+
+
+def check_builds_by(
+    workers: Engine,
+    cells: Sequence[Cell],
+    data_root: Path | None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Do what `check_builds` does, in a worker if it has imported more than this process.
+
+    Args:
+        workers: The engine, which has been started.
+        cells: The cells.
+        data_root: Folder of the data.
+        meanwhile: Called while this process would only wait.
+    """
+    if not workers.imports_first:
+        check_builds(cells, data_root)
+        return
+    future = workers.submit(_refusal, _distinct(cells), data_root)
+    meanwhile()
+    try:
+        refusal, said = future.result()
+    except workers.died as error:
+        raise PreflightError(
+            "the process that built the benchmark and the methods to check them has died, or was "
+            "killed, perhaps for lack of memory"
+        ) from error
+    print(said, end="", file=sys.stderr, flush=True)
+    if refusal:
+        raise PreflightError(refusal)
+
+
+def _refusal(cells: Sequence[Cell], data_root: Path | None) -> tuple[str, str]:
+    """Return what `check_builds` raises, as text, empty if nothing; and what it says on stderr."""
+    with redirect_stderr(StringIO()) as said:
+        try:
+            check_builds(cells, data_root)
+        except PreflightError as error:
+            return str(error), said.getvalue()
+    return "", said.getvalue()
 
 
 def check_here(experiment: Experiment, data_root: Path | None) -> None:
@@ -171,6 +218,21 @@ def _naming(key: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise PreflightError(f"{key}: {_reason(error)}") from error
+
+
+@contextmanager
+def _noting() -> Iterator[None]:
+    """Turn the warning that decoded data cannot be kept into a note of one line."""
+    from avalanche_ext.cache import UncachedWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UncachedWarning)
+        yield
+    for each in caught:
+        if issubclass(each.category, UncachedWarning):
+            print(f"note: {each.message}", file=sys.stderr, flush=True)
+        else:
+            warnings.showwarning(each.message, each.category, each.filename, each.lineno)
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -40,8 +41,10 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
 
 def _run(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, str]:
     """Run a cell whose claim this process holds."""
+    from avalanche_ext.cache import UncachedWarning
     from avalanche_ext.runner.cell import run_cell
 
+    warnings.simplefilter("ignore", UncachedWarning)  # It was a note before the first cell.
     files = cell.files(out)
     look_again(files.folder)
     try:

@@ -141,7 +141,7 @@ class WandbRun:
         if self._run is None:
             return
         with self.surviving():
-            values = {"R": _table(R, untrained), "R_heatmap": _heatmap(R, untrained)}
+            values = {"R": _table(R, untrained), "R_heatmap": _image(heatmap_png(R, untrained))}
             self.log({EXPERIENCE: len(R)}, values)
 
     def files(self, files: Sequence[Path], name: str) -> None:
@@ -218,12 +218,17 @@ def defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 def picture(figure: Figure) -> wandb.Image:
     """Return a matplotlib figure as a PNG image of wandb."""
-    import wandb
-    from PIL import Image
+    return _image(_png(figure))
 
-    png = BytesIO()
-    figure.savefig(png, format="png")
-    return wandb.Image(Image.open(png))
+
+def heatmap_png(R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> BytesIO:
+    """Draw R, (t, T), below the untrained row, (T,), as a PNG file in memory."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0, 4.2))
+    axes = figure.add_subplot()
+    figure.colorbar(draw_matrix(axes, R, untrained), ax=axes, label="accuracy")
+    return _png(figure)
 
 
 def _abandon(run: wandb.Run) -> None:
@@ -248,13 +253,17 @@ def _table(R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> w
     return wandb.Table(columns=columns, data=rows)
 
 
-def _heatmap(R: Sequence[Sequence[float]], untrained: Sequence[float] | None) -> wandb.Image:
-    from matplotlib.figure import Figure
+def _png(figure: Figure) -> BytesIO:
+    png = BytesIO()
+    figure.savefig(png, format="png")
+    return png
 
-    figure = Figure(figsize=(5.0, 4.2))
-    axes = figure.add_subplot()
-    figure.colorbar(draw_matrix(axes, R, untrained), ax=axes, label="accuracy")
-    return picture(figure)
+
+def _image(png: BytesIO) -> wandb.Image:
+    import wandb
+    from PIL import Image
+
+    return wandb.Image(Image.open(png))
 
 
 def _csv_table(file: Path) -> wandb.Table:

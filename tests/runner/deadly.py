@@ -35,7 +35,8 @@ def note_and_die(note, cell):
 
 
 def whoami():
-    """The process, its threads, its GPUs, and the modules it found imported."""
+    """The process, its threads, its GPUs, and what it found imported and collected."""
+    import gc
     import sys
 
     return {
@@ -44,6 +45,7 @@ def whoami():
         "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "mark": os.environ.get("AVALANCHE_EXT_TEST"),
         "torch": "torch" in sys.modules,
+        "collects": gc.isenabled(),
         "main": sys.modules["__main__"].__dict__.get("__file__"),
     }
 

@@ -53,7 +53,7 @@ def test_all_methods_run_on_the_devices_and_their_index_is_not_in_the_hash(tmp_p
 
 def test_each_worker_has_its_device_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,MIG-6")
-    monkeypatch.setattr("avalanche_ext.runner.grid.check_builds", lambda cells, data_root: None)
+    monkeypatch.setattr("avalanche_ext.runner.grid.check_builds_by", lambda *_: None)
     monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.note_device)
     grid, out = experiment(tmp_path, seeds=4), tmp_path / "out"
     outcome = run_experiment(grid, out, jobs=4, devices=["cuda:0", "cuda:2"])

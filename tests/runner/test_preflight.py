@@ -1,8 +1,12 @@
 """What is built before a grid runs."""
 
+import time
+
 import pytest
 
-from avalanche_ext.runner import components, rehearsal
+from avalanche_ext.cli import main
+from avalanche_ext.runner import components, rehearsal, run_experiment
+from avalanche_ext.runner.grid import _unneeded
 from avalanche_ext.runner.preflight import PreflightError, check_builds, check_devices
 from tests.runner.cases import SMALL, experiment
 
@@ -137,3 +141,61 @@ def test_all_devices_that_the_machine_lacks_are_named(tmp_path):
     first, second = str(refused.value).splitlines()
     assert first.startswith("training.device is 'cuda:62'")
     assert second.startswith("training.device is 'cuda:63'")
+
+
+def test_a_run_says_in_one_line_each_what_its_workers_cannot_build(tmp_path, capfd):
+    methods = {name: {"plugins": [{"drl": {"layers": [f"hidden.{name}"]}}]} for name in ("8", "9")}
+    path = tmp_path / "small.yaml"
+    experiment(tmp_path, methods=methods, baseline="8")
+    assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
+    shown, said = capfd.readouterr()
+    first, second = said.splitlines()
+    assert shown == ""
+    assert first.startswith("methods.8: layers=['hidden.8']: the model has no module")
+    assert second.startswith("methods.9: layers=['hidden.9']: the model has no module")
+    assert not [*(tmp_path / "out").rglob("*.json")]
+
+
+DEADLY = """
+import os
+from avalanche.core import SupervisedPlugin
+
+class Deadly(SupervisedPlugin):
+    def __init__(self):
+        super().__init__()
+        os._exit(3)
+"""
+
+
+def test_who_dies_while_it_is_checked_ends_no_run_without_a_word(tmp_path):
+    (tmp_path / "mine.py").write_text(DEADLY, "utf-8")
+    grid = experiment(tmp_path, methods={"mine": {"plugins": ["./mine.py:Deadly"]}})
+    with pytest.raises(PreflightError, match=r"to check them has died, or was killed"):
+        run_experiment(grid, tmp_path / "out", jobs=1)
+    assert not [*(tmp_path / "out").rglob("*.json")]
+
+
+def test_data_that_cannot_be_kept_are_a_note_before_the_first_cell(tmp_path, capfd, monkeypatch):
+    for i in range(520):
+        file = tmp_path / "images" / ("train" if i < 500 else "test") / str(i % 2) / f"{i}.ppm"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"P6 2 2 255 " + bytes([i % 256]) * 12)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("AVALANCHE_EXT_CACHE", str(tmp_path / "file"))
+    time.sleep(2.1)  # Until they have settled.
+    benchmark = {"name": "image_folder", "folder": str(tmp_path / "images"), "image_size": 4}
+    grid = experiment(tmp_path, benchmark={**benchmark, "n_experiences": 2, "train_size": 20})
+    assert run_experiment(grid, tmp_path / "out", jobs=1).n_completed == 4
+    said = capfd.readouterr().err
+    assert said.count("cannot be written") == 1
+    assert "note: images is decoded by each run anew: " in said
+    assert "Warning" not in said
+
+
+def test_the_server_imports_only_what_the_experiment_needs(tmp_path):
+    names = {name.rpartition(".")[2] for name in _unneeded(experiment(tmp_path))}
+    assert "picture" in names
+    assert "digits" not in names
+    benchmark = {"name": "domains", "datasets": ["mnist", "fmnist"]}
+    logged = experiment(tmp_path, benchmark=benchmark, wandb={"mode": "offline"})
+    assert {name.rpartition(".")[2] for name in _unneeded(logged)} == {"digits"}

@@ -45,6 +45,7 @@ class Here:
 
     died: tuple[type[Exception], ...] = ()
     is_here = True
+    imports_first = False
 
     def __enter__(self) -> Here:
         return self

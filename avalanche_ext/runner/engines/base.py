@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
@@ -23,10 +23,13 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     Attributes:
         died: Errors of a future that mean that the process which ran its function is gone.
         is_here: Whether the processes are on this machine, and so see the same files.
+        imports_first: Whether they have imported torch and Avalanche before a call begins, so that
+            this process never need.
     """
 
     died: tuple[type[Exception], ...]
     is_here: bool
+    imports_first: bool
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
         """Run a function of a module, soon, with arguments that can be pickled."""
@@ -42,6 +45,7 @@ def engine(
     devices: Sequence[str] = (),
     threads: int = 1,
     n_gpus: int = 0,
+    unneeded: Collection[str] = (),
 ) -> Engine:
     """Return an engine that is not started yet: its `with` block does that.
 
@@ -54,6 +58,7 @@ def engine(
         threads: Threads of each worker.
         n_gpus: How many GPUs the calls name; 0 if they need none. Ray chooses a free one for each
             call instead.
+        unneeded: What a local engine need not import before the calls; see `LocalEngine`.
 
     Raises:
         PreflightError: If the arguments do not go together or a package is missing.
@@ -89,7 +94,7 @@ def engine(
         ) from error
     from avalanche_ext.runner.engines.local import LocalEngine
 
-    return LocalEngine(jobs, devices)
+    return LocalEngine(jobs, devices, unneeded)
 
 
 def n_cores() -> int:

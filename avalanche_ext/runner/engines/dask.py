@@ -54,6 +54,7 @@ class DaskEngine:
     """
 
     died: tuple[type[Exception], ...] = (KilledWorker, WorkerDied)
+    imports_first = False
 
     def __init__(self, jobs: int, scheduler: str | None) -> None:
         self.is_here = scheduler is None

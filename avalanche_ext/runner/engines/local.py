@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import (
@@ -27,18 +27,28 @@ from typing import Any
 
 from avalanche_ext.runner.engines.base import R
 
+FOR_WANDB = (
+    "wandb.sdk.launch.inputs.internal",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
+    "avalanche_ext.runner.engines.picture",
+)
+"""What a cell needs only if it is logged to wandb."""
+FOR_DIGITS = ("avalanche_ext.runner.engines.digits",)
+"""What a cell needs only if it learns scikit-learn's digits."""
+
 # All that a cell imports. What its first wandb run does takes five times as long after torch.
 _PRELOADED = (
+    "avalanche_ext.runner.engines.server",
     "wandb",
-    "wandb.sdk.launch.inputs.internal",
+    *FOR_WANDB[:-1],
     "torch",
     "avalanche.training",
-    "sklearn.datasets",
-    "sklearn.model_selection",
-    "matplotlib.backends.backend_agg",
     "avalanche_ext.benchmarks.build",
     "avalanche_ext.models.catalogue",
     "avalanche_ext.runner.cell",
+    *FOR_WANDB[-1:],
+    *FOR_DIGITS,
 )
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -65,14 +75,18 @@ class LocalEngine:
         jobs: How many calls run at once.
         devices: Entries of CUDA_VISIBLE_DEVICES. If there are any, each worker gets one of them,
             in turn, and sees it as its only GPU.
+        unneeded: Modules that the server need not import, of FOR_WANDB and FOR_DIGITS.
     """
 
     died: tuple[type[Exception], ...] = (WorkerDied,)
     is_here = True
+    imports_first = True
 
-    def __init__(self, jobs: int, devices: Sequence[str] = ()) -> None:
+    def __init__(
+        self, jobs: int, devices: Sequence[str] = (), unneeded: Collection[str] = ()
+    ) -> None:
         self.n_workers = jobs
-        self._context = _context()
+        self._context = _context(unneeded)
         self._pool = ThreadPoolExecutor(jobs)
         self._slots: SimpleQueue[Mapping[str, str]] = SimpleQueue()
         for slot in range(jobs):
@@ -169,12 +183,12 @@ class LocalEngine:
         return result
 
 
-def _context() -> BaseContext:
+def _context(unneeded: Collection[str]) -> BaseContext:
     # Where threads or frameworks of the system come with a process, as on macOS, forks may hang.
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([*_PRELOADED])
+    context.set_forkserver_preload([name for name in _PRELOADED if name not in unneeded])
     return context
 
 
@@ -187,6 +201,7 @@ def _work(
     """Run the function in this new process, and send what it returns."""
     # A collection would walk through all that is imported, and so copy the server's pages.
     gc.freeze()
+    gc.enable()
     parent = parent_process()
     assert parent is not None
     Thread(target=_end_with, args=(parent,), daemon=True).start()

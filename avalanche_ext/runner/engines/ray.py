@@ -34,6 +34,7 @@ class RayEngine:
     """
 
     died: tuple[type[Exception], ...] = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
+    imports_first = False
 
     def __init__(self, jobs: int, scheduler: str | None, threads: int, on_gpu: bool) -> None:
         self.is_here = scheduler is None

@@ -1,0 +1,15 @@
+"""Where data sets are looked for, if the user says so."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DATA_ROOT_VARIABLE = "AVALANCHE_EXT_DATA"
+
+
+def given_data_root(data_root: Path | None) -> Path | None:
+    """Return `data_root`, else $AVALANCHE_EXT_DATA, else None."""
+    if data_root is None and os.environ.get(DATA_ROOT_VARIABLE):
+        return Path(os.environ[DATA_ROOT_VARIABLE])
+    return data_root
