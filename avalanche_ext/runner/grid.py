@@ -24,7 +24,7 @@ from avalanche_ext.results.record import ResultsError, read_record
 from avalanche_ext.results.store import write_experiment
 from avalanche_ext.runner.devices import on_devices, visible
 from avalanche_ext.runner.engines import Engine, engine
-from avalanche_ext.runner.engines.local import FOR_DIGITS, FOR_WANDB
+from avalanche_ext.runner.engines.local import FOR_COMPILED, FOR_DIGITS, FOR_WANDB
 from avalanche_ext.runner.plan import (
     EVERYTHING,
     Selection,
@@ -170,7 +170,12 @@ def _unneeded(experiment: Experiment) -> Sequence[str]:
     benchmark = experiment.benchmark
     datasets = (benchmark.name, benchmark.args.get("dataset"), benchmark.args.get("datasets"))
     logs, learns_digits = experiment.wandb.mode != "disabled", "digits" in str(datasets)
-    return (*(() if logs else FOR_WANDB), *(() if learns_digits else FOR_DIGITS))
+    compiles = any(method.training.compile for method in experiment.methods.values())
+    return (
+        *(() if logs else FOR_WANDB),
+        *(() if learns_digits else FOR_DIGITS),
+        *(() if compiles else FOR_COMPILED),
+    )
 
 
 def _run_cells(

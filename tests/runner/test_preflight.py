@@ -6,6 +6,7 @@ import pytest
 
 from avalanche_ext.cli import main
 from avalanche_ext.runner import components, rehearsal, run_experiment
+from avalanche_ext.runner.engines.local import FOR_COMPILED
 from avalanche_ext.runner.grid import _unneeded
 from avalanche_ext.runner.preflight import PreflightError, check_builds, check_devices
 from tests.runner.cases import SMALL, experiment
@@ -198,4 +199,6 @@ def test_the_server_imports_only_what_the_experiment_needs(tmp_path):
     assert "digits" not in names
     benchmark = {"name": "domains", "datasets": ["mnist", "fmnist"]}
     logged = experiment(tmp_path, benchmark=benchmark, wandb={"mode": "offline"})
-    assert {name.rpartition(".")[2] for name in _unneeded(logged)} == {"digits"}
+    assert {name.rpartition(".")[2] for name in _unneeded(logged)} == {"digits", "compile_fx"}
+    compiled = {"compiled": {"training": {"compile": True}}, "other": {}}
+    assert FOR_COMPILED[0] not in _unneeded(experiment(tmp_path, methods=compiled))

@@ -37,6 +37,9 @@ FOR_WANDB = (
 FOR_DIGITS = ("avalanche_ext.runner.engines.digits",)
 """What a cell needs only if it learns scikit-learn's digits."""
 
+FOR_COMPILED = ("torch._inductor.compile_fx",)
+"""What a cell needs only if its steps are compiled."""
+
 # All that a cell imports. What its first wandb run does takes five times as long after torch.
 _PRELOADED = (
     "avalanche_ext.runner.engines.server",
@@ -49,6 +52,7 @@ _PRELOADED = (
     "avalanche_ext.runner.cell",
     *FOR_WANDB[-1:],
     *FOR_DIGITS,
+    *FOR_COMPILED,
 )
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -75,7 +79,7 @@ class LocalEngine:
         jobs: How many calls run at once.
         devices: Entries of CUDA_VISIBLE_DEVICES. If there are any, each worker gets one of them,
             in turn, and sees it as its only GPU.
-        unneeded: Modules that the server need not import, of FOR_WANDB and FOR_DIGITS.
+        unneeded: Modules that the server need not import, of those that are for some cells.
     """
 
     died: tuple[type[Exception], ...] = (WorkerDied,)
