@@ -40,6 +40,14 @@ METHODS = {
     "avalanche_replay": {"strategy": "avalanche:Replay", "args": {"mem_size": 20}},
     "avalanche_gem": {"strategy": "avalanche:GEM", "args": {"patterns_per_exp": 10}},
     "avalanche_ewc": {"strategy": "avalanche:EWC", "args": {"ewc_lambda": 0.4}},
+    "mas": {"plugins": ["mas"]},
+    "mir": {"plugins": [{"mir": {"mem_size": 20, "batch_size": 5, "loss": "union"}}]},
+    "avalanche_mas": {"strategy": "avalanche:MAS"},
+    "avalanche_agem": {
+        "strategy": "avalanche:AGEM",
+        "args": {"patterns_per_exp": 10, "sample_size": 5},
+    },
+    "avalanche_rwalk": {"plugins": ["avalanche:RWalkPlugin"]},
 }
 RECIPES = {
     "repeats": {"training": {"repeats": 3}},
