@@ -70,9 +70,10 @@ def fisher_spectrum(
         kind: See `diagonal.fisher_rows`.
         t: Task labels, (N,), of multi-head models.
         seed: Seed of the labels that "sampled" draws.
-        method: "kernel" works as above. It needs rules for all layers, and holds what each layer
-            sees of all samples, the M gradients at its outputs, and K (much for convolutions, above
-            all with R = C). "lanczos" holds up to 2 · rank + 32 vectors of size P and takes about
+        method: "kernel" works as above. It needs rules for all layers, and holds of each what it
+            sees of all samples and the M gradients at its outputs, or its M gradients themselves
+            where these are smaller, and K (much for large layers, above all with R = C).
+            "lanczos" holds up to 2 · rank + 32 vectors of size P and takes about
             3 · rank + 50 products F v, each as expensive as a pass over all samples. "auto" takes
             the kernel if there are rules and M is at most 4,096 (K then has 64 MiB in single
             precision), and else Lanczos.
