@@ -195,6 +195,9 @@ def test_workers_end_when_the_process_they_work_for_is_gone(tmp_path, killed):
 )
 def test_only_a_second_interrupt_cuts_short_what_workers_still_write(tmp_path, signals, has_time):
     code = (
+        "import signal\n"
+        # A shell that runs the tests in the background has them ignore SIGINT.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "from avalanche_ext.cli import _terminable\n"
         "from avalanche_ext.runner.engines import local\n"
