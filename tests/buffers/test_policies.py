@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
 from tests.buffers.cases import fill, held, numbered
 from tests.oracles import (
+    gem_ring_by_loops,
     last_of_each_group,
     leaving_by_distance,
     leaving_old_and_near,
@@ -132,6 +133,20 @@ def test_task_buffer_holds_the_last_of_each_task(groups, size_per_task, batch_si
     fill(buffer, groups, batch_size)
     assert held(buffer) == last_of_each_group(groups, size_per_task)
     assert buffer.max_size == size_per_task * len(set(groups))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 3), st.integers(4, 9), st.integers(1, 5), st.integers(1, 17))
+def test_task_buffer_holds_what_gems_rings_hold_or_as_many(n_tasks, n_batches, batch_size, size):
+    size = min(size, n_batches * batch_size)
+    buffer = TaskBuffer(size)
+    fill(buffer, np.repeat(range(n_tasks), n_batches * batch_size).tolist(), batch_size)
+    rings = gem_ring_by_loops(n_tasks, n_batches, batch_size, size)
+    if size % batch_size == 0:
+        assert held(buffer) == rings
+    batches_of = [{arrival // batch_size for arrival in memory} for memory in (held(buffer), rings)]
+    assert batches_of[0] == batches_of[1]
+    assert len(buffer) == len(rings)
 
 
 def test_reservoir_holds_everything_until_it_is_full():

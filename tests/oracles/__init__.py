@@ -2,6 +2,7 @@
 
 from tests.oracles.arrays import Array
 from tests.oracles.buffers import (
+    gem_ring_by_loops,
     last_of_each_group,
     leaving_by_distance,
     leaving_old_and_near,
@@ -83,6 +84,7 @@ __all__ = [
     "forward_transfer_by_loops",
     "gem_projection_by_active_sets",
     "gem_projection_by_nnls",
+    "gem_ring_by_loops",
     "hidden_and_outputs",
     "incremental_accuracy_by_loops",
     "instance_accuracy_by_loops",

@@ -61,3 +61,18 @@ def last_of_each_group(groups: Sequence[int], size: int) -> list[int]:
         for arrival, group in enumerate(groups)
         if sum(later == group for later in groups[arrival + 1 :]) < size
     ]
+
+
+def gem_ring_by_loops(n_tasks: int, n_batches: int, batch_size: int, size: int) -> list[int]:
+    """Arrival numbers held by the rings of GEM's official code, which share one write position."""
+    rings: list[dict[int, int]] = []
+    arrival = position = 0
+    for _ in range(n_tasks):
+        rings.append({})
+        for _ in range(n_batches):
+            for row in range(batch_size):
+                if position + row < size:
+                    rings[-1][position + row] = arrival + row
+            position = min(position + batch_size, size) % size
+            arrival += batch_size
+    return sorted(held for ring in rings for held in ring.values())

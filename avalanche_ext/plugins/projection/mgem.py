@@ -40,6 +40,10 @@ class MGEMPlugin(StoringPlugin):
     1. A sample enters the memory in the first epoch of its experience only.
     2. Reference gradients are computed after the gradient of the batch, not before it, so batch
        normalisation sees the batch first and the memory second.
+    3. A task's memory is its last samples. The code writes batches into a ring, drops what of a
+       batch does not fit before the ring's end, and begins a task where the last one stopped. Where
+       the size is a multiple of the batch both hold the same samples, else equally many of the last
+       batches.
 
     Args:
         size_per_task: Number of samples held of each task, its last ones; not used if `buffer` is

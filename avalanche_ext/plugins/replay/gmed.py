@@ -50,6 +50,8 @@ class GMEDPlugin(LookAheadReplayPlugin):
     2. The memory is a reservoir in which every sample is equally likely to be held; see
        `ReservoirBuffer`.
     3. MIR and editing share one look-ahead on the stream.
+    4. With `decay`, a sample that takes another's slot starts without edits. The code counts the
+       edits of a slot, and goes on.
 
     Args:
         mem_size: Number of samples the memory holds; not used if `buffer` is a buffer.

@@ -31,6 +31,17 @@ def check(plugin, model=None, benchmark=None, batch_size=10, others=(), penalty=
     return strategy
 
 
+class Arrivals(Spy):
+    """Lists x and y of each mini-batch."""
+
+    def __init__(self, arrived):
+        super().__init__()
+        self.arrived = arrived
+
+    def before_forward(self, strategy, **kwargs):
+        self.arrived.append((strategy.mb_x, strategy.mb_y))
+
+
 class Double(nn.Module):
     def __init__(self):
         super().__init__()
@@ -99,6 +110,22 @@ def test_the_first_task_is_learned_as_without_it():
     for strategy in strategies:
         strategy.train(first, eval_streams=[])
     assert torch.equal(*map(weights, strategies))
+
+
+def test_a_step_on_one_sample_is_one_on_its_copies():
+    first = digits("permuted", n_experiences=3, train_size=8).train_stream[0]
+    plugin, arrived = AGEMPlugin(30, buffer="ring", balance="task", replacement=True), []
+    strategy = make_naive(plugin, Arrivals(arrived), batch_size=1)
+    model = deepcopy(strategy.model)
+    strategy.train(first, eval_streams=[])
+    sgd = torch.optim.SGD(model.parameters(), lr=0.05)
+    for x, y in arrived:
+        sgd.zero_grad()
+        nn.functional.cross_entropy(model(x.repeat(20, 1, 1, 1)), y.repeat(20)).backward()
+        sgd.step()
+    assert len(arrived) == 8
+    copies = torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.testing.assert_close(weights(strategy), copies)
 
 
 def test_online_streams_are_learned_as_others():

@@ -153,6 +153,18 @@ def test_the_stride_decays_with_the_edits_a_sample_has_had():
     assert max(oldest) > 2
 
 
+def test_a_sample_that_takes_anothers_slot_starts_without_edits():
+    plugin = GMEDPlugin(5, 5, stride=2.0, decay=0.5)
+    strategy = make_naive(plugin)
+    train(strategy, digits(train_size=60))
+    buffer, slots = plugin.buffer, np.arange(5)
+    notes = buffer.notes(slots)
+    # All five are edited in every iteration after the one that stored them.
+    n_iterations = strategy.clock.train_iterations
+    assert notes.n_replaced == [n_iterations - 1 - arrival // 10 for arrival in notes.arrival]
+    assert max(notes.arrival) >= 10
+
+
 def test_several_steps_and_bounds():
     benchmark = digits(train_size=60)
     norms = {}
