@@ -3,7 +3,13 @@
 from avalanche_ext.buffers.base import SlotBuffer
 from avalanche_ext.buffers.draws import balanced, half_current, uniform
 from avalanche_ext.buffers.greedy import GreedyBuffer
-from avalanche_ext.buffers.policies import Eviction, ReservoirBuffer, RingBuffer, TaskBuffer
+from avalanche_ext.buffers.policies import (
+    Eviction,
+    ReservoirBuffer,
+    RingBuffer,
+    TaskBuffer,
+    TaskClassBuffer,
+)
 from avalanche_ext.buffers.slots import GroupBy, GroupIndex, SlotNotes, Slots
 from avalanche_ext.buffers.view import PolicyBuffer, as_slot_buffer
 
@@ -19,6 +25,7 @@ __all__ = [
     "SlotNotes",
     "Slots",
     "TaskBuffer",
+    "TaskClassBuffer",
     "as_slot_buffer",
     "balanced",
     "half_current",

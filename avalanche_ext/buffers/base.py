@@ -284,6 +284,13 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self.max_size = new_size
         self._refresh()
 
+    def _reserve(self, needed: int) -> None:
+        """Have at least so many slots; the indexes hold the arriving samples already."""
+        if needed > self.max_size:
+            self._storage = self._storage.reallocated(needed, range(len(self)))
+            self._notes = self._notes.reallocated(needed, range(self.max_size))
+            self.max_size = needed
+
     def _clear(self) -> None:
         self.n_seen = 0
         self._storage = SlotStorage(self.max_size)

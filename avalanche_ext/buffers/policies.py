@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -215,16 +216,8 @@ class TaskBuffer(SlotBuffer):
                 slot = held[0]
             self._occupy(slot, row, groups)
             slots.append(slot)
-        needed = self.size_per_task * max(1, len(members))
-        if needed > self.max_size:
-            self._reserve(needed)
+        self._reserve(self.size_per_task * max(1, len(members)))
         return slots
-
-    def _reserve(self, needed: int) -> None:
-        """Add slots and keep the indexes, which hold the arriving samples already."""
-        self._storage = self._storage.reallocated(needed, range(len(self)))
-        self._notes = self._notes.reallocated(needed, range(self.max_size))
-        self.max_size = needed
 
     def resize(self, strategy: Strategy, new_size: int) -> None:
         """Divide `new_size` slots equally among the tasks seen; each keeps its last samples."""
@@ -244,3 +237,67 @@ class TaskBuffer(SlotBuffer):
     def _keep(self, new_size: int) -> Sequence[int]:
         members = self.groups("task").values()
         return sorted(slot for slots in members for slot in slots[-self.size_per_task :])
+
+
+class TaskClassBuffer(SlotBuffer):
+    """HAL's episodic memory: the last samples of each class of each task (Chaudhry et al. 2021).
+
+    A task is the experience a sample came from. Each new class of a task adds slots, so `max_size`
+    is the size per class times the number of classes seen in tasks (at least one).
+
+    Args:
+        size_per_class: Number of samples held of each class of each task, at least 1.
+        seed: Seed of the generator, as in `TaskBuffer`.
+
+    Raises:
+        ValueError: If `size_per_class` is below 1.
+    """
+
+    @validated
+    def __init__(self, size_per_class: PositiveInt, seed: int = 0) -> None:
+        super().__init__(size_per_class, seed)
+        self.size_per_class = size_per_class
+        self.groups("task")
+        self.groups("class")
+
+    def _members(self) -> dict[tuple[int, int], list[int]]:
+        """Return the slots of each class of each task, oldest first."""
+        task_of = {slot: task for task, slots in self.groups("task").items() for slot in slots}
+        members = defaultdict[tuple[int, int], list[int]](list)
+        for label, slots in self.groups("class").items():
+            for slot in slots:
+                members[task_of[slot], label].append(slot)
+        return members
+
+    def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
+        members, size, slots = self._members(), len(self), []
+        for row, key in enumerate(zip(groups["task"], groups["class"], strict=True)):
+            held = members[key]
+            if len(held) < self.size_per_class:
+                slot, size = size, size + 1
+            else:
+                slot = held.pop(0)
+            held.append(slot)
+            self._occupy(slot, row, groups)
+            slots.append(slot)
+        self._reserve(self.size_per_class * max(1, len(members)))
+        return slots
+
+    def resize(self, strategy: Strategy, new_size: int) -> None:
+        """Divide `new_size` slots equally among the classes of tasks; each keeps its last."""
+        n = max(1, len(self._members()))
+        self.size_per_class = positive(f"new_size / {n} classes of tasks", new_size // n)
+        super().resize(strategy, self.size_per_class * n)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state as tensors and plain data."""
+        return {**super().state_dict(), "size_per_class": self.size_per_class}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that `state_dict` returned."""
+        self.size_per_class = state["size_per_class"]
+        super().load_state_dict(state)
+
+    def _keep(self, new_size: int) -> Sequence[int]:
+        members = self._members().values()
+        return sorted(slot for slots in members for slot in slots[-self.size_per_class :])

@@ -15,6 +15,7 @@ from avalanche_ext.buffers import (
     SlotBuffer,
     Slots,
     TaskBuffer,
+    TaskClassBuffer,
 )
 
 
@@ -40,6 +41,7 @@ BUFFERS: dict[str, Callable[[int], SlotBuffer]] = {
     "ring, farthest": lambda size: RingBuffer(size, eviction="farthest"),
     "ring, old and near": lambda size: RingBuffer(size, eviction="old and near"),
     "task": TaskBuffer,
+    "task and class": TaskClassBuffer,
     "greedy": Scored,
 }
 

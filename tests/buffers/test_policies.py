@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer
+from avalanche_ext.buffers import ReservoirBuffer, RingBuffer, TaskBuffer, TaskClassBuffer
 from tests.buffers.cases import fill, held, numbered
 from tests.oracles import (
     gem_ring_by_loops,
@@ -136,6 +136,22 @@ def test_task_buffer_holds_the_last_of_each_task(groups, size_per_task, batch_si
 
 
 @settings(max_examples=100, deadline=None)
+@given(GROUPS, st.integers(1, 4), st.integers(1, 7), st.integers(1, 20))
+def test_task_class_buffer_holds_the_last_of_each_class_of_each_task(
+    classes, size_per_class, batch_size, task_size
+):
+    buffer = TaskClassBuffer(size_per_class)
+    x, y, t = numbered(classes)
+    tasks = torch.arange(len(classes)) // task_size
+    parts = (torch.split(column, batch_size) for column in (x, y, t, tasks))
+    for batch in zip(*parts, strict=True):
+        buffer.add(*batch)
+    groups = (100 * tasks + y).tolist()
+    assert held(buffer) == last_of_each_group(groups, size_per_class)
+    assert buffer.max_size == size_per_class * len(set(groups))
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 3), st.integers(4, 9), st.integers(1, 5), st.integers(1, 17))
 def test_task_buffer_holds_what_gems_rings_hold_or_as_many(n_tasks, n_batches, batch_size, size):
     size = min(size, n_batches * batch_size)
@@ -176,7 +192,7 @@ def test_reservoir_of_one_slot_and_a_batch_larger_than_it():
     assert buffer.n_seen == 20
 
 
-@pytest.mark.parametrize("make", [ReservoirBuffer, RingBuffer, TaskBuffer])
+@pytest.mark.parametrize("make", [ReservoirBuffer, RingBuffer, TaskBuffer, TaskClassBuffer])
 def test_sizes_below_one_are_refused(make):
     with pytest.raises(ValueError, match="is 0, but must be greater than 0"):
         make(0)

@@ -11,6 +11,7 @@ from avalanche_ext.buffers import (
     ReservoirBuffer,
     RingBuffer,
     TaskBuffer,
+    TaskClassBuffer,
     as_slot_buffer,
     balanced,
     uniform,
@@ -262,6 +263,17 @@ def test_a_shrinking_task_buffer_keeps_the_last_of_each_task():
     buffer.resize(None, 5)
     assert (buffer.size_per_task, buffer.max_size) == (2, 4)
     assert held(buffer) == [1, 2, 4, 5]
+
+
+def test_a_shrinking_task_class_buffer_keeps_the_last_of_each_class_of_each_task():
+    buffer = TaskClassBuffer(3)
+    for task in range(2):
+        x, y, t = numbered([0, 1, 0, 1, 0, 1], 6 * task)
+        buffer.add(x, y, t, task)
+    assert held(buffer) == [*range(12)]
+    buffer.resize(None, 9)
+    assert (buffer.size_per_class, buffer.max_size) == (2, 8)
+    assert held(buffer) == [2, 3, 4, 5, 8, 9, 10, 11]
 
 
 def test_a_shrinking_reservoir_keeps_a_random_part():

@@ -164,6 +164,28 @@ def update_means(means: dict[Key, Tensor], keys: Sequence[Key], rows: Tensor, de
         means[key] = torch.lerp(mean, means[key], decay) if key in means else mean
 
 
+def update_sums(sums: dict[Key, Tensor], keys: Sequence[Key], rows: Tensor, decay: float) -> None:
+    """Update running sums, one for each key: s ← decay · s + (1 − decay) · sum over the batch.
+
+    Args:
+        sums: Running sums by key, each (...), changed in place; a new key starts at 0.
+        keys: The key of each row, B of them.
+        rows: (B, ...).
+        decay: Between 0 and 1.
+    """
+    for key in dict.fromkeys(keys):
+        total = rows[[row for row, other in enumerate(keys) if other == key]].sum(0)
+        sums[key] = torch.lerp(total, sums.get(key, torch.zeros_like(total)), decay)
+
+
+def rescaled(samples: Tensor) -> Tensor:
+    """Return samples, (B, ...), each shifted and stretched to [0, 1]; a constant one becomes 0."""
+    rows = samples.flatten(1)
+    least, greatest = rows.aminmax(dim=1, keepdim=True)
+    spread = torch.where(greatest > least, greatest - least, 1)
+    return ((rows - least) / spread).view_as(samples)
+
+
 class _Entered:
     """A hook that gathers what enters a module, which may run once for each task."""
 

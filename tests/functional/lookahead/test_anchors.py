@@ -14,7 +14,9 @@ from avalanche_ext.functional.lookahead.anchors import (
     anchoring_loss,
     hindsight_parameters,
     learn_anchors,
+    rescaled,
     update_means,
+    update_sums,
 )
 from tests.oracles import (
     anchor_by_loops,
@@ -267,3 +269,21 @@ def test_running_means_by_hand():
     update_means(means, [(0, 1)], torch.tensor([[12.0, -7.0]]), 0.9)
     torch.testing.assert_close(means[0, 1], torch.tensor([3.0, 2.0]))
     assert means[0, 2].tolist() == [10.0, 20.0]
+
+
+def test_running_sums_by_hand():
+    sums: dict[tuple[int, int], Tensor] = {}
+    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0], [10.0, 20.0]])
+    update_sums(sums, [(0, 1), (0, 1), (0, 2)], rows, 0.75)
+    assert sums[0, 1].tolist() == [1.0, 1.5]
+    assert sums[0, 2].tolist() == [2.5, 5.0]
+    update_sums(sums, [(0, 1)], torch.tensor([[3.0, -0.5]]), 0.75)
+    assert sums[0, 1].tolist() == [1.5, 1.0]
+    assert sums[0, 2].tolist() == [2.5, 5.0]
+
+
+def test_samples_are_rescaled_each_by_itself():
+    samples = torch.tensor([[[-1.0, 1.0], [0.0, 3.0]], [[2.0, 2.0], [2.0, 2.0]]])
+    expected = [[[0.0, 0.5], [0.25, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]
+    assert rescaled(samples).tolist() == expected
+    assert rescaled(samples[:0]).shape == (0, 2, 2)

@@ -7,9 +7,10 @@ import torch
 from avalanche.benchmarks import split_online_stream
 from torch import Tensor, nn
 
+from avalanche_ext.buffers import ReservoirBuffer
 from avalanche_ext.models import MLP
 from avalanche_ext.plugins import DRLPlugin, HALPlugin, MGEMPlugin, OnlineReplayPlugin
-from tests.cases import digits, make_naive, quiet, train, weights
+from tests.cases import Spy, digits, make_naive, quiet, small_model, train, weights
 
 LOSSES = ["union", "sum", "separate"]
 
@@ -160,6 +161,50 @@ def test_beside_a_gradient_projection():
     assert torch.isfinite(weights(strategy)).all()
 
 
+class Runs(Spy):
+    """Lists the sums of the rows of each run of the model on fewer than ten, in iterations."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.sums: list[list[float]] = []
+        self._is_on = False
+        model.register_forward_pre_hook(self._note)
+
+    def _note(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if self._is_on and len(inputs[0]) < 10:
+            self.sums.append(sorted(inputs[0].flatten(1).sum(1).tolist()))
+
+    def before_forward(self, strategy, **kwargs):
+        self._is_on = True
+
+    def after_update(self, strategy, **kwargs):
+        self._is_on = False
+
+
+def test_anchors_are_drawn_anew_in_each_iteration_without_replacement():
+    def seen(seed: int) -> list[list[float]]:
+        model = small_model()
+        runs = Runs(model)
+        plugin = HALPlugin(50, n_anchors=6, seed=seed, anchor_steps=1, buffer=ReservoirBuffer(50))
+        train(make_naive(plugin, runs, model=model), digits(train_size=100))
+        return runs.sums
+
+    sums = seen(0)
+    assert [len(each) for each in sums] == [2] * 20 + [4] * 20 + [6] * 40
+    assert sums[::2] == sums[1::2]
+    assert all(len({*each}) == len(each) for each in sums)
+    of_eight = {tuple(each) for each in sums[60:]}
+    assert len(of_eight) > 5
+    assert sums == seen(0)
+    assert sums[:60] == seen(1)[:60]
+    assert sums[60:] != seen(1)[60:]
+
+
+def test_two_memories_are_refused():
+    with pytest.raises(ValueError, match=r"size_per_class=2 makes a memory of its own.*buffer"):
+        HALPlugin(size_per_class=2, buffer="ring")
+
+
 def test_a_linear_models_embedding_is_the_image():
     with torch.random.fork_rng():
         model = MLP([], input_shape=(1, 8, 8), n_classes=10)
@@ -200,6 +245,12 @@ def test_it_replays_as_other_replay_plugins_and_goes_with_none():
         {"anchor_lr": 0.0},
         {"embedding_weight": -1.0},
         {"decay": 1.1},
+        {"embedding_decay": -0.1},
+        {"n_anchors": 0},
+        {"size_per_class": 0},
+        {"replayed": "later"},
+        {"first_anchors": "first"},
+        {"means": "of_samples"},
     ],
 )
 def test_wrong_arguments_are_named(arguments):

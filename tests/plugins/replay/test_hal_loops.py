@@ -2,12 +2,14 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from avalanche_ext.buffers import uniform
 from avalanche_ext.models.catalogue import mlp
 from avalanche_ext.plugins import HALPlugin, OnlineReplayPlugin
 from tests.cases import Spy, digits, quiet, small_model, weights
@@ -29,6 +31,19 @@ class Watch(Spy):
         self.stream.append((x, y, strategy.model.hidden(x.flatten(1)).detach()))
         slots = self.plugin.slots
         self.drawn.append(self.plugin.buffer.fetch(slots) if len(slots) else [])
+
+
+class WholeBatches(Watch):
+    """Keeps the samples and embeddings of whole mini-batches too."""
+
+    def __init__(self, plugin: OnlineReplayPlugin) -> None:
+        super().__init__(plugin)
+        self.whole: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def before_forward(self, strategy, **kwargs):
+        super().before_forward(strategy, **kwargs)
+        x, y = strategy.mbatch[:2]
+        self.whole.append((x, y, strategy.model.hidden(x.flatten(1)).detach()))
 
 
 def running_means(stream: list[tuple[Tensor, Tensor, Tensor]], label: int) -> tuple[Tensor, Tensor]:
@@ -138,3 +153,65 @@ def test_weights_equal_an_explicit_loop(loss):
         "hal/anchors": 2.0,
         "hal/anchoring": pytest.approx(torch.stack(anchoring).mean().item(), rel=1e-3),
     }
+
+
+def test_the_official_codes_settings_equal_an_explicit_loop():
+    plugin = HALPlugin(
+        size_per_class=2,
+        batch_size=7,
+        lam=2.0,
+        replayed="earlier",
+        n_anchors=10,
+        first_anchors="last",
+        rescale=True,
+        hindsight_steps=5,
+        anchor_steps=20,
+        anchor_lr=0.01,
+        means="from_zero",
+        embedding_decay=0.5,
+        seed=2,
+    )
+    watch, model = WholeBatches(plugin), small_model()
+    strategy = quiet(model=model, optimizer=two_rates(model), plugins=[plugin, watch])
+    first, second, third, *_ = digits("permuted", train_size=60).train_stream
+    strategy.train(first, eval_streams=[])
+    n = len(watch.whole)
+    assert [len(y) for _, y, _ in watch.whole] == [10] * n
+    strategy.train(second, eval_streams=[])
+    assert [len(y) for _, y, _ in watch.whole[n:]] == [17] * (len(watch.whole) - n)
+    memory, now, later = (copy.deepcopy(it) for it in (plugin.buffer, model, model))
+    strategy.train(third, eval_streams=[])
+
+    x, y, _ = (torch.cat(column) for column in zip(*watch.stream[:n], strict=True))
+    for anchor, label in zip(plugin.anchors[0][:10], range(10), strict=True):
+        assert torch.equal(anchor, x[y == label][-1])
+        held = memory.fetch(np.array(memory.groups("task")[0]))
+        assert torch.equal(held[0][held[1] == label], x[y == label][-2:])
+
+    sgd = two_rates(later)
+    for _ in range(5):
+        slots = uniform({0: memory.groups("task")[0]}, 7, memory.rng, replacement=False)
+        drawn_x, drawn_y, _ = memory.fetch(slots)
+        sgd.zero_grad()
+        cross_entropy(later(drawn_x), drawn_y).backward()
+        sgd.step()
+    for label in range(10):
+        image, embedding = torch.zeros(1, 8, 8), torch.zeros(16)
+        for x, y, _ in watch.stream[n : 2 * n]:
+            for sample in x[y == label]:
+                image = 0.9 * image + 0.1 * sample
+        for _, y, phi in watch.whole[: 2 * n]:
+            if (y == label).any():
+                embedding = 0.5 * embedding + 0.5 * phi[y == label].sum(0)
+        e, target = image[None].clone().requires_grad_(), torch.tensor([label])
+        adam = torch.optim.Adam([e], lr=0.01)
+        for _ in range(20):
+            adam.zero_grad()
+            objective = cross_entropy(now(e), target) - cross_entropy(later(e), target)
+            cosine = cosine_similarity(now.hidden(e.flatten(1)), embedding[None])[0]
+            (objective - 0.1 * cosine).backward()
+            adam.step()
+        e = e.detach()[0]
+        expected = (e - e.min()) / (e.max() - e.min())
+        torch.testing.assert_close(plugin.anchors[0][10 + label], expected, rtol=1e-3, atol=1e-4)
+    assert plugin.anchors[1].tolist() == [*range(10)] * 2
