@@ -114,6 +114,24 @@ def test_what_answers_quickly_imports_nothing_slow(module, absent):
     assert answer.stdout.strip() == "set()"
 
 
+def test_to_import_all_modules_changes_nothing_in_the_process():
+    code = (
+        "import gc, importlib, pkgutil, signal, avalanche_ext\n"
+        "def state():\n"
+        "    handlers = [*map(signal.getsignal, signal.valid_signals())]\n"
+        "    return gc.isenabled(), gc.get_freeze_count(), handlers\n"
+        "before = state()\n"
+        "for module in pkgutil.walk_packages(avalanche_ext.__path__, 'avalanche_ext.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+        "print(state() == before)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "True"
+
+
 def test_a_run_imports_torch_in_its_workers_only(tmp_path):
     """Its own process checks and reports without torch, and imports once what a report needs."""
     experiment(tmp_path, seeds=1)

@@ -51,13 +51,17 @@ def whoami():
 
 
 def imports(cell, out):
-    """Run a cell; the modules that it had to import, and how many objects no collection visits."""
+    """Run a cell; the modules that it had to import, and what the server left to the collector.
+
+    These are the objects that no collection visits, and the collections that it has had.
+    """
     import gc
     import sys
 
     before = {*sys.modules}
+    server = gc.get_freeze_count(), sum(each["collections"] for each in gc.get_stats())
     run_claimed(cell, out, None)
-    return {*sys.modules} - before, gc.get_freeze_count()
+    return {*sys.modules} - before, *server
 
 
 def sleep(note: Path):

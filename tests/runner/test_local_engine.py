@@ -62,9 +62,9 @@ from tests.runner.cases import cell
 folder = Path(sys.argv[1])
 logged = cell(folder, wandb={"mode": "offline"})
 with LocalEngine(1) as workers:
-    new, n_frozen = workers.submit(deadly.imports, logged, folder / "out").result()
+    new, n_frozen, n_collections = workers.submit(deadly.imports, logged, folder / "out").result()
 assert logged.files(folder / "out").is_done()
-print(n_frozen, *new)
+print(n_frozen, n_collections, *new)
 """
 
 
@@ -78,11 +78,12 @@ def test_a_cell_imports_nothing_large_that_the_server_has_not(tmp_path):
         check=True,
         cwd=Path(__file__).parents[2],
     )
-    n_frozen, *new = done.stdout.split()
+    n_frozen, n_collections, *new = done.stdout.split()
     large = ("avalanche", "opentelemetry.sdk", "wandb.apis", "wandb.sdk.launch")
     large += ("sklearn.metrics", "matplotlib.figure")
     assert not [name for name in new if name.startswith(large)]
     assert int(n_frozen) > 100_000
+    assert int(n_collections) < 500
 
 
 def test_workers_do_not_import_the_main_module_and_have_todays_environment(monkeypatch):
