@@ -42,7 +42,7 @@ class Progress:
         self._total = len(cells)
         self._n_ended = 0
         self._is_quiet = verbosity <= QUIET
-        is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        is_watched = sys.stderr.isatty() or _is_in_notebook()
         self._has_lines = verbosity > NORMAL or (verbosity == NORMAL and not is_watched)
         self._has_bar = verbosity > QUIET and is_watched and self._total > 0
         self._says_begins = verbosity > NORMAL
@@ -128,6 +128,12 @@ class Progress:
         self._bar.set_description_str(f"{self._n_ended} of {self._total} cells", refresh=False)
         self._bar.n = round(self._n_ended + shares, 2)
         self._bar.refresh()
+
+
+def _is_in_notebook() -> bool:
+    """Return whether this is a notebook, whatever libraries have imported its parts."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
 
 
 def _written_at(path: Path) -> float:

@@ -103,8 +103,9 @@ def test_a_dry_run_on_the_folder_of_somebody_else_says_so_or_what_it_can_see(tmp
     grid, out = experiment(tmp_path, seeds=1), tmp_path / "out"
     held = grid.cells()[0].files(out).claim
     with claimed(held):
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
+        for folder in (tmp_path, *tmp_path.parents):
+            if folder.name.startswith(("test_", "popen-", "pytest-")):
+                folder.chmod(0o755)
         os.seteuid(65534)
         try:
             seen = explain(grid, out, Selection()).splitlines()

@@ -50,6 +50,16 @@ def test_without_a_terminal_each_cell_that_ends_has_a_line(monkeypatch, tmp_path
     assert shown(monkeypatch, tmp_path, io.StringIO(), NORMAL).splitlines() == LINES
 
 
+def test_a_notebook_has_a_bar_and_a_script_with_its_libraries_has_lines(monkeypatch, tmp_path):
+    for library in ("IPython", "ipykernel"):
+        pytest.importorskip(library)
+    for each in ("script", "notebook"):
+        (tmp_path / each).mkdir()
+    assert shown(monkeypatch, tmp_path / "script", io.StringIO(), NORMAL).splitlines() == LINES
+    monkeypatch.setattr("IPython.get_ipython", object)
+    assert "of 4 cells" in shown(monkeypatch, tmp_path / "notebook", io.StringIO(), NORMAL)
+
+
 def test_verbose_also_says_when_cells_begin(monkeypatch, tmp_path):
     told = shown(monkeypatch, tmp_path, io.StringIO(), VERBOSE).splitlines()
     assert told == [*LINES, "naive seed 1: begins"]
