@@ -1,6 +1,6 @@
 """What Fishers, their spectra and the penalties of EWC cost, as ratios within one run.
 
-    python experiments/benchmarks/fisher.py [--rounds N] [--resnet]
+    python experiments/benchmarks/fisher.py [--rounds N | --quick] [--resnet]
 
 Needs Linux, and MNIST under $AVALANCHE_EXT_DATA; takes one thread. Fishers are of an MLP 2x100 and
 1,000 images of MNIST; with --resnet also of a reduced ResNet-18 (20 filters) and random images of
@@ -9,7 +9,6 @@ Needs Linux, and MNIST under $AVALANCHE_EXT_DATA; takes one thread. Fishers are 
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import re
@@ -37,7 +36,7 @@ from fisher_setting import (
     on_one_thread,
     resnet,
 )
-from harness import Seconds, make_model, make_strategy, medians, mnist_folder, timed
+from harness import Seconds, make_model, make_strategy, medians, mnist_folder, options, timed
 from torch import Tensor
 
 from avalanche_ext.benchmarks import permuted_mnist
@@ -259,8 +258,7 @@ def report_penalties(rounds: int, width: int, names: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = options(__doc__, rounds=9)
     parser.add_argument("--resnet", action="store_true")
     arguments = parser.parse_args()
     rounds: int = arguments.rounds

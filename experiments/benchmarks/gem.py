@@ -1,7 +1,7 @@
 """What GEM and mGEM cost in an iteration, and their quadratic programs alone.
 
     python experiments/benchmarks/gem.py [--only iterations|qp] [--tasks T ...] [--threads N]
-        [--rounds N] [--iterations N]
+        [--rounds N | --quick] [--iterations N]
 
 Permuted MNIST if $AVALANCHE_EXT_DATA names the folder that holds MNIST/raw, else made-up images of
 that shape; an MLP 784-100-100-10, batches of 10, SGD with learning rate 0.1, 256 samples of each
@@ -28,6 +28,9 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--quick", action="store_const", dest="rounds", const=1, help="one round of each"
+    )
     parser.add_argument(
         "--iterations", type=int, default=50, help="iterations of one run of a contestant"
     )

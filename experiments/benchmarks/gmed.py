@@ -1,6 +1,6 @@
 """What an iteration of GMED and of its neighbours costs, as ratios within one run.
 
-    python experiments/benchmarks/gmed.py [--rounds N] [--threads N]
+    python experiments/benchmarks/gmed.py [--rounds N | --quick] [--threads N]
 
 Needs MNIST under $AVALANCHE_EXT_DATA. Split MNIST by the protocol of GMED (Jin, Du and Ren 2021):
 five experiences of 1,000 samples in batches of 10, a memory of 500 from which 10 are replayed, an
@@ -9,13 +9,12 @@ MLP, SGD at 0.05.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 
 from avalanche.benchmarks import benchmark_from_datasets
 from gmed_loops import BATCH_SIZE, EDIT, LR, Bare, Samples, Setting, Way
-from harness import Seconds, flat, make_strategy, medians, mnist_folder, quiet_on, timed
+from harness import Seconds, flat, make_strategy, medians, mnist_folder, options, quiet_on, timed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -127,8 +126,7 @@ def report(setting: Setting, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = options(__doc__)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     benchmark = split_mnist(N_TASKS, N_SAMPLES, data_root=mnist_folder())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
@@ -20,6 +21,18 @@ from avalanche_ext.metrics import NoEvaluation
 from avalanche_ext.models import MLP
 
 Seconds = float
+
+
+def options(description: str, rounds: int = 5) -> argparse.ArgumentParser:
+    """The options that all benchmarks have, to which each adds its own."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=rounds, metavar="N")
+    parser.add_argument(
+        "--quick", action="store_const", dest="rounds", const=1, help="one round of each"
+    )
+    return parser
 
 
 def mnist_folder() -> Path:

@@ -1,6 +1,6 @@
 """What an iteration of online learning costs, as ratios within one run on one thread.
 
-    python experiments/benchmarks/online.py [--rounds N]
+    python experiments/benchmarks/online.py [--rounds N | --quick]
 
 Needs MNIST under $AVALANCHE_EXT_DATA. Every comparison interleaves its rounds and takes medians.
 "bare" is the same maths in a loop over plain tensors, an nn.Module and torch's SGD.
@@ -8,7 +8,6 @@ Needs MNIST under $AVALANCHE_EXT_DATA. Every comparison interleaves its rounds a
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import numpy as np
@@ -24,6 +23,7 @@ from harness import (
     make_strategy,
     medians,
     mnist_folder,
+    options,
     quiet_on,
     timed,
 )
@@ -126,9 +126,7 @@ def compare(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    rounds = options(__doc__).parse_args().rounds
     root = mnist_folder()
     quiet_on(1)
     benchmark = split_mnist(N_TASKS, N_SAMPLES, data_root=root)
