@@ -115,16 +115,17 @@ class Shared:
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
-        self._elsewhere: dict[str, Shared] = {}
+        self._elsewhere: dict[torch.device, Shared] = {}
         self._kept: dict[int, ref[SharedRows]] = {}
         self._n_bytes = 0
 
     def to(self, device: torch.device | str) -> Shared:
         """Return the tensor on a device, always the same one."""
-        if str(device) not in self._elsewhere:
-            there = self.tensor.to(device)
-            self._elsewhere[str(device)] = self if there is self.tensor else Shared(there)
-        return self._elsewhere[str(device)]
+        place = torch.empty(0, device=device).device  # With its number: cuda is cuda:0.
+        if place not in self._elsewhere:
+            there = self.tensor.to(place)
+            self._elsewhere[place] = self if there is self.tensor else Shared(there)
+        return self._elsewhere[place]
 
     @property
     def is_small(self) -> bool:
