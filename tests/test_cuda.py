@@ -1,10 +1,13 @@
 """Everything works on a GPU as on the CPU."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from avalanche_ext.data.samples import Shared
 from avalanche_ext.runner.cell import run_cell
 from tests.runner.cases import cell
 
@@ -94,12 +97,33 @@ METHODS = {
 }
 
 
+def accuracies(folder: Path, method: str, **training: Any) -> torch.Tensor:
+    one = cell(folder, method, methods=METHODS, training={"batch_size": 5, **training})
+    assert run_cell(one, folder / "out", None) == "completed"
+    return torch.tensor(
+        json.loads((one.directory(folder / "out") / "result.json").read_text())["R"]
+    )
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_cell_gives_the_same_accuracies_up_to_rounding(tmp_path, method):
     rows = []
     for device in ("cpu", "cuda"):
-        one = cell(tmp_path, method, methods=METHODS, training={"batch_size": 5, "device": device})
-        assert run_cell(one, tmp_path / device, None) == "completed"
-        result = json.loads((one.directory(tmp_path / device) / "result.json").read_text())
-        rows.append(torch.tensor(result["R"]))
+        (tmp_path / device).mkdir()
+        rows.append(accuracies(tmp_path / device, method, device=device))
     torch.testing.assert_close(rows[0], rows[1], atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["er", "drl", "online_ewc", "d-mgem"])
+def test_compiled_steps_give_the_same_accuracies_up_to_rounding(tmp_path, method):
+    rows = []
+    for compiled in (False, True):
+        (tmp_path / str(compiled)).mkdir()
+        training = {"device": "cuda", "compile": compiled}
+        rows.append(accuracies(tmp_path / str(compiled), method, **training))
+    torch.testing.assert_close(rows[0], rows[1], atol=0.05, rtol=0)
+
+
+def test_a_shared_tensor_has_one_copy_on_a_gpu():
+    shared = Shared(torch.zeros(3))
+    assert shared.to("cuda") is shared.to("cuda:0") is shared.to("cuda").to("cuda")
