@@ -150,7 +150,7 @@ def test_sigterm_to_a_ray_worker_leaves_a_checkpoint(tmp_path):
         assert until(files.checkpoint.exists, 30)
         assert until(lambda: is_claimed(files.claim)), "another worker goes on"
         command.terminate()
-        _, told = command.communicate(timeout=60)
+        _, told = command.communicate(timeout=300)
         assert command.returncode == 143
         assert "interrupted: run the same command again to continue" in told
         assert until(lambda: not is_claimed(files.claim), 30)

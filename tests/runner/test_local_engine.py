@@ -142,7 +142,7 @@ def test_workers_are_ended_when_the_block_ends_with_an_error(tmp_path):
     pids = noted(tmp_path, 2)
     with pytest.raises(KeyboardInterrupt), workers:
         raise KeyboardInterrupt
-    assert gone_within(pids, 5)
+    assert gone_within(pids, 60)
     assert len([*tmp_path.iterdir()]) == 2
 
 
@@ -158,7 +158,7 @@ def test_sigterm_to_the_server_leaves_its_workers_alone(tmp_path):
         assert workers.submit(deadly.add, 1, 2).result() == 3
         os.kill(pid, signal.SIGTERM)
         with pytest.raises(WorkerDied):
-            future.result(timeout=5)
+            future.result(timeout=60)
         assert is_alive(server)
 
 
@@ -182,7 +182,7 @@ def test_workers_end_when_the_process_they_work_for_is_gone(tmp_path, killed):
     assert all(map(is_alive, pids))
     main.send_signal(killed)
     main.wait()
-    assert gone_within(pids, 5)
+    assert gone_within(pids, 60)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
@@ -215,8 +215,8 @@ def test_only_a_second_interrupt_cuts_short_what_workers_still_write(tmp_path, s
     for each in signals:
         main.send_signal(each)
         time.sleep(0.3)
-    main.wait(60)
-    assert gone_within(pids, 1)
+    main.wait(300)
+    assert gone_within(pids, 60)
     assert (tmp_path / "ended").exists() == has_time
 
 
@@ -230,7 +230,7 @@ def test_an_interrupt_while_workers_are_told_to_end_leaves_none(tmp_path, monkey
     monkeypatch.setattr("multiprocessing.process.BaseProcess.terminate", interrupted)
     with pytest.raises(KeyboardInterrupt), workers:
         pass
-    assert gone_within(pids, 5)
+    assert gone_within(pids, 60)
 
 
 @pytest.mark.parametrize(
