@@ -45,6 +45,11 @@ class Curvature(ABC):
         """A lower bound of the largest eigenvalue of F."""
 
     @property
+    def known_eigenvalues(self) -> Tensor | None:
+        """All eigenvalues that are not zero, (k,), in any order, if they take no search."""
+        return None
+
+    @property
     @abstractmethod
     def size(self) -> int:
         """The number of parameters, P."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.fisher.diagonal import FisherKind, diagonal_fisher, fisher_rows
-from avalanche_ext.functional.fisher.kronecker import KroneckerCurvature, kronecker_fisher
+from avalanche_ext.functional.fisher.kronecker import kronecker_fisher
 from avalanche_ext.functional.fisher.lanczos import largest_eigenpairs
 from avalanche_ext.functional.fisher.low_rank import LowRankCurvature
 from avalanche_ext.functional.fisher.products import FisherProducts
@@ -81,15 +81,7 @@ def largest_of(curvature: Curvature, like: Tensor, rank: int) -> Tensor:
         like: A tensor (P,) of the precision and device to work in.
         rank: How many; those that are zero may be left out.
     """
-    known: Tensor | None = None
-    if isinstance(curvature, KroneckerCurvature) and curvature.rank is None:
-        bases = curvature.bases.values()
-        products = [torch.outer(b.inputs.values, b.outputs.values) for b in bases]
-        known = torch.cat([part.flatten() for part in (*products, *curvature.diagonal.values())])
-    elif isinstance(curvature, LowRankCurvature) and curvature.diagonal is None:
-        known = curvature.eigenvalues
-    elif isinstance(curvature, LowRankCurvature) and not len(curvature.eigenvalues):
-        known = curvature.diagonal
+    known = curvature.known_eigenvalues
     if known is not None:
         return known.double().topk(min(rank, len(known))).values
     scale = curvature.trace

@@ -98,6 +98,14 @@ class KroneckerCurvature(Curvature):
         return max([*of_layers, *(float(d.max()) for d in self.diagonal.values())], default=0.0)
 
     @property
+    def known_eigenvalues(self) -> Tensor | None:
+        """All products of the factors' eigenvalues, and the diagonal; None if `rank` cuts them."""
+        if self.rank is not None:
+            return None
+        products = [torch.outer(b.inputs.values, b.outputs.values) for b in self.bases.values()]
+        return torch.cat([part.flatten() for part in (*products, *self.diagonal.values())])
+
+    @property
     def size(self) -> int:
         """The number of parameters, P."""
         return sum(shape.numel() for shape in self.shapes.values())

@@ -82,6 +82,13 @@ class LowRankCurvature(Curvature):
         return max((float(part.max()) for part in parts if len(part)), default=0.0)
 
     @property
+    def known_eigenvalues(self) -> Tensor | None:
+        """Λ or the diagonal, if the other is empty."""
+        if self.diagonal is None:
+            return self.eigenvalues
+        return None if len(self.eigenvalues) else self.diagonal
+
+    @property
     def size(self) -> int:
         """The number of parameters, P."""
         return self.eigenvectors.shape[1]
