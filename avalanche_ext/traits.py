@@ -105,7 +105,8 @@ class Traits:
         adds_views: Whether a strategy's model sees a second view of each row of the mini-batch.
         reads_rows: Whether it needs one representation of each row of the mini-batch.
         reads_graph: Whether it differentiates the mini-batch's output or loss itself, or looks at
-            layers while the model runs, which a compiled step does not allow.
+            layers while the model runs, which a compiled step does not allow. A loss on layers that
+            compiled code can contain, see `RepresentationLossPlugin`, does not count.
     """
 
     phase: Phase | None = None

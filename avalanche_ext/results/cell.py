@@ -84,6 +84,7 @@ def result_record(
     memory: Mapping[str, int],
     curves: AccuracyCurves | None = None,
     beta: int | None = None,
+    compiled: float | None = None,
 ) -> dict[str, Any]:
     """Return what result.json says of a finished run, as plain data.
 
@@ -98,6 +99,8 @@ def result_record(
         memory: Bytes of memory, by MEMORY; without those that are not known.
         curves: Accuracies inside experiences; None if they were not measured.
         beta: The mini-batches of an experience that LCA is over; None for all that each has.
+        compiled: The share of iterations whose steps were compiled, in [0, 1]; None if the run did
+            not ask for them.
     """
     return {
         "iid": is_iid,
@@ -112,6 +115,7 @@ def result_record(
         "weights": weights,
         "versions": dict(versions),
         "memory": dict(memory),
+        **({} if compiled is None else {"compiled": compiled}),
     }
 
 

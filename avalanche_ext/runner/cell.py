@@ -44,6 +44,7 @@ from avalanche_ext.runner.middle import go_on
 from avalanche_ext.runner.sigterm import ENDED_BY_SIGTERM
 from avalanche_ext.runner.user_files import copied
 from avalanche_ext.state import StateError
+from avalanche_ext.strategies.compiled import share_compiled
 from avalanche_ext.tracking import JsonLinesSink, Run, Sinks, WandbSink
 
 Outcome = Literal["completed", "failed"]
@@ -308,6 +309,7 @@ def _result(cell: Cell, built: Built, watch: Stopwatch) -> dict[str, Any]:
         weights=_digest(built.strategy.model),
         versions={"python": platform.python_version(), **versions(cell)},
         memory=_memory(built.strategy),
+        compiled=share_compiled(built.strategy) if cell.training.compile else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from avalanche.core import BasePlugin
@@ -20,6 +20,7 @@ from avalanche_ext.functional.model.compiled import (
     CompiledLoss,
     Evaluated,
     NotCompilableError,
+    Term,
     missing_compiler,
 )
 from avalanche_ext.functional.model.wrapped import unwrapped
@@ -38,6 +39,8 @@ _MOST_CHANGES = 20
 """How often a model may be changed within experiences; each time there may be code to compile."""
 _BETWEEN = ("before_forward", "after_forward", "before_backward")
 """Hooks in which a plugin can reach the graph of the loss."""
+_OF_TERMS = ("representation_loss", "loss_at", "loss_tensors")
+"""Methods of a term of the loss that compiled code contains."""
 
 
 def compile_steps(strategy: Any) -> None:
@@ -45,9 +48,10 @@ def compile_steps(strategy: Any) -> None:
 
     It is for small models, whose step is mostly calls of single operations. Avalanche's hooks are
     called as ever, with `mb_output`, `loss` and the parameters' `grad`, and a step of plain SGD is
-    taken without the optimizer's bookkeeping. The code is made in the first iteration, in seconds;
-    see `functional.model.compiled.CompiledLoss`. Each step differs from the uncompiled one by
-    rounding.
+    taken without the optimizer's bookkeeping. A plugin may offer its term of the loss, see
+    `CompiledSteps.offer_term`, which the code then contains. It is made in the first iteration, in
+    seconds; see `functional.model.compiled.CompiledLoss`. Each step differs from the uncompiled one
+    by rounding.
 
     A step runs uncompiled while hooks are set on the model, and from then on where no code can be
     made of the model; a warning says why, once. `why_eager` says before training which strategies
@@ -69,8 +73,8 @@ def why_eager(strategy: Any) -> str:
     """Return why a strategy's steps cannot be compiled, as a sentence's end; "" if they can.
 
     A plugin needs uncompiled steps if it declares `reads_graph`, or acts in `before_forward`,
-    `after_forward` or `before_backward` and does not declare `reads_graph = False`. Those of
-    Avalanche's are known.
+    `after_forward` or `before_backward` and does not declare `reads_graph = False`, or overrides
+    the loss of a base class that does. Those of Avalanche's are known.
     """
     kind = type(strategy)
     for name, (usual, meaning) in _USUAL.items():
@@ -96,17 +100,36 @@ def why_eager(strategy: Any) -> str:
 
 def _reads_graph(plugin: Any) -> bool:
     """Return whether a plugin may need the graph between the forward and the backward pass."""
-    if any(hook in vars(plugin) for hook in _BETWEEN):
+    if any(name in vars(plugin) for name in (*_BETWEEN, *_OF_TERMS)):
         return True
     for base in type(plugin).__mro__:
-        # A declaration holds for the hooks of its class and its bases, not for those of subclasses.
+        # A declaration holds for the methods of its class and its bases, not for subclasses'.
         if "reads_graph" in vars(base):
             return bool(plugin.reads_graph)
         if base.__module__.startswith("avalanche."):
             return traits_of(plugin).reads_graph
-        if any(hook in vars(base) for hook in _BETWEEN):
+        if any(name in vars(base) for name in (*_BETWEEN, *_OF_TERMS)):
             return True
     return False
+
+
+def share_compiled(strategy: Any) -> float:
+    """Return the share of its iterations in which a strategy's steps were compiled, in [0, 1]."""
+    steps = getattr(vars(strategy).get("forward"), "__self__", None)
+    n_iterations: int = strategy.clock.train_iterations
+    n_compiled = steps.n_compiled if isinstance(steps, CompiledSteps) else 0
+    return n_compiled / max(n_iterations, 1)
+
+
+class ComputedTerm(Term, Protocol):
+    """A plugin that adds a term to the loss.
+
+    Attributes:
+        computed: λ times the loss of this iteration, until the plugin has added it; None if the
+            plugin must compute it.
+    """
+
+    computed: Tensor | None
 
 
 class CompiledSteps:
@@ -116,8 +139,12 @@ class CompiledSteps:
         self._strategy = strategy
         self._compiled: CompiledLoss | None = None
         self._experience: Any = None
+        self._offered: list[ComputedTerm] = []
+        self._terms: list[ComputedTerm] = []
         self._step: Evaluated | None = None
         self._empty: Tensor | None = None
+        self.n_compiled = 0
+        """Iterations so far whose gradients came from compiled code."""
         self._reason = ""
         """Why no step is compiled any more."""
         self._was_watched = False
@@ -126,22 +153,30 @@ class CompiledSteps:
 
     def __getstate__(self) -> dict[str, Any]:
         # What is compiled is made again.
-        return {
-            **self.__dict__,
-            "_compiled": None,
-            "_experience": None,
-            "_step": None,
-            "_empty": None,
-        }
+        made_again = dict.fromkeys(("_compiled", "_experience", "_step", "_empty"))
+        return {**self.__dict__, **made_again, "_offered": [], "_terms": []}
+
+    def offer_term(self, term: ComputedTerm) -> None:
+        """Take on a term of the loss of this iteration, which a plugin adds in `before_backward`.
+
+        In `forward`, compiled code computes it; or it watches the model, if the step runs
+        uncompiled.
+        """
+        self._offered.append(term)
 
     def forward(self) -> Any:
         """Return the model's output of the mini-batch, and keep loss and gradients."""
         strategy = self._strategy
+        self._terms, self._offered = self._offered, []
         self._step = self._evaluated() if strategy.is_training else None
         if self._step is None:
+            for term in self._terms:
+                term.watch(strategy.model)
             return type(strategy).forward(strategy)
         # So that whoever uses the loss or the output in another loss is noticed in `backward`.
-        self._step.loss.requires_grad_()
+        self._step.criterion.requires_grad_()
+        for term, value in zip(self._terms, self._step.terms, strict=True):
+            term.computed = value.requires_grad_()
         self._empty = strategy.loss
         return self._step.outputs.requires_grad_()
 
@@ -150,7 +185,7 @@ class CompiledSteps:
         if self._step is None:
             loss: Tensor = type(self._strategy).criterion(self._strategy)
             return loss
-        return self._step.loss
+        return self._step.criterion
 
     def backward(self) -> None:
         """Add the gradients to the parameters' `grad`.
@@ -162,25 +197,30 @@ class CompiledSteps:
         if step is None:
             type(strategy).backward(strategy)
             return
-        assert self._compiled is not None
         assert self._empty is not None
         gradients, loss = step.gradients, strategy.loss
-        # The template has added the criterion to an empty loss, once.
-        if loss is not self._empty or self._empty._version != 1:
-            gradients = self._scaled(gradients, step, loss)
-        for p, gradient in zip(self._compiled.parameters, gradients, strict=True):
+        # The template has added the criterion to an empty loss, and each plugin its term, once.
+        are_added = all(term.computed is None for term in self._terms)
+        if loss is not self._empty or self._empty._version != 1 + len(self._terms) or not are_added:
+            gradients = self._weighted(step, loss)
+        for p, gradient in zip(step.parameters, gradients, strict=True):
             p.grad = gradient if p.grad is None else p.grad + gradient
+        self.n_compiled += 1
 
-    def _scaled(self, gradients: list[Tensor], step: Evaluated, loss: Any) -> list[Tensor]:
-        """Take the gradients of what plugins have added to the loss, and scale the criterion's."""
+    def _weighted(self, step: Evaluated, loss: Any) -> list[Tensor]:
+        """Take the gradients of what plugins have added to the loss; return those of the rest."""
         loss.backward()
         if step.outputs.grad is not None:
             raise RuntimeError(
                 "a plugin differentiates the mini-batch's output, but declares reads_graph = "
                 "False: remove the declaration, or do not compile the steps"
             )
-        scale = step.loss.grad
-        return [torch.zeros_like(g) if scale is None else scale * g for g in gradients]
+        grads = [each.grad for each in (step.criterion, *step.terms)]
+        first, *others = (0.0 if each is None else float(each) for each in grads)
+        if any(each != first for each in others):
+            assert self._compiled is not None
+            return self._compiled.weighted([first, *others])
+        return [first * g if first else torch.zeros_like(g) for g in step.gradients]
 
     def optimizer_step(self) -> None:
         """Step the optimizer."""
@@ -217,18 +257,19 @@ class CompiledSteps:
         strategy, compiled = self._strategy, self._compiled
         model, criterion = strategy.model, strategy._criterion
         # When an experience begins, models grow, and the user may have added plugins.
+        terms = self._terms
         is_same = strategy.experience is self._experience
         reason = "" if is_same else why_eager(strategy)
         if reason:
             raise NotCompilableError(reason)
         self._experience = strategy.experience
-        if compiled and is_same and compiled.is_still_of(model, criterion):
+        if compiled and is_same and compiled.is_still_of(model, criterion, terms):
             return compiled
-        if not compiled or not compiled.is_of(model, criterion):
+        if not compiled or not compiled.is_of(model, criterion, terms):
             self._n_changes += bool(compiled and is_same)
             if self._n_changes > _MOST_CHANGES:
                 raise NotCompilableError("it is changed again and again within experiences")
-            compiled = self._compiled = CompiledLoss(model, criterion)
+            compiled = self._compiled = CompiledLoss(model, criterion, terms)
         return compiled
 
     def _say_watched(self) -> None:
@@ -242,7 +283,7 @@ class CompiledSteps:
             )
 
 
-_REPLACED = ("forward", "criterion", "backward", "optimizer_step")
+_REPLACED = ("offer_term", "forward", "criterion", "backward", "optimizer_step")
 
 
 def _is_plain_sgd(optimizer: Any) -> bool:

@@ -13,11 +13,17 @@ from torch.profiler import ProfilerActivity, profile
 from avalanche_ext.functional.model import compiled
 from avalanche_ext.functional.model.compiled import CompiledLoss
 from avalanche_ext.models import MLP
-from avalanche_ext.plugins import BalancedReplayPlugin
+from avalanche_ext.plugins import (
+    BalancedReplayPlugin,
+    DRLPlugin,
+    MultiSimilarityPlugin,
+    RepresentationLossPlugin,
+    RMarginPlugin,
+)
 from avalanche_ext.runner.cell import run_cell
 from avalanche_ext.runner.components import build
 from avalanche_ext.runner.preflight import check_here
-from avalanche_ext.strategies.compiled import compile_steps, why_eager
+from avalanche_ext.strategies.compiled import compile_steps, share_compiled, why_eager
 from tests.cases import digits, make_naive, train, weights
 from tests.runner.cases import cell, experiment
 from tests.runner.resuming import DIGITS, REPLAY, left_by, run, run_until, small
@@ -37,6 +43,17 @@ METHODS = {
     "si": {"plugins": ["synaptic_intelligence"]},
     "bgd": {"plugins": ["bgd"]},
     "combined": {"plugins": [REPLAY, "online_ewc", {"mgem": {"size_per_task": 10}}]},
+    "drl": {"plugins": [REPLAY, {"drl": {"lam": 0.1}}]},
+    "multi_similarity": {"plugins": [REPLAY, {"multi_similarity": {"lam": 0.5}}]},
+    "r_margin": {"plugins": [REPLAY, {"r_margin": {"lam": 0.005}}]},
+    "terms": {
+        "plugins": [
+            {"online_replay": {"mem_size": 20, "loss": "separate"}},
+            {"drl": {"lam": 0.1, "normalisation": "pairs", "layers": ["hidden.0", "logits"]}},
+            {"multi_similarity": {"lam": 0.1, "form": "pairs"}},
+            {"r_margin": {"lam": 0.1, "hinge": True, "redraw": True, "lr": 0.5}},
+        ]
+    },
     "avalanche_replay": {"strategy": "avalanche:Replay", "args": {"mem_size": 20}},
     "avalanche_gem": {"strategy": "avalanche:GEM", "args": {"patterns_per_exp": 10}},
     "avalanche_ewc": {"strategy": "avalanche:EWC", "args": {"ewc_lambda": 0.4}},
@@ -122,12 +139,22 @@ def check_same(folder, calls, method, **changed):
     assert found.clock.train_iterations == expected.clock.train_iterations == len(calls)
 
 
-def test_all_sizes_of_mini_batches_share_two_compiled_versions(tmp_path, calls):
+@pytest.mark.parametrize("name", ["er", "terms"])
+def test_all_sizes_of_mini_batches_share_two_compiled_versions(tmp_path, calls, name):
     before = counters["stats"]["unique_graphs"]
     for batch_size in (1, 2, 7, 13, 59):
-        learned(tmp_path, METHODS["er"], compile=True, training={"batch_size": batch_size})
-    assert len({*calls}) > 10
+        learned(tmp_path, METHODS[name], compile=True, training={"batch_size": batch_size})
+    assert len({*calls}) > (5 if name == "terms" else 10)
     assert counters["stats"]["unique_graphs"] == before + 2
+
+
+def test_weights_of_terms_share_the_compiled_code(tmp_path, calls):
+    learned(tmp_path, METHODS["drl"], compile=True)
+    before = counters["stats"]["unique_graphs"]
+    for lam in (0.2, 0.3):
+        calls.clear()
+        check_same(tmp_path, calls, {"plugins": [REPLAY, {"drl": {"lam": lam}}]})
+    assert counters["stats"]["unique_graphs"] == before
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -149,9 +176,15 @@ class Checked(SupervisedPlugin):
 
     def after_backward(self, strategy, **kwargs):
         model, criterion = deepcopy(strategy.model), nn.CrossEntropyLoss()
+        terms = [deepcopy(p) for p in strategy.plugins if isinstance(p, RepresentationLossPlugin)]
         model.zero_grad()
-        outputs = model(strategy.mb_x)
-        loss = criterion(outputs, strategy.mb_y)
+        for term in terms:
+            term.watch(model)
+        outputs, y = model(strategy.mb_x), strategy.mb_y
+        loss = criterion(outputs, y)
+        for term in terms:
+            loss = loss + term.lam * term.loss_seen(outputs, y, *term.loss_tensors(y))
+            term.look_away()
         loss.backward()
         close = {"rtol": 0.0, "atol": 1e-5}
         torch.testing.assert_close(strategy.loss.detach(), loss.detach()[None], **close)
@@ -162,9 +195,17 @@ class Checked(SupervisedPlugin):
         self.n += 1
 
 
-def test_each_step_is_that_of_the_model_at_the_same_weights(calls):
-    checked = Checked()
-    strategy = make_naive(BalancedReplayPlugin(mem_size=20), checked, batch_size=7, model=mlp())
+@pytest.mark.parametrize(
+    "terms",
+    [
+        [],
+        [DRLPlugin(lam=0.1), MultiSimilarityPlugin(lam=0.5), RMarginPlugin(lam=0.1)],
+    ],
+    ids=["criterion", "terms"],
+)
+def test_each_step_is_that_of_the_model_at_the_same_weights(calls, terms):
+    checked, replay = Checked(), BalancedReplayPlugin(mem_size=20)
+    strategy = make_naive(replay, *terms, checked, batch_size=7, model=mlp())
     compile_steps(strategy)
     train(strategy, digits(train_size=60))
     assert checked.n == len(calls) == strategy.clock.train_iterations
@@ -194,19 +235,20 @@ def test_models_that_draw_or_keep_statistics_train_uncompiled_with_a_word(tmp_pa
     (tmp_path / "network.py").write_text(NETWORK)
     with pytest.warns(UserWarning, match=f"trains uncompiled, because.*{why}"):
         found = learned(tmp_path, METHODS["er"], compile=True, model=model)
+    assert share_compiled(found) == 0.0
     expected = learned(tmp_path, METHODS["er"], compile=False, model=model)
     assert torch.equal(weights(found), weights(expected))
 
 
 def test_before_training_it_says_which_methods_train_uncompiled_and_why(tmp_path, capsys):
     methods = {
-        "drl": {"plugins": [REPLAY, "drl"]},
+        "metric": {"plugins": [{"metric_loss": {"loss": "ContrastiveLoss"}}]},
         "hal": {"plugins": ["hal"]},
         "sum": {"plugins": [{"online_replay": {"loss": "sum"}}]},
         "lwf": {"strategy": "avalanche:LwF", "args": {"alpha": 1.0, "temperature": 2.0}},
         "der": {"strategy": "avalanche:DER", "args": {"mem_size": 20}},
         "heads": {"model": {"name": "mlp", "hidden_sizes": [16], "multi_head": True}},
-        **{name: METHODS[name] for name in ("er", "agem", "online_ewc")},
+        **{name: METHODS[name] for name in ("er", "agem", "online_ewc", "terms")},
     }
     benchmark = {**DIGITS, "scenario": "task"}
     training = {"batch_size": 5, "compile": True}
@@ -216,7 +258,7 @@ def test_before_training_it_says_which_methods_train_uncompiled_and_why(tmp_path
     assert said == [
         f"training.compile: methods.{names}: steps run uncompiled, because {why}"
         for names, why in {
-            "drl": f"DRLPlugin {needs}",
+            "metric": f"MetricLossPlugin {needs}",
             "hal": f"HALPlugin {needs}",
             "sum": f"OnlineReplayPlugin {needs}",
             "lwf": f"LwFPlugin {needs}",
@@ -228,7 +270,7 @@ def test_before_training_it_says_which_methods_train_uncompiled_and_why(tmp_path
 
 def test_what_trains_uncompiled_trains_as_without_the_key(tmp_path, calls):
     for name, method in {
-        "drl": {"plugins": [REPLAY, "drl"]},
+        "metric": {"plugins": [REPLAY, {"metric_loss": {"loss": "ContrastiveLoss"}}]},
         "lwf": {"strategy": "avalanche:LwF", "args": {"alpha": 1.0, "temperature": 2.0}},
     }.items():
         found = learned(tmp_path, method, compile=True)
@@ -273,8 +315,97 @@ def test_a_plugin_of_the_users_in_the_backward_pass_rules_compiled_steps_out_unl
     assert "Again needs the graph" in why_eager(make_naive(Again(), model=mlp()))
 
 
-def test_what_a_plugin_makes_of_the_loss_counts(calls):
-    strategies = [make_naive(Known(), model=mlp()), make_naive(Halved(), model=mlp())]
+class Squared(RepresentationLossPlugin):
+    """A loss of the user's that compiled code may contain, as it says."""
+
+    reads_graph = False
+
+    def __init__(self):
+        super().__init__(0.1)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def representation_loss(self, representations, labels):
+        return self.loss_at(representations, labels, *self.loss_tensors(labels))
+
+    def loss_tensors(self, labels):
+        return (self.scale,)
+
+    def loss_at(self, representations, labels, scale):
+        return sum((rows - scale).square().mean() for rows in representations)
+
+    def loss_parameters(self):
+        return [self.scale]
+
+
+class Kept(DRLPlugin):
+    """Does more in its loss than return it."""
+
+    def representation_loss(self, representations, labels):
+        self.kept = representations
+        return super().representation_loss(representations, labels)
+
+
+class Forgetful(Squared):
+    """Says that its loss is pure, but reads what is trained elsewhere."""
+
+    reads_graph = False
+
+    def loss_tensors(self, labels):
+        return ()
+
+    def loss_at(self, representations, labels):
+        return super().loss_at(representations, labels, self.scale)
+
+
+def test_a_loss_on_layers_of_the_users_trains_compiled_if_it_declares(calls):
+    plugins = Squared(), Squared()
+    strategies = [make_naive(plugin, model=mlp()) for plugin in plugins]
+    compile_steps(strategies[0])
+    for strategy in strategies:
+        train(strategy, digits(train_size=60))
+    assert len(calls) == strategies[0].clock.train_iterations
+    assert plugins[1].scale != 2.0
+    torch.testing.assert_close(plugins[0].scale, plugins[1].scale, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*map(weights, strategies), rtol=1e-5, atol=1e-5)
+
+
+def test_a_loss_on_layers_that_is_not_pure_trains_uncompiled():
+    assert "Kept needs the graph" in why_eager(make_naive(Kept(), model=mlp()))
+    changed = DRLPlugin()
+    changed.representation_loss = lambda representations, labels: representations[0].sum()
+    assert "DRLPlugin needs the graph" in why_eager(make_naive(changed, model=mlp()))
+    strategies = [make_naive(Forgetful(), model=mlp()) for _ in range(2)]
+    compile_steps(strategies[0])
+    with pytest.warns(UserWarning, match="parameters of a term are not among its loss_tensors"):
+        train(strategies[0], digits(train_size=60))
+    train(strategies[1], digits(train_size=60))
+    assert torch.equal(*map(weights, strategies))
+
+
+class Scheduled(SupervisedPlugin):
+    """Changes what DRL is made with, in the middle of an experience."""
+
+    def before_training_iteration(self, strategy, **kwargs):
+        drl = next(p for p in strategy.plugins if isinstance(p, DRLPlugin))
+        n = strategy.clock.train_exp_iterations
+        drl.lam = 0.0 if n == 2 else 0.1 + 0.1 * n
+        drl.alpha = 0.5 if n > 3 else 2.0
+
+
+def test_settings_of_a_term_may_change_in_the_middle_of_an_experience(calls):
+    strategies = [make_naive(Scheduled(), DRLPlugin(), model=mlp()) for _ in range(2)]
+    compile_steps(strategies[0])
+    for strategy in strategies:
+        train(strategy, digits(train_size=60))
+    assert len(calls) == strategies[0].clock.train_iterations
+    torch.testing.assert_close(*map(weights, strategies), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("terms", [[], [DRLPlugin(lam=0.1)]], ids=["criterion", "term"])
+def test_what_a_plugin_makes_of_the_loss_counts(calls, terms):
+    strategies = [
+        make_naive(each, *deepcopy(terms), each, model=mlp()) for each in (Known(), Halved())
+    ]
     compile_steps(strategies[0])
     for strategy in strategies:
         train(strategy, digits(train_size=60))
@@ -301,7 +432,7 @@ def test_a_plugin_that_is_added_later_counts():
 
 
 def test_hooks_on_the_model_are_called_and_noted(calls):
-    strategies = [make_naive(model=mlp()), make_naive(model=mlp())]
+    strategies = [make_naive(DRLPlugin(lam=0.1), model=mlp()) for _ in range(2)]
     compile_steps(strategies[0])
     benchmark, seen = digits(train_size=60), []
     for strategy in strategies:
@@ -312,6 +443,7 @@ def test_hooks_on_the_model_are_called_and_noted(calls):
     strategies[1].train(benchmark.train_stream[1], eval_streams=[])
     assert len(seen) == 12
     assert len(calls) == 6
+    assert share_compiled(strategies[0]) == 0.5
     torch.testing.assert_close(*map(weights, strategies), rtol=1e-5, atol=1e-5)
 
 
@@ -351,7 +483,12 @@ def test_without_a_compiler_it_says_so_before_training(tmp_path, monkeypatch, ca
     made = experiment(tmp_path, methods={"er": METHODS["er"]}, training=training)
     check_here(made, None)
     assert "this machine has no C++ compiler 'no-such-compiler'" in capsys.readouterr().err
-    assert run_cell(made.cells()[0], tmp_path, None) == "completed"
+    (one, *_) = made.cells()
+    assert run_cell(one, tmp_path, None) == "completed"
+    assert left_by(one, tmp_path)["result"]["compiled"] == 0.0
+    uncompiled = cell(tmp_path, "method", methods={"method": METHODS["er"]})
+    assert run_cell(uncompiled, tmp_path, None) == "completed"
+    assert "compiled" not in left_by(uncompiled, tmp_path)["result"]
 
 
 def test_the_key_counts_in_the_hash_where_it_is_true(tmp_path):
@@ -361,7 +498,8 @@ def test_the_key_counts_in_the_hash_where_it_is_true(tmp_path):
 
 
 def test_a_run_goes_on_bit_for_bit_with_code_compiled_anew(tmp_path, monkeypatch):
-    whole = small(tmp_path, {"plugins": [REPLAY, "online_ewc"]}, training={"compile": True})
+    plugins = [REPLAY, "online_ewc", {"r_margin": {"redraw": True}}]
+    whole = small(tmp_path, {"plugins": plugins}, training={"compile": True})
     run(whole, tmp_path / "whole")
     out = tmp_path / "out"
     assert run_until(whole, out, monkeypatch, n_batches=5)
@@ -370,3 +508,4 @@ def test_a_run_goes_on_bit_for_bit_with_code_compiled_anew(tmp_path, monkeypatch
     torch._dynamo.reset()
     run(whole, out)
     assert left_by(whole, out) == left_by(whole, tmp_path / "whole")
+    assert left_by(whole, out)["result"]["compiled"] == 1.0

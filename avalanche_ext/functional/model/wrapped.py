@@ -48,7 +48,8 @@ def called_uncompiled(model: nn.Module) -> Iterator[None]:
     during, in_place = ExitStack(), model._compiled_call_impl
 
     def begin(*of_call: object) -> None:
-        during.enter_context(uncompiled())
+        if not torch.compiler.is_compiling():  # A stance says nothing to what is traced now.
+            during.enter_context(uncompiled())
 
     def end(*of_call: object) -> None:
         during.close()

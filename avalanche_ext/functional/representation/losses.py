@@ -57,7 +57,7 @@ def discriminative_representation_loss(
         n_same = same.sum() - len(labels)
         n_different = same.numel() - same.sum()
         weights = (1 - same) / n_different.clamp(min=1) + alpha * same / n_same.clamp(min=1)
-    weights.fill_diagonal_(0)
+    weights.diagonal().zero_()  # fill_diagonal_ would be compiled for one B alone.
     return torch.sum(weights @ representations * representations)
 
 
@@ -109,7 +109,7 @@ def margin_loss(
     signs.mul_(2).sub_(1)
     if switched is not None:
         signs.masked_fill_(switched, 0 if switch == "omit" else -1)
-    signs.fill_diagonal_(0)
+    signs.diagonal().zero_()
     units, _ = directions(representations)
     similarities = units @ units.T
     if hinge:

@@ -63,7 +63,10 @@ def multi_similarity_loss(
     check_option("form", form, Form)
     if len(labels) < 2:
         return torch.stack([(0 * h).sum() for h in layers]).sum()
-    loss: Tensor = _MultiSimilarity.apply(labels, (alpha, beta, base, form), *layers)[0]
+    options = alpha, beta, base, form
+    if torch.compiler.is_compiling():  # What is traced can be differentiated by autograd alone.
+        return _loss_and_gradients(labels, options, layers)[0]
+    loss: Tensor = _MultiSimilarity.apply(labels, options, *layers)[0]
     return loss
 
 
@@ -110,7 +113,7 @@ def _loss_and_gradients(
     similarities = torch.stack([rows @ rows.T for rows in units])
     same = labels.unsqueeze(0) == labels.unsqueeze(1)
     pairs = torch.stack([same, ~same])
-    pairs[0].fill_diagonal_(False)
+    pairs[0].diagonal().zero_()
     pairs = pairs.unsqueeze(1)
     counted = pairs.to(similarities.dtype)
     scales = similarities.new_tensor([-alpha, beta]).view(2, 1, 1, 1)

@@ -103,7 +103,8 @@ class Gatherer:
         return {name: _of_batch(name, pieces, task_labels) for name, pieces in gathered.items()}
 
     def _begin_pass(self, model: nn.Module, inputs: object) -> None:
-        self._passes.append(_Pass())
+        # A new list, so that what compiled code gathers stays inside of it.
+        self._passes = [*self._passes, _Pass()]
 
     def _end_pass(self, model: nn.Module, inputs: object, output: object) -> None:
         self._passes[-1].output = output

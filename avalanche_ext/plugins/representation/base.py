@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any, ClassVar, Literal
 
@@ -41,6 +41,11 @@ class RepresentationLossPlugin(MethodPlugin):
     to it. A compiled model trains uncompiled beside this plugin. If the loss has parameters, the
     strategy's optimizer trains them with the model's, see `join_optimizer`.
 
+    Compiled steps (`strategies.compiled`) contain the loss of a class that declares `reads_graph =
+    False`. It promises that `loss_at` is a pure function of its arguments and of the plugin's
+    numbers and texts: what it draws, and parameters that are trained, must be among
+    `loss_tensors`. `loss_at` is `representation_loss` by default.
+
     Args:
         lam: Weight λ of the loss, at least 0; with 0 nothing is gathered.
         layers: Names of modules, as in `model.named_modules()`, whose outputs are used, and
@@ -50,6 +55,10 @@ class RepresentationLossPlugin(MethodPlugin):
             activations, on a ResNet the pooled features. `default_layers` says which of them, and
             whether the logits, are used.
         lr: Learning rate of the loss's own parameters; None takes the optimizer's.
+
+    Attributes:
+        computed: λ times the loss of this iteration, if compiled code has computed it, until it is
+            added.
 
     Raises:
         ValueError: If `layers` is empty; when training starts, if the model lacks one of the
@@ -62,7 +71,7 @@ class RepresentationLossPlugin(MethodPlugin):
     default_layers: ClassVar[DefaultLayers] = "hidden and logits"
     """The layers used with `layers=None`: all hidden ones and the logits, or only the last hidden
     one that has run."""
-    not_pickled: ClassVar[tuple[str, ...]] = ("_hooked",)
+    not_pickled: ClassVar[tuple[str, ...]] = ("_hooked", "computed")
 
     def __init__(
         self, lam: float, layers: Sequence[str] | None = None, lr: float | None = None
@@ -72,6 +81,7 @@ class RepresentationLossPlugin(MethodPlugin):
         self.layers = named_layers(layers)
         self.lr = lr
         self._hooked: dict[str, nn.Module] | None = None
+        self.computed: Tensor | None = None
         self._mask_values: set[float] = set()
         self._gatherer = Gatherer()
 
@@ -86,6 +96,16 @@ class RepresentationLossPlugin(MethodPlugin):
         """Return the trained parameters of the loss; by default there are none."""
         return ()
 
+    def loss_tensors(self, labels: Tensor) -> Sequence[Tensor]:
+        """Return what `loss_at` takes besides; by default nothing."""
+        return ()
+
+    def loss_at(
+        self, representations: Sequence[Tensor], labels: Tensor, *tensors: Tensor
+    ) -> Tensor:
+        """Return `representation_loss` as a pure function, given what `loss_tensors` returned."""
+        return self.representation_loss(representations, labels)
+
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
         super().check(strategy)
@@ -99,26 +119,50 @@ class RepresentationLossPlugin(MethodPlugin):
             join_optimizer(strategy, self.loss_parameters(), self.lr)
 
     def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Attach the hooks."""
-        hooked = self._hooked if self.lam and self._hooked else {}
-        self._gatherer.start(strategy.model, hooked, "outputs" if self.layers else "inputs")
+        """Attach the hooks, or let a strategy that compiles its steps see to the loss."""
+        self.computed = None
+        if self.lam == 0:
+            return
+        if hasattr(strategy, "offer_term"):
+            strategy.offer_term(self)
+        else:
+            self._watch(strategy.model, self._hooked or {})
 
     def after_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Detach the hooks."""
-        self._gatherer.stop()
+        self.look_away()
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Add the loss."""
         if self.lam == 0:
             return
-        representations = self._representations(strategy)
-        labels = class_labels(strategy, strategy.mb_y, task_labels(strategy))
-        strategy.loss += self.lam * self.representation_loss(representations, labels)
+        computed, self.computed = self.computed, None
+        if computed is None:
+            t = task_labels(strategy)
+            representations = self._representations(strategy.mb_output, t)
+            labels = class_labels(strategy, strategy.mb_y, t)
+            computed = self.lam * self.representation_loss(representations, labels)
+        strategy.loss += computed
 
-    def _representations(self, strategy: Strategy) -> list[Tensor]:
-        by_layer = self._gatherer.taken(strategy.mb_output, task_labels(strategy))
-        gathered = [*by_layer.values()]
-        logits = in_float32(unmasked(strategy.mb_output, self._mask_values))
+    def watch(self, model: nn.Module) -> None:
+        """Attach the hooks to the strategy's model, or to a copy of it."""
+        self._watch(model, gathered_layers(model, self.layers))
+
+    def _watch(self, model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+        self._gatherer.start(model, layers, "outputs" if self.layers else "inputs")
+
+    def look_away(self) -> None:
+        """Detach the hooks."""
+        self._gatherer.stop()
+
+    def loss_seen(self, outputs: Tensor, labels: Tensor, *tensors: Tensor) -> Tensor:
+        """Return the loss of what a model with one head saw while it computed `outputs`, (B, C)."""
+        representations = self._representations(outputs, torch.zeros_like(labels))
+        return self.loss_at(representations, labels, *tensors)
+
+    def _representations(self, outputs: Tensor, task_labels: Tensor) -> list[Tensor]:
+        gathered = [*self._gatherer.taken(outputs, task_labels).values()]
+        logits = in_float32(unmasked(outputs, self._mask_values))
         if self.layers is not None:
             return [*gathered, logits] if LOGITS in self.layers else gathered
         hidden = [rows for rows in gathered if rows.requires_grad]

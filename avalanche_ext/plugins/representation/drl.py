@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import NonNegativeFloat
 from torch import Tensor
@@ -36,6 +37,8 @@ class DRLPlugin(RepresentationLossPlugin):
         ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers.
     """
+
+    reads_graph: ClassVar[bool] = False
 
     @validated
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, FiniteFloat, NonNegativeFloat
 from torch import Tensor
@@ -47,6 +47,8 @@ class MultiSimilarityPlugin(RepresentationLossPlugin):
         ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if the model lacks one of the layers.
     """
+
+    reads_graph: ClassVar[bool] = False
 
     @validated
     def __init__(

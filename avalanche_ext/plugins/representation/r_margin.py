@@ -64,6 +64,7 @@ class RMarginPlugin(RepresentationLossPlugin):
             schedule.
     """
 
+    reads_graph: ClassVar[bool] = False
     default_layers: ClassVar[DefaultLayers] = "last hidden"
     trains_hidden = by("layers", {None: True}, otherwise=False)
 
@@ -99,9 +100,20 @@ class RMarginPlugin(RepresentationLossPlugin):
 
     def representation_loss(self, representations: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Return the sum of the layers' margin losses, a scalar."""
-        switched = self._switched(labels) if self.p_switch else None
+        return self.loss_at(representations, labels, *self.loss_tensors(labels))
+
+    def loss_tensors(self, labels: Tensor) -> Sequence[Tensor]:
+        """Return β and, unless no pair is, which pairs are switched, (B, B)."""
+        return (self.boundary, self._switched(labels)) if self.p_switch else (self.boundary,)
+
+    def loss_at(
+        self, representations: Sequence[Tensor], labels: Tensor, *tensors: Tensor
+    ) -> Tensor:
+        """Return the same at a given β, with given switched pairs."""
+        boundary, *masks = tensors
+        switched = masks[0] if masks else None
         return summed(
-            margin_loss(rows, labels, self.boundary, self.margin, switched, self.hinge, self.switch)
+            margin_loss(rows, labels, boundary, self.margin, switched, self.hinge, self.switch)
             for rows in representations
         )
 
