@@ -1,6 +1,6 @@
 """What `training.compile` gives and costs: steps of small models beside a loop by hand.
 
-    python experiments/benchmarks/compiled.py [--rounds N]
+    python experiments/benchmarks/compiled.py [--rounds N | --quick]
 
 Needs MNIST under $AVALANCHE_EXT_DATA and a C++ compiler. Times are of the processor, on one thread:
 medians of rounds in which the runs take turns. "bare" is the same maths in a loop over plain
@@ -21,20 +21,31 @@ from typing import Protocol
 
 import torch
 from avalanche.benchmarks import CLExperience
-from drl_loops import RingLoops
-from harness import Seconds, make_model, make_strategy, medians, mnist_folder, quiet_on
+from drl_loops import RingLoops, Term, drl
+from harness import Seconds, make_model, make_strategy, medians, mnist_folder, options, quiet_on
 from online import LR, Bare
 from torch import nn
 
 from avalanche_ext.benchmarks import split_mnist
 from avalanche_ext.data import InMemoryLoaders
+from avalanche_ext.functional import multi_similarity_loss
 from avalanche_ext.functional.model.compiled import CompiledLoss
-from avalanche_ext.plugins import BalancedReplayPlugin, OnlineReplayPlugin
+from avalanche_ext.plugins import (
+    BalancedReplayPlugin,
+    DRLPlugin,
+    MultiSimilarityPlugin,
+    OnlineReplayPlugin,
+)
 from avalanche_ext.plugins.core.guard import LossGuard
 from avalanche_ext.strategies.compiled import compile_steps
 
 N_TASKS = 3
 N_CALLS = 200
+TERMS: dict[str, tuple[Term, Callable[[], object]]] = {
+    "DRL": (drl, DRLPlugin),
+    "Multi-similarity": (multi_similarity_loss, MultiSimilarityPlugin),
+}
+"""What each method adds to the loss, by hand and by a plugin."""
 
 
 def timed(run: Callable[[], object]) -> Seconds:
@@ -105,18 +116,20 @@ def replay(width: int, wanted: str, rounds: int) -> None:
     compare(f"ER 10 + 10, 2x{width}", wanted, rounds, by_hand, by_plugin)
 
 
-def balanced_replay(width: int, wanted: str, rounds: int) -> Seconds:
-    """Return the seconds that compiling saves in an iteration."""
+def balanced_replay(width: int, wanted: str, rounds: int, name: str = "BER") -> Seconds:
+    """Return the seconds that compiling saves in an iteration, of BER or with a term of `TERMS`."""
     stream = first_tasks(300)
+    term, make = TERMS.get(name, (None, None))
 
     def by_hand() -> Seconds:
         loop = RingLoops([each.dataset for each in stream], width, LR)
-        return timed(loop.balanced_replay) / (len(stream) * 300)
+        return timed(partial(loop.balanced_replay, term=term)) / (len(stream) * 300)
 
     def by_plugin(*, is_compiled: bool) -> Seconds:
-        return ours(stream, width, 1, BalancedReplayPlugin(), is_compiled=is_compiled)
+        plugins = [BalancedReplayPlugin(), *([make()] if make else [])]
+        return ours(stream, width, 1, *plugins, is_compiled=is_compiled)
 
-    return compare(f"BER 1 -> 20, 2x{width}", wanted, rounds, by_hand, by_plugin)
+    return compare(f"{name} 1 -> 20, 2x{width}", wanted, rounds, by_hand, by_plugin)
 
 
 def parts(width: int, rounds: int) -> None:
@@ -186,8 +199,7 @@ def seconds_to_compile(cache: str) -> Seconds:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = options(__doc__)
     parser.add_argument("--compiling", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     quiet_on(1)
@@ -200,6 +212,8 @@ def main() -> None:
     for width, wanted in ((100, "<= 0.90, with the update <= 0.75"), (400, "<= 1.0")):
         replay(width, wanted, given.rounds)
         saved[width] = balanced_replay(width, wanted, given.rounds)
+        for name in TERMS:
+            balanced_replay(width, "", given.rounds, name)
     print("\nparts of an iteration at 2x100, 20 samples, us")
     parts(100, given.rounds)
     with tempfile.TemporaryDirectory() as cache:

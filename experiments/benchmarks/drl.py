@@ -1,6 +1,6 @@
 """What the DRL paper's protocol costs: 5,000 iterations on Split MNIST and all evaluations.
 
-    python experiments/benchmarks/drl.py [--rounds N]
+    python experiments/benchmarks/drl.py [--rounds N | --quick]
 
 Needs MNIST under $AVALANCHE_EXT_DATA. "bare" is the same maths in a loop over plain tensors, an
 nn.Module and torch's SGD (drl_loops.py). Rounds are interleaved; medians, one thread.
@@ -8,12 +8,20 @@ nn.Module and torch's SGD (drl_loops.py). Rounds are interleaved; medians, one t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 
-from drl_loops import RingLoops
-from harness import Seconds, make_model, make_strategy, medians, mnist_folder, quiet_on, timed
+from drl_loops import RingLoops, drl
+from harness import (
+    Seconds,
+    make_model,
+    make_strategy,
+    medians,
+    mnist_folder,
+    options,
+    quiet_on,
+    timed,
+)
 
 from avalanche_ext.benchmarks import split_mnist
 from avalanche_ext.data import InMemoryDataset, InMemoryLoaders
@@ -52,7 +60,7 @@ METHODS: dict[str, Callable[[], list[object]]] = {
 BARE: dict[str, Callable[[RingLoops], None]] = {
     "ER": RingLoops.experience_replay,
     "BER": RingLoops.balanced_replay,
-    "DRL": lambda loops: loops.balanced_replay(drl=(2.0, 5e-4)),
+    "DRL": lambda loops: loops.balanced_replay(term=drl),
     "A-GEM": RingLoops.averaged_gradient_episodic_memory,
 }
 PAPER: dict[str, Seconds] = {
@@ -94,9 +102,7 @@ def bare_protocol(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    rounds = options(__doc__).parse_args().rounds
     root = mnist_folder()
     quiet_on(1)
     benchmark = split_mnist(N_TASKS, N_SAMPLES, data_root=root)

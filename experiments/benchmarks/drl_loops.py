@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 import numpy as np
@@ -12,6 +12,13 @@ from torch import Tensor, nn
 
 from avalanche_ext.data import InMemoryDataset, TensorLoader
 from avalanche_ext.functional import discriminative_representation_loss
+
+Term = Callable[[list[Tensor], Tensor], Tensor]
+"""Given the representations of each layer and labels, returns what is added to the loss."""
+
+
+def drl(representations: list[Tensor], y: Tensor) -> Tensor:
+    return 5e-4 * discriminative_representation_loss(torch.cat(representations, dim=1), y, 2.0)
 
 
 class RingLoops:
@@ -50,7 +57,7 @@ class RingLoops:
                 rows += [earlier[i] for i in draws]
             self.step(self.cross_entropy(self.model(self.x[rows]), self.y[rows]))
 
-    def balanced_replay(self, batch_size: int = 20, drl: tuple[float, float] | None = None) -> None:
+    def balanced_replay(self, batch_size: int = 20, term: Term | None = None) -> None:
         for task, _, _ in self.stored():
             if task == 0:
                 rows = torch.from_numpy(self.rng.integers(0, self.size, size=batch_size))
@@ -66,10 +73,10 @@ class RingLoops:
                     ]
                 )
             x, y = self.x[rows], self.y[rows]
-            if drl is None:
+            if term is None:
                 self.step(self.cross_entropy(self.model(x), y))
             else:
-                self.step(self.discriminative_loss(x, y, *drl))
+                self.step(self.with_term(x, y, term))
 
     def averaged_gradient_episodic_memory(
         self, batch_size: int = 20, sample_size: int = 256
@@ -96,16 +103,14 @@ class RingLoops:
                     p.grad.copy_(piece.view_as(p))
             self.optimizer.step()
 
-    def discriminative_loss(self, x: Tensor, y: Tensor, alpha: float, lam: float) -> Tensor:
+    def with_term(self, x: Tensor, y: Tensor, term: Term) -> Tensor:
         layers, h = [], x.flatten(1)
         for module in self.model.hidden:
             h = module(h)
             if isinstance(module, nn.ReLU):
                 layers.append(h)
         logits = self.model.classifier(h)
-        representations = torch.cat([*layers, logits], dim=1)
-        loss = discriminative_representation_loss(representations, y, alpha)
-        return self.cross_entropy(logits, y) + lam * loss
+        return self.cross_entropy(logits, y) + term([*layers, logits], y)
 
     def stored(self) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield each arriving sample with its task, once it is in the ring."""
