@@ -23,22 +23,22 @@ from avalanche_ext.validation import validated
 
 
 class ContinualEvaluationPlugin(ReportingPlugin):
-    """Evaluate after every n-th mini-batch of the stream, without changing what is trained.
+    """Evaluate after every n-th mini-batch of the stream, without changing training.
 
-    De Lange et al. (2023, arXiv:2205.13452) call it continual evaluation. Each time, the test
-    experiences of the experiences seen so far are evaluated, the current one among them. Before the
-    first mini-batch of an experience, it alone is, and after the last one, when all plugins have
-    ended the experience, all are again. `curves` has the accuracies, and
-    `avalanche_ext.metrics.curve_summary` what papers compute from them.
+    De Lange et al. (2023, arXiv:2205.13452) call this continual evaluation. Each evaluation covers
+    the test experiences of all experiences seen so far, including the current one. Before the first
+    mini-batch of an experience, only that experience is evaluated. After its last mini-batch, once
+    all plugins have ended the experience, all of them are evaluated again. `curves` holds the
+    accuracies, and `avalanche_ext.metrics.curve_summary` computes the papers' metrics from them.
 
     An evaluation runs through the strategy's own `eval`, so it sees what the method would predict
-    at that moment: iCaRL and SCR, whose classifiers are made at the end of an experience, do not
-    know the classes of the current one before. The weights, all buffers, modes of layers, the
-    global random generators and the attributes of the strategy are put back afterwards. The model
-    is not adapted to what is evaluated. Plugins that only look at evaluations are left out:
-    evaluators, loggers, schedulers, clocks, this package's analyses, and others whose class has
-    `only_observes = True`. All others take part, since they may change predictions; what those
-    keep of an evaluation, they also keep of these.
+    at that moment: iCaRL and SCR build their classifiers at the end of an experience, so until then
+    they do not know its classes. Afterwards the weights, all buffers, the modes of layers, the
+    global random generators and the strategy's attributes are restored. The model is not adapted to
+    the evaluated experiences. Plugins that only observe evaluations are skipped: evaluators,
+    loggers, schedulers, clocks, this package's analyses, and any other class with `only_observes =
+    True`. All other plugins take part, since they may change predictions; if they record anything
+    during an evaluation, they record these evaluations too.
 
     List the plugin last, and give each strategy its own.
 
@@ -46,16 +46,16 @@ class ContinualEvaluationPlugin(ReportingPlugin):
         stream: The test stream, with one experience for each experience of the training stream.
         every: n, the number of mini-batches between two evaluations. Several steps on one
             mini-batch count once.
-        test_size: Number of samples of each test experience that are evaluated, all if it has
-            fewer; drawn once, without replacement. None takes all.
-        beta: The mini-batches of an experience that LCA is over, a multiple of `every`; None for
-            all that each experience has. A-GEM's paper takes 10.
-        is_mixed: Whether the samples of all experiences come in random order, or are trained on
-            together. All test experiences are then evaluated each time.
+        test_size: Number of samples to evaluate from each test experience, or all if it has fewer;
+            drawn once, without replacement. None takes all.
+        beta: Number of mini-batches of each experience that LCA averages over, a multiple of
+            `every`; None takes as many as every experience has. The A-GEM paper uses 10.
+        is_mixed: Whether the samples of all experiences are mixed at random or trained on together.
+            Each evaluation then covers all test experiences.
         seed: Seed of the draw.
 
     Attributes:
-        timed: Makes the context that each evaluation runs in.
+        timed: Creates the context in which each evaluation runs.
 
     Raises:
         ValueError: If an argument has a wrong type or is out of range; in training, if an
@@ -157,7 +157,7 @@ class ContinualEvaluationPlugin(ReportingPlugin):
             self._note(strategy, [index])
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Evaluate, if it is time to."""
+        """Evaluate if n mini-batches have passed."""
         if not ends_batch(strategy):
             return
         self._n_batches += 1
@@ -180,7 +180,7 @@ class ContinualEvaluationPlugin(ReportingPlugin):
         self._note(strategy, self._seen(), iteration=strategy.clock.train_iterations - 1)
 
     def diagnostics(self) -> dict[str, float]:
-        """Return what papers compute from the accuracies so far, where it is defined."""
+        """Return the papers' metrics of the accuracies so far, where they are defined."""
         if not any(n_batches for _, n_batches, _ in self._rows):
             return {}
         numbers = curve_summary(self.curves, self.beta)
@@ -216,7 +216,7 @@ class ContinualEvaluationPlugin(ReportingPlugin):
         return range(n_tests if self.is_mixed else self._current + 1)
 
     def _test_experiences(self) -> list[Any]:
-        """The test experiences in their order, or a part of each."""
+        """Return the test experiences in order, each cut to `test_size` samples if given."""
         if self._tests is None:
             if self.stream is None:
                 raise ValueError(
@@ -233,7 +233,7 @@ class ContinualEvaluationPlugin(ReportingPlugin):
     def _note(
         self, strategy: Strategy, indices: Sequence[int], iteration: int | None = None
     ) -> None:
-        """Evaluate some of the test experiences, and keep their accuracies."""
+        """Evaluate some of the test experiences, and record their accuracies."""
         tests = self._test_experiences()
         accuracies = [math.nan] * len(tests)
         with self.timed():

@@ -1,4 +1,4 @@
-"""How well forms of a Fisher predict it along the path that training takes from there."""
+"""How well approximations of the Fisher predict δᵀ F δ along the training that follows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOTHING = np.empty((2, 0))
 
 @dataclass(frozen=True)
 class _Learned:
-    """A model that has learned an experience, and what its Fisher is computed on."""
+    """A model that has learned an experience, and the samples for its Fisher."""
 
     model: nn.Module
     x: Tensor
@@ -43,27 +43,28 @@ class _Learned:
 
 
 class FisherPath:
-    """Forms of the Fisher at weights θ*, and δᵀ F δ along the training that follows, δ = θ − θ*.
+    """Approximations of the Fisher at θ*, and δᵀ F δ along later training, where δ = θ − θ*.
 
-    F is the Fisher of the last experience, and in a second row the sum of the Fishers of all so
-    far, each at the weights that had learned its experience. Forms of the sum are merged as EWC
-    merges them, without decay, so that they take no more memory than those of one experience. A
-    model that grows starts a new sum.
+    In the first row, F is the Fisher of the last experience. In the second, it is the sum of the
+    Fishers of all experiences so far, each computed at the weights reached after its own
+    experience. The sum's approximations are merged as in EWC, without decay, so they take no more
+    memory than those of one experience. A model that grows starts a new sum.
 
     Args:
-        experience: The experience that has been learned at θ*, counted from 0.
+        experience: The last experience learned at θ*, counted from 0.
         model: The model at θ*; it is copied.
-        samples: What the Fisher is computed on: x, y, and t or None.
+        samples: Samples that the Fisher is computed on: x, y, and t or None.
         spectrum: The Fisher's largest eigenpairs, at least one.
-        given: How else the Fisher is computed: `kind` and `seed`.
-        before: The path of the experience before, whose memory is freed.
+        given: Further arguments of the Fisher: `kind` and `seed`.
+        before: The path of the previous experience, whose memory is freed.
 
     Attributes:
-        kept: The trace of each form over that of the Fisher.
-        errors: The relative error of the largest eigenvalues of each form, see `eigenvalue_errors`.
-        iterations: After how many iterations δ was taken.
-        estimated: δᵀ F̂ δ of each form, for the experience and for the sum, (2, m); empty until
-            `finish`.
+        kept: The trace of each approximation divided by that of the Fisher.
+        errors: The relative error of each approximation's largest eigenvalues, see
+            `eigenvalue_errors`.
+        iterations: The iterations after which δ was recorded.
+        estimated: δᵀ F̂ δ of each approximation, for the experience and for the sum, (2, m); empty
+            until `finish`.
         true: δᵀ F δ, (2, m), also empty until then.
     """
 
@@ -97,7 +98,7 @@ class FisherPath:
 
     @torch.no_grad()
     def take(self, model: nn.Module, iteration: int) -> None:
-        """Take δ at the present weights, unless it is over or parameters have other shapes."""
+        """Record δ at the current weights, unless the path has ended or shapes have changed."""
         if self._is_over:
             return
         now = dict(model.named_parameters())
@@ -110,7 +111,7 @@ class FisherPath:
         self.iterations.append(iteration)
 
     def finish(self) -> None:
-        """Compute δᵀ F δ of the Fishers and of their forms."""
+        """Compute δᵀ F δ of the Fishers and of their approximations."""
         self._is_over = True
         if not self._deltas:
             return
@@ -128,7 +129,7 @@ class FisherPath:
 
 
 def as_exhibit(paths: Sequence[FisherPath]) -> FisherForms:
-    """Return at least one path as a report reads them; without points until it is finished."""
+    """Return one or more paths in the form that reports read; unfinished paths have no points."""
     forms = [*paths[0].kept]
 
     def of_form(name: str, which: int) -> Floats:

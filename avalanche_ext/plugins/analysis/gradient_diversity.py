@@ -1,4 +1,4 @@
-"""How far the gradients of samples conflict after each experience."""
+"""How strongly the gradients of samples conflict after each experience."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ from avalanche_ext.results.exhibits import GradientDiversity, names_in, table
 from avalanche_ext.validation import validated
 
 MOST_PAIRS = 10_000
-"""The most pairs of each kind that are kept for a report, 80 kB in single precision."""
+"""The maximum number of pairs of each kind kept for a report, 80 kB in single precision."""
 
 
 class GradientDiversityPlugin(ReportingPlugin):
     """Compare gradients and representations of pairs of samples, without changing training.
 
     Chen, Diethe, Flach (2020, "Discriminative Representation Loss", arXiv:2006.11234) relate the
-    two: gradients of samples of different classes (negative pairs) conflict more, the more alike
-    their representations are, and their loss makes representations less alike. After each
-    experience, this plugin measures the cosine similarities of gradients (of the cross-entropy, by
-    all trained parameters) and of representations, for all pairs among `n_samples` of each
-    experience seen so far.
+    two: the more similar the representations of two samples of different classes (a negative pair),
+    the more their gradients conflict. Their loss makes representations less similar. After each
+    experience, this plugin measures the cosine similarities of gradients (of the cross-entropy with
+    respect to all trained parameters) and of representations. It compares all pairs among
+    `n_samples` samples of each experience seen so far.
 
-    Samples are drawn without replacement from the training set of an experience that has been
-    learned. They are kept, so that later models are compared on the same samples, in evaluation
-    mode and without augmentation. On an online stream, the plugin waits until all parts of an
-    experience of the original stream have been learned, and draws from all of them.
+    Once an experience has been learned, samples are drawn without replacement from its training
+    set. They are kept, so that later models are measured on the same samples, in evaluation mode
+    and without augmentation. On an online stream, the plugin waits until all parts of an experience
+    of the original stream have been learned, and draws from all of them.
 
     The time it takes counts as training, and grows with the square of the number of samples.
 
@@ -90,7 +90,7 @@ class GradientDiversityPlugin(ReportingPlugin):
         self.n_samples = n_samples
         self.layers = named_layers(layers)
         self.pairs: dict[str, PairCosines] = {}
-        """The pairs after the last experience that has been learned, by kind."""
+        """The pairs after the last learned experience, by kind."""
         self._numbers: list[tuple[int, dict[str, float]]] = []
         self._is_new = False
         self._endings = Endings()
@@ -103,11 +103,11 @@ class GradientDiversityPlugin(ReportingPlugin):
         gathered_layers(own_model(strategy), self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Forget that the last experience's numbers are new."""
+        """Mark the last experience's numbers as old."""
         self._is_new = False
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Compare the pairs, if the experience is over."""
+        """Compare the pairs if the experience has ended."""
         if not self._endings.ends(strategy.experience):
             return
         index = origin_index(strategy.experience)
@@ -131,9 +131,9 @@ class GradientDiversityPlugin(ReportingPlugin):
         return {f"gradient_diversity/{name}": x for name, x in numbers.items() if math.isfinite(x)}
 
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return the numbers of all experiences, and cosines after the last one.
+        """Return the numbers of all experiences, and the cosines after the last one.
 
-        Of each kind of pairs, at most 10,000 are kept, drawn at random where there are more.
+        At most 10,000 pairs of each kind are kept, drawn at random if there are more.
         """
         if not self._numbers:
             return {}
@@ -159,7 +159,7 @@ class GradientDiversityPlugin(ReportingPlugin):
 
 
 def _kept(pairs: PairCosines) -> NDArray[np.float32]:
-    """The cosines of gradients and of representations of some of the pairs, (2, m)."""
+    """Return the cosines of gradients and of representations of some pairs, (2, m)."""
     both = torch.stack([pairs.gradients, pairs.representations]).float().cpu()
     drawn = torch.randperm(both.shape[1], generator=torch.Generator().manual_seed(0))
     kept: NDArray[np.float32] = both[:, drawn[:MOST_PAIRS]].numpy()
@@ -169,7 +169,7 @@ def _kept(pairs: PairCosines) -> NDArray[np.float32]:
 def _hidden_representations(
     strategy: Strategy, x: Tensor, t: Tensor, layers: Sequence[str] | None
 ) -> list[Tensor]:
-    """Representations of samples by the model in evaluation mode, which is left as it was.
+    """Return the model's representations of samples in evaluation mode; the model is not changed.
 
     Args:
         strategy: The strategy. Its model runs on mini-batches of `eval_mb_size`.

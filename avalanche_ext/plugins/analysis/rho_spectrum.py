@@ -59,14 +59,14 @@ class Rho:
 class RhoSpectrumPlugin(ReportingPlugin):
     """Measure the ρ-spectrum of hidden representations after each experience.
 
-    Training is not changed. The representations are those of the first `n_samples` samples of each
-    task seen so far, taken while a stream is evaluated, which must happen after each experience. If
-    the evaluation takes several calls, the spectrum is there after the last of them. If the stream
-    is not divided as the training stream is, because one of them has more experiences, all that is
-    evaluated in one call counts.
-    Representations of all layers are put side by side, as in the DRL paper (Chen, Diethe and Flach
-    2020, Table 4), and each layer also has its own ρ. ρ is that of `functional.rho_spectrum`, whose
-    docstring says what units that are always 0 do to it; another number leaves them out.
+    Training is not changed. The plugin gathers the representations of the first `n_samples` samples
+    of each task seen so far while a stream is evaluated, which must happen after each experience.
+    If the evaluation takes several calls, the spectrum is available after the last one. If the
+    evaluated stream and the training stream have different numbers of experiences, everything
+    evaluated in one call counts. Representations of all layers are put side by side, as in the DRL
+    paper (Chen, Diethe and Flach 2020, Table 4), and each layer also has its own ρ.
+    `functional.rho_spectrum` defines ρ, and its docstring explains the effect of units that are
+    always 0; a second number leaves them out.
 
     Tasks are experiences of the original stream. The time it takes counts as evaluation. Give each
     strategy its own plugin.
@@ -75,9 +75,9 @@ class RhoSpectrumPlugin(ReportingPlugin):
         n_samples: Number of samples of each task, all if it has fewer.
         layers: Names of modules, as in `model.named_modules()`, whose outputs are used, and
             "logits" for the model's output. None is the paper's choice: the input of each linear or
-            multi-head layer, if it depends on parameters. On an MLP, this is every hidden layer
-            after its activation, on a ResNet the pooled features. Each has the name of the layer
-            that it enters.
+            multi-head layer, if it depends on parameters. On an MLP these are all hidden layers
+            after their activations, on a ResNet the pooled features. Each is named after the layer
+            that takes it as input.
         stream: Name of the evaluated stream; evaluations of other streams are ignored.
 
     Raises:
@@ -100,7 +100,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self.layers = named_layers(layers)
         self.stream = stream
         self.spectra: dict[int, Rho] = {}
-        """The last spectrum after each experience that was trained on."""
+        """The last spectrum after each training experience."""
         self._seen: list[int] = []
         self._is_new = False
         self._gathered: dict[int, list[Gathered]] = {}
@@ -118,20 +118,20 @@ class RhoSpectrumPlugin(ReportingPlugin):
         gathered_layers(hooked_model(strategy), self.layers)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note which task is seen, and forget that the last spectrum is new."""
+        """Note the current task, and mark the last spectrum as old."""
         experience = origin_index(strategy.experience)
         self._seen = [*(each for each in self._seen if each != experience), experience]
         self._n_tasks = _length_of_stream(strategy.experience)
         self._is_new = False
 
     def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Forget the representations of a model that has been trained since."""
+        """Forget representations from before the last training."""
         if self._gathered_at != strategy.clock.train_iterations:
             self._gathered = {}
         self._gathered_at = strategy.clock.train_iterations
 
     def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Find out whether this experience's samples count."""
+        """Check whether this experience's samples count."""
         experience = strategy.experience.logging()
         task = int(experience.current_experience)
         if experience.origin_stream.name == self.stream:
@@ -145,7 +145,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
             self._gathered[task] = []
 
     def before_eval_forward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Attach the hooks, if there are samples missing."""
+        """Attach the hooks if samples are still missing."""
         if not self._n_missing:
             return
         if not self._hooked:
@@ -170,7 +170,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         self._n_missing -= min(self._n_missing, len(strategy.mb_x))
 
     def after_eval(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Measure, if all tasks seen so far have been evaluated."""
+        """Compute the spectrum once all tasks seen so far have been evaluated."""
         self._task = None
         tasks = self._seen if self._is_divided else [*self._gathered]
         pieces = [piece for each in tasks for piece in self._gathered.get(each, [])]
@@ -187,7 +187,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
             self.publish(strategy)
 
     def after_training(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Leave publishing to the evaluation that measures."""
+        """Publish nothing: the evaluation that computes the spectrum does."""
 
     def diagnostics(self) -> dict[str, float]:
         """Return ρ after the current experience, of all layers and of each, where it is defined."""
@@ -210,7 +210,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
 
 
 def _length_of_stream(experience: Any) -> int | None:
-    """Return the number of experiences of the original stream; None if it does not tell."""
+    """Return the number of experiences of the original stream; None if it is unknown."""
     stream = origin_experience(experience).origin_stream
     # Streams of generators have no length; some keep a list all the same.
     sized = stream if isinstance(stream, Sized) else getattr(stream, "exps_iter", None)
@@ -242,7 +242,7 @@ def _measured(experience: int, layers: Gathered) -> Rho:
 
 
 def _as_exhibit(spectra: Sequence[Rho]) -> RhoSpectra:
-    """Return the spectra of at least one experience as a report reads them."""
+    """Return the spectra of one or more experiences in the form that reports read."""
     layers = [{name: each.rho for name, each in rho.layers.items()} for rho in spectra]
     names = names_in(layers)
     return RhoSpectra(

@@ -34,10 +34,10 @@ from avalanche_ext.results.exhibits import FisherForms, FisherSpectra, names_in,
 from avalanche_ext.validation import validated
 
 _LOGGED = (1, 2, 5, 10, 20, 50)
-"""The places of the eigenvalues that are logged."""
+"""Ranks of the eigenvalues that are logged."""
 
 _ONE_IN = 20
-"""Shares are those of the largest eigenvalue in 20, the largest 5 %."""
+"""Shares are those of the largest 5 % of eigenvalues, one in 20."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Spectrum:
         experience: The experience, counted from 0.
         eigenvalues: The largest eigenvalues, (k,), descending.
         all_eigenvalues: All eigenvalues in the space that the samples' gradients span, (M,),
-            descending; None where they are not known.
+            descending; None if unknown.
         trace: The trace of the Fisher.
-        sizes: The number of trained parameters of each layer, with the sum P.
+        sizes: The number of trained parameters of each layer; they sum to P.
         mass: Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k of each layer over the largest eigenvalues.
         unweighted_mass: Σ_k ‖P_ℓ v_k‖² / k of each layer.
     """
@@ -101,29 +101,29 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
 
     The Fisher is that of the model's softmax, in evaluation mode and without augmentation, on
     samples drawn without replacement from the training set of the experience that has just been
-    learned, whatever else was replayed. On an online stream, the plugin waits until all parts of an
-    experience of the original stream have been learned, and draws from all of them.
+    learned; replayed samples do not count. On an online stream, the plugin waits until all parts of
+    an experience of the original stream have been learned, and draws from all of them.
 
-    The Fisher of a number of samples has at most that many eigenvalues (with `kind="true"`, times
-    the number of classes); shares and ranks are those of this estimate. A model whose parameters
-    are no longer finite has no spectrum.
+    The Fisher of n samples has at most n non-zero eigenvalues (with `kind="true"`, n times the
+    number of classes); shares and ranks are those of this estimate. There is no spectrum if
+    parameters are no longer finite.
 
     The time it takes counts as training.
 
     Args:
-        rank: How many of the largest eigenvalues are kept, with the masses of their eigenvectors;
-            the Fisher may have fewer.
-        n_samples: Number of samples, all of the experience's if it has fewer.
+        rank: Number of largest eigenvalues to keep, with the masses of their eigenvectors; the
+            Fisher may have fewer.
+        n_samples: Number of samples, or all if the experience has fewer.
         kind: Which labels count: "sampled", drawn from the model's own predictions; "true", all,
             weighted by their probability; or "empirical", the data's.
-        compare_every: Compare forms of the Fisher: its diagonal, its largest eigenpairs, these with
-            the rest of the diagonal, and Kronecker factors. Every so many iterations of the next
-            experience, δᵀ F δ is taken of the Fisher F and of its forms, δ being how far the
-            weights have moved; and the same of the sum of the Fishers of all experiences so far,
-            and of the forms that methods merge. That keeps a copy of the model and of the samples
-            of each experience, and the weights at each of these iterations until the experience is
-            over; the time grows with the square of the number of experiences. None compares
-            nothing.
+        compare_every: Compare approximations of the Fisher: its diagonal, its largest eigenpairs,
+            these plus the rest of the diagonal, and Kronecker factors. During the next experience,
+            δᵀ F δ is computed every `compare_every` iterations for the Fisher F and its
+            approximations, where δ is the change of the weights since. The same is computed for the
+            sum of the Fishers of all experiences so far, and for the approximations as methods
+            merge them. This keeps a copy of the model and of the samples for each experience, and
+            the weights at each of these iterations until the experience ends; the time grows with
+            the square of the number of experiences. None compares nothing.
         seed: Seed of the draws.
 
     Raises:
@@ -157,17 +157,17 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         self._generator = torch.Generator().manual_seed(seed)
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Forget that the last experience's spectrum is new."""
+        """Mark the last experience's spectrum as old."""
         self._is_new = False
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Take how far the weights have moved, if forms of the Fisher are compared."""
+        """Record the change of the weights if approximations of the Fisher are compared."""
         self._n_iterations += 1
         if self.paths and self.compare_every and self._n_iterations % self.compare_every == 0:
             self.paths[-1].take(own_model(strategy), self._n_iterations)
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Analyse the model, if the experience is over."""
+        """Analyse the model if the experience has ended."""
         if not self._endings.ends(strategy.experience):
             return
         self._n_iterations = 0
@@ -232,7 +232,7 @@ def _is_finite(model: nn.Module) -> bool:
 
 
 def _as_exhibit(spectra: Sequence[Spectrum]) -> FisherSpectra:
-    """Return the spectra of at least one experience as a report reads them."""
+    """Return the spectra of one or more experiences in the form that reports read."""
     layers = names_in(each.mass for each in spectra)
     numbers = [each.numbers() for each in spectra]
     names = names_in(numbers)

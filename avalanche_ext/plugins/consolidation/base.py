@@ -32,18 +32,18 @@ Samples = Callable[[], tuple[Tensor, Tensor, Tensor | None]]
 
 
 class ConsolidationPlugin(MethodPlugin):
-    """Keep each parameter near its value, the more firmly the more earlier tasks depend on it.
+    """Keep parameters near their values, more firmly where earlier tasks depend on them more.
 
-    The penalty is (λ/2) (θ − θ*)ᵀ F (θ − θ*). A consolidation estimates the curvature F′ of what
-    was learned by `_estimate`, sets F ← γF + F′, and moves the anchor θ* to the current parameters.
-    Only F and θ* are kept, whatever the number of tasks.
+    The penalty is (λ/2) (θ − θ*)ᵀ F (θ − θ*). A consolidation calls `_estimate` for the curvature
+    F′ of what was just learned, sets F ← γF + F′, and moves the anchor θ* to the current
+    parameters. Only F and θ* are kept, whatever the number of tasks.
 
     **When.** At the end of each experience, from its samples. On an online stream this is the
-    experience of the original stream: it is consolidated after its last part or, if parts were
-    left out, when the next experience begins, before the model is adapted to that. With `every`,
-    the plugin consolidates each time so many iterations have passed, from the last rows of the
-    stream, whatever the experiences; it cannot tell rows that Avalanche's own plugins replay from
-    new ones.
+    experience of the original stream. It is consolidated after its last part or, if parts were left
+    out, when the next experience begins, before the model is adapted to it. With `every`, the
+    plugin instead consolidates after every so many iterations, from the last rows of the stream,
+    ignoring the boundaries of experiences. It cannot distinguish new rows from rows that
+    Avalanche's own plugins replay.
 
     **How.** With `update="proximal"`, a proximal step (`functional.fisher.curvature`) pulls the
     parameters after the optimizer's step. The pull is stable at any λ, and bypasses momentum and
@@ -51,29 +51,31 @@ class ConsolidationPlugin(MethodPlugin):
     loss before other plugins edit it. In both cases the strategy's `loss` does not contain the
     penalty.
 
-    **λ and the optimizer.** The pull uses the rates η that the optimizer's last step really took
-    (`effective_rates`): the learning rate for SGD, lr / (√v̂ + ε) for each weight for Adam, AdamW
-    and their kin. So λ means the same under every optimizer and in both forms: training rests
-    where the gradient of the loss is −λF(θ − θ*). With Kronecker factors that is exact for one rate
-    a layer only. A weight whose gradients have all but vanished has a very large η under Adam: a
-    diagonal F holds it hard, since the loss does not oppose it; eigenpairs, which hold sums of
-    weights, move it to make up for others. With Adam's learning rate in place of η, λ has to be
-    about 100 times larger to hold as firmly on Split MNIST.
+    **λ and the optimizer.** The pull uses the effective rates η of the optimizer's last step
+    (`effective_rates`): the learning rate for SGD, and lr / (√v̂ + ε) for each weight for Adam,
+    AdamW and similar optimizers. So λ means the same under every optimizer and in both forms:
+    training converges where the gradient of the loss is −λF(θ − θ*). With Kronecker factors this is
+    exact only if each layer has a single rate. Under Adam, a weight whose gradients have almost
+    vanished has a very large η: a diagonal F holds it firmly, since the loss does not oppose this;
+    eigenpairs hold sums of weights, so they move it to compensate for others. With Adam's learning
+    rate in place of η, λ would have to be about 100 times larger to hold as firmly on Split MNIST.
 
-    A change of η requires a new proximal step. That is cheap for a diagonal F, and for eigenpairs
-    alone at one rate for all weights; otherwise it costs about k steps. Therefore, with eigenpairs
-    and an adaptive optimizer, η is taken anew for every tenth pull only.
+    When η changes, the proximal step must be set up again. This is cheap for a diagonal F, and for
+    eigenpairs alone with one rate for all weights; otherwise it costs about as much as k steps.
+    With eigenpairs and an adaptive optimizer, η is therefore updated only at every tenth pull.
 
     **How often.** With `interval` = n, every n-th iteration pulls at n times the rates η of that
-    iteration. What is left over is pulled before the next consolidation, so at the latest when an
-    experience has ended; an evaluation before that sees weights that up to n − 1 steps have moved.
+    iteration. Remaining iterations are pulled for before the next consolidation, so at the latest
+    when the experience ends. An evaluation before then sees weights that up to n − 1 steps have
+    moved without a pull.
 
-    A penalty that does nothing is warned of at the next consolidation: if since the last one all
-    that it moved weights by was within their rounding.
+    At each consolidation, the plugin warns if the penalty has done nothing since the last one, that
+    is, if all its changes of the weights were lost in rounding.
 
     When a model grows, its new parameters are free, see `QuadraticPenalty`. A parameter that is no
-    longer trained loses its F and θ* for good. If an online stream has broken off an experience,
-    and the plugin is pickled before the next one begins, that experience is not consolidated.
+    longer trained loses its F and θ* for good. If an online stream stops in the middle of an
+    experience, and the plugin is pickled before the next one begins, the unfinished experience is
+    not consolidated.
 
     Args:
         lam: λ, at least 0; with 0 the plugin changes nothing.
@@ -82,9 +84,8 @@ class ConsolidationPlugin(MethodPlugin):
             the stream's last rows; None takes the whole experience. All are on the device at once.
         update: "proximal" or "gradient".
         every: Number of iterations between consolidations; None consolidates after each experience.
-        normalisation: What each F′ is divided by before it is added: "none"; "max", its largest
-            eigenvalue, which for a diagonal is its largest entry; "trace", the mean of its
-            diagonal.
+        normalisation: Divisor of each F′ before it is added: "none"; "max", its largest eigenvalue,
+            which for a diagonal is its largest entry; "trace", the mean of its diagonal.
         seed: Seed of the plugin's own draws.
         interval: Number of iterations between pulls; 1 with `update="gradient"`.
 
@@ -94,7 +95,7 @@ class ConsolidationPlugin(MethodPlugin):
     """
 
     prefix: ClassVar[str]
-    """Beginning of the diagnostics' names."""
+    """Prefix of the diagnostics' names."""
     phase = by("update", {"proximal": Phase.PULL}, otherwise=Phase.PENALTY)
     looks_back = by("every", {None: True}, otherwise=False)
     needs_float32: ClassVar[bool] = True
@@ -159,7 +160,7 @@ class ConsolidationPlugin(MethodPlugin):
         """Return the curvature F′ of what was learned since the last estimate."""
 
     def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Consolidate an experience that an online stream broke off before its last part."""
+        """Consolidate an experience that an online stream left unfinished."""
         left = self._unfinished
         if left is not None and origin_index(left) != origin_index(strategy.experience):
             self._consolidate(strategy, left)
@@ -211,11 +212,11 @@ class ConsolidationPlugin(MethodPlugin):
         return {f"{self.prefix}/{name}": value for name, value in self._numbers.items()}
 
     def _follow(self, strategy: Strategy) -> Tensor | None:
-        """Look up the parameters; return the places of earlier ones if they have changed."""
+        """Look up the parameters; return the new places of earlier ones if they changed."""
         return self._penalty.follow(own_model(strategy))
 
     def _pull(self, strategy: Strategy) -> None:
-        """Pull for all iterations since the last pull."""
+        """Pull for all iterations since the last one."""
         self._penalty.pull(self._rates(strategy), self._n_without_pull)
         self._n_without_pull = 0
 

@@ -27,21 +27,21 @@ Residual = Literal["none", "diagonal"]
 class FisherSpectrumEWCPlugin(ConsolidationPlugin):
     """EWC along the top eigenvectors of the full Fisher, with a diagonal for the rest.
 
-    A method of this package. With the top k eigenpairs λₖ, vₖ of the Fisher information, the
-    penalty is
+    This method is our own. With the top k eigenpairs λₖ, vₖ of the Fisher information, the penalty
+    is
 
         (λ/2) Σₖ λₖ ⟨vₖ, θ − θ*⟩²  +  (λ/2) Σᵢ Dᵢ (θᵢ − θ*ᵢ)²,
 
     where D is the part of the Fisher's diagonal that the eigenpairs do not cover, or 0. With k = 0
-    it is `OnlineEWCPlugin`. As there, estimates are merged as γF + F′; the result is cut to k
-    eigenpairs again, and with a residual the diagonal takes in what is cut off. The memory is
-    k + 2 vectors. A sum of penalties around different anchors is a penalty around yet another
-    anchor, plus a constant; as in online EWC, the latest parameters stand in for that anchor, since
-    the earlier penalties have kept them near. `ConsolidationPlugin` says when the spectrum is
-    estimated and how the penalty acts.
+    it is `OnlineEWCPlugin`. As there, estimates are merged as γF + F′. The result is truncated to k
+    eigenpairs again; with a residual, the diagonal absorbs what is cut off. The memory is k + 2
+    vectors. A sum of penalties around different anchors equals a penalty around one combined
+    anchor, plus a constant. As in online EWC, the latest parameters are used in place of that
+    anchor, since the earlier penalties have kept them close to it. `ConsolidationPlugin` says when
+    the spectrum is estimated and how the penalty acts.
 
-    The largest eigenvalues are far greater than any entry of the diagonal, so that
-    `update="gradient"` diverges at values of λ at which online EWC does not.
+    The largest eigenvalues are far greater than any entry of the diagonal, so `update="gradient"`
+    diverges at values of λ where online EWC does not.
 
     Args:
         lam: λ, at least 0; with 0 the plugin changes nothing.
@@ -57,12 +57,12 @@ class FisherSpectrumEWCPlugin(ConsolidationPlugin):
         kind: The labels that the Fisher is computed with: "true", the expectation over the model's
             own predictions; "sampled", one draw from them for each sample; "empirical", the data's.
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        interval: Number of iterations between pulls, each as hard as so many; 1 with
+        interval: Number n of iterations between pulls, each n times as strong; 1 with
             `update="gradient"`.
-        every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
-            time so many iterations have passed; None estimates after each experience.
-        normalisation: What each F′ is divided by: "none"; "max", its largest eigenvalue; "trace",
-            the mean of its diagonal.
+        every: For streams without boundaries: number of iterations between estimates, each from the
+            stream's last `n_samples` rows; None estimates after each experience.
+        normalisation: Divisor of each F′: "none"; "max", its largest eigenvalue; "trace", the mean
+            of its diagonal.
         seed: Seed of the plugin's own draws.
 
     Raises:

@@ -44,27 +44,28 @@ class KroneckerEWCPlugin(ConsolidationPlugin):
 
         Δ ← U_G [(U_Gᵀ Δ U_A) / (1 + ηλ s_G s_Aᵀ)] U_Aᵀ.
 
-    It costs two products with each matrix of eigenvectors, so by default every tenth iteration
-    pulls, ten times as hard, and uses the `rank` top eigenvectors of each factor. The others share
-    the mean of their eigenvalues, which keeps the trace (`functional.fisher.factors.Basis`).
-    Memory, whatever the number of tasks (unless `merge="none"`): for layers with I inputs and O
-    outputs Σ (I² + O²) for the factors, Σ rank (I + O) for the eigenvectors, and P for θ*.
-    `ConsolidationPlugin` says when the factors are estimated and how the penalty acts.
+    It costs two products with each matrix of eigenvectors. So by default only every tenth iteration
+    pulls, ten times as strongly, with the `rank` top eigenvectors of each factor. All other
+    eigenvalues are replaced by their mean, which keeps the trace
+    (`functional.fisher.factors.Basis`). Memory does not grow with the number of tasks (unless
+    `merge="none"`): for layers with I inputs and O outputs it is Σ (I² + O²) for the factors, Σ
+    rank (I + O) for the eigenvectors, and P for θ*. `ConsolidationPlugin` says when the factors are
+    estimated and how the penalty acts.
 
     Deviations from Ritter, Botev and Barber:
 
-    1. Their penalty has the factors of all tasks, and each task's is a Kronecker product of its
-       own. Here one product stands for the sum, γF + F′: "sum" takes the mean of A and the sum of
-       G; "nearest" the product nearest to the sum. `merge="none"` is theirs, with memory for each
-       task; its proximal steps follow one another, which is the step for the sum to first order.
-    2. The penalty acts by a proximal step; theirs, along the gradient, is `update="gradient"`.
+    1. Their penalty keeps a Kronecker product for each task. Here one product approximates the sum
+       γF + F′: "sum" takes the mean of A and the sum of G; "nearest" takes the product nearest to
+       the sum. `merge="none"` is their form, with memory for each task; it takes one proximal step
+       per task in turn, which to first order is the step for the sum.
+    2. The penalty acts by a proximal step; they follow its gradient, as `update="gradient"` does.
     3. The curvature is the Fisher of the model's outputs ("true" or "sampled"), and λ scales it;
        their block-diagonal Gauss-Newton matrix is the same for softmax outputs. Their prior is left
-       out, but `damping` can stand for it.
+       out, but `damping` can replace it.
     4. Earlier estimates decay by γ; with 1 they do not.
-    5. Where weights of one layer have different rates η, as under Adam or with groups of
-       parameters, the step takes one rate for the layer, their harmonic mean weighted by the
-       diagonal of A ⊗ G. With one rate it is exact.
+    5. If weights of one layer have different rates η, as under Adam or with parameter groups, the
+       step uses one rate for the layer: their harmonic mean, weighted by the diagonal of A ⊗ G.
+       With a single rate it is exact.
 
     Args:
         lam: λ, at least 0; with 0 the plugin changes nothing.
@@ -72,19 +73,19 @@ class KroneckerEWCPlugin(ConsolidationPlugin):
         n_samples: Number of samples for each estimate; None takes the whole experience.
         kind: The labels that the Fisher is computed with: "true", the expectation over the model's
             own predictions; "sampled", one draw from them for each sample; "empirical", the data's.
-        sharing: For layers that see several positions of a sample: "expand" takes them as samples,
-            "reduce" sums over them first.
+        sharing: For layers that see several positions of a sample: "expand" treats positions as
+            samples, "reduce" sums over them first.
         merge: "sum", "nearest" or "none", see above.
-        damping: d, at least 0: holds all weights of layers by about d more, by A + π√d I and
-            G + (√d/π) I (Martens, Grosse 2015, section 6.3), in each estimate.
-        rank: How many eigenvectors of each factor a pull uses at most; None takes all of them.
+        damping: d, at least 0: adds about d to the curvature of every weight of a layer, by using A
+            + π√d I and G + (√d/π) I in each estimate (Martens, Grosse 2015, section 6.3).
+        rank: Maximum number of eigenvectors of each factor that a pull uses; None takes all.
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        interval: Number of iterations between pulls, each as hard as so many; 1 with
-            `update="gradient"`. None: 10, and 1 with that.
-        every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
-            time so many iterations have passed; None estimates after each experience.
-        normalisation: What each F′ is divided by: "none"; "max", its largest eigenvalue; "trace",
-            the mean of its diagonal.
+        interval: Number n of iterations between pulls, each n times as strong; 1 with
+            `update="gradient"`. None is 10, or 1 with `update="gradient"`.
+        every: For streams without boundaries: number of iterations between estimates, each from the
+            stream's last `n_samples` rows; None estimates after each experience.
+        normalisation: Divisor of each F′: "none"; "max", its largest eigenvalue; "trace", the mean
+            of its diagonal.
         seed: Seed of the plugin's own draws.
 
     Raises:

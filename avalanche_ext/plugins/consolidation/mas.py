@@ -22,7 +22,7 @@ from avalanche_ext.validation import validated
 
 
 class MASPlugin(ConsolidationPlugin):
-    """MAS: keep each weight in place as firmly as the model's outputs are sensitive to it.
+    """MAS: keep weights in place, more firmly the more sensitive the model's outputs are to them.
 
     Memory aware synapses (Aljundi et al. 2018). The importance Ωᵢ of a weight is the mean over
     samples x of `|∂‖f(x)‖² / ∂θᵢ|`, which needs no labels; the penalty is (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)².
@@ -39,12 +39,12 @@ class MASPlugin(ConsolidationPlugin):
         decay: γ, from 0 to 1.
         n_samples: Number of samples for each estimate; None takes the whole experience.
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        interval: Number of iterations between pulls, each as hard as so many; 1 with
+        interval: Number n of iterations between pulls, each n times as strong; 1 with
             `update="gradient"`.
-        every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
-            time so many iterations have passed; None estimates after each experience.
-        normalisation: What each estimate is divided by: "none"; "max", its largest entry; "trace",
-            the mean of its entries.
+        every: For streams without boundaries: number of iterations between estimates, each from the
+            stream's last `n_samples` rows; None estimates after each experience.
+        normalisation: Divisor of each estimate: "none"; "max", its largest entry; "trace", the mean
+            of its entries.
         seed: Seed of the plugin's own draws.
 
     Raises:

@@ -46,13 +46,13 @@ class OnlineEWCPlugin(ConsolidationPlugin):
             "reversed", the data's with reversed logits, as in EWC-DR (Liu and Chang 2026; see
             `functional.fisher.diagonal.reversed_fisher`).
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        interval: Number of iterations between pulls, each as hard as so many; 1 with
+        interval: Number n of iterations between pulls, each n times as strong; 1 with
             `update="gradient"`.
-        every: For streams without boundaries: estimate from the stream's last `n_samples` rows each
-            time so many iterations have passed; None estimates after each experience.
-        normalisation: What each F′ is divided by: "none"; "max", its largest entry; "trace", the
-            mean of its entries. HAL's comparison maps entries onto [0, 1]; "max" is almost the
-            same, because the smallest entry is close to 0.
+        every: For streams without boundaries: number of iterations between estimates, each from the
+            stream's last `n_samples` rows; None estimates after each experience.
+        normalisation: Divisor of each F′: "none"; "max", its largest entry; "trace", the mean of
+            its entries. HAL's comparison maps entries onto [0, 1]; "max" is almost the same,
+            because the smallest entry is close to 0.
         seed: Seed of the plugin's own draws.
 
     Raises:

@@ -21,9 +21,9 @@ _PULLS_AT_ONE_RATE = 10
 class QuadraticPenalty:
     """The penalty (λ/2) (θ − θ*)ᵀ F (θ − θ*) on the trained parameters of a model.
 
-    Parameters are identified by their names. When the model has grown, a larger parameter keeps F
-    and θ* of its leading part; new entries have F = 0 and their current value as θ*; parameters
-    that are gone or no longer trained are dropped.
+    Parameters are identified by their names. When the model has grown, an enlarged parameter keeps
+    F and θ* in its leading part, and new entries get F = 0 and their current value as θ*.
+    Parameters that are gone or no longer trained are dropped.
 
     Args:
         lam: λ, at least 0.
@@ -32,7 +32,7 @@ class QuadraticPenalty:
         curvature: F; None until `renew` is called.
         anchor: θ*, (P,), in the order of the model's trained parameters; None until then.
         n_tries: Number of pulls or gradients since `renew`.
-        acts: Whether one of these was above rounding.
+        acts: Whether at least one of them changed the parameters by more than rounding.
     """
 
     def __init__(self, lam: float) -> None:
@@ -104,7 +104,7 @@ class QuadraticPenalty:
     def is_idle(self) -> bool:
         """Whether each pull or gradient since `renew` was lost in rounding, or F is zero.
 
-        It is lost if the weights of each parameter move by it less than their largest is rounded.
+        It is lost if it moves each parameter by less than the rounding of its largest weight.
         """
         if self.curvature is None or self.anchor is None or self.acts or not self.n_tries:
             return False
@@ -135,8 +135,8 @@ class QuadraticPenalty:
     def add_gradient(self, rates: Sequence[float | Tensor]) -> None:
         """Add the gradient to the parameters' `grad`; where it is zero, None stays None.
 
-        Warns once for each F if steps at these learning rates diverge. Those of optimizers that
-        divide by the size of the gradient do not.
+        Warns once for each F if steps at these learning rates diverge. Optimizers that divide by
+        the size of the gradient do not diverge.
 
         Args:
             rates: The learning rate of each parameter, a number or in the parameter's shape.
@@ -165,8 +165,8 @@ class QuadraticPenalty:
 
         Args:
             rates: The learning rate of each parameter, a number or in the parameter's shape. With
-                eigenpairs, those in shapes are taken anew for every tenth call only.
-            n_steps: For how many of the optimizer's steps.
+                eigenpairs, rates in the parameter's shape are updated only at every tenth call.
+            n_steps: Number of optimizer steps that the pull stands for.
         """
         self.n_tries += 1
         step = self._proximal_step([n_steps * rate for rate in rates])

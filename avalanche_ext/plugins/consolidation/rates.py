@@ -1,4 +1,4 @@
-"""The learning rates that an optimizer really takes."""
+"""The effective learning rates of an optimizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 
 def effective_rates(optimizer: Optimizer) -> dict[Tensor, float | Tensor]:
-    """Return each parameter's effective rate η: what its last step multiplied the gradient by.
+    """Return each parameter's effective rate η, the factor of the gradient in its last step.
 
     SGD, with momentum or without, multiplies it by the group's learning rate, a number. Optimizers
     that divide by a running size of the gradient have a rate for each entry, in the shape of the
@@ -21,8 +21,9 @@ def effective_rates(optimizer: Optimizer) -> dict[Tensor, float | Tensor]:
     - RMSprop: lr / (√v + ε), with v less the squared mean gradient if centered;
     - Adagrad: lr / ((1 + (t − 1) lr_decay) (√s + ε)).
 
-    They are recognised by the names in their state, so other optimizers with such a state count as
-    well. All others, and parameters without a step so far, have the group's learning rate.
+    Optimizers are recognised by the names in their state, so others with the same names are treated
+    alike. All other optimizers, and parameters that have not been stepped yet, have the group's
+    learning rate.
     """
     return {
         p: _rate(optimizer.state.get(p, {}), group)

@@ -25,40 +25,40 @@ from avalanche_ext.validation import validated
 
 
 class SynapticIntelligencePlugin(ConsolidationPlugin):
-    """SI: keep each weight in place as firmly as it has helped to lower the loss.
+    """SI: keep weights in place, more firmly the more they have helped to lower the loss.
 
     Synaptic intelligence (Zenke, Poole and Ganguli 2017). Along the optimizer's path, weight i
     lowers the loss by ωᵢ = −Σ gᵢ Δθᵢ, the sum over iterations of gradient times step. At the end of
-    a task that moved the weight by Δᵢ in all, its importance is
+    a task that moved the weight by Δᵢ in total, its importance is
 
         Ωᵢ = max(ωᵢ, 0) / (Δᵢ² + ξ),
 
-    up to a factor 2 the curvature of a parabola that falls by ωᵢ over Δᵢ. The penalty is
-    (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)². `ConsolidationPlugin` says when Ω is computed and how the penalty acts;
-    Ω needs no samples and no labels.
+    which is, up to a factor of 2, the curvature of a parabola that falls by ωᵢ over Δᵢ. The penalty
+    is (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)². `ConsolidationPlugin` says when Ω is computed and how the penalty
+    acts; Ω needs no samples and no labels.
 
-    gᵢ is the gradient in this plugin's `after_backward`: of the loss with other plugins' terms, but
-    without this penalty. List it before a plugin that projects gradients. Δθᵢ is the optimizer's
-    step without this plugin's pull; Δᵢ contains the pull.
+    gᵢ is the gradient that this plugin finds in `after_backward`: that of the loss with other
+    plugins' terms, but without this penalty. List it before a plugin that projects gradients. Δθᵢ
+    is the optimizer's step without this plugin's pull; Δᵢ contains the pull.
 
     Deviations from the paper:
 
     1. The penalty has a factor ½, so that λ is twice the paper's c.
     2. The importances of earlier tasks decay by γ; `decay=1` is the paper's sum.
-    3. A negative ωᵢ, of a weight whose path has raised the loss, counts as 0: a negative importance
-       would push the weight away from the anchor.
+    3. A negative ωᵢ counts as 0. It belongs to a weight whose path has raised the loss, and a
+       negative importance would push the weight away from the anchor.
 
     Args:
         lam: λ, at least 0; with 0 the plugin changes nothing.
         decay: γ, from 0 to 1.
         damping: ξ, above 0; 0.1 as in the paper's experiments.
         update: "proximal", a pull after the optimizer's step; or "gradient".
-        interval: Number of iterations between pulls, each as hard as so many; 1 with
+        interval: Number n of iterations between pulls, each n times as strong; 1 with
             `update="gradient"`.
         every: For streams without boundaries: number of iterations between consolidations; None
             consolidates after each experience.
-        normalisation: What the Ω of each task is divided by: "none"; "max", its largest entry;
-            "trace", the mean of its entries.
+        normalisation: Divisor of each task's Ω: "none"; "max", its largest entry; "trace", the mean
+            of its entries.
 
     Raises:
         ValueError: If an argument has a wrong type or is out of range.

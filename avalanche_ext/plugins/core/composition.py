@@ -34,9 +34,9 @@ class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
     """
 
     needs_scores: ClassVar[bool] = False
-    """Whether it differentiates the model's class scores in evaluation mode."""
+    """Whether the plugin differentiates the model's class scores in evaluation mode."""
     needs_float32: ClassVar[bool] = False
-    """Whether it cannot act on weights of lower precision."""
+    """Whether the plugin needs weights in float32 or float64."""
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
@@ -74,13 +74,13 @@ class ReportingPlugin(SupervisedPlugin):  # type: ignore[misc]
     def state_dict(self) -> dict[str, Any]:
         """Return the plugin's state between two experiences, with its memory and generators.
 
-        It is tensors and plain data, which `torch.load(weights_only=True)` reads. It shares its
-        tensors with the plugin: save it, or copy it, before training goes on.
+        The state consists of tensors and plain data, which `torch.load(weights_only=True)` reads.
+        It shares its tensors with the plugin, so save or copy it before training goes on.
         """
         return encoded(self, packages=_packages(self))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` of a plugin made with the same arguments has returned.
+        """Restore a state from `state_dict` of a plugin created with the same arguments.
 
         Raises:
             ValueError: If it is the state of a plugin of another class, or is malformed.
@@ -101,9 +101,9 @@ class MethodPlugin(ReportingPlugin):
 
     A plugin acts in one phase of an iteration. The phases follow each other in this order:
 
-    - `DATA`: replaces or extends the mini-batch. One such plugin at most, ours or Avalanche's,
-      can be in a strategy, because each takes the mini-batch it finds for new samples of the
-      stream.
+    - `DATA`: replaces or extends the mini-batch. A strategy can have at most one such plugin, ours
+      or Avalanche's, because each assumes that the mini-batch it finds contains only new samples of
+      the stream.
     - `PENALTY`: adds a term to the loss. Any number; terms add up.
     - `GRADIENT`: edits the gradient of the whole loss, penalties included. Any number; they act
       in the order of the strategy's list.
@@ -121,9 +121,9 @@ class MethodPlugin(ReportingPlugin):
     Attributes:
         arrived: The stream's part of the current mini-batch, for a plugin that may change the
             mini-batch; None otherwise.
-        not_pickled: Names of attributes that are None in a pickle, besides those of base classes:
-            they refer to the model, the current iteration or an experience, and are set again when
-            training goes on.
+        not_pickled: Names of attributes that are None in a pickle, in addition to those of base
+            classes. They refer to the model, the current iteration or an experience, and are set
+            again when training continues.
     """
 
     phase: Phase
@@ -167,8 +167,8 @@ class StoringPlugin(MethodPlugin):
     Several plugins of a strategy may share one memory. Only one of them then writes to it: the one
     that replays, else the first in the list.
 
-    What the strategy trains on must be the experience's own samples. A strategy or plugin that
-    brings others, by its dataset or its loader, is refused before the experience's first step.
+    The strategy must train on the experience's own samples. A strategy or plugin whose dataset or
+    loader brings others is refused before the experience's first step.
 
     Attributes:
         buffer: The memory.
@@ -195,7 +195,7 @@ class StoringPlugin(MethodPlugin):
         self._origin = origin_index(strategy.experience)
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Refuse samples that the experience does not hold; all plugins have set their loaders.
+        """Refuse samples from outside the experience, once all plugins have set their loaders.
 
         Raises:
             ValueError: If the strategy or a plugin brings more samples than the experience holds.
@@ -211,7 +211,7 @@ class StoringPlugin(MethodPlugin):
             )
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Show the experience to the memory, if that is one of Avalanche's."""
+        """Show the experience to the memory if it is one of Avalanche's."""
         if hasattr(self.buffer, "policy") and self._is_writer(strategy):
             self.buffer.post_adapt(strategy, strategy.experience)
 
@@ -232,13 +232,13 @@ def _storing(strategy: Strategy) -> list[StoringPlugin]:
 
 
 def _n_samples(loader: Any) -> int:
-    """Return the number of samples that a loader draws from; 0 if it does not tell."""
+    """Return the number of samples that a loader draws from; 0 if it is unknown."""
     datasets = getattr(loader, "datasets", [getattr(loader, "dataset", ())])
     return sum(len(each) for each in datasets if hasattr(each, "__len__"))
 
 
 def _packages(plugin: object) -> list[str]:
-    """Return where a user's plugin is from, whose objects its state may hold."""
+    """Return the packages of a user's plugin, whose objects its state may contain."""
     return [type(plugin).__module__.partition(".")[0]]
 
 
@@ -247,7 +247,7 @@ def check_composition(plugins: Sequence[object], strategy: Strategy | None = Non
 
     Args:
         plugins: The strategy's plugins, ours and Avalanche's.
-        strategy: The strategy; None if the plugins are all that trains.
+        strategy: The strategy; None to check the plugins alone.
     """
     parts = [Part(type(each).__name__, traits_of(each)) for each in (strategy, *plugins)]
     for conflict in conflicts(parts):
@@ -263,8 +263,8 @@ def check_composition(plugins: Sequence[object], strategy: Strategy | None = Non
 def stream_rows(strategy: Strategy, plugin: MethodPlugin) -> Columns:
     """Return the samples of the current mini-batch that are new from the stream.
 
-    They are the mini-batch itself, unless a replay plugin listed before `plugin` has changed it:
-    that plugin remembers what arrived.
+    They are the mini-batch itself, unless a replay plugin listed before `plugin` has changed it.
+    That plugin then remembers what arrived.
 
     Raises:
         ValueError: If mini-batches have more columns than x, y and task labels.

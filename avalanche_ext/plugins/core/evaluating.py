@@ -1,4 +1,4 @@
-"""Accuracies on test experiences, measured between two iterations without leaving traces."""
+"""Accuracies on test experiences, measured between two iterations without side effects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from avalanche_ext.data.views import global_states, set_global_states
 from avalanche_ext.plugins.core.composition import MethodPlugin, ReportingPlugin
 
 _OBSERVERS = (BaseLogger, LRSchedulerPlugin, PeriodicEval)
-"""Avalanche's plugins that look at evaluations, and change none."""
+"""Avalanche's plugins that observe evaluations without changing them."""
 
 
 def accuracies_on(strategy: Strategy, tests: Sequence[Any]) -> list[float]:
@@ -54,14 +54,14 @@ def drawn_part(experience: Any, n: int, seed: int) -> Any:
 
 
 class _Counter(SupervisedPlugin):  # type: ignore[misc]
-    """Counts right answers in an evaluation."""
+    """Counts correct predictions in an evaluation."""
 
     supports_distributed = False
 
     def __init__(self) -> None:
         super().__init__()
         self.right: list[Any] = []
-        """Right answers of each experience, on the device, without waiting for it."""
+        """Correct predictions in each experience, kept on the device to avoid waiting for it."""
         self.seen: list[int] = []
 
     def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -90,7 +90,7 @@ class _Part:
 
 @contextmanager
 def _restored(strategy: Strategy) -> Iterator[None]:
-    """Put back afterwards what an evaluation may change in a strategy, and global generators."""
+    """Restore afterwards what an evaluation may change in a strategy, and the global generators."""
     attributes, model = dict(vars(strategy)), strategy.model
     tensors = [(each, each.detach().clone()) for each in (*model.parameters(), *model.buffers())]
     generators = global_states()
@@ -111,7 +111,7 @@ def _restored(strategy: Strategy) -> Iterator[None]:
 
 @contextmanager
 def _draws_restored(tests: Sequence[Any]) -> Iterator[None]:
-    """Let random transforms of test experiences draw afterwards what they would have drawn."""
+    """Restore afterwards the generators of the test experiences' random transforms."""
     views = [each.dataset.eval() for each in tests if isinstance(each.dataset, InMemoryDataset)]
     with ExitStack() as stack:
         for view in views:
@@ -120,7 +120,7 @@ def _draws_restored(tests: Sequence[Any]) -> Iterator[None]:
 
 
 def _only_observes(plugin: Any, strategy: Strategy) -> bool:
-    """Return whether a plugin looks at evaluations, and cannot change what they find."""
+    """Return whether a plugin observes evaluations and cannot change their results."""
     is_analysis = isinstance(plugin, ReportingPlugin) and not isinstance(plugin, MethodPlugin)
     return (
         plugin is strategy.evaluator

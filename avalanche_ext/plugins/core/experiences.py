@@ -16,8 +16,9 @@ class Endings:
     """Finds out when an experience of the original stream has ended.
 
     On a plain stream each experience ends when it has been learned. On an online stream, which cuts
-    experiences into parts, one ends with its last part: the part that says so, or the last of as
-    many parts as the stream announces. A part that mixes several experiences is one by itself.
+    experiences into parts, an experience ends with its last part: the part marked as last, or the
+    last of the announced number of parts. A part that mixes several experiences counts as an
+    experience by itself.
     """
 
     def __init__(self) -> None:

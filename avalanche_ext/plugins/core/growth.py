@@ -11,7 +11,7 @@ from avalanche_ext.functional.model.gradients import FlatLayout
 
 
 def leading_part(old: torch.Size, new: torch.Size) -> tuple[slice, ...] | None:
-    """Return the part of a grown parameter that was there before; None if it has not just grown.
+    """Return the part of a grown parameter that existed before; None if it has not merely grown.
 
     Models grow at the end of each dimension; a classifier gets rows for new classes, for example.
     """
@@ -44,7 +44,7 @@ def places_of(old: Mapping[str, torch.Size], layout: FlatLayout) -> Tensor:
 
 
 def carried(values: Tensor, places: Tensor, initial: Tensor) -> Tensor:
-    """Return `initial`, (P',), with `values`, (P,), at their new places."""
+    """Return `initial`, (P',), with `values`, (P,), written to their new places."""
     stay = places >= 0
     grown = initial.clone()
     grown[places[stay]] = values[stay]

@@ -21,12 +21,12 @@ class DivergedError(ArithmeticError):
 
 
 class LossGuard(SupervisedPlugin):  # type: ignore[misc]
-    """Raise DivergedError, which says where, if the training loss or a weight is not finite.
+    """Raise DivergedError if the training loss or a weight is not finite, and say where.
 
-    Every strategy with a `MethodPlugin` has one, see `guard`. On the CPU it looks at each loss
-    before the backward pass. On other devices each look makes the host wait, so it looks at 50
-    losses at a time. It looks at the trained weights at the end of each epoch, on an online stream
-    at the end of the last part of each experience.
+    Every strategy with a `MethodPlugin` has one, see `guard`. On the CPU it checks each loss before
+    the backward pass. On other devices each check makes the host wait, so it checks 50 losses at a
+    time. It checks the trained weights at the end of each epoch, or on an online stream at the end
+    of the last part of each experience.
     """
 
     supports_distributed = True
@@ -39,11 +39,11 @@ class LossGuard(SupervisedPlugin):  # type: ignore[misc]
         self._is_last_part = True
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Find out whether this is the last part of an experience."""
+        """Check whether this is the last part of an experience."""
         self._is_last_part = self._endings.ends(strategy.experience)
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Look at the loss, or remember it."""
+        """Check the loss, or remember it for later."""
         loss, iteration = strategy.loss.detach(), strategy.clock.train_iterations
         if not _makes_the_host_wait(loss):
             if not isfinite(loss.item()):
@@ -54,7 +54,7 @@ class LossGuard(SupervisedPlugin):  # type: ignore[misc]
             self._look(strategy, iteration)
 
     def after_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Look at the losses of the last iterations and at the weights."""
+        """Check the losses of the last iterations and the weights."""
         if not self._is_last_part:
             return
         # The clock has not counted the iteration that `before_backward` belongs to, now it has.
@@ -115,7 +115,7 @@ def _of(strategy: Strategy) -> str:
 
 
 def _cause(strategy: Strategy) -> str:
-    """Return what made the loss of the current mini-batch not finite, and what helps."""
+    """Return why the loss of the current mini-batch is not finite, and a remedy."""
     if not isfinite(_total(_arrived(strategy), strategy.loss)):
         return _BY_INPUTS
     name = _bad_weight(strategy.model)
@@ -129,13 +129,13 @@ def _cause(strategy: Strategy) -> str:
 
 
 def _arrived(strategy: Strategy) -> object:
-    """Return the inputs that the stream brought, without what is replayed if a plugin tells."""
+    """Return the inputs from the stream, without replayed ones if a plugin can tell them apart."""
     arrived = (getattr(plugin, "arrived", None) for plugin in strategy.plugins)
     return next((columns[0] for columns in arrived if columns), strategy.mb_x)
 
 
 def _total(inputs: object, like: Tensor) -> Tensor:
-    """Return the sum of the inputs, which is finite if they are; 0 for what is no tensor."""
+    """Return the sum of the inputs, which is finite if they are; 0 if they are not a tensor."""
     if not isinstance(inputs, Tensor):
         return torch.zeros((), device=like.device)
     return inputs.detach().sum(dtype=torch.float32)

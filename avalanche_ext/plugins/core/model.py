@@ -16,19 +16,19 @@ _MASKING = (IncrementalClassifier, MultiHeadClassifier)
 
 
 def own_model(strategy: Strategy) -> nn.Module:
-    """Return the user's own module, without what `torch.compile` or `DataParallel` put around it.
+    """Return the user's own module, without the wrappers of `torch.compile` or `DataParallel`.
 
-    Whatever looks inside the model or differentiates it in ways of its own takes this module. A
-    plain forward pass takes `strategy.model`.
+    Use it to look inside the model or to differentiate it in other ways than by a backward pass.
+    For a plain forward pass, use `strategy.model`.
     """
     return unwrapped(strategy.model)
 
 
 def hooked_model(strategy: Strategy) -> nn.Module:
-    """Return the user's own module, to set hooks on that run in the strategy's own passes.
+    """Return the user's own module, for hooks that run in the strategy's own passes.
 
     Raises:
-        ValueError: If `DataParallel` makes these passes on copies of the module.
+        ValueError: If `DataParallel` runs these passes on copies of the module.
     """
     for module in strategy.model.modules():
         if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
@@ -89,10 +89,10 @@ def learning_rates(strategy: Strategy, lr: float | None) -> dict[Tensor, float]:
 
 
 def class_labels(strategy: Strategy, y: Tensor, t: Tensor) -> Tensor:
-    """Return labels, (B,), that tell the classes of different heads apart.
+    """Return labels, (B,), that differ between the classes of different heads.
 
     Each head of a multi-head model counts its classes from 0. For a model with one head they are
-    the labels of the data: equal labels are one class, whatever the task.
+    the labels of the data: equal labels mean the same class in every task.
     """
     if not is_multi_head(strategy):
         return y

@@ -28,9 +28,9 @@ Groups = dict[int, tuple[object, list[Columns]]]
 
 
 class Constraints:
-    """The constraints that a memory of earlier tasks sets, and their samples.
+    """The constraints from a memory of earlier tasks, and their samples.
 
-    Each class or task in the memory makes one constraint, or several, of its samples that do not
+    Each class or task in the memory gives one or several constraints, from its samples that do not
     come from the current task. Several constraints get the samples in turn, the oldest first.
     Samples are fetched again only when those of their class or task have changed.
 
@@ -54,7 +54,7 @@ class Constraints:
 
         Args:
             origin: The current task.
-            device: Where the samples are put.
+            device: Device of the returned samples.
         """
         if origin != self._origin:
             self._origin, self._groups, self._earlier = origin, {}, []
@@ -73,7 +73,7 @@ class Constraints:
         return [versions[task] for task in self.buffer.groups("task") if task != origin]
 
     def _fetched(self, origin: int, device: torch.device) -> Groups:
-        """Return the samples of all constraints; what has not changed is not fetched again."""
+        """Return the samples of all constraints, fetching only those that have changed."""
         versions, groups = self.buffer.versions(self.group_by), {}
         for key, slots in self._slots(origin).items():
             known = self._groups.get(key)

@@ -22,46 +22,47 @@ from avalanche_ext.validation import validated
 
 
 class MGEMPlugin(StoringPlugin):
-    """Project each gradient so that its step raises the loss on no earlier task's memory.
+    """Project each gradient so that the step does not raise the loss on any earlier task's memory.
 
     With the defaults this is GEM (Lopez-Paz and Ranzato 2017). Modular GEM (Liu et al. 2024) has
-    finer constraints: p-mGEM projects each block of parameters by itself (`partition`), and d-mGEM
-    splits each task's memory into groups with a reference gradient each (`n_groups`). Both can be
-    combined, and solved approximately (`solver`). See `functional.project_gradient`.
+    finer constraints: p-mGEM projects each block of parameters separately (`partition`), and d-mGEM
+    splits each task's memory into groups, each with its own reference gradient (`n_groups`). Both
+    can be combined, and solved approximately (`solver`). See `functional.project_gradient`.
 
     GEM projects the gradient of the whole loss, which includes the penalties of other plugins, but
-    not pulls. A reference gradient is that of the criterion alone: its mean over a constraint's
-    samples, in training mode. A task is an experience of the original stream, so an online stream
-    has the same constraints as a plain one. Beside a replay plugin the memory stores only
-    samples from the stream.
+    not pulls. A reference gradient is that of the criterion alone, averaged over a constraint's
+    samples in training mode. A task is an experience of the original stream, so an online stream
+    has the same constraints as a plain one. Beside a replay plugin the memory stores only samples
+    from the stream.
 
     Deviations from GEM's official code:
 
     1. A sample enters the memory in the first epoch of its experience only.
     2. Reference gradients are computed after the gradient of the batch, not before it, so batch
        normalisation sees the batch first and the memory second.
-    3. A task's memory is its last samples. The code writes batches into a ring, drops what of a
-       batch does not fit before the ring's end, and begins a task where the last one stopped. Where
-       the size is a multiple of the batch both hold the same samples, else equally many of the last
-       batches.
+    3. A task's memory is its last samples. The code writes batches into a ring, drops the part of a
+       batch that does not fit before the ring's end, and starts a task where the last one stopped.
+       If the size is a multiple of the batch size, both hold the same samples; otherwise they hold
+       equally many from the last batches.
 
     Args:
-        size_per_task: Number of samples held of each task, its last ones; not used if `buffer` is
+        size_per_task: Number of samples kept per task, its last ones; not used if `buffer` is
             given.
-        memory_strength: γ, at least 0: the least value of the dual variables once a constraint is
-            violated. A list has one value for each experience; the last one holds for all that
-            follow. In d-mGEM each group has γ, so γ / `n_groups` pushes as hard as γ in GEM.
+        memory_strength: γ, at least 0: the lower bound of the dual variables once a constraint is
+            violated. A list has one value for each experience; its last value holds for all later
+            ones. In d-mGEM γ applies to each group, so γ / `n_groups` has the same effect as γ in
+            GEM.
         partition: The blocks of parameters: "none", "layer", "tensor", a number of equal blocks, or
             patterns of parameter names, one block for each.
         n_groups: Number of groups that each task's memory is split into; fewer if it has fewer
             samples.
         solver: "exact" takes the faster of "quadprog" and "pivoting" (block pivoting), which can
-            also be named; "diagonal" is mGEM's approximation.
+            also be chosen by name; "diagonal" is mGEM's approximation.
         buffer: A memory to use instead, ours or Avalanche's. If several plugins share one, only one
             of them writes it: the one that replays from it, else the first. To share a buffer of
             Avalanche's, give all of them the same `PolicyBuffer` of it; a task is then a task
             label.
-        group_by: Whether there is a constraint for each "task" or each "class".
+        group_by: Whether each "task" or each "class" gets a constraint.
         statistics: Whether to record `statistics`.
 
     Attributes:
@@ -125,7 +126,7 @@ class MGEMPlugin(StoringPlugin):
             self._layout = FlatLayout(named, self.partition)
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Show the memory the stream's rows, in the first epoch of their experience."""
+        """Store the stream's rows, in the first epoch of their experience."""
         is_new = strategy.clock.train_exp_epochs == 0 and begins_batch(strategy)
         if is_new and self._is_writer(strategy):
             self.buffer.add(*stream_rows(strategy, self), self._origin)
@@ -155,7 +156,7 @@ class MGEMPlugin(StoringPlugin):
 
 
 class ViolationStatistics:
-    """Averages over the iterations of one experience in which there were constraints."""
+    """Averages over those iterations of one experience that had constraints."""
 
     def __init__(self) -> None:
         self._n_iterations = 0
@@ -165,7 +166,7 @@ class ViolationStatistics:
         self._angle = 0.0
 
     def count(self, gradient: Tensor, projection: Projection) -> None:
-        """Take in one iteration: the gradient before, (P,), and its projection."""
+        """Count one iteration, given the gradient before projection and after, (P,)."""
         self._n_iterations += 1
         self._violated += float(projection.violated.double().mean())
         if projection.gradient is gradient:
@@ -176,12 +177,12 @@ class ViolationStatistics:
         self._angle += float(_degrees(gradient, projection.gradient))
 
     def numbers(self) -> dict[str, float]:
-        """Return the averages by name; what needs a projection is missing if there was none.
+        """Return the averages by name; those over projections are missing if there was none.
 
-        `projected` is the share of iterations in which the gradient was projected, `violated` the
-        share of constraints it violated, `active` the share of dual variables above their bound in
-        the blocks that were projected, and `angle` that between the gradient before and after, in
-        degrees, the last two over projected iterations.
+        `projected` is the share of iterations in which the gradient was projected, and `violated`
+        the share of constraints it violated. Over projected iterations, `active` is the share of
+        dual variables above their bound in the projected blocks, and `angle` the angle between the
+        gradient before and after, in degrees.
         """
         n, m = self._n_iterations, self._n_projected
         numbers = {"projected": m / n, "violated": self._violated / n} if n else {}

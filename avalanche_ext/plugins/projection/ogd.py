@@ -26,22 +26,21 @@ from avalanche_ext.validation import validated
 
 
 class OGDPlugin(MethodPlugin):
-    """OGD: take each step at right angles to what would change the outputs for earlier tasks.
+    """OGD: take each step orthogonal to directions that change the outputs for earlier tasks.
 
     Orthogonal gradient descent (Farajtabar, Azizan, Mott and Li 2020, arXiv:1910.07104, Algorithm
     1). When a task ends, the gradients of the model's outputs for some of its samples join an
     orthonormal basis. Every later gradient of the whole loss is projected onto the orthogonal
     complement of the basis, see `functional.projection.orthogonal`. To first order in the step,
-    these outputs then stay as they are. No sample is stored, and the first task is learned as
-    without it.
+    these outputs then do not change. No sample is stored, and the first task is learned as usual.
 
     A task is an experience of the original stream: on an online stream its gradients are taken
     after its last part or, if parts were left out, when the next experience begins. The gradients
     are those of single samples, in eval mode.
 
-    The promise holds for steps along the gradient, so use SGD. Momentum left over from an earlier
-    task, weight decay and pulls of other plugins move weights off the complement, and an adaptive
-    optimizer turns the projected gradient.
+    This guarantee holds only for steps along the gradient, so use SGD. Momentum left over from an
+    earlier task, weight decay and pulls of other plugins move weights out of the complement, and an
+    adaptive optimizer changes the direction of the projected gradient.
 
     **Memory and time.** The basis holds up to `n_samples` directions of P numbers for each task
     ("all": times the number of outputs): at 200, an MLP with 90,000 weights takes 72 MB a task in
@@ -53,14 +52,14 @@ class OGDPlugin(MethodPlugin):
     Deviations from the paper:
 
     1. All directions of a task join the basis at once, by a QR decomposition with a second pass
-       for rounding; one by one they would span the same.
+       against rounding; added one by one they would span the same space.
     2. Directions that depend on others up to rounding are left out; the paper assumes none.
 
     Args:
         n_samples: Number of samples of each task, drawn without replacement; all, if it has fewer.
-        outputs: Whose gradients: "label", each sample's logit of its own class (OGD-GTL, with which
-            the paper does its experiments); "mean", the mean of its logits (OGD-AVE); "all", each
-            of its logits (OGD-ALL).
+        outputs: Outputs whose gradients are taken: "label", each sample's logit of its own class
+            (OGD-GTL, used in the paper's experiments); "mean", the mean of its logits (OGD-AVE);
+            "all", each of its logits (OGD-ALL).
         seed: Seed of the draws of samples.
 
     Attributes:
@@ -102,14 +101,14 @@ class OGDPlugin(MethodPlugin):
         FlatLayout(own_model(strategy).named_parameters())
 
     def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Finish an experience that an online stream broke off before its last part."""
+        """Finish an experience that an online stream left unfinished."""
         left = self._unfinished
         if left is not None and origin_index(left) != origin_index(strategy.experience):
             self._learn(strategy, left)
             self._unfinished = None
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self._n_projected, self._kept = 0, None
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -139,8 +138,9 @@ class OGDPlugin(MethodPlugin):
     def diagnostics(self) -> dict[str, float]:
         """Return numbers about the current experience.
 
-        "directions" are in the basis, which takes "megabytes", and "kept" is how much of the
-        gradient's length projections have left, from 0 to 1, on average over the experience.
+        "directions" is the number of directions in the basis, "megabytes" its memory, and "kept"
+        the share of the gradient's length that remains after projection, from 0 to 1, averaged over
+        the experience.
         """
         if self.basis is None:
             return {}

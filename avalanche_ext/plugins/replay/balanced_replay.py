@@ -37,8 +37,8 @@ class BalancedReplayPlugin(MemoryPlugin):
         batch_size: Number of samples to train on in each iteration.
         buffer: A memory to use instead of the ring, ours or Avalanche's.
         balance: "class", or "task"; a task is the experience a sample came from.
-        positive_pairs: Whether each group drawn appears at least twice, even if others must then be
-            left out of the batch.
+        positive_pairs: Whether each drawn group appears at least twice, even if other groups must
+            then be left out of the batch.
         first_task: How to draw in the first task: "uniform" from the whole buffer, as in the
             official code, or "balanced" as in later tasks.
         eviction: Which sample of the largest group leaves the ring: the "oldest", as in the paper,

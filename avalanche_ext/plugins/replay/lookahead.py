@@ -19,9 +19,9 @@ class LookAheadReplayPlugin(MemoryPlugin):
     """Replay that depends on how the coming step on the stream would change the model.
 
     The look-ahead is a step of plain SGD on the criterion of the stream's rows, whatever the
-    strategy's optimizer. The strategy's own step computes its gradient afresh, because other
-    plugins may have added to its loss. The look-ahead leaves the model, the optimizer and the
-    random generators as they were.
+    strategy's optimizer. The strategy's own step computes its gradient again, because other plugins
+    may have added to its loss. The look-ahead leaves the model, the optimizer and the random
+    generators as they were.
 
     Args:
         buffer: The memory.
@@ -37,7 +37,7 @@ class LookAheadReplayPlugin(MemoryPlugin):
         self.lr = lr
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Extend the mini-batch; dropout in the look-ahead uses up no random numbers."""
+        """Extend the mini-batch; dropout in the look-ahead does not consume random numbers."""
         with generators_kept(strategy.device):
             super().before_training_iteration(strategy, **kwargs)
 
@@ -52,7 +52,7 @@ class LookAheadReplayPlugin(MemoryPlugin):
     ) -> Slots:
         """Draw candidates and return the `batch_size` whose loss the step increases most.
 
-        Maximally interfered retrieval (Aljundi et al. 2019). Fewer candidates are all returned.
+        Maximally interfered retrieval (Aljundi et al. 2019). If there are fewer, all are returned.
         """
         candidates = self.buffer.sample_slots(n_candidates)
         x, y, t = self._fetched(strategy, candidates)

@@ -35,18 +35,18 @@ ReplayLoss = Literal["union", "sum", "separate"]
 class MemoryPlugin(StoringPlugin):
     """Train on samples drawn from a memory in every iteration, and store the stream's samples.
 
-    A new replay method is a subclass that says in `_draw` which slots to replay.
+    A new replay method is a subclass whose `_draw` chooses the slots to replay.
 
     Args:
-        buffer: The memory. It is shown each sample once, in the first epoch of its experience. A
-            `PolicyBuffer`, which wraps one of Avalanche's, is shown a whole experience when that
-            has ended.
+        buffer: The memory. It sees each sample once, in the first epoch of its experience. A
+            `PolicyBuffer`, which wraps one of Avalanche's buffers, sees each experience as a whole
+            when it has ended.
         batch_size: Number of samples to replay in each iteration, for subclasses to use.
         stream: "joined": the mini-batch is the stream's rows followed by the drawn ones, and the
             stream's rows are stored after the step. "stored": the stream's rows are stored first,
-            and the mini-batch is made of drawn rows alone; with a `PolicyBuffer`, rows are joined
-            all the same, because they would never be trained on otherwise. Where nothing is drawn,
-            the mini-batch stays as it is.
+            and the mini-batch consists of drawn rows alone; with a `PolicyBuffer`, rows are joined
+            even so, because otherwise they would never be trained on. If nothing is drawn, the
+            mini-batch does not change.
         loss: "union" is the criterion over all rows. "sum" is the criterion over the stream's rows
             plus that over the drawn rows; it needs a strategy whose loss is the criterion over the
             mini-batch. "separate" is the same sum, with a forward pass for the drawn rows alone,
@@ -137,7 +137,7 @@ class MemoryPlugin(StoringPlugin):
             strategy.loss += self._missing(strategy)
 
     def _missing(self, strategy: Strategy) -> Tensor:
-        """Return what the criterion over the mini-batch lacks to be the sum of two criteria."""
+        """Return the term that makes the criterion over the mini-batch a sum of two criteria."""
         criterion = criterion_of(strategy)
         if self._apart:
             x, y, t = self._apart
@@ -195,7 +195,7 @@ def named_buffer(
     seed: int,
     balance: GroupBy = "class",
 ) -> SlotBuffer:
-    """Return the memory that a plugin's argument `buffer` stands for: new, if it is a name."""
+    """Return the memory for a plugin's argument `buffer`: a new one if it is a name."""
     if buffer == "reservoir":
         return ReservoirBuffer(mem_size, seed)
     if buffer == "ring":

@@ -19,14 +19,14 @@ from avalanche_ext.validation import validated
 class MIRPlugin(LookAheadReplayPlugin):
     """MIR (Aljundi et al. 2019): replay the samples whose loss the coming step increases most.
 
-    In every iteration candidates are drawn from the memory; those are replayed whose loss a step of
-    SGD on the stream's rows would increase most. It reads no task boundary, and task labels only
+    In every iteration candidates are drawn from the memory. Those whose loss would increase most by
+    a step of SGD on the stream's rows are replayed. It reads no task boundary, and task labels only
     for models with heads. Unlike Avalanche's MIR it replays in every iteration but the very first,
-    whatever the experiences.
+    in all experiences.
 
     Deviations from the official code, shared with GMED's (Jin, Du and Ren 2021):
 
-    1. Samples of the current task may be replayed, so that there is replay in the first task too.
+    1. Samples of the current task may be replayed, so the first task has replay too.
     2. The loss after the step is compared with the loss before it, not with the lowest loss that
        the sample has ever had.
 

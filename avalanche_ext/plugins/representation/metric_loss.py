@@ -37,8 +37,8 @@ class MetricLossPlugin(RepresentationLossPlugin):
         loss: A function or object that returns a scalar for embeddings (B, H) and labels (B,); or
             the name of a class in `pytorch_metric_learning.losses`.
         lam: Weight λ of the loss, at least 0.
-        args: Arguments of the named class; proxies need `num_classes` and `embedding_size`. None is
-            no arguments.
+        args: Arguments of the named class; proxies need `num_classes` and `embedding_size`. None
+            means no arguments.
         layers: Modules whose outputs are embeddings, and "logits"; the loss is summed over them.
             None takes the last hidden layer alone, on a ResNet the pooled features.
         lr: Learning rate of the loss's own parameters; None takes the optimizer's.
