@@ -1,4 +1,4 @@
-"""Memories for replay: what is stored, which sample leaves, and which are drawn."""
+"""Memories for replay: which samples are stored, evicted and drawn."""
 
 from avalanche_ext.buffers.base import SlotBuffer
 from avalanche_ext.buffers.draws import balanced, half_current, uniform

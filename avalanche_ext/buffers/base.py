@@ -33,7 +33,7 @@ NOT_STORED = -1
 
 
 class HeldClass(NamedTuple):
-    """What a buffer holds of one class; later changes to the buffer do not affect it."""
+    """The samples that a buffer holds of one class, unaffected by later changes to the buffer."""
 
     buffer: InMemoryDataset
 
@@ -54,12 +54,12 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         seed: Seed of the buffer's generator.
 
     Raises:
-        ValueError: If `max_size` is no integer above 0.
+        ValueError: If `max_size` is not an integer above 0.
     """
 
     depends_on_order: ClassVar[bool] = True
-    """Whether the order of arrival influences which samples are held. If so, the buffer permutes
-    whole datasets before it stores them, because most of Avalanche's are sorted by class."""
+    """Whether the order of arrival affects which samples are kept. If so, the buffer shuffles whole
+    datasets before it stores them, because most of Avalanche's are sorted by class."""
 
     @validated
     def __init__(self, max_size: PositiveInt, seed: int = 0) -> None:
@@ -91,8 +91,8 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
             x: Samples, (B, ...), always of the same shape, dtype and device.
             y: Class labels, (B,), int64.
             t: Task labels, (B,), int64.
-            origin: Index of the experience the samples came from, one for all or (B,); `t` if
-                None. Buffers balanced over tasks take this as the task, because streams without
+            origin: Index of the experience that the samples came from, one for all or (B,); None
+                takes `t`. Buffers balanced over tasks use it as the task, because streams without
                 task labels give every sample the label 0.
 
         Returns:
@@ -148,7 +148,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         return self._storage.gather(torch.from_numpy(slots))[:N_COLUMNS]
 
     def replace(self, slots: Slots, x: Tensor) -> None:
-        """Overwrite the samples in distinct `slots`, (B,), by `x`, (B, ...); labels stay."""
+        """Overwrite the samples in distinct `slots`, (B,), with `x`, (B, ...); keep labels."""
         self._storage.overwrite(slots, x)
         for slot in slots.tolist():
             self._notes.n_replaced[slot] += 1
@@ -210,9 +210,10 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
     def buffer_groups(self) -> dict[int, HeldClass]:
         """The samples held of each class, in ascending order of classes.
 
-        The groups are classes even in a buffer that is balanced over tasks, because Avalanche's
-        MIR, ER_AML and SCR take the groups of any storage policy for classes. ER_AML never ends if
-        the buffer holds fewer samples of a class than `train_mb_size`, as with Avalanche's own.
+        The groups are classes even in a buffer balanced over tasks, because Avalanche's MIR, ER_AML
+        and SCR assume that the groups of any storage policy are classes. ER_AML never ends if the
+        buffer holds fewer samples of a class than `train_mb_size`; the same happens with
+        Avalanche's own buffers.
         """
         held, rows = self.buffer, defaultdict[int, list[int]](list)
         for row, label in enumerate(held.targets):
@@ -227,9 +228,9 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
     def update(self, strategy: Strategy, **kwargs: Any) -> None:
         """Add the strategy's current experience, as Avalanche's `ReplayPlugin` expects.
 
-        If the strategy is Avalanche's DER, store the model's logits of the new samples too; the
-        samples of `buffer` then end with them. They are those of the samples as they are stored,
-        where DER's own buffer takes them without random augmentation.
+        If the strategy is Avalanche's DER, the model's logits for the new samples are stored too,
+        as the last column of `buffer`. They are computed on the samples as stored, whereas DER's
+        own buffer computes them without random augmentation.
         """
         n_before = self.n_seen
         self.post_adapt(strategy, strategy.experience)
@@ -253,8 +254,8 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
         Args:
             new_data: A dataset of `(x_i, y_i)` or `(x_i, y_i, t_i)`.
-            strategy: Its current experience is where the samples came from. If None, they count
-                as an experience after all those that the buffer holds samples of.
+            strategy: The samples count as part of its current experience. If None, they count as a
+                new experience, after all those in the buffer.
         """
         if strategy is not None:
             origin = origin_index(strategy.experience)
@@ -285,7 +286,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self._refresh()
 
     def _reserve(self, needed: int) -> None:
-        """Have at least so many slots; the indexes hold the arriving samples already."""
+        """Provide at least this many slots; the indexes already contain the arriving samples."""
         if needed > self.max_size:
             self._storage = self._storage.reallocated(needed, range(len(self)))
             self._notes = self._notes.reallocated(needed, range(self.max_size))

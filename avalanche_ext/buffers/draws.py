@@ -21,7 +21,7 @@ SlotsOf = Mapping[int, Sequence[int]]
 def uniform(slots_of: SlotsOf, n: int, rng: np.random.Generator, replacement: bool = True) -> Slots:
     """Draw n slots uniformly from all groups together; at least one slot must exist.
 
-    Without replacement, all slots are returned, in order, if there are no more than n.
+    Without replacement, if there are at most n slots, all are returned in order.
     """
     members = _ascending(slots_of)
     if replacement:
@@ -36,8 +36,8 @@ def uniform(slots_of: SlotsOf, n: int, rng: np.random.Generator, replacement: bo
 def half_current(slots_of: SlotsOf, n: int, current: int, rng: np.random.Generator) -> Slots:
     """Draw ⌈n/2⌉ slots of the current task and the rest from all earlier tasks together.
 
-    The DRL paper's ER builds its batches this way. While the memory holds only one of the two
-    halves, all n slots come from it.
+    The DRL paper's ER builds its batches this way. While the memory has slots for only one half,
+    all n come from it.
 
     Args:
         slots_of: Slots of each task; at least one slot must exist.
@@ -68,9 +68,9 @@ def balanced(
     every group at least two slots (with `positive_pairs`) or at least one (without). Otherwise, not
     all groups fit:
 
-    - With `positive_pairs`, each of the A arriving groups contributes two slots, and so do
-      ⌊n/2⌋ − A other groups, drawn without replacement. An odd n adds one slot of a random chosen
-      group.
+    - With `positive_pairs`, each of the A arriving groups contributes two slots, and so do ⌊n/2⌋ −
+      A other groups, drawn without replacement. If n is odd, one of these groups, chosen at random,
+      contributes another slot.
     - Without, n groups contribute one slot each, the arriving groups first.
 
     Args:
@@ -107,7 +107,7 @@ def balanced(
 def _few_groups(
     groups: Sequence[int], n: int, wanted: int, arriving: Sequence[int], rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Choose groups, with counts, for a batch too small for `wanted` samples of every group."""
+    """Choose groups and their counts for a batch too small for `wanted` samples of every group."""
     n_chosen = max(1, n // wanted)
     forced = arriving[:n_chosen]
     others = [group for group in groups if group not in forced]

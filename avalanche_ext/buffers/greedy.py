@@ -17,7 +17,7 @@ from avalanche_ext.validation import validated
 Scores = npt.NDArray[np.float64]
 
 FIRST_SCORE = 0.1
-"""Score of the first samples, which have no other gradients to be compared with."""
+"""Score of the first samples, whose gradients cannot be compared with others yet."""
 
 
 def candidate_weights(scores: Scores) -> Scores:
@@ -66,14 +66,14 @@ def candidates(scores: Scores, n: int, rng: np.random.Generator) -> Slots:
 
 
 class GreedyBuffer(SlotBuffer):
-    """The memory of GSS-greedy (Aljundi et al. 2019), which gives up samples similar to others.
+    """The memory of GSS-greedy (Aljundi et al. 2019), which evicts samples similar to others.
 
     Each sample has a score from −1 to 1: the largest cosine of its gradient with gradients of
     samples held when it arrived. While slots are free, arriving samples fill them, and the rest of
     that batch is left out. When no slot is free, each sample of a batch, in order of arrival, is
     paired with a different slot (see `candidates`). It replaces the sample in that slot with the
     probability (s + 1) / ((s + 1) + (s′ + 1)), where s is the score of the sample in the slot and
-    s′ its own. If a batch has more samples than there are slots, the others are left out. When the
+    s′ its own. If a batch has more samples than there are slots, the excess is left out. When the
     buffer shrinks, the samples with the lowest scores stay.
 
     Scores come from the caller that computes gradients, such as `GSSPlugin`. Samples added without
@@ -129,7 +129,7 @@ class GreedyBuffer(SlotBuffer):
         return super().add(x, y, t, origin)
 
     def leave_out(self, n: int) -> None:
-        """Count `n` samples as seen without keeping any."""
+        """Count `n` samples as seen without storing them."""
         self.n_seen += n
 
     def _checked(self, scores: npt.ArrayLike | None, n: int) -> Scores:

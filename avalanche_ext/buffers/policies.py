@@ -1,4 +1,4 @@
-"""Reservoir and ring buffers: which sample leaves when no slot is free."""
+"""Reservoir and ring buffers: which sample is evicted when no slot is free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from avalanche_ext.validation import validated
 Eviction = Literal["oldest", "random", "farthest", "nearest", "old and near"]
 _BY_DISTANCE = ("farthest", "nearest", "old and near")
 _WEIGHT_OF_AGE = 10
-"""How much more than a place by distance a place by age counts in "old and near"."""
+"""Weight of a rank by age relative to a rank by distance in "old and near"."""
 
 
 class ReservoirBuffer(SlotBuffer):
@@ -70,12 +70,11 @@ class RingBuffer(SlotBuffer):
             where a task is the experience a sample came from.
         seed: Seed of the generator that `sample` and random eviction draw from, and that permutes
             what `post_adapt` and `update_from_dataset` add.
-        eviction: Which stored sample of the group leaves: the "oldest", as in the paper, a
-            "random" one, the one "farthest" from or "nearest" to their mean, or one that is "old
-            and near", as a later version of the official code has it for classes: the one with the
-            smallest 10 a + d, where a is its place by age (0 is the oldest) and d its place by the
-            L1 distance to the mean of all samples of the group that have arrived (0 is the
-            nearest).
+        eviction: Which stored sample of the group is evicted: the "oldest", as in the paper; a
+            "random" one; the one "farthest" from or "nearest" to their mean; or one that is "old
+            and near", as for classes in a later version of the official code: the one with the
+            smallest 10 a + d, where a is its rank by age (0 is the oldest) and d its rank by L1
+            distance to the mean of all samples of the group that have arrived (0 is the nearest).
 
     Raises:
         ValueError: If `max_size` is below 1, or if more groups arrive than there are slots.
@@ -132,7 +131,7 @@ class RingBuffer(SlotBuffer):
         return slots
 
     def _leaving(self, arriving_group: int | None = None) -> int:
-        """Return the slot to give up next, counting one arriving sample of `arriving_group`."""
+        """Return the slot to free next, counting one arriving sample of `arriving_group`."""
         group = self._largest(arriving_group)
         members = self.groups(self.balance)[group]
         if self.eviction == "oldest":
@@ -187,9 +186,9 @@ class RingBuffer(SlotBuffer):
 class TaskBuffer(SlotBuffer):
     """GEM's episodic memory: the last samples of each task (Lopez-Paz and Ranzato 2017).
 
-    A task is the experience a sample came from. Each new task adds slots, so `max_size` is the
-    size per task times the number of tasks seen (at least one). Whole experiences, which
-    Avalanche's plugins show, arrive in random order, so the last samples are then a random part.
+    A task is the experience a sample came from. Each new task adds slots, so `max_size` is the size
+    per task times the number of tasks seen (at least one). Whole experiences from Avalanche's
+    plugins arrive in random order, so their last samples are a random subset.
 
     Args:
         size_per_task: Number of samples held of each task, at least 1.

@@ -1,4 +1,4 @@
-"""What each slot of a buffer holds, and which slots hold each class or task."""
+"""The content of a buffer's slots, and the index of slots by class or task."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ N_COLUMNS = 3
 
 
 class SlotStorage:
-    """Samples, labels and task labels, and logits for DER, as tensors with one row per slot.
+    """Samples, labels, task labels and DER's logits, as tensors with one row per slot.
 
-    Rows `0 .. size - 1` are occupied. The first sample written sets shape, dtype and device of the
-    tensors. A pickled storage holds the occupied rows only.
+    Rows `0 .. size - 1` are occupied. The first sample written sets the shape, dtype and device of
+    the tensors. A pickled storage contains only the occupied rows.
 
     Args:
         capacity: Number of slots.

@@ -16,7 +16,7 @@ from avalanche_ext.data import Strategy, fetch_all
 
 
 class PolicyBuffer(SlotBuffer):
-    """A view of an Avalanche buffer, whose policy decides after each experience what it holds.
+    """A view of an Avalanche buffer, whose policy chooses its samples after each experience.
 
     `add` keeps nothing; `post_adapt` shows the policy a whole experience and then copies all
     samples that the policy holds, with random augmentation as drawn at that moment. Avalanche does
@@ -46,12 +46,12 @@ class PolicyBuffer(SlotBuffer):
         super().update(strategy, **kwargs)
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
-        """Show the policy the experience, and copy all samples that it then holds."""
+        """Show the policy the experience, then copy all samples it holds."""
         self.policy.post_adapt(agent_state, exp)
         self._take_over()
 
     def update_from_dataset(self, new_data: Any, strategy: Strategy | None = None) -> None:
-        """Show the policy a dataset, and copy all samples that it then holds."""
+        """Show the policy a dataset, then copy all samples it holds."""
         self.policy.update_from_dataset(new_data)
         self._take_over()
 

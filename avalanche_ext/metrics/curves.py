@@ -14,15 +14,14 @@ References:
     Chaudhry et al. (2019), Efficient lifelong learning with A-GEM, arXiv:1812.00420.
 
 Deviations from the papers:
-    1. They evaluate after each mini-batch, here it is every n-th one and the last one of each
-       experience. At n = 1 the definitions are theirs. At a larger n, a minimum misses what lies
-       between two evaluations: `average_minimum_accuracy` and `worst_case_accuracy` are then upper
-       bounds, `stability_gap` is a lower one.
-    2. `learning_curve_area` averages over the evaluations 0, n, 2n, … up to β. It is undefined
-       where an experience ends before the first of them that comes after a mini-batch.
-    3. De Lange et al. show the stability gap in curves, and give no number for it.
-       `stability_gap` is ours. An experience that has no evaluation before its end says nothing
-       about it.
+    1. They evaluate after each mini-batch; here evaluations follow every n-th mini-batch and the
+       last one of each experience. With n = 1 the definitions are theirs. With larger n, a minimum
+       misses what happens between two evaluations: `average_minimum_accuracy` and
+       `worst_case_accuracy` are then upper bounds, and `stability_gap` is a lower bound.
+    2. `learning_curve_area` averages over the evaluations 0, n, 2n, … up to β. It is undefined if
+       an experience has fewer than n mini-batches.
+    3. De Lange et al. show the stability gap in curves, and give no number for it. `stability_gap`
+       is our own. Experiences without an evaluation before their end do not enter it.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ CURVE_METRICS = ("AAA", "WC_ACC", "min_ACC", "stability_gap", "LCA")
 
 @dataclass(frozen=True, eq=False)
 class AccuracyCurves:
-    """Accuracies over the mini-batches of a run, one row an evaluation, in order.
+    """Accuracies over the mini-batches of a run, one row per evaluation, in order.
 
-    An experience has a row before its first mini-batch, in which its own accuracy alone is measured
-    (the zero-shot accuracy), a row after every n-th mini-batch, and one after the last.
+    Each experience has a row before its first mini-batch, with its own accuracy alone (the
+    zero-shot accuracy), a row after every n-th mini-batch, and one after the last.
 
     Attributes:
         every: n, the mini-batches between two evaluations, at least 1.
-        experience: The experience that is learned, (N,), never falling.
-        batch: How many mini-batches of that experience have been learned, (N,).
-        accuracy: Accuracies in [0, 1], (N, T), one column a test experience; nan where it was not
+        experience: The experience being learned, (N,), never decreasing.
+        batch: Number of mini-batches of that experience learned so far, (N,).
+        accuracy: Accuracies in [0, 1], (N, T), one column per test experience; nan where not
             measured.
         is_mixed: Whether the samples of all experiences come in random order. All test experiences
             then count as seen.
@@ -95,7 +94,7 @@ class AccuracyCurves:
 
     @property
     def n_experiences(self) -> int:
-        """How many experiences have been learned, the current one among them."""
+        """Number of experiences learned, including the current one."""
         return 1 + int(self.experience[-1])
 
     @property
@@ -124,8 +123,8 @@ class AccuracyCurves:
 def average_anytime_accuracy(curves: AccuracyCurves) -> float:
     """AAA, the mean over all evaluations of the mean accuracy on the experiences seen so far.
 
-    (1/N) Σ_n (1/k_n) Σ_{j ≤ k_n} a_j(n), where k_n experiences have been seen at evaluation n, the
-    current one among them; Caccia et al. (2022), in the words of Soutif-Cormerais et al. (2023).
+    (1/N) Σ_n (1/k_n) Σ_{j ≤ k_n} a_j(n), where k_n is the number of experiences seen at evaluation
+    n, including the current one; Caccia et al. (2022), as stated by Soutif-Cormerais et al. (2023).
     Rows before an experience's first mini-batch do not count.
 
     Returns:
@@ -141,7 +140,7 @@ def average_minimum_accuracy(curves: AccuracyCurves) -> float:
     to the last one, in experience k; De Lange et al. (2023), section 3.
 
     Returns:
-        The mean, in [0, 1]; nan with one experience, before which nothing was learned.
+        The mean, in [0, 1]; nan with a single experience, since no earlier one was learned.
     """
     lowest = [
         curves.accuracy[curves.trained & (curves.experience > i), i].min()
@@ -151,7 +150,7 @@ def average_minimum_accuracy(curves: AccuracyCurves) -> float:
 
 
 def worst_case_accuracy(curves: AccuracyCurves) -> float:
-    """WC-ACC, the accuracy on the current experience now, beside the lowest on earlier ones.
+    """WC-ACC, the current accuracy on the current experience and the lowest on earlier ones.
 
     (1/k) A(E_k, f_t) + (1 - 1/k) min-ACC; De Lange et al. (2023), section 3.
 
@@ -168,12 +167,12 @@ def stability_gap(curves: AccuracyCurves) -> float:
 
     The mean over all pairs i < k of min(a_i(k's start), a_i(k's end)) - min_n a_i(n), where n are
     the evaluations in experience k and its start is the end of experience k - 1. Experiences k
-    without an evaluation before their end do not count. What is lost for good does not count
-    either: that is forgetting. The number is ours; De Lange et al. (2023) describe the phenomenon.
+    without an evaluation before their end do not count. Permanent losses do not count either: they
+    are forgetting. The number is our own; De Lange et al. (2023) describe the phenomenon.
 
     Returns:
-        The mean, in [0, 1]; 0 where accuracies never fall below both ends; nan with one experience,
-        and where each is evaluated at its end alone.
+        The mean, in [0, 1]; 0 if accuracies never fall below both ends; nan with a single
+        experience, or if experiences are evaluated only at their ends.
     """
     ends = curves.ends()
     gaps = []
@@ -196,14 +195,15 @@ def learning_curve_area(curves: AccuracyCurves, beta: int | None = None) -> floa
 
     Args:
         curves: The accuracies.
-        beta: β, a number of mini-batches of at least 0; Chaudhry et al. take 10. None takes all
-            evaluations that each of the experiences has.
+        beta: β, a number of mini-batches, at least 0; Chaudhry et al. use 10. None uses the
+            evaluations that all experiences have.
 
     Returns:
-        The area, in [0, 1]; nan if n is more than the mini-batches of the shortest experience.
+        The area, in [0, 1]; nan if n exceeds the number of mini-batches of the shortest experience.
 
     Raises:
-        ValueError: If β is negative, or more than the mini-batches of the shortest experience.
+        ValueError: If β is negative, or exceeds the number of mini-batches of the shortest
+            experience.
     """
     shortest = _shortest(curves)
     if beta is not None and not 0 <= beta <= shortest:
@@ -221,19 +221,19 @@ def learning_curve_area(curves: AccuracyCurves, beta: int | None = None) -> floa
 
 
 def _shortest(curves: AccuracyCurves) -> int:
-    """The mini-batches of the shortest experience."""
+    """Return the number of mini-batches of the shortest experience."""
     return min(int(curves.batch[end]) for end in curves.ends())
 
 
 def curve_summary(curves: AccuracyCurves, beta: int | None = None) -> Mapping[str, float | None]:
     """Return CURVE_METRICS by the names used in result files; None where undefined.
 
-    Of samples in random order, AAA alone is defined.
+    If the samples come in random order, only AAA is defined.
 
     Args:
         curves: The accuracies.
         beta: The β of `learning_curve_area`, which is undefined if an experience has fewer
-            mini-batches; None for all that each of them has.
+            mini-batches; None for the evaluations that all experiences have.
     """
     numbers = {"AAA": average_anytime_accuracy(curves)}
     shortest = _shortest(curves)

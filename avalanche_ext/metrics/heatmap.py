@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 MOST_WRITTEN_OUT = 10
-"""The most experiences of a matrix that is drawn with the number in each cell."""
+"""The maximum number of experiences for which the cells show their numbers."""
 
 UNTRAINED = "untrained"
 """The name of the row before the first experience."""
@@ -24,15 +24,15 @@ _LIGHT_FROM = 0.55
 def draw_matrix(axes: Axes, R: ArrayLike, untrained: ArrayLike | None = None) -> AxesImage:
     """Draw R as a heatmap, one row per experience trained on, one column per test experience.
 
-    Experiences are counted from 1. Colours run from 0 to 1 in every picture, so that pictures can
-    be compared, and differ in print and for colour-blind readers. Matrices up to 10 x 10 show their
-    numbers.
+    Experiences are counted from 1. The colour scale runs from 0 to 1 in every picture, so that
+    pictures can be compared, and its colours remain distinct in print and for colour-blind readers.
+    Matrices up to 10 x 10 show their numbers.
 
     Args:
         axes: The matplotlib axes to draw on.
         R: Accuracies in [0, 1], (t, T).
-        untrained: Accuracies of the untrained model in [0, 1], (T,), for a row above R, which
-            forward transfer is measured against; None for no such row.
+        untrained: Accuracies of the untrained model in [0, 1], (T,), shown in a row above R, the
+            reference for forward transfer; None leaves it out.
 
     Returns:
         The drawn image, for a colour bar.

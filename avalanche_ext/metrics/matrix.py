@@ -49,7 +49,7 @@ def average_accuracy(R: ArrayLike) -> float:
 def instance_accuracy(R: ArrayLike, sizes: ArrayLike) -> float:
     """Accuracy now over all test samples of the experiences seen so far; Jin et al. (2021).
 
-    sum_{j < t} sizes[j] R[t-1, j] / sum_{j < t} sizes[j]: ACC where all test sets are of one size.
+    sum_{j < t} sizes[j] R[t-1, j] / sum_{j < t} sizes[j]: ACC if all test sets have one size.
 
     Args:
         R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
@@ -87,7 +87,7 @@ def backward_transfer(R: ArrayLike) -> float:
 
 
 def forward_transfer(R: ArrayLike, b: ArrayLike) -> float:
-    """FWT, how far learning earlier experiences raises the accuracy on the next, unseen one.
+    """FWT, how much learning earlier experiences raises the accuracy on the next, unseen one.
 
     (1/(t-1)) sum_{1 <= j < t} R[j-1, j] - b[j]; Lopez-Paz and Ranzato (2017), equation 4.
 
@@ -152,8 +152,8 @@ def average_intransigence(R: ArrayLike, best: ArrayLike) -> float:
 def average_incremental_accuracy(R: ArrayLike) -> float:
     """The mean over the experiences of ACC after each, on the experiences seen by then.
 
-    (1/t) sum_{i < t} (1/(i+1)) sum_{j <= i} R[i, j]; Rebuffi et al. (2017), who take accuracies
-    over all test samples seen: the same where all test sets are of one size.
+    (1/t) sum_{i < t} (1/(i+1)) sum_{j <= i} R[i, j]; Rebuffi et al. (2017), who use accuracies over
+    all test samples seen, which is the same if all test sets have one size.
 
     Args:
         R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
@@ -189,7 +189,7 @@ def learning_accuracy(R: ArrayLike) -> float:
 def summary(
     R: ArrayLike, untrained: ArrayLike | None, test_sizes: ArrayLike | None = None
 ) -> dict[str, float | None]:
-    """All metrics that need one run only, by the names used in result files.
+    """Return all metrics of a single run, by the names used in result files.
 
     Args:
         R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.

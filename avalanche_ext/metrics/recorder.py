@@ -1,4 +1,4 @@
-"""The plugin that fills the transfer matrix, and an evaluator that does nothing beside it."""
+"""The plugin that fills the transfer matrix, and an evaluator that does nothing."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ UNTRAINED = -1
 class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
     """Record R from every evaluation of a stream: R[i, j] is the accuracy on j after training on i.
 
-    A row belongs to the experience of the original stream that was trained on last, so that rows
-    are right on online streams, whose experiences are mini-batches. Of several evaluations in one
-    experience, the last one counts. An evaluation before any training gives the untrained model's
-    row, which forward transfer needs.
+    A row belongs to the experience of the original stream that was trained on last, so rows are
+    also correct on online streams, whose experiences are mini-batches. If an experience is
+    evaluated several times, the last evaluation counts. An evaluation before any training gives the
+    untrained model's row, which forward transfer needs.
 
-    After an evaluation, the global random generators of Python, NumPy and torch are put back to
-    their state before it, so that evaluating does not change training. (A multi-head model is the
-    exception: Avalanche makes the heads of unseen tasks when it evaluates them.) List the plugin
+    After an evaluation, the global random generators of Python, NumPy and torch are restored to
+    their state before it, so that evaluating does not change training. (Multi-head models are an
+    exception: Avalanche creates the heads of unseen tasks when it evaluates them.) List the plugin
     first, and give each strategy its own.
 
     Args:
-        stream: Name of the evaluated stream that is recorded; other streams are ignored.
+        stream: Name of the evaluated stream to record; other streams are ignored.
 
     Attributes:
-        only_observes: Evaluations inside experiences, see `ContinualEvaluationPlugin`, go without
-            it.
+        only_observes: True: evaluations inside experiences skip this plugin, see
+            `ContinualEvaluationPlugin`.
     """
 
     supports_distributed = False
@@ -64,8 +64,8 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         """Accuracies in [0, 1], (experiences trained on, experiences of the stream).
 
         Raises:
-            ValueError: If the stream was not evaluated yet, or not after each of the experiences
-                trained on, or not the whole of it each time.
+            ValueError: If the stream was not evaluated after each training experience, or not as a
+                whole each time.
         """
         rows = {trained: row for trained, row in self._rows.items() if trained != UNTRAINED}
         if not self.n_rows:
@@ -137,7 +137,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
             self._sizes[experience.current_experience] = self._n_seen
 
     def after_eval(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Put the global random generators back."""
+        """Restore the global random generators."""
         python, numpy, cpu, cuda = self._random_states
         random.setstate(python)
         np.random.set_state(numpy)
@@ -147,10 +147,10 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
 
 
 class NoEvaluation(SupervisedPlugin):  # type: ignore[misc]
-    """An evaluator that does nothing, for strategies whose numbers a `TransferMatrix` takes.
+    """An evaluator that does nothing, for strategies whose accuracies a `TransferMatrix` records.
 
-    Avalanche's EvaluationPlugin copies the experience at each callback, even with no metrics; in
-    online learning with small models this shows (experiments/benchmarks/online.py).
+    Avalanche's EvaluationPlugin copies the experience at each callback, even with no metrics, which
+    is noticeable in online learning with small models (experiments/benchmarks/online.py).
     """
 
     supports_distributed = True

@@ -1,4 +1,4 @@
-"""Models that Avalanche lacks, and the models that experiment files can name."""
+"""Models missing from Avalanche, and the models that experiment files can name."""
 
 from avalanche_ext.models.mlp import MLP
 from avalanche_ext.models.supsup import SupSup

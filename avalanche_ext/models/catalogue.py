@@ -50,7 +50,7 @@ def supsup(
     input_shape: Sequence[int],
     n_classes: int,
 ) -> nn.Module:
-    """Multi-layer perceptron of fixed random weights, with a mask over them for each task."""
+    """Multi-layer perceptron with fixed random weights, and a mask over them for each task."""
     model = MLP(hidden_sizes, input_shape=tuple(input_shape), n_classes=n_classes)
     return SupSup(model, share, task)
 

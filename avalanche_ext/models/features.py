@@ -1,4 +1,4 @@
-"""A classifier taken apart: what leads up to its last layer, and that layer."""
+"""A classifier split into its features and its last layer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 class Features(nn.Module):
     """A copy of a classifier without its last layer.
 
-    The last layer is the model's `MultiHeadClassifier`, or else its last `Linear`, which must give
-    the model's output.
+    The last layer is the model's `MultiHeadClassifier` or, if it has none, its last `Linear`, whose
+    output must be the model's output.
 
     Attributes:
         n_features: Number of features of a sample.
 
     Args:
         model: The classifier, with one head or several; it is not changed.
-        input_shape: Shape of one sample, as `last_layer` has it.
+        input_shape: Shape of one sample, as for `last_layer`.
 
     Raises:
         ValueError: If the model has no such layer.
@@ -56,7 +56,7 @@ class Features(nn.Module):
 
 
 class _End(nn.Module):
-    """Hands its input through, whatever task labels come with it."""
+    """Returns its input and ignores task labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,11 +72,11 @@ class _End(nn.Module):
 
 
 class FeaturesAndClassifier(BaseModel, nn.Module):  # type: ignore[misc]
-    """A classifier with one head, of the kind that Avalanche's LFL wants: it shows its features.
+    """A single-head classifier that gives access to its features, as Avalanche's LFL needs.
 
     Args:
         model: The classifier; it is not changed.
-        input_shape: Shape of one sample, as `last_layer` has it.
+        input_shape: Shape of one sample, as for `last_layer`.
 
     Raises:
         ValueError: If the model has several heads, or no last `Linear` layer.
@@ -101,15 +101,15 @@ class FeaturesAndClassifier(BaseModel, nn.Module):  # type: ignore[misc]
 def last_layer(
     model: nn.Module, input_shape: Sequence[int] | None = None
 ) -> tuple[str, nn.Linear | MultiHeadClassifier]:
-    """Return the name and the layer that classifies: the heads, or else the last `Linear`.
+    """Return the name and the layer that classifies: the heads, or otherwise the last `Linear`.
 
     Args:
         model: The classifier.
-        input_shape: Shape of one sample. If it is given, a copy of the model is called, which shows
-            the `Linear` that gives the output. Otherwise it is the last in order of registration.
+        input_shape: Shape of one sample. If it is given, a copy of the model is run to find the
+            `Linear` whose output is the model's. Otherwise the layer is the last one registered.
 
     Raises:
-        ValueError: If the model has neither, or no `Linear` gives its output.
+        ValueError: If the model has neither, or if its output does not come from a `Linear`.
     """
     for kind in (MultiHeadClassifier, nn.Linear):
         of_kind = [(name, each) for name, each in model.named_modules() if isinstance(each, kind)]
@@ -122,7 +122,7 @@ def last_layer(
 
 
 def _name_of_last(model: nn.Module, input_shape: Sequence[int]) -> str:
-    """Return the name of the `Linear` that gives a model's output."""
+    """Return the name of the `Linear` whose output is the model's."""
     copy = deepcopy(model).eval()
     outputs: dict[str, Any] = {}
 
@@ -153,11 +153,11 @@ def with_heads(model: nn.Module, input_shape: Sequence[int] | None = None) -> Mu
 
     Args:
         model: The classifier.
-        input_shape: Shape of one sample, as `last_layer` has it.
+        input_shape: Shape of one sample, as for `last_layer`.
 
     Raises:
-        ValueError: If the model has no last `Linear` layer, or hides it deeper than in an attribute
-            of its own, or at the end of one.
+        ValueError: If the model has no last `Linear` layer, or if that layer is neither an
+            attribute of the model nor the end of one.
     """
     name, layer = last_layer(model, input_shape)
     attribute = name.partition(".")[0]
@@ -176,7 +176,7 @@ def single_head(model: nn.Module, input_shape: Sequence[int] | None = None) -> n
 
     Args:
         model: The classifier.
-        input_shape: Shape of one sample, as `last_layer` has it.
+        input_shape: Shape of one sample, as for `last_layer`.
 
     Raises:
         ValueError: If the model has several heads, or no `Linear` layer.

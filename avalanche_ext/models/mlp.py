@@ -1,4 +1,4 @@
-"""Multi-layer perceptron, as the papers use it."""
+"""The multi-layer perceptron of the papers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MLP(nn.Module):
         n_classes: Number of outputs.
         initialisation: "xavier" draws weights uniformly as in Glorot and Bengio (2010) and sets
             biases to 0, as in GEM's and DRL's code; "torch" keeps torch's default, as in GMED's.
-        dropout: Probability with which each hidden unit is 0 in training, from 0 to below 1.
+        dropout: Probability that a hidden unit is set to 0 in training, at least 0 and below 1.
 
     Raises:
         ValueError: If an argument does not fit its annotation.

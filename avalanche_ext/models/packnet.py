@@ -15,7 +15,7 @@ from avalanche_ext.models.features import Features
 def packnet_model(
     model: nn.Module, n_classes: int, input_shape: Sequence[int] | None = None
 ) -> nn.Module:
-    """Return a model that PackNet can pack, made from a classifier.
+    """Convert a classifier into a model that PackNet can prune.
 
     All tasks share one last layer, whose weights are packed like the others. Each task has its own
     BatchNorm layers; Mallya and Lazebnik (2018, arXiv:1711.05769) keep those of a pre-trained
@@ -24,10 +24,10 @@ def packnet_model(
     Args:
         model: The classifier, with one head or several; it is not changed.
         n_classes: Number of outputs.
-        input_shape: Shape of one sample, as `features.last_layer` has it.
+        input_shape: Shape of one sample, as for `features.last_layer`.
 
     Raises:
-        ValueError: If the model has no last layer that classifies, or layers with weights other
+        ValueError: If the model has no last layer that classifies, or has weights in layers other
             than `Linear`, convolutions and BatchNorm.
     """
     features = Features(model, input_shape)
@@ -45,7 +45,7 @@ def packnet_model(
 
 
 class NormPerTask(PackNetModule):  # type: ignore[misc]
-    """BatchNorm with weights and statistics of its own for each task.
+    """BatchNorm with separate weights and statistics for each task.
 
     Args:
         norm: The layer of the first task. Layers of later tasks start as new ones.
@@ -64,7 +64,7 @@ class NormPerTask(PackNetModule):  # type: ignore[misc]
         """Prune nothing."""
 
     def _freeze_pruned(self) -> None:
-        """Freeze the layer of the task just learned, and make that of the next."""
+        """Freeze the layer of the task just learned, and create the next task's."""
         learned = self.norms[-1]
         new = deepcopy(learned)
         assert isinstance(new, _BatchNorm)
@@ -74,4 +74,4 @@ class NormPerTask(PackNetModule):  # type: ignore[misc]
         self.norms.append(new)
 
     def _activate_task(self, task_id: int) -> None:
-        """Activate nothing: `forward` looks the active task up."""
+        """Activate nothing: `forward` looks up the active task."""

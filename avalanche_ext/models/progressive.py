@@ -19,14 +19,14 @@ from avalanche_ext.models.mlp import MLP
 def progressive_network(
     model: nn.Module, input_shape: Sequence[int] | None = None
 ) -> ProgressiveNetwork:
-    """Return a progressive network whose first column starts as `model` does.
+    """Return a progressive network whose first column starts as a copy of `model`.
 
-    The columns of an `MLP` meet in each hidden layer, as in Avalanche's PNN. The columns of any
-    other model meet in its features, before the head.
+    The columns of an `MLP` are connected in each hidden layer, as in Avalanche's PNN. The columns
+    of any other model are connected at its features, before the head.
 
     Args:
         model: The classifier, with one head or several; it is not changed.
-        input_shape: Shape of one sample, as `features.last_layer` has it.
+        input_shape: Shape of one sample, as for `features.last_layer`.
 
     Raises:
         ValueError: If the model has no last layer that classifies, or is an MLP with dropout.
@@ -40,11 +40,11 @@ def progressive_network(
 
 
 class ProgressiveNetwork(PNN):  # type: ignore[misc]
-    """One column and one head a task; a task's column sees those of earlier tasks, now frozen.
+    """One column and one head per task; each column takes input from the frozen columns before it.
 
     Rusu et al. (2016), Progressive Neural Networks, arXiv:1606.04671. Avalanche's PNN also adds a
-    column when it evaluates a task that is not learned yet, and so freezes the column in training.
-    Here such a task is seen through the newest column and an untrained head.
+    column when it evaluates a task that has not been learned yet, which freezes the column being
+    trained. Here such a task uses the newest column and an untrained head.
 
     Each column starts with the weights of the given model; connections between columns start
     at random.
@@ -82,7 +82,7 @@ class ProgressiveNetwork(PNN):  # type: ignore[misc]
         self.train()
 
     def train(self, mode: bool = True) -> ProgressiveNetwork:
-        """Set training mode; frozen columns stay in evaluation mode, for their statistics."""
+        """Set training mode; frozen columns stay in evaluation mode, which keeps their statistics."""
         super().train(mode)
         for column in self.columns[:-1]:
             column.eval()
@@ -102,7 +102,7 @@ class ProgressiveNetwork(PNN):  # type: ignore[misc]
 
 
 class ProgressiveMLP(ProgressiveNetwork):
-    """Progressive network of multi-layer perceptrons, whose columns meet in each hidden layer.
+    """Progressive network of multi-layer perceptrons, connected in each hidden layer.
 
     Args:
         hidden: The hidden layers of the first column, at least one; they are not changed.
@@ -130,7 +130,7 @@ class ProgressiveMLP(ProgressiveNetwork):
 
 
 class ProgressiveFeatures(ProgressiveNetwork):
-    """Progressive network of any models, whose columns meet in the features before the head.
+    """Progressive network of any models, connected at the features before the head.
 
     Args:
         features: The first column; it is not changed.

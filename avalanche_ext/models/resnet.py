@@ -14,7 +14,7 @@ _POOLED = 4
 class ReducedResNet18(ResNet):  # type: ignore[misc]
     """GEM's reduced ResNet-18 (Lopez-Paz and Ranzato 2017) for images of any size.
 
-    It has the blocks of Avalanche's ResNet, which takes 32×32 pixels only. Features are averaged
+    It has the blocks of Avalanche's ResNet, which accepts only 32×32 pixels. Features are averaged
     over squares of 4×4, so larger images have more features: 640 for 84×84 pixels and width 20, as
     for mini-ImageNet in the papers.
 

@@ -33,20 +33,20 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
     """A model with random weights that never change, and a mask over them for each task.
 
     Supermasks in superposition (Wortsman et al. 2020, arXiv:2006.14769). Linear layers and
-    convolutions get weights ±√(2 / fan_in). Training learns a score for each weight, and from these
-    a mask, see `functional.supermasks`. When a task with another label begins, the mask of the last
-    one becomes fixed, and takes one byte a weight. So what was learned cannot be forgotten, and in
-    the task-incremental scenario BWT is exactly 0. It needs no plugin: any strategy trains it as it
-    trains a multi-head model.
+    convolutions get weights ±√(2 / fan_in). Training learns a score for each weight, which
+    determines the mask, see `functional.supermasks`. When a task with another label begins, the
+    previous task's mask is fixed, and takes one byte per weight. So nothing learned can be
+    forgotten, and in the task-incremental scenario BWT is exactly 0. It needs no plugin: any
+    strategy trains it like a multi-head model.
 
-    With `task="known"` samples run through the mask of their task label, and those of a task that
-    is still to be learned through the mask of untrained scores. Otherwise labels are ignored in
-    eval mode, and the task of each sample, one of those learned, is inferred from it alone, by the
-    entropy of its prediction under all masks at once. Each look at it takes T passes for T tasks,
-    forward and back: "one_shot" looks once, "binary" ⌈log₂ T⌉ times.
+    With `task="known"`, samples use the mask of their task label; those of a task not learned yet
+    use the mask of untrained scores. Otherwise task labels are ignored in eval mode, and the task
+    of each sample, one of those learned, is inferred from the sample alone, by the entropy of its
+    prediction under a mixture of all masks. Each inference step takes T forward and backward passes
+    for T tasks: "one_shot" takes one step, "binary" ⌈log₂ T⌉.
 
     Methods that protect earlier weights have nothing to protect here, and would pull a task's
-    scores to those of the task before.
+    scores towards those of the previous task.
 
     Deviations from the official code:
 
@@ -57,10 +57,10 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
     Args:
         model: A model with one head, which is copied; its weights are not used. Biases are left
             out. Batch normalisation loses its weights and running statistics, as in the official
-            code, so that in eval mode, too, it depends on the rest of the batch.
-        share: The share of weights that a mask keeps, those with scores of the largest size;
-            None keeps those whose score is at least 0, as the paper does on MNIST.
-        task: "known", or how the task is inferred in eval mode: "one_shot" or "binary".
+            code, so even in eval mode it depends on the rest of the batch.
+        share: The share of weights that a mask keeps, those whose scores have the largest
+            magnitude; None keeps those with a score of at least 0, as the paper does on MNIST.
+        task: "known", or the method that infers the task in eval mode: "one_shot" or "binary".
         seed: Seed of the weights and scores; None draws it from torch's global generator.
 
     Attributes:
@@ -95,7 +95,7 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
         _replace(self.body, share, seed)
 
     def adaptation(self, experience: Any) -> None:
-        """Begin a new mask if the experience, which is about to be learned, is a new task."""
+        """Begin a new mask if the experience about to be learned is a new task."""
         if not self.training:
             return
         # The parts of an online stream have no labels of their own.
@@ -140,9 +140,9 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
         return torch.cat(parts)[torch.argsort(torch.cat(places))]
 
     def inferred(self, x: Tensor) -> Tensor:
-        """Return the index in `labels` of the task that each sample, (B, ...), seems to be of.
+        """Return the index in `labels` of the inferred task of each sample, (B, ...).
 
-        The last of the labels may be a task that is being learned.
+        The last label may belong to a task that is still being learned.
         """
         weights = next(iter(self._layers())).layer.weight
         alpha = weights.new_zeros(len(x), len(self.labels))
@@ -171,8 +171,8 @@ class MaskedLayer(nn.Module):
         seed: Seed of weights and scores.
 
     Attributes:
-        scores: Scores of the task that is being learned.
-        masks: The masks of the tasks before, (T, *weight.shape), bool.
+        scores: Scores of the task being learned.
+        masks: The masks of earlier tasks, (T, *weight.shape), bool.
         used: The index of the mask to use, or coefficients of all, (B, T + 1).
     """
 
@@ -192,14 +192,14 @@ class MaskedLayer(nn.Module):
         self.used: int | Tensor = 0
 
     def fix(self) -> None:
-        """Fix the mask of the task that was learned, and draw scores for the next."""
+        """Fix the mask of the learned task, and draw scores for the next."""
         with torch.no_grad():
             mask = supermask(self.scores, self.share).bool()
         self.masks = torch.cat([self.masks, mask[None].to(self.masks.device)])
         self.scores = nn.Parameter(self._drawn(len(self.masks)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the layer makes of x (B, ...) with the mask, or the mixture, in use."""
+        """Return the layer's output for x (B, ...) under the mask, or the mixture, in use."""
         if isinstance(self.used, int):
             return self._masked(x, self.used)
         total: Tensor | None = None
@@ -230,7 +230,7 @@ class MaskedLayer(nn.Module):
 
 
 def _replace(model: nn.Module, share: float | None, seed: int) -> None:
-    """Put masked layers in place of a model's layers with weights."""
+    """Replace a model's layers with weights by masked layers."""
     n_masked = 0
     for parent in [*model.modules()]:
         for name, child in parent.named_children():

@@ -42,8 +42,8 @@ class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
 
     Attributes:
         bundled: Classes of the plugins, in the order in which they act, after the user's `plugins`.
-        renamed: Arguments of plugins that have another name in a strategy, that of Avalanche's
-            strategies.
+        renamed: Plugin arguments that have a different name in a strategy, the one that Avalanche's
+            strategies use.
     """
 
     bundled: ClassVar[tuple[type[MethodPlugin], ...]]
@@ -83,7 +83,7 @@ class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
         changed.__init__ = init
 
     def bundle(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Create the plugins, and return the arguments of Avalanche's template with them in it.
+        """Create the plugins, and return arguments for Avalanche's template that include them.
 
         Args:
             arguments: Arguments of the plugins, by their names in a strategy, and of the template.

@@ -15,7 +15,7 @@ from avalanche_ext.strategies.base import PluginStrategy, StrategyArguments
 
 
 class EWCArguments(StrategyArguments, total=False):
-    """Arguments that all three have."""
+    """Arguments shared by all three."""
 
     lam: float
     decay: float

@@ -1,7 +1,7 @@
 """Narrow repairs of Avalanche's plugins and strategies, written for avalanche-lib 0.6.0.
 
-Each class here is Avalanche's of the same name, and its docstring says what is put right; see
-`repair`.
+Each class here replaces Avalanche's class of the same name, and its docstring says what it fixes;
+see `repair`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from avalanche_ext.data import Strategy
 class BiCPlugin(bic.BiCPlugin):  # type: ignore[misc]
     """BiC that runs.
 
-    Avalanche's sets the dataset of an experience, which is read-only: this one sets that of a copy.
-    And it passes an argument to a scheduler that torch has dropped, which is left out here.
+    Avalanche's BiC sets the dataset of an experience, which is read-only; this one sets that of a
+    copy. Avalanche's also passes a scheduler an argument that torch has removed; this one does not.
     """
 
     def before_train_dataset_adaptation(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -51,7 +51,7 @@ class GenerativeReplayPlugin(generative_replay.GenerativeReplayPlugin):  # type:
 
 
 class TrainGeneratorAfterExpPlugin(generative_replay.TrainGeneratorAfterExpPlugin):  # type: ignore[misc]
-    """Training of the generators of all generative replay plugins, repaired ones too."""
+    """Trains the generators of all generative replay plugins, including repaired ones."""
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Train each generator on the experience that has just ended."""
@@ -61,10 +61,9 @@ class TrainGeneratorAfterExpPlugin(generative_replay.TrainGeneratorAfterExpPlugi
 
 
 class JointTraining(joint_training.JointTraining):  # type: ignore[misc]
-    """Joint training that adapts a multi-head model to what it evaluates.
+    """Joint training that adapts a multi-head model to the evaluated experiences.
 
-    Avalanche's adapts it to the experiences that it was trained on, so that an untrained model
-    lacks the heads.
+    Avalanche's adapts it only to the training experiences, so an untrained model lacks the heads.
     """
 
     def model_adaptation(self, model: nn.Module | None = None) -> nn.Module:
@@ -90,22 +89,22 @@ class LFLPlugin(lfl.LFLPlugin):  # type: ignore[misc]
 
 
 class MaskedCrossEntropy(losses.MaskedCrossEntropy):  # type: ignore[misc]
-    """Masked cross-entropy that also measures an untrained model, over all classes."""
+    """Masked cross-entropy that can also evaluate an untrained model, over all classes."""
 
     def current_mask(self, logit_shape: int) -> list[int]:
-        """Return the classes that count."""
+        """Return the classes that the loss covers."""
         return super().current_mask(logit_shape) or [*range(logit_shape)]
 
 
 class MIRPlugin(mir.MIRPlugin):  # type: ignore[misc]
-    """MIR that replays all that it stores.
+    """MIR that replays all stored samples.
 
     Avalanche's leaves out the classes of an experience's last mini-batch until another experience
-    has ended. That is meant for experiences that are mini-batches.
+    has ended, which makes sense only if experiences are mini-batches.
     """
 
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Store samples, and make the loader of all."""
+        """Store samples, and create a loader over all of them."""
         super().after_training_exp(strategy, **kwargs)
         buffer = self.storage_policy.buffer
         is_online = isinstance(strategy.experience, OnlineCLExperience)
@@ -116,12 +115,12 @@ class MIRPlugin(mir.MIRPlugin):  # type: ignore[misc]
 class RWalkPlugin(rwalk.RWalkPlugin):  # type: ignore[misc]
     """RWalk that leaves the model in training mode, and has no NaN in its penalty.
 
-    Avalanche's divides 0 by 0 where no score is above 0, as after an experience that is shorter
-    than `delta_t` iterations.
+    Avalanche's divides 0 by 0 if no score is above 0, as after an experience of fewer than
+    `delta_t` iterations.
     """
 
     def before_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """Take the gradient of the criterion."""
+        """Compute the gradient of the criterion."""
         super().before_training_iteration(strategy, *args, **kwargs)
         strategy.model.train()
 
@@ -151,10 +150,10 @@ _REPAIRED: dict[type, type] = {
 
 
 def repair(strategy: Strategy) -> None:
-    """Put right what Avalanche's plugins do wrong, in a strategy that is not trained yet.
+    """Fix errors of Avalanche's plugins in a strategy that has not been trained yet.
 
-    The strategy and its plugins become those of this module. PackNet nests the user's plugins in a
-    list that Avalanche never calls; they are flattened here.
+    The strategy and its plugins change class to those of this module. PackNet nests the user's
+    plugins in a list, which Avalanche never calls; they are flattened here.
     """
     strategy.plugins = [*_flat(strategy.plugins)]
     for part in (strategy, *strategy.plugins):

@@ -1,4 +1,4 @@
-"""Strategies that replay: BER, DRL and GMED."""
+"""Replay strategies: BER, DRL and GMED."""
 
 from __future__ import annotations
 
