@@ -82,7 +82,7 @@ class ProgressiveNetwork(PNN):  # type: ignore[misc]
         self.train()
 
     def train(self, mode: bool = True) -> ProgressiveNetwork:
-        """Set training mode; frozen columns stay in evaluation mode, which keeps their statistics."""
+        """Set training mode; frozen columns stay in evaluation mode, to keep their statistics."""
         super().train(mode)
         for column in self.columns[:-1]:
             column.eval()
