@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 DatasetName = Any
-"""A name of ours, a class or function that makes a data set, or a pair of data sets."""
+"""A built-in name, a class or function that creates a data set, or a pair of data sets."""
 
 ArgumentsOfDataset = Mapping[str, Any] | None
 """Keyword arguments of a data set's constructor."""

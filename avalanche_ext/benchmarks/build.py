@@ -42,7 +42,7 @@ def build_benchmark(
     """Return a benchmark with a train and a test stream of one experience per task.
 
     Args:
-        tasks: Samples of each experience.
+        tasks: The samples of each experience.
         scenario: Labels of the experiences. "class": labels of the data set, with task label 0.
             "domain": labels from 0 in each experience, with task label 0. "task": labels from 0 in
             each experience, with the index of the experience as task label.
@@ -111,22 +111,22 @@ def iid_stream(benchmark: CLScenario, epochs: PositiveInt, seed: int) -> CLScena
 
     The training stream makes `epochs` passes over the union of all training samples, each pass in
     its own random order. It is cut into as many experiences as `benchmark` has, whose lengths
-    differ by at most one. So the transfer matrix stays square, and its last row shows what was
-    learned from all samples. Train on each experience for one epoch; a loader that shuffles changes
+    differ by at most one. So the transfer matrix stays square, and its last row belongs to the
+    model trained on all samples. Train on each experience for one epoch; a shuffling loader changes
     the order only within an experience.
 
     Args:
         benchmark: Benchmark with datasets in memory and one task label, as `build_benchmark` makes
             for the scenarios "class" and "domain"; it is not changed.
-        epochs: Number of passes. Each costs a copy of the training samples.
+        epochs: Number of passes. Each takes the memory of a copy of the training samples.
         seed: Seed of the orders.
 
     Returns:
         A benchmark with these training experiences and the test datasets of `benchmark`.
 
     Raises:
-        ValueError: If the training samples have several task labels or, at random, transforms that
-            differ between experiences, or are an online stream.
+        ValueError: If the training samples have several task labels, have random transforms that
+            differ between experiences, or come as an online stream.
     """
     if any(isinstance(each, OnlineCLExperience) for each in benchmark.train_stream):
         raise ValueError("an online stream cannot be mixed: leave out 'online' or 'iid'")
@@ -168,7 +168,7 @@ def _assemble(
 
 
 def complete(experience: Any, benchmark: CLScenario) -> None:
-    """Give an experience what Avalanche's strategies and modules read from it."""
+    """Add the attributes that Avalanche's strategies and modules read to an experience."""
     experience.benchmark = benchmark
     for name in _CLASS_SETS:
         # Avalanche's modules index these attributes, but its decorator makes them sets.

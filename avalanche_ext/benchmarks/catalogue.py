@@ -1,13 +1,14 @@
 """Benchmarks by their names in experiment files.
 
-Arguments that they share:
+Shared arguments:
 
 - `dataset`: a name ("digits", "mnist", "fmnist", "cifar10", "cifar100", "image_folder"), a class or
-  function that makes a data set of (image, label) pairs, or a pair of a training and a test data
+  function that creates a data set of (image, label) pairs, or a pair of a training and a test data
   set. Images may be Pillow's, arrays (H, W, C) or tensors (C, H, W); uint8, or floats.
-- `args`, `train`, `test`: arguments of the data set's constructor, for both parts or for one. The
-  constructor is given what it asks for by the names `root`, `dataset_root`, `data_root` (the folder
-  of the data), `seed` (the run's), and `train` (true, false) or `split` ("train", "test").
+- `args`, `train`, `test`: arguments of the data set's constructor, for both parts or for one. If
+  the constructor has parameters of these names, they are filled in: `root`, `dataset_root`,
+  `data_root` (the folder of the data), `seed` (the run's), and `train` (true, false) or `split`
+  ("train", "test").
 - `n_experiences`: number of experiences.
 - `train_size`, `test_size`: number of samples of each experience; all by default.
 - `subset`: which training samples: the "first", or random ones, drawn for each experience with the
@@ -15,29 +16,29 @@ Arguments that they share:
 - `test_subset`: which test samples, like `subset`.
 - `pool_size`: number of training samples of each experience that `subset` chooses from; all by
   default. The pool is drawn once for all runs, and is the same for experiences of the same images.
-- `skip`: number of training samples of the whole data set that are passed over, from the first.
+- `skip`: number of training samples to skip at the start of the whole data set.
 - `validation_size`: number of training samples that are held out of training and replace the test
   samples, for choosing hyper-parameters. They are drawn at random from the whole data set (without
-  those that are passed over), the same in all runs.
+  skipped samples), the same in all runs.
 - `image_size`, `channels`: height and width that images are resized to, and 1 (grey) or 3 (colour);
-  as the data set has them by default.
+  by default those of the data set.
 - `train_transforms`, `test_transforms`: transforms of single images, floats (C, H, W) in [0, 1].
-  Random ones are drawn anew whenever a sample is, before it is permuted or rotated, from generators
-  of their own; the others are applied once. Without `test_transforms`, test images have the
-  training transforms that are not random.
+  Random transforms are drawn each time a sample is drawn, before it is permuted or rotated, and
+  have their own generators; all others are applied once. Without `test_transforms`, test images get
+  the training transforms that are not random.
 - `standardise`: "pixel" gives each value of a sample, "channel" each channel mean 0 and standard
   deviation 1 over all training samples of the data set, before they are permuted. Rotated images
-  take "channel" only: their pixels have other statistics than those of the data set.
-- `online`: cut each training experience into mini-experiences of so many samples, in random order,
-  as Avalanche's `split_online_stream` does.
+  allow only "channel", because their pixels no longer have the data set's statistics.
+- `online`: number of samples of the mini-experiences that each training experience is cut into, in
+  random order, as Avalanche's `split_online_stream` does.
 - `order_seed`: seed of class orders, permutations and angles. None is the canonical order (classes
   ascending, angles in equal steps, permutations of seed 0); "seed" takes the run's seed.
 - `seed`: seed of the run.
 - `data_root`: folder of the data; by default $AVALANCHE_EXT_DATA, or else Avalanche's default (for
   `image_folder`, the current folder).
 
-All return an Avalanche benchmark in memory. They raise DataNotFoundError, and ValueError if an
-argument is out of range or the data have too few samples or do not fit.
+All return an Avalanche benchmark in memory. They raise DataNotFoundError if the data are missing,
+and ValueError if an argument is out of range or the data do not fit or have too few samples.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def split(
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
-    """Equally many classes in each experience; classes ascend unless `order_seed` is set."""
+    """Equal numbers of classes per experience, in ascending order unless `order_seed` is set."""
     request = Request(dataset, args or {}, train or {}, test or {}, image_size, channels)
     source = _source(
         request, data_root, seed, skip, validation_size, train_transforms, test_transforms
@@ -215,12 +216,12 @@ def domains(
     seed: int = 0,
     data_root: Path | None = None,
 ) -> CLScenario:
-    """One experience of each data set, in the order given unless `order_seed` is set.
+    """One experience per data set, in the given order unless `order_seed` is set.
 
-    Without `image_size`, all must have one size. Without `channels`, greyscale images become
-    colour images if any data set has colour. The scenario "domain" needs equally many classes in
-    each, "class" gives each data set classes of its own. `standardise` takes the statistics of each
-    data set.
+    Without `image_size`, all images must have the same size. Without `channels`, greyscale images
+    become colour images if any data set has colour. The scenario "domain" needs the same number of
+    classes in each data set; "class" gives each data set its own classes. `standardise` uses the
+    statistics of each data set.
     """
     requests = [_request(each, image_size, channels) for each in datasets]
     sources = [
@@ -326,7 +327,7 @@ def _source(
 
 
 def _request(each: Any, image_size: int | None, channels: int | None) -> Request:
-    """Return the request for one of several data sets, a name or a mapping."""
+    """Return the request for one of several data sets, given as a name or a mapping."""
     if not isinstance(each, Mapping):
         return Request(each, {}, {}, {}, image_size, channels)
     known = ("name", "args", "train", "test")

@@ -1,4 +1,4 @@
-"""Data sets that experiment files name, and those of torchvision, as sources."""
+"""The data sets that experiment files can name, and torchvision's, as sources."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CIFAR_SIZE = (3, 32, 32)
 def digits() -> Source:
     """Scikit-learn's 1,797 handwritten digits of 8×8 pixels, which need no download.
 
-    A quarter of each class is for testing. The split does not depend on any seed of a run.
+    A quarter of each class is used for testing. The split is the same for all seeds.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -121,7 +121,7 @@ def _of_torchvision(name: str, data_root: Path | None) -> Source:
 
 
 def _cifar(name: str, n_classes: int, data_root: Path | None) -> Source:
-    """Load CIFAR from folders of classes in the data root if they are there, else as published."""
+    """Load CIFAR from folders of classes in the data root if they exist, otherwise as published."""
     root = resolve_data_root(data_root, name).resolve()
     for folder in (root, root / name.lower(), root / name):
         if all(len(class_folders(folder / part)) == n_classes for part in ("train", "test")):
@@ -148,7 +148,7 @@ def _download(make: Callable[..., Any], name: str, root: Path, train: bool) -> A
 
 
 def _missing_file(dataset: Any, name: str, root: Path) -> Path:
-    """Return the first file, relative to `root`, that `dataset` of torchvision needs and lacks."""
+    """Return the first missing file, relative to `root`, that torchvision's `dataset` needs."""
     wanted = _needed_files(dataset, name)
     return next((path for path in wanted if not (root / path).exists()), wanted[0])
 

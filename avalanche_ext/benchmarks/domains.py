@@ -1,4 +1,4 @@
-"""Tasks that are whole data sets, of different sources."""
+"""Tasks that are whole data sets from different sources."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def domain_tasks(
     standardise: Standardisation | None,
     transformed: Callable[[Source], Source],
 ) -> list[Task]:
-    """Return one task of each data set, in the order given, or in a random one of `seeds.order`.
+    """Return one task per data set, in the given order or in a random one from `seeds.order`.
 
     Args:
         sources: The data sets.
-        names: What to call each of them in errors.
-        sizes: How many samples of each, and which.
-        seeds: What the order and the samples are drawn by.
-        scenario: "class" gives each data set labels of its own; "domain" needs equally many classes
-            in each.
-        standardise: Statistics of each data set that its samples are standardised by.
-        transformed: Gives a data set its transforms.
+        names: Their names in error messages.
+        sizes: How many samples to use from each, and which.
+        seeds: Seeds of the order and of the samples.
+        scenario: "class" gives each data set its own labels; "domain" needs the same number of
+            classes in each.
+        standardise: How the samples of each data set are standardised, by its own statistics.
+        transformed: Adds the transforms to a data set.
 
     Raises:
         ValueError: If data sets differ in image size or, in scenario "domain", number of classes.
@@ -73,7 +73,7 @@ def _coloured(source: Source, name: str) -> Source:
 
 
 def _with_own_classes(sources: Sequence[Source]) -> list[Source]:
-    """Return the data sets with labels that follow those of the one before."""
+    """Return the data sets with their labels numbered consecutively."""
     shifted, n = [], 0
     for source in sources:
         train_y, test_y = source.train_y + n, source.test_y + n

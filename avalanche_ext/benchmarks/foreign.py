@@ -1,4 +1,4 @@
-"""Benchmarks that other packages' or users' functions make, completed for strategies."""
+"""Benchmarks from other packages' or users' functions, completed for strategies."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from avalanche_ext.benchmarks.build import complete
 def labelled(benchmark: CLScenario) -> CLScenario:
     """Return a benchmark whose experiences have task labels and classes.
 
-    Some of Avalanche's functions give neither, such as `benchmark_from_datasets`.
+    Some of Avalanche's functions provide neither, such as `benchmark_from_datasets`.
 
-    Samples without a task label get 0.
+    Samples without a task label get the label 0.
 
     Args:
         benchmark: Classification benchmark with finite streams of tensor samples.

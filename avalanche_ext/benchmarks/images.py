@@ -34,14 +34,14 @@ def image_tree(
     """Load `folder`/train/CLASS/IMAGE and `folder`/test/CLASS/IMAGE.
 
     Classes are numbered in alphabetical order of their folders. Samples are ordered so that the
-    classes take turns, and the first samples include every class. What begins with a dot is passed
-    over.
+    classes take turns, and the first samples include every class. Names that begin with a dot are
+    skipped.
 
     Args:
         folder: Folder of the two parts.
-        image_size: Height and width of the samples in pixels, to which images are resized; None
-            leaves them, and then all must have one size.
-        channels: Number of channels; None leaves greyscale images as they are if all are.
+        image_size: Height and width in pixels that images are resized to; None does not resize, and
+            then all images must have the same size.
+        channels: Number of channels; None keeps greyscale images if all images are greyscale.
 
     Raises:
         DataNotFoundError: If one of the two parts is missing or empty.
@@ -108,7 +108,7 @@ def _listed(folder: Path) -> tuple[list[str], list[int], list[str]]:
 
 
 def images_of(files: Sequence[str], image_size: int | None, channels: int | None) -> Tensor:
-    """Return the pixels of image files, (N, C, H, W), uint8; raises what `alike` does."""
+    """Return the pixels of image files, (N, C, H, W), uint8; raises the errors of `alike`."""
     return alike(_read_all(files), files, image_size, channels)
 
 
@@ -124,7 +124,8 @@ def read_image(file: Path) -> Tensor:
     """Return an image file's pixels, (C, H, W), uint8, C 1 or 3.
 
     Raises:
-        ValueError: If the file cannot be read as an image of 8 bits a channel; it names the file.
+        ValueError: If the file cannot be read as an image of 8 bits per channel; the message names
+            the file.
     """
     try:
         with file.open("rb") as stream:
@@ -145,7 +146,7 @@ def from_pil(image: Any) -> Tensor:
     """Return the pixels of a Pillow image, (C, H, W), uint8, C 1 or 3.
 
     Raises:
-        ValueError: If it has more than 8 bits a channel.
+        ValueError: If it has more than 8 bits per channel.
     """
     if image.mode.startswith(_DEEP):
         raise ValueError(_TOO_DEEP)
@@ -162,13 +163,14 @@ def alike(
 
     Args:
         images: Images of one dtype.
-        names: What to call each of them in errors.
+        names: Their names in error messages.
         image_size: Height and width to resize to; None if all have one size.
-        channels: 1 makes colour images grey, 3 grey ones coloured; None makes grey ones coloured if
-            some are coloured.
+        channels: 1 converts all images to grey, 3 to colour; None converts grey images to colour if
+            some images have colour.
 
     Raises:
-        ValueError: If they differ in size or number of channels; it names the first that differs.
+        ValueError: If they differ in size or number of channels; the message names the first that
+            differs.
     """
     n_channels = channels or (3 if {len(image) for image in images} == {1, 3} else None)
     rows: list[Tensor] = []
@@ -204,7 +206,7 @@ def resized(x: Tensor, size: int) -> Tensor:
 
 
 def with_channels(x: Tensor, channels: int, name: str) -> Tensor:
-    """Return images (…, C, H, W) in grey (1) or colour (3), which `name` stands for in errors."""
+    """Return images (…, C, H, W) in grey (1) or colour (3); errors call them `name`."""
     found = x.shape[-3]
     if found == channels:
         return x

@@ -36,16 +36,16 @@ _OURS: dict[str, Callable[..., Source]] = {
 }
 _WHITE = {torch.uint8: 255, torch.float32: 1}
 _PARTS: dict[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
-"""Parameters of constructors that choose the part, and their values for training and test."""
+"""Constructor parameters that choose the part, and their values for training and test."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A data set to load, and how.
+    """A data set to load, and how to load it.
 
     Attributes:
-        dataset: One of the package's names; a class or function that makes a data set of pairs, or
-            a training and a test data set, or a Source; or a pair of data sets.
+        dataset: One of the package's names; a class or function that creates a data set of pairs, a
+            training and a test data set, or a Source; or a pair of data sets.
         args: Arguments of both parts.
         train: Arguments of the training part, added to `args`.
         test: Arguments of the test part, added to `args`.
@@ -62,7 +62,7 @@ class Request:
 
     @property
     def name(self) -> str:
-        """What to call the data set in errors."""
+        """The name of the data set in error messages."""
         if isinstance(self.dataset, tuple):
             return type(self.dataset[0]).__name__
         return str(getattr(self.dataset, "__name__", self.dataset))
@@ -71,9 +71,10 @@ class Request:
 def open_source(request: Request, data_root: Path | None, seed: int) -> Source:
     """Load a data set.
 
-    Constructors are given what they ask for by these names: `root`, `dataset_root` and `data_root`
-    the folder of the data, `seed` the run's seed, and `train` or `split` the part, unless `train`
-    and `test` of the request say otherwise. `download` is true only where the data are absent.
+    If constructors have parameters of these names, they are filled in: `root`, `dataset_root` and
+    `data_root` with the folder of the data, `seed` with the run's seed, and `train` or `split` with
+    the part, unless the request's `train` and `test` set them. `download` is true only if the data
+    are absent.
 
     Raises:
         DataNotFoundError: If it is absent.
@@ -140,7 +141,7 @@ def _called(request: Request, given: Mapping[str, Any], data_root: Path | None, 
 
 
 def parameters_of(make: Callable[..., Any]) -> dict[str, Parameter]:
-    """Return the named parameters of a class or function, with those its `**kwargs` pass on."""
+    """Return the named parameters of a class or function, including those of its `**kwargs`."""
     found: dict[str, Parameter] = {}
     for each in _constructors(make):
         parameters = signature(each).parameters.values()
@@ -154,7 +155,7 @@ def parameters_of(make: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def has_open_end(make: Callable[..., Any]) -> bool:
-    """Return whether a class or function may take arguments that its signature does not name."""
+    """Return whether a class or function accepts arguments that its signature does not name."""
     return all(
         any(p.kind is Parameter.VAR_KEYWORD for p in signature(each).parameters.values())
         for each in _constructors(make)
@@ -236,7 +237,7 @@ def _columns(data: Any) -> tuple[Tensor, Tensor] | None:
 def _from_files(
     data: Any, name: str, how: Sequence[object], decode: Callable[[], Content]
 ) -> Content | None:
-    """Return the samples of files that torchvision's own code reads alone; None of other data."""
+    """Return the samples of files that only torchvision's own code reads; None for other data."""
     is_theirs = (
         isinstance(data, DatasetFolder)
         and type(data).__getitem__ is DatasetFolder.__getitem__

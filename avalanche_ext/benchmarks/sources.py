@@ -1,4 +1,4 @@
-"""Data sets as tensors, before they are cut into experiences, and where they are looked for."""
+"""Data sets as tensors, before they are split into experiences, and the folder of the data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Source:
         test_y: Their classes, (M,), int64.
         n_classes: Number of classes.
         white: Value of a white pixel; the samples of a task are divided by it.
-        transforms: What happens to the samples of a task after that.
+        transforms: Transforms of a task's samples after that.
     """
 
     train_x: Tensor
@@ -57,7 +57,7 @@ class DataNotFoundError(FileNotFoundError):
 
 
 def skipped(source: Source, skip: int | None) -> Source:
-    """Return the data set without its first `skip` training samples, or as it is if None.
+    """Return the data set without its first `skip` training samples; None skips none.
 
     Raises:
         ValueError: If no training sample would be left.
@@ -69,7 +69,7 @@ def skipped(source: Source, skip: int | None) -> Source:
 
 
 def held_out(source: Source, validation_size: int | None) -> Source:
-    """Return a data set whose test samples are replaced by random training samples, held out.
+    """Return a data set whose test samples are replaced by random held-out training samples.
 
     Args:
         source: A data set.
@@ -106,7 +106,7 @@ def with_transforms(
 
 
 def resolve_data_root(data_root: Path | None, name: str) -> Path:
-    """Return the folder of the data: as given, $AVALANCHE_EXT_DATA, or Avalanche's default."""
+    """Return the folder of the data: the given one, $AVALANCHE_EXT_DATA, or Avalanche's default."""
     root = given_data_root(data_root)
     if root is not None:
         return root

@@ -29,13 +29,13 @@ class Standardiser:
 
 
 def standardiser(source: Source, per: Standardisation | None) -> Standardiser | None:
-    """Return what gives the samples of a data set mean 0 and standard deviation 1.
+    """Return a function that gives the samples of a data set mean 0 and standard deviation 1.
 
     Args:
-        source: The data set; both statistics are over all its training samples, even those that no
+        source: The data set; both statistics cover all its training samples, even those that no
             task uses, after their fixed transforms.
         per: Whether statistics are per value of a sample ("pixel") or per channel ("channel"); None
-            gives None. Constant values or channels are not divided.
+            returns None. Constant values or channels are not divided.
     """
     return None if per is None else Standardiser(*_statistics(source, per))
 

@@ -25,14 +25,14 @@ class Task:
     """Training and test samples of one experience, with labels of the whole data set.
 
     Samples are floats (N, C, H, W), in [0, 1] unless standardised, or rows of a tensor that several
-    tasks share, which become such floats when they are read; labels are int64 (N,).
+    tasks share, converted to such floats when they are read. Labels are int64 (N,).
 
     Attributes:
-        transforms: Preparation of training samples whenever they are drawn.
-        changes: What is done to a batch of training samples after these transforms, such as a
-            permutation; without such transforms it is already done.
-        train_rows: Which training sample of the data set each one is, (N,), where several tasks may
-            have the same; None where no two tasks share a sample.
+        transforms: Preparation of training samples, each time they are drawn.
+        changes: Changes of a batch of training samples after these transforms, such as a
+            permutation; without such transforms they have already been applied.
+        train_rows: Index of each training sample in the data set, (N,), if tasks may share samples;
+            None if no two tasks share one.
     """
 
     train_x: Tensor | SharedRows
@@ -44,7 +44,7 @@ class Task:
     train_rows: Tensor | None = None
 
     def changed(self, change: Change) -> Task:
-        """Return the task with a change of all samples, as the model sees them."""
+        """Return the task with a change applied to all samples that the model sees."""
         test_x = _changed(self.test_x, change)
         if self.transforms.drawn:
             return replace(self, test_x=test_x, changes=(*self.changes, change))
@@ -59,7 +59,7 @@ def _changed(x: Tensor | SharedRows, change: Change) -> Tensor | SharedRows:
 
 @dataclass(frozen=True)
 class Scale:
-    """Makes floats of samples from 0 to `white`, in [0, 1]."""
+    """Converts samples from 0 to `white` to floats in [0, 1]."""
 
     white: int
 
@@ -70,7 +70,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Permutation:
-    """Puts the values of each sample into another order, (C·H·W,)."""
+    """Reorders the values of each sample by an order, (C·H·W,)."""
 
     order: Tensor
 
@@ -101,8 +101,8 @@ class Sizes:
         test: Number of test samples per task; all if None.
         subset: Which training samples: the "first" in the order of the data set, or random ones,
             drawn for each task with the "order" seed or the run's "seed".
-        pool: Number of training samples per task that `train` are chosen from, drawn once for all
-            runs; all if None.
+        pool: Number of training samples per task from which the `train` samples are chosen, drawn
+            once for all runs; all if None.
         test_subset: Which test samples, like `subset`.
     """
 
@@ -131,17 +131,17 @@ class Seeds:
         return self.run if self.order == "seed" else self.order or 0
 
     def order_generator(self) -> np.random.Generator:
-        """Return a new generator of classes, permutations or angles."""
+        """Return a new generator for classes, permutations or angles."""
         return np.random.default_rng(self.order_seed())
 
     def pool_generator(self) -> np.random.Generator:
-        """Return a new generator of pools, which does not depend on the run's seed."""
+        """Return a new generator for pools, which does not depend on the run's seed."""
         return np.random.default_rng([3, self.order if isinstance(self.order, int) else 0])
 
     def subset_generator(
         self, subset: Subset, part: Literal["train", "test"] = "train"
     ) -> np.random.Generator:
-        """Return a new generator of subsets, independent of orders and of the other part.
+        """Return a new generator for subsets, independent of orders and of the other part.
 
         Args:
             subset: "seed" for the run's seed, else the seed of orders.
@@ -154,7 +154,7 @@ class Seeds:
 
 
 def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seeds) -> list[Task]:
-    """Return tasks of equally many classes each.
+    """Return tasks with the same number of classes each.
 
     Raises:
         ValueError: If `n_experiences` does not divide the number of classes, or a task has too few
@@ -194,10 +194,10 @@ def permuted(
     Args:
         source: The data set.
         n_experiences: Number of tasks.
-        sizes: How many samples of each.
-        seeds: What the permutations and the samples are drawn by.
+        sizes: How many samples of each task, and which.
+        seeds: Seeds of the permutations and of the samples.
         first_is_identity: Whether the first task is not permuted.
-        before: What is done to the samples first.
+        before: A change of the samples before the permutation.
     """
     rng = seeds.order_generator()
     n_pixels = source.test_images(source.test_x[:1]).numel()
@@ -221,7 +221,7 @@ def rotated(
 
     In canonical order the angles are equal steps from 0 to `max_angle` degrees. Otherwise the range
     is cut into `n_experiences` equal bins, and each angle is drawn uniformly from its own bin
-    (Lopez-Paz and Ranzato 2017). `after` is done to the rotated samples.
+    (Lopez-Paz and Ranzato 2017). `after` is applied to the rotated samples.
 
     Raises:
         ValueError: If samples are not in [0, 1], or a task has too few samples.
@@ -251,9 +251,9 @@ def rotate(x: Tensor, degrees: float, interpolation: str) -> Tensor:
 def _sharing(
     source: Source, changes: Sequence[Sequence[Change | None]], sizes: Sizes, seeds: Seeds
 ) -> list[Task]:
-    """Return tasks of the same data set, each with changes of its own, that share its samples.
+    """Return tasks that share the samples of one data set, each with its own changes.
 
-    What is shared are the data set's own values, unless it has transforms that are applied once.
+    They share the data set's own values, unless it has transforms that are applied once.
     """
     parts = _chosen([_lengths(source)] * len(changes), sizes, seeds)
     train_x = _shared(source.train_x, [train for train, _ in parts], source, "train")
@@ -279,13 +279,13 @@ def _sharing(
 def _shared(
     x: Tensor, rows: Sequence[Tensor], source: Source, part: Literal["train", "test"]
 ) -> list[SharedRows]:
-    """Return the samples of each task, of one tensor that has all of them and no others.
+    """Return the samples of each task, as rows of one tensor that holds exactly these samples.
 
     Args:
         x: Training or test samples of the data set, (N, C, H, W).
         rows: The rows of each task, ascending.
         source: The data set.
-        part: Which part of it `x` is.
+        part: The part that `x` is from.
     """
     held = torch.unique(torch.cat([*rows]))
     if len(held) < len(x):
@@ -314,10 +314,8 @@ def _check_range(x: Tensor) -> None:
 def limited(sources: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[Task]:
     """Return one task of each data set, with some of its samples.
 
-    Args:
-        sources: The data sets.
-        sizes: How many samples are chosen, and which.
-        seeds: What they are drawn by.
+    Args: sources: The data sets. sizes: How many samples are chosen, and which. seeds: Seeds of the
+    draws.
 
     Raises:
         ValueError: If a task has too few samples or none.
@@ -341,7 +339,7 @@ def _cut(source: Source, train: Sequence[Tensor], test: Sequence[Tensor]) -> lis
 def _scaled(
     source: Source, part: Literal["train", "test"], rows: Sequence[Tensor]
 ) -> Sequence[Tensor | SharedRows]:
-    """Return samples of each task as floats, or of a tensor of bytes that they share."""
+    """Return the samples of each task as floats, or as rows of a shared tensor of bytes."""
     x, fixed, images = (
         (source.train_x, source.transforms.train, source.train_images)
         if part == "train"
@@ -406,7 +404,7 @@ def _check_not_empty(n_train: int, n_test: int, index: int) -> None:
 
 
 def _rows(held: int, n: int | None, subset: Subset, rng: np.random.Generator) -> Tensor:
-    """Return the indices of `n` of `held` samples, all if None, ascending, (n,)."""
+    """Return the ascending indices of `n` of `held` samples, (n,); all if n is None."""
     n = held if n is None else n
     if subset == "first":
         return torch.arange(n)

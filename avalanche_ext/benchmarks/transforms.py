@@ -1,4 +1,4 @@
-"""Preparation of images: which are random, which are applied once, and when."""
+"""Transforms of images: which are random, which are applied once, and when."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Preparation:
     seed: int = 0
 
     def fixed(self, x: Tensor, part: Literal["train", "test"]) -> Tensor:
-        """Return samples (N, C, H, W) after what is applied once."""
+        """Return samples (N, C, H, W) after the transforms that are applied once."""
         for transform in self.train if part == "train" else self.test:
             x = _applied(transform, x)
         return x
@@ -46,7 +46,7 @@ class Preparation:
         """Return the transforms of the training view and of the evaluation view.
 
         Args:
-            changes: What comes last, of a batch.
+            changes: The last changes, of a whole batch.
         """
         return (
             SampleTransforms(self.drawn, self.seed, changes),
@@ -65,9 +65,9 @@ def transforms_of(
 ) -> Preparation:
     """Return which of the given transforms are applied once, and which at every draw.
 
-    A transform is random if it draws from a global generator of torch, NumPy or Python, or does not
-    give the same twice. From the first random one on, training samples are transformed whenever
-    they are drawn. Their evaluation view has the test transforms.
+    A transform is random if it draws from a global generator of torch, NumPy or Python, or gives
+    different results for the same input. From the first random one on, training samples are
+    transformed whenever they are drawn. Their evaluation view uses the test transforms.
 
     Args:
         train: Preparation of one training sample, in order.
@@ -154,7 +154,7 @@ def _by_sample(transform: Transform, x: Tensor, where: str) -> Tensor:
 
 
 def _applied(transform: Transform, x: Tensor) -> Tensor:
-    """Apply a transform to samples (N, C, H, W), to many at once where that gives the same."""
+    """Apply a transform to samples (N, C, H, W), to many at once if the result is the same."""
     few = x[:2]
     try:
         at_once = torch.equal(transform(few.clone()), torch.stack([transform(s) for s in few]))

@@ -1,4 +1,4 @@
-"""A benchmark whose test stream is replaced by training samples that are held out."""
+"""A benchmark whose test stream is replaced by held-out training samples."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def validation_benchmark(
 ) -> CLScenario:
     """Return the first experiences with some of their training samples as the test stream.
 
-    The benchmark's own test stream is not looked at. An online stream is cut anew. Where several
-    experiences have the same samples, as those of one data set that is permuted or rotated do, what
-    is held out of one is held out of all: no sample is evaluated that is trained on in any form.
+    The benchmark's own test stream is not used. An online stream is split again. If several
+    experiences share samples, as with one permuted or rotated data set, a sample held out of one is
+    held out of all, so that no evaluated sample is trained on in any form.
 
     Args:
         benchmark: Classification benchmark with a finite training stream; it is not changed.
-        experiences: How many experiences are kept.
-        per_experience: Samples of each that are held out of training.
-        seed: Seed of what is held out, and of the order of an online stream.
+        experiences: Number of experiences to keep.
+        per_experience: Number of samples of each to hold out of training.
+        seed: Seed of the held-out samples, and of the order of an online stream.
 
     Returns:
-        A benchmark with as many classes, whose "test" stream has the samples held out, as they are
-        evaluated.
+        A benchmark with the same number of classes, whose "test" stream has the held-out samples in
+        their evaluation view.
 
     Raises:
-        ValueError: If there are fewer experiences, or no more samples in one of them.
+        ValueError: If there are fewer experiences, or if one has no training samples left.
     """
     parts = by_origin(benchmark.train_stream)
     if len(parts) < experiences:
@@ -69,7 +69,7 @@ def validation_benchmark(
 def _held_out(
     benchmark: CLScenario, origins: Sequence[Any], per_experience: int, seed: int
 ) -> list[tuple[Rows, Rows]]:
-    """Return which samples of each experience are held out, and which are trained on."""
+    """Return the held-out samples and the training samples of each experience."""
     rows = _rows(benchmark, origins)
     held: list[Rows] = []
     everywhere: Rows = np.empty(0, np.int64)
@@ -99,7 +99,7 @@ def _held_out(
 
 
 def _rows(benchmark: CLScenario, origins: Sequence[Any]) -> list[Rows]:
-    """Return a number for each training sample of each experience: equal for equal samples."""
+    """Return a number for each training sample of each experience, equal for the same sample."""
     known = getattr(benchmark, "train_rows", None)
     if known and all(rows is not None for rows in known):
         return [rows.numpy() for rows in known[: len(origins)]]
@@ -108,7 +108,7 @@ def _rows(benchmark: CLScenario, origins: Sequence[Any]) -> list[Rows]:
 
 
 class _Numbers:
-    """Numbers the samples of the data sets that experiences were made of, by identity."""
+    """Numbers the samples of the data sets behind experiences, by identity."""
 
     def __init__(self) -> None:
         self._first: dict[int, int] = {}
@@ -131,12 +131,12 @@ class _Numbers:
 
 
 def _as_evaluated(dataset: Any) -> Any:
-    """Return a dataset whose every view is the one that is evaluated, without random transforms."""
+    """Return a dataset with the evaluation view everywhere, without random transforms."""
     evaluated = dataset.eval()
     return evaluated if isinstance(dataset, InMemoryDataset) else evaluated.freeze_transforms()
 
 
 def _n_classes(benchmark: CLScenario, origins: list[Any]) -> int:
-    """The number of classes of the whole benchmark, as far as its training samples tell."""
+    """Return the number of classes of the whole benchmark, according to its training samples."""
     largest = max(int(torch.as_tensor(list(each.dataset.targets)).max()) for each in origins)
     return max(getattr(benchmark, "n_classes", 0), largest + 1)
