@@ -54,7 +54,8 @@ Plugins act in this order within an iteration: those that change the mini-batch,
 the loss, those that edit the gradient, those that move the parameters after the optimizer's step.
 Within the last two kinds, the order in the list changes the result: two projections, such as
 A-GEM's and GEM's, do not commute, and neither do two pulls unless both have a purely diagonal
-curvature. """
+curvature.
+"""
 
 
 def variants(target: str) -> dict[str, Sequence[Traits]]:
