@@ -314,8 +314,10 @@ def _check_range(x: Tensor) -> None:
 def limited(sources: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[Task]:
     """Return one task of each data set, with some of its samples.
 
-    Args: sources: The data sets. sizes: How many samples are chosen, and which. seeds: Seeds of the
-    draws.
+    Args:
+        sources: The data sets.
+        sizes: How many samples are chosen, and which.
+        seeds: Seeds of the draws.
 
     Raises:
         ValueError: If a task has too few samples or none.
@@ -362,7 +364,7 @@ def _chosen(
     Args:
         lengths: How many training and test samples each task can choose from.
         sizes: How many samples are chosen, and which.
-        seeds: What they are drawn by.
+        seeds: Seeds of the draws.
 
     Raises:
         ValueError: If a task has too few samples or none.
