@@ -16,8 +16,8 @@ def bayesian_step(
 ) -> tuple[Tensor, Tensor]:
     """Update a diagonal Gaussian over the weights θ by one mini-batch.
 
-    Zeno, Golan, Hoffer and Soudry (2018) take the Gaussian found so far, q′ = N(μ′, σ′²), as the
-    prior of the next mini-batch, whose loss L is a negative log-likelihood, and solve
+    Zeno, Golan, Hoffer and Soudry (2018) take the current Gaussian, q′ = N(μ′, σ′²), as the prior
+    for the next mini-batch, whose loss L is a negative log-likelihood, and solve
 
         argmin_q E_q[log q(θ) − log q′(θ) + L(θ)].
 
@@ -29,7 +29,7 @@ def bayesian_step(
 
     Args:
         mean: μ′, (P,).
-        std: σ′, (P,), at least 0; where it is 0, μ and σ stay as they are.
+        std: σ′, (P,), at least 0; where it is 0, μ and σ do not change.
         draws: Pairs of g and ε, each (P,), at least one. L, and so g, is a sum over samples: if it
             were a mean, the prior would weigh as much as a whole mini-batch.
         lr: η.
@@ -62,10 +62,10 @@ def gradient_at(
 
     Args:
         weights: The weights, (P,).
-        layout: The model's parameters that they stand for.
-        model: Runs in the mode it is in, and does not change, nor do its buffers.
+        layout: The model's parameters that the weights replace.
+        model: Runs in its current mode; neither it nor its buffers change.
         criterion: Returns the mean loss over samples, given outputs and labels.
-        inputs: The model's inputs: samples (B, ...), and whatever else it takes.
+        inputs: The model's inputs: samples (B, ...), and its other inputs if any.
         y: Labels, (B,).
 
     Returns:

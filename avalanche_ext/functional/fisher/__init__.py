@@ -1,1 +1,1 @@
-"""Fisher information: its diagonal, its spectrum, and the penalties made of them."""
+"""Fisher information: its diagonal, its spectrum, and penalties built from them."""

@@ -1,4 +1,4 @@
-"""What quadratic penalties need of their curvature, whatever form that is kept in."""
+"""The interface of curvatures for quadratic penalties, whatever their form."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Step = Callable[[], None]
 """Moves parameters in place."""
 
 HARD = 1e30
-"""A greater λη or ληF holds no more firmly, and its products could overflow."""
+"""A larger λη or ληF would not hold more firmly, and its products could overflow."""
 
 
 class Curvature(ABC):
     """A positive semi-definite matrix F over P parameters.
 
-    It says how firmly a penalty (1/2) δᵀ F δ holds each direction. Online EWC, MAS and SI keep a
-    diagonal, the Fisher's spectrum adds eigenpairs (`low_rank`), and `kronecker` keeps two factors
-    for each layer.
+    It determines how firmly a penalty (1/2) δᵀ F δ holds each direction. Online EWC, MAS and SI
+    keep a diagonal, the Fisher's spectrum adds eigenpairs (`low_rank`), and `kronecker` keeps two
+    factors for each layer.
     """
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Curvature(ABC):
 
     @property
     def known_eigenvalues(self) -> Tensor | None:
-        """All eigenvalues that are not zero, (k,), in any order, if they take no search."""
+        """All non-zero eigenvalues, (k,), in any order, if they are known without a search."""
         return None
 
     @property
@@ -72,23 +72,24 @@ class Curvature(ABC):
         """Return F over other parameters, with zeros for those that are new.
 
         Args:
-            places: Where each of the P parameters lies now, (P,); -1 for parameters that are gone.
-            shapes: The shapes of the parameters that there are now, by name, in their order.
+            places: The new index of each of the P parameters, (P,); -1 for parameters that are
+                gone.
+            shapes: The shapes of the current parameters, by name, in their order.
         """
 
     @abstractmethod
     def merged(self, new: Self, decay: float) -> Self:
-        """Return γ F + F′, or what stands for it in the same memory.
+        """Return γ F + F′, or an approximation of it in the same memory.
 
         Args:
             new: F′, over the same parameters.
-            decay: γ, from 0 to 1: how much of F is kept.
+            decay: γ, from 0 to 1, the share of F that is kept.
         """
 
     @property
     @abstractmethod
     def is_cheap(self) -> bool:
-        """Whether to prepare a step costs no more than to take it."""
+        """Whether preparing a step costs no more than taking it."""
 
     @abstractmethod
     def step(
@@ -109,17 +110,17 @@ class Curvature(ABC):
             layout: The parameters that are moved.
             anchor: θ*, (P,).
             strength: λ, at least 0.
-            rates: η, at least 0, one number or (P,); parameters with rate 0 stay where they are.
-                For an adaptive optimizer, diag(η)⁻¹ is its preconditioner.
+            rates: η, at least 0, one number or (P,); parameters with rate 0 do not move. For an
+                adaptive optimizer, diag(η)⁻¹ is its preconditioner.
         """
 
 
 def firmness(strength: float, rates: float | Tensor, like: Tensor) -> Tensor:
-    """Return λη, a scalar or (P,), as a tensor like another, and finite."""
+    """Return λη, a scalar or (P,), as a finite tensor of the same type and device as another."""
     return (torch.as_tensor(rates).to(like) * strength).clamp(max=HARD)
 
 
 def shrinkage(stiffness: Tensor) -> Tensor:
-    """Return s / (1 + s), the share of δ that a step removes where ληF is s, at least 0."""
+    """Return s / (1 + s), the share of δ that a step removes if ληF is s ≥ 0."""
     stiffness = stiffness.clamp(max=HARD)
     return stiffness / (1 + stiffness)

@@ -33,7 +33,8 @@ def fisher_rows(kind: FisherKind, y: Tensor | None, *, seed: int = 0) -> Rows:
             estimate of it from one label c drawn from p for each sample: R = 1, the row e_c − p.
             "empirical" uses the labels of the data set: R = 1, the row e_y − p.
         y: Labels, (N,); only "empirical" needs them.
-        seed: Seed of the drawn labels. Each depends on its sample's place and p, not on chunks.
+        seed: Seed of the drawn labels. Each label depends only on its sample's position and p, not
+            on the chunks.
 
     Raises:
         ValueError: If the kind is unknown or needs labels that are missing; when the rows are
@@ -71,16 +72,16 @@ def diagonal_fisher(
 ) -> dict[str, Tensor]:
     """Return the diagonal of the Fisher information matrix of a classifier.
 
-    It is the mean over samples, (1/N) Σ_n Σ_r (J_nᵀ s_rn)², at the present parameters and in eval
-    mode. The model and the global generators stay as they were. The rules for layers are checked on
-    the first and the last sample of each task: a `forward` that uses a layer's parameters
-    differently for some other samples goes unnoticed.
+    It is the mean over samples, (1/N) Σ_n Σ_r (J_nᵀ s_rn)², at the current parameters and in eval
+    mode. The model and the global generators do not change. The rules for layers are checked on the
+    first and the last sample of each task; if a `forward` uses a layer's parameters differently for
+    other samples, this is not detected.
 
     Args:
         model: Returns logits (n, C), given samples, and their task labels if there are any.
         x: Samples, (N, ...).
         y: Labels, (N,); only `kind="empirical"` needs them.
-        kind: See `fisher_rows`. "true" takes C backward passes, the other kinds one.
+        kind: See `fisher_rows`. "true" takes C backward passes, the other kinds take one.
         t: Task labels, (N,), of multi-head models.
         seed: Seed of the labels drawn for `kind="sampled"`.
         chunk_size: How many samples are in one pass; None: as many as fit into memory.
@@ -105,21 +106,21 @@ def reversed_fisher(
     unused: Collection[float] = (),
     chunk_size: int | None = None,
 ) -> dict[str, Tensor]:
-    """Return the diagonal of the empirical Fisher with reversed logits, as EWC-DR has it.
+    """Return the diagonal of the empirical Fisher with reversed logits, as in EWC-DR.
 
     It is (1/N) Σ_n (J_nᵀ (e_y − p̃_n))² with p̃ = softmax(−f(x)), the squared gradient of the
-    cross-entropy of −f(x). Where the model is sure of the label, e_y − p vanishes, and with it the
-    empirical Fisher, but e_y − p̃ becomes e_y (Liu and Chang 2026, "Elastic weight consolidation
-    done right for continual learning", arXiv:2603.18596). Gradients are those of single samples;
-    the official code squares those of mini-batches.
+    cross-entropy of −f(x). Where the model is certain of the label, e_y − p and thus the empirical
+    Fisher vanish, but e_y − p̃ becomes e_y (Liu and Chang 2026, "Elastic weight consolidation done
+    right for continual learning", arXiv:2603.18596). Gradients are those of single samples; the
+    official code squares those of mini-batches.
 
     Args:
         model: As for `diagonal_fisher`.
         x: Samples, (N, ...).
         y: Labels, (N,).
         t: Task labels, (N,), of multi-head models.
-        unused: Numbers that the model outputs for classes that it does not know yet; these have no
-            part in p̃, where they would be the surest.
+        unused: Values that the model outputs for classes it does not know yet. These classes are
+            left out of p̃, where they would otherwise be the most probable.
         chunk_size: As for `diagonal_fisher`.
 
     Returns:

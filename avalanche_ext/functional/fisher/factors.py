@@ -16,18 +16,18 @@ from avalanche_ext.functional.fisher.curvature import shrinkage
 class Factors:
     """The block of one layer, F ≈ A ⊗ G, over the matrix [W b] of its weight and bias.
 
-    For a linear layer with inputs a, which have a 1 at their end for the bias, and gradients e at
-    its outputs, the gradient of [W b] is e aᵀ. The block replaces E[(e aᵀ) ⊗ (e aᵀ)] by
-    E[a aᵀ] ⊗ E[e eᵀ], as if a and e were independent (Martens, Grosse 2015, arXiv:1503.05671,
-    equation 1). So the penalty of a change Δ of [W b] is ⟨Δ, G Δ A⟩.
+    For a linear layer with inputs a, extended by a 1 for the bias, and gradients e at its outputs,
+    the gradient of [W b] is e aᵀ. The block replaces E[(e aᵀ) ⊗ (e aᵀ)] by E[a aᵀ] ⊗ E[e eᵀ], as if
+    a and e were independent (Martens, Grosse 2015, arXiv:1503.05671, equation 1). So the penalty of
+    a change Δ of [W b] is ⟨Δ, G Δ A⟩.
 
     Attributes:
         weight: The name of the weight, (O, ...), whose rows are flattened; None if it is fixed.
         bias: The name of the bias, (O,); None if there is none or it is fixed.
         inputs: A, (I, I), the mean over samples of a aᵀ; the bias's row is the last.
         outputs: G, (O, O), the sum over tasks of means over samples of Σ_r e_r e_rᵀ.
-        mass: How much A weighs in a mean with that of other tasks: 1 for a task whose samples all
-            ran through the layer, 0 if none did.
+        mass: Weight of A in a mean with other tasks' A: 1 for a task whose samples all ran through
+            the layer, 0 if none did.
     """
 
     weight: str | None
@@ -55,11 +55,11 @@ class Factors:
         return torch.outer(self.outputs.diagonal(), self.inputs.diagonal())
 
     def joined(self, pieces: Mapping[str, Tensor]) -> Tensor:
-        """Return the matrix (O, I) of what there is for the weight and the bias."""
+        """Join the parts for the weight and the bias, if present, into a matrix (O, I)."""
         return torch.cat([pieces[name].reshape(len(self.outputs), -1) for name in self.names], 1)
 
     def parted(self, matrix: Tensor) -> dict[str, Tensor]:
-        """Return the parts of a matrix (O, I) by the parameters' names, (O, ·) each."""
+        """Split a matrix (O, I) into the parts of its parameters, by name, (O, ·) each."""
         n = len(self.inputs) - (self.bias is not None)
         parts = matrix[:, :n], matrix[:, n:]
         pairs = zip((self.weight, self.bias), parts, strict=True)
@@ -68,7 +68,7 @@ class Factors:
     def damped(self, damping: float) -> Factors:
         """Return (A + π √d I) ⊗ (G + √d / π I), with π² the ratio of their mean eigenvalues.
 
-        Martens, Grosse 2015, section 6.3. A block that is zero stays so.
+        Martens, Grosse 2015, section 6.3. A zero block stays zero.
         """
         a, g = (float(m.double().trace()) / len(m) for m in (self.inputs, self.outputs))
         if not damping or not a or not g:
@@ -83,7 +83,7 @@ class Factors:
         )
 
     def widened(self, other: Factors) -> Factors:
-        """Return the block over all parameters of another block of the layer, zero where new."""
+        """Return the block extended to all parameters of another block of the layer, with zeros."""
         if self.names == other.names:
             return self
         columns = torch.arange(len(other.inputs), device=self.inputs.device)[None]
@@ -92,7 +92,7 @@ class Factors:
         return replace(self, weight=other.weight, bias=other.bias, inputs=inputs)
 
     def summed(self, new: Factors, decay: float) -> Factors:
-        """Return the mean of the A of both, by their masses, with γ G + G′.
+        """Return the mean of both A, weighted by their masses, combined with γ G + G′.
 
         So F = (Σ γᵗ A / Σ γᵗ) ⊗ Σ γᵗ G.
         """
@@ -107,15 +107,15 @@ class Factors:
         )
 
     def faded(self, decay: float) -> Factors:
-        """Return γ A ⊗ G, as after a task that did not run through the layer."""
+        """Return γ A ⊗ G, the block after a task that did not use the layer."""
         return replace(self, outputs=decay * self.outputs, mass=decay * self.mass)
 
     def nearest(self, new: Factors, decay: float) -> Factors:
         """Return the Kronecker product that is nearest to γ A ⊗ G + A′ ⊗ G′ in Frobenius norm.
 
-        It lies in the span of the factors, since in the basis of orthonormal combinations of
-        (A, A′) and of (G, G′) the sum is a matrix of two rows and columns, whose best
-        approximation by one of rank 1 is its largest singular triplet (Van Loan, Pitsianis 1993).
+        It lies in the span of the factors: in an orthonormal basis of (A, A′) and one of (G, G′),
+        the sum is a 2 × 2 matrix, whose best rank-1 approximation is its largest singular triplet
+        (Van Loan, Pitsianis 1993).
         """
         a, ra = _orthonormal(self.inputs, new.inputs)
         g, rg = _orthonormal(self.outputs, new.outputs)
@@ -151,8 +151,8 @@ class Factors:
         """Return the block over parameters that have grown; None if all of them are gone.
 
         Args:
-            places: Where each coordinate of a parameter lies in its new shape, in its old shape;
-                without the parameters that are gone.
+            places: For each parameter that still exists, the index in its new shape of each
+                coordinate, in its old shape.
             shapes: The new shapes of the parameters.
         """
         names = [name for name in self.names if name in places]
@@ -172,7 +172,7 @@ class Factors:
         )
 
     def basis(self, rank: int | None) -> Basis:
-        """Return the top `rank` eigenpairs of A and of G at most; None: all."""
+        """Return at most the top `rank` eigenpairs of A and of G; None returns all."""
         return Basis(_eigen(self.inputs, rank), _eigen(self.outputs, rank))
 
 
@@ -183,8 +183,8 @@ class Eigen:
     Attributes:
         values: s, (k,), descending, above 0.
         vectors: U, (n, k), with orthonormal columns.
-        rest: σ for each coordinate that the matrix holds at all, and 0 for the others, (n,); one
-            number, (1,), if it holds all.
+        rest: σ for each coordinate where the matrix is not zero, and 0 for the others, (n,); one
+            number, (1,), if there are no others.
     """
 
     values: Tensor
@@ -199,12 +199,12 @@ class Eigen:
 
 @dataclass(frozen=True)
 class Basis:
-    """Ã ⊗ G̃ in the place of A ⊗ G, with which a step can solve in few products.
+    """Ã ⊗ G̃, an approximation of A ⊗ G with which a step takes only a few products.
 
-    Ã has the top eigenpairs of A, and the mean σ of the other eigenvalues in the place of each of
-    them: Ã = U S Uᵀ + σ (I − U Uᵀ). So it has the same trace, and is A if all eigenpairs are kept.
-    The same goes for G̃. I leaves out coordinates at which a factor is zero, such as those of
-    outputs that were not there yet.
+    Ã has the top eigenpairs of A, and replaces each other eigenvalue by their mean σ: Ã = U S Uᵀ +
+    σ (I − U Uᵀ). So it has the same trace, and equals A if all eigenpairs are kept. The same holds
+    for G̃. The identity I has zeros at coordinates where a factor is zero, such as those of outputs
+    that did not exist yet.
 
     Attributes:
         inputs: Of A.
@@ -228,9 +228,9 @@ class Basis:
         return sum(e.values.nbytes + e.vectors.nbytes + e.rest.nbytes for e in both)
 
     def removal(self, firmness: Tensor) -> Removal:
-        """Return what takes Δ to the part of it that a step removes.
+        """Return the map from Δ to the part of it that a step removes.
 
-        Along an eigenvector the share s / (1 + s) is removed, s being λη times its eigenvalue.
+        Along an eigenvector the share s / (1 + s) is removed, where s is λη times its eigenvalue.
 
         Args:
             firmness: λη, a scalar.
@@ -253,10 +253,11 @@ class Removal:
     Attributes:
         inputs: Of A, k eigenvectors.
         outputs: Of G, m eigenvectors.
-        of_both: The share that is removed along eigenvectors of both, (m, k), less the other three.
-        of_g: Along those of G alone, (m, I) or (m, 1), less the last.
-        of_a: Along those of A alone, (O, k) or (1, k), less the last.
-        of_none: The share of all that is removed, (O, I), with 1 for a size over which it is equal.
+        of_both: The share removed along eigenvectors of both, (m, k), minus the other three.
+        of_g: Along those of G alone, (m, I) or (m, 1), minus the last.
+        of_a: Along those of A alone, (O, k) or (1, k), minus the last.
+        of_none: The share removed everywhere, (O, I), with size 1 in a dimension along which it is
+            constant.
     """
 
     inputs: Eigen
@@ -267,7 +268,7 @@ class Removal:
     of_none: Tensor
 
     def __call__(self, delta: Tensor) -> Tensor:
-        """Return what is removed of Δ."""
+        """Return the part of Δ that is removed."""
         u, v = self.inputs.vectors, self.outputs.vectors
         rows = v.T @ delta
         if not self.outputs.has_rest:
@@ -307,7 +308,7 @@ def _combined(matrices: Tensor, weights: Tensor) -> Tensor:
 
 
 def _spread(matrix: Tensor, places: Tensor, size: int) -> Tensor:
-    """Return a matrix, (n, n), at other rows and columns, (n,), of zeros, (size, size)."""
+    """Return zeros, (size, size), with a matrix, (n, n), written at these rows and columns."""
     grown = matrix.new_zeros(size, size)
     grown[places[:, None], places] = matrix
     return grown

@@ -1,4 +1,4 @@
-"""How much of a Fisher its forms keep: the diagonal, the largest eigenpairs, Kronecker factors."""
+"""How well a Fisher is approximated by its diagonal, largest eigenpairs or Kronecker factors."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def fisher_forms(
     t: Tensor | None = None,
     seed: int = 0,
 ) -> dict[str, Curvature]:
-    """Return one Fisher in the forms that methods keep it in, by their names.
+    """Return the approximations of one Fisher that methods use, by name.
 
-    They are its diagonal (online EWC), the largest eigenpairs, these with the rest of the diagonal
-    (spectrum EWC), and one Kronecker product for each layer (Kronecker EWC). Sums of several keep
-    no more eigenpairs than each has.
+    They are its diagonal (online EWC), the largest eigenpairs, these plus the rest of the diagonal
+    (spectrum EWC), and one Kronecker product for each layer (Kronecker EWC). A sum of several keeps
+    no more eigenpairs than each one has.
 
     Args:
-        model: Runs in eval mode, and does not change.
+        model: Runs in eval mode and does not change.
         x: Samples, (N, ...).
         y: Labels, (N,); only `kind="empirical"` needs them.
         spectrum: The largest eigenpairs of the same Fisher.
@@ -77,9 +77,9 @@ def largest_of(curvature: Curvature, like: Tensor, rank: int) -> Tensor:
     """Return the `rank` largest eigenvalues of a curvature, (k,), descending.
 
     Args:
-        curvature: F, of whatever form.
-        like: A tensor (P,) of the precision and device to work in.
-        rank: How many; those that are zero may be left out.
+        curvature: F, in any form.
+        like: A tensor (P,) that sets the precision and device.
+        rank: Number of eigenvalues; zeros may be left out.
     """
     known = curvature.known_eigenvalues
     if known is not None:
@@ -94,7 +94,7 @@ def largest_of(curvature: Curvature, like: Tensor, rank: int) -> Tensor:
 
 
 def kept_of_trace(forms: Mapping[str, Curvature], trace: float) -> dict[str, float]:
-    """Return the trace of each form over that of the Fisher, which is above 0."""
+    """Return the trace of each approximation divided by that of the Fisher, which is above 0."""
     return {name: form.trace / trace for name, form in forms.items()}
 
 
@@ -102,7 +102,7 @@ def eigenvalue_errors(forms: Mapping[str, Curvature], spectrum: FisherSpectrum) 
     """Return Σ_i |λ̂_i − λ_i| / Σ_i λ_i over the k largest eigenvalues of each form and the Fisher.
 
     Args:
-        forms: The forms, by name.
+        forms: The approximations, by name.
         spectrum: The k largest eigenpairs of the Fisher, at least one.
     """
     true, like = spectrum.eigenvalues.double().cpu(), spectrum.eigenvectors[0]

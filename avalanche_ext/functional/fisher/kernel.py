@@ -1,4 +1,4 @@
-"""Eigenpairs of GᵀG for M gradients, the rows of G, by their inner products G Gᵀ, (M, M)."""
+"""Eigenpairs of GᵀG for M gradients, the rows of G, from their inner products G Gᵀ, (M, M)."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def _dual_pairs(kernel: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
 def _make_orthonormal(vectors: Tensor, layout: FlatLayout) -> None:
     """Make the rows, (k, P), orthonormal in place, each to those before it.
 
-    Rounding of G Gᵀ, as a share of μ₁, tilts the lifted vectors i and j towards each other by that
-    share times μ₁ / √(μ_i μ_j).
+    If rounding changes G Gᵀ by a share of μ₁, it tilts the lifted vectors i and j towards each
+    other by that share times μ₁ / √(μ_i μ_j).
     """
     gram = (vectors @ vectors.T).double()
     inverse = torch.linalg.inv(torch.linalg.cholesky(gram)).to(vectors)

@@ -1,4 +1,4 @@
-"""Fisher information matrices as one Kronecker product for each layer (K-FAC)."""
+"""Fisher information matrices with one Kronecker product for each layer (K-FAC)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class KroneckerCurvature(Curvature):
         shapes: The shapes of the P parameters, by name, in their order.
         layers: The blocks, by the layers' names.
         diagonal: The diagonal for all other parameters, by name, in their shapes.
-        merge: How sums with other matrices are brought into this form: "sum" or "nearest"; see
+        merge: How sums with other matrices are approximated in this form: "sum" or "nearest"; see
             `Factors.summed` and `Factors.nearest`.
-        rank: How many eigenvectors of each factor a step uses at most, see `Basis`; None: all, and
-            the step is exact.
+        rank: Maximum number of eigenvectors of each factor that a step uses, see `Basis`; None uses
+            all, which makes the step exact.
     """
 
     shapes: Mapping[str, torch.Size]
@@ -45,16 +45,16 @@ class KroneckerCurvature(Curvature):
 
     @cached_property
     def bases(self) -> dict[str, Basis]:
-        """The eigenvectors of the factors, by layer; they take a while to find."""
+        """The eigenvectors of the factors, by layer; computing them is slow."""
         return {name: factors.basis(self.rank) for name, factors in self.layers.items()}
 
     @cached_property
     def _bases_in_part(self) -> dict[tuple[str, ...], Basis]:
-        """Those of blocks that are restricted to some of the layer's parameters, by their names."""
+        """The eigenvectors of blocks restricted to some of a layer's parameters, by their names."""
         return {}
 
     def basis(self, name: str, moving: Factors) -> Basis:
-        """Return the eigenvectors for a layer of which only some parameters may move.
+        """Return the eigenvectors for a layer in which only some parameters may move.
 
         Args:
             name: The layer's.
@@ -99,7 +99,7 @@ class KroneckerCurvature(Curvature):
 
     @property
     def known_eigenvalues(self) -> Tensor | None:
-        """All products of the factors' eigenvalues, and the diagonal; None if `rank` cuts them."""
+        """All products of the factors' eigenvalues, and the diagonal; None if `rank` is set."""
         if self.rank is not None:
             return None
         products = [torch.outer(b.inputs.values, b.outputs.values) for b in self.bases.values()]
@@ -136,7 +136,7 @@ class KroneckerCurvature(Curvature):
         )
 
     def damped(self, damping: float) -> KroneckerCurvature:
-        """Return F with damped factors, see `Factors.damped`, and diagonals greater by it."""
+        """Return F with damped factors, see `Factors.damped`, and damping added to diagonals."""
         return replace(
             self,
             layers={name: factors.damped(damping) for name, factors in self.layers.items()},
@@ -168,8 +168,8 @@ class KroneckerCurvature(Curvature):
     def merged(self, new: KroneckerCurvature, decay: float) -> KroneckerCurvature:
         """Return γ F + F′ in this form; see `merge`.
 
-        A parameter of a layer that F′ has and F lacks, since it was frozen until then, is new in
-        the layer's block. Layers that have a block on one side and a diagonal on the other get a
+        A parameter that F′ has and F lacks, because it was frozen until then, is added to its
+        layer's block. Layers that have a block on one side and a diagonal on the other get a
         diagonal.
         """
         layers = {}
@@ -201,7 +201,7 @@ class KroneckerCurvature(Curvature):
 
     @property
     def is_cheap(self) -> bool:
-        """Always: the eigenvectors do not depend on rates, and are kept."""
+        """True: the eigenvectors do not depend on rates, and are kept."""
         return True
 
     def step(
@@ -209,15 +209,15 @@ class KroneckerCurvature(Curvature):
     ) -> Step:
         """Return a step that pulls parameters towards an anchor; see `Curvature.step`.
 
-        The step is exact in `Basis` for one rate a layer. Where the weights of a layer have
-        different rates, all get their harmonic mean weighted by the diagonal of F, which keeps
-        tr(diag(η)⁻¹ F). Under Adam a weight whose gradients have vanished has a huge η, by which
-        an arithmetic mean would freeze the whole layer.
+        The step is exact in `Basis` if each layer has one rate. If the weights of a layer have
+        different rates, all get the harmonic mean weighted by the diagonal of F, which keeps
+        tr(diag(η)⁻¹ F). Under Adam, a weight whose gradients have vanished has a huge η, and an
+        arithmetic mean would freeze the whole layer.
         """
         return KroneckerStep(layout, anchor, self, firmness(strength, rates, anchor))
 
     def _as_diagonal(self, layers: Mapping[str, Factors]) -> dict[str, Tensor]:
-        """Return the diagonal, with that of some of the layers."""
+        """Return the diagonal together with the diagonals of some layers."""
         diagonal = {**self.diagonal}
         for factors in layers.values():
             for name, part in factors.parted(factors.diagonal()).items():
@@ -306,7 +306,7 @@ def kronecker_fisher(
     the rows that define the kind of Fisher (`diagonal.fisher_rows`). It is the block of the Fisher
     itself if a and e are independent, or for N = 1.
 
-    Where a layer sees L positions of a sample, such as a convolution (Grosse, Martens 2016,
+    If a layer sees L positions of a sample, as a convolution does (Grosse, Martens 2016,
     arXiv:1602.01407), or an MLP on patches (Eschenhagen et al. 2023, arXiv:2311.00636)::
 
         "expand":    A = (1/NL) Σ_nl a_nl a_nlᵀ,    G = (1/N) Σ_nlr e_rnl e_rnlᵀ
@@ -314,9 +314,9 @@ def kronecker_fisher(
                      ā_n = (1/L) Σ_l a_nl,          ê_rn = Σ_l e_rnl.
 
     Each run of a layer that runs several times for a sample, as in a recurrent network, is a
-    position. Where a layer runs for some of the samples only, as heads of tasks do, A is the
-    mean over these. Embeddings, normalisation, grouped convolutions, layers that share weights and
-    those of unknown types get the diagonal of the Fisher.
+    position. If a layer runs only for some of the samples, as a task's head does, A is the mean
+    over these. Embeddings, normalisation, grouped convolutions, layers that share weights and
+    layers of unknown types get the diagonal of the Fisher.
 
     Args:
         model: Runs in eval mode, and does not change; returns logits (n, C).

@@ -1,4 +1,4 @@
-"""The largest eigenpairs of a symmetric operator that is known by its products with vectors."""
+"""The largest eigenpairs of a symmetric operator, given only its products with vectors."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ def largest_eigenpairs(
     Block Lanczos with full orthogonalisation and thick restarts (Wu and Simon 2000, "Thick-restart
     Lanczos method for large symmetric eigenvalue problems"). A Krylov space of b start vectors
     holds at most b eigenvectors of a repeated eigenvalue. So once the pairs have converged, the
-    search goes on from fresh random vectors that are orthogonal to them, until these raise no
-    eigenvalue. An operator so small that the basis would be the whole space is formed and
-    decomposed.
+    search continues from new random vectors orthogonal to them, until these no longer raise any
+    eigenvalue. If the operator is so small that the basis would span the whole space, its matrix is
+    formed and decomposed.
 
-    What it buys over libraries is repeated eigenvalues. `scipy.sparse.linalg.eigsh`, reproducible
-    by `v0` and `rng` since scipy 1.17, can return (5, 5, 4) as the three largest of
-    (5, 5, 5, 5, 4, 3, 2, 1, ...). A second run that looks for missed ones would make it about as
-    slow as this, which takes 2.4 times as long as one run (experiments/benchmarks). Its residuals
-    at repeated eigenvalues reach 1e-9; these stay below 1e-13. `scipy.sparse.linalg.lobpcg` failed
-    on three of fourteen spectra, and `torch.lobpcg` takes matrices only. For the top 20 pairs of a
-    matrix of 4,096 rows this takes 0.3 s, and `scipy.linalg.eigh` with `subset_by_index` 6.4 s.
+    Its advantage over libraries is that it finds repeated eigenvalues. `scipy.sparse.linalg.eigsh`,
+    reproducible by `v0` and `rng` since scipy 1.17, can return (5, 5, 4) as the three largest of
+    (5, 5, 5, 5, 4, 3, 2, 1, ...). With a second run to find missed ones, it would be about as slow
+    as this function, which takes 2.4 times as long as one run (experiments/benchmarks). Its
+    residuals at repeated eigenvalues reach 1e-9; here they stay below 1e-13.
+    `scipy.sparse.linalg.lobpcg` failed on three of fourteen spectra, and `torch.lobpcg` accepts
+    only matrices. For the top 20 pairs of a matrix of 4,096 rows this takes 0.3 s, and
+    `scipy.linalg.eigh` with `subset_by_index` 6.4 s.
 
     Args:
         product: A, from vectors (b, n) to (b, n), deterministic, and scaled so that the square of
             its largest eigenvalue is well within the range of the precision.
-        like: A tensor (n,) of the precision and device to work in.
+        like: A tensor (n,) that sets the precision and device.
         rank: Number of eigenpairs, at least 1; at most n are returned.
-        block_size: How many vectors are multiplied at a time, b.
+        block_size: Number of vectors multiplied at a time, b.
 
     Returns:
         Eigenvalues, (k,), descending, in double precision on the CPU, with residuals of the size of
@@ -133,7 +134,7 @@ class _Basis:
         return vectors.to(self.rows) @ self.rows
 
     def restart(self, vectors: Tensor, afresh: bool = False) -> None:
-        """Keep only these Ritz vectors, (k, size), and go on from the last block or afresh."""
+        """Keep only these Ritz vectors, (k, size), and go on from the last block or a new one."""
         kept = len(vectors)
         values = torch.einsum("ki,ij,kj->k", vectors, self.projected, vectors)
         self.rows[:kept] = self.combined(vectors)
@@ -146,8 +147,8 @@ class _Basis:
     def _orthonormal(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return orthonormal rows that span the part of an image outside Q, and its coordinates.
 
-        That part may be rounding alone, with components inside Q's span. So Q's span is taken out
-        again before the directions are used, and random ones replace directions that are gone.
+        That part may be mere rounding, with components inside Q's span. So Q's span is removed
+        again before the directions are used, and random ones replace directions that vanish.
         """
         self._project_out(image)
         q, coordinates = torch.linalg.qr(image.T)

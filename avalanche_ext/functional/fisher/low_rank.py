@@ -1,4 +1,4 @@
-"""A curvature kept as a diagonal and a few eigenpairs, and the step that pulls by it."""
+"""A curvature made of a diagonal and a few eigenpairs, and its proximal step."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from avalanche_ext.functional.model.gradients import FlatLayout
 class LowRankCurvature(Curvature):
     """F = diag(D) + Vᵀ diag(Λ) V over P parameters.
 
-    Online EWC, MAS and SI have the diagonal alone (k = 0); the Fisher's spectrum adds the
-    directions V.
+    Online EWC, MAS and SI have only the diagonal (k = 0); spectrum EWC adds the directions V.
 
     Attributes:
         diagonal: D, (P,), at least 0; None stands for zero, and stays None when merged.
         eigenvalues: Λ, (k,), descending, above 0.
         eigenvectors: V, (k, P), with orthonormal rows.
-        rank: How many eigenpairs a merged F keeps at most.
+        rank: Maximum number of eigenpairs that a merged F keeps.
     """
 
     diagonal: Tensor | None
@@ -51,7 +50,7 @@ class LowRankCurvature(Curvature):
             eigenvalues: (k,).
             eigenvectors: (k, P).
             diagonal: The diagonal of the whole matrix, (P,); None for the eigenpairs alone.
-            rank: How many eigenpairs a sum with others keeps at most.
+            rank: Maximum number of eigenpairs that a sum with others keeps.
         """
         if diagonal is not None:
             diagonal = (diagonal - _diagonal_of(eigenvalues, eigenvectors)).clamp_(min=0)
@@ -77,13 +76,13 @@ class LowRankCurvature(Curvature):
 
     @property
     def largest(self) -> float:
-        """As for all curvatures; exact if the diagonal or k is zero."""
+        """A lower bound of the largest eigenvalue of F; exact if the diagonal or k is zero."""
         parts = [part for part in (self.diagonal, self.eigenvalues) if part is not None]
         return max((float(part.max()) for part in parts if len(part)), default=0.0)
 
     @property
     def known_eigenvalues(self) -> Tensor | None:
-        """Λ or the diagonal, if the other is empty."""
+        """Λ or the diagonal, if the other one is empty."""
         if self.diagonal is None:
             return self.eigenvalues
         return None if len(self.eigenvalues) else self.diagonal
@@ -112,8 +111,8 @@ class LowRankCurvature(Curvature):
     def placed(self, places: Tensor, shapes: Mapping[str, torch.Size]) -> LowRankCurvature:
         """Return F over other parameters; see `Curvature.placed`.
 
-        An eigenvector that loses parameters is no longer orthonormal to the others, but products
-        are still those of the remaining part of F.
+        Eigenvectors that lose parameters are no longer orthonormal, but products are still those of
+        the remaining part of F.
         """
         stay = places >= 0
         old, new = stay.nonzero().flatten(), places[stay]
@@ -130,9 +129,9 @@ class LowRankCurvature(Curvature):
     def merged(self, new: LowRankCurvature, decay: float) -> LowRankCurvature:
         """Return γ F + F′ with only the top eigenpairs of its spectral part, to keep memory at k·P.
 
-        With A = [√(γΛ) V; √Λ′ V′], (k + k′, P), the spectral part is AᵀA. The small matrix
-        AAᵀ = W S Wᵀ has the same eigenvalues S, and its eigenvectors lift to S^(-1/2) Wᵀ A. The
-        diagonal, if there is one, takes over the diagonal of what is cut off, to keep the trace.
+        With A = [√(γΛ) V; √Λ′ V′], (k + k′, P), the spectral part is AᵀA. The small matrix AAᵀ = W
+        S Wᵀ has the same eigenvalues S, and its eigenvectors lift to S^(-1/2) Wᵀ A. The diagonal,
+        if there is one, absorbs the diagonal of the part that is cut off, which keeps the trace.
         """
         diagonals = [
             part.diagonal if factor == 1 else factor * part.diagonal
@@ -224,7 +223,7 @@ def _inverse(curvature: LowRankCurvature, response: Tensor) -> Tensor:
 
 
 def _top_of_squares(factors: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return the top eigenpairs of AᵀA, (k,) and (k, P), without mere rounding."""
+    """Return the top eigenpairs of AᵀA, (k,) and (k, P), without those that are mere rounding."""
     gram = (factors @ factors.T).double()
     ascending, vectors = torch.linalg.eigh(gram)
     rounding = len(gram) * torch.finfo(factors.dtype).eps * ascending[-1].clamp(min=0)

@@ -1,4 +1,4 @@
-"""What the eigenpairs of a Fisher say: how the eigenvalues fall, and where the vectors lie."""
+"""Measures of a Fisher's eigenpairs: the decay of the eigenvalues, and the vectors' layers."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def share_of_largest(eigenvalues: Tensor, n: int, trace: float) -> float:
 
     Args:
         eigenvalues: λ, (k,), descending.
-        n: How many.
-        trace: The sum of all eigenvalues, those that are not given among them, > 0.
+        n: How many of the largest eigenvalues.
+        trace: The sum of all eigenvalues, including those not given, > 0.
     """
     return float(eigenvalues[:n].double().sum()) / trace
 

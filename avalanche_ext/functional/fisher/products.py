@@ -13,7 +13,7 @@ from avalanche_ext.functional.per_sample.chunks import Rows, places_by_task
 from avalanche_ext.functional.per_sample.proof import proved_rules
 
 _MEMORY = 2**26
-"""Bytes that a pass may keep."""
+"""Maximum number of bytes that a pass keeps."""
 
 # A graph that is differentiated twice keeps about so many times as much as that of a plain pass.
 _OF_TWO_PASSES = 4

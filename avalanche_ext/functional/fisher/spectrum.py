@@ -21,7 +21,7 @@ from avalanche_ext.functional.per_sample.sums import layerwise_gradients, summed
 SpectrumMethod = Literal["auto", "kernel", "lanczos"]
 
 MOST_KERNEL_ROWS = 4096
-"""The most rows M for which "auto" forms the kernel, which then takes 64 MiB in float32."""
+"""The largest number of rows M for which "auto" forms the kernel, then 64 MiB in float32."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,24 @@ def fisher_spectrum(
     others) are the rows of G. Then F = GᵀG / N, and K = G Gᵀ / N, (M, M), has the same eigenvalues
     except zeros: K u = λ u gives v = Gᵀu / √(Nλ), of length 1 since ‖Gᵀu‖² = N uᵀK u = Nλ (Dangel,
     Tatzel, Hennig 2022, "ViViT: Curvature access through the generalized Gauss-Newton's low-rank
-    structure", arXiv:2106.02624). K is a sum over layers, for a linear one (E Eᵀ) ∘ (A Aᵀ + 1), and
-    Gᵀu is computed layer by layer, so that G is never held either.
+    structure", arXiv:2106.02624). K is a sum over layers, with (E Eᵀ) ∘ (A Aᵀ + 1) for a linear
+    one, and Gᵀu is computed layer by layer, so G is never held in memory either.
 
     Args:
         model: Runs in eval mode, and does not change.
         x: Samples, (N, ...).
-        y: Labels, (N,), for "empirical"; else they may be None.
+        y: Labels, (N,), for "empirical"; None is allowed otherwise.
         rank: Number of eigenpairs, ≥ 0; 0 gives the trace alone.
         kind: See `diagonal.fisher_rows`.
         t: Task labels, (N,), of multi-head models.
         seed: Seed of the labels that "sampled" draws.
-        method: "kernel" works as above. It needs rules for all layers, and holds of each what it
-            sees of all samples and the M gradients at its outputs, or its M gradients themselves
-            where these are smaller, and K (much for large layers, above all with R = C).
-            "lanczos" holds up to 2 · rank + 32 vectors of size P and takes about
-            3 · rank + 50 products F v, each as expensive as a pass over all samples. "auto" takes
-            the kernel if there are rules and M is at most 4,096 (K then has 64 MiB in single
-            precision), and else Lanczos.
+        method: "kernel" works as above. It needs rules for all layers. It keeps K and, for each
+            layer, its inputs for all samples and the M gradients at its outputs, or the layer's M
+            gradients if these are smaller (much memory for large layers, especially with R = C).
+            "lanczos" keeps up to 2 · rank + 32 vectors of size P and takes about 3 · rank + 50
+            products F v, each as expensive as a pass over all samples. "auto" uses the kernel if
+            there are rules and M is at most 4,096 (K then takes 64 MiB in single precision), and
+            Lanczos otherwise.
 
     Raises:
         ValueError: If an argument is out of range, or `method` is "kernel" and layers lack rules.
@@ -112,12 +112,12 @@ def fisher_eigenvalues(
     t: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor | None:
-    """Return all eigenvalues that can differ from zero, (min(M, P),), descending, by the kernel.
+    """Return all eigenvalues that can differ from zero, (min(M, P),), descending, from the kernel.
 
     Arguments and errors are as for `fisher_spectrum`. Time grows with M³ and memory with M².
 
     Returns:
-        None if `method="auto"` would not take the kernel: if M > 4,096, or layers lack rules.
+        None if `method="auto"` would not use the kernel: if M > 4,096, or layers lack rules.
     """
     layout, rows = FlatLayout(model.named_parameters()), fisher_rows(kind, y, seed=seed)
     if not _wants_kernel("auto", model, x, rows, t):

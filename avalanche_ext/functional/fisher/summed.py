@@ -1,4 +1,4 @@
-"""A sum of curvatures that are kept apart."""
+"""A sum of curvatures that are stored separately."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from avalanche_ext.functional.model.gradients import FlatLayout
 
 @dataclass(frozen=True)
 class SummedCurvature(Curvature):
-    """F = Σ_t w_t F_t, where each F_t is kept as it is, so that memory grows with their number.
+    """F = Σ_t w_t F_t, where each F_t is stored as it is, so memory grows with their number.
 
-    A step takes those of all F_t, one after another. To first order in ηλF that is the step for
-    their sum, and it is as stable. For λ → ∞ each step removes all that its F_t sees, so what the
-    last one sees is gone, but what earlier ones see comes back in part.
+    A step takes the steps of all F_t, one after another. To first order in ηλF this is the step for
+    their sum, and it is equally stable. For λ → ∞ each step removes the whole part of δ that its
+    F_t sees. So the part that the last F_t sees is gone, but the parts that earlier ones see partly
+    come back.
 
     Attributes:
         terms: F_t, over the same parameters.

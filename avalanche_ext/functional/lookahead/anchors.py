@@ -1,4 +1,4 @@
-"""Hindsight anchors (HAL): points that a model would forget, and a loss that holds on to them."""
+"""Hindsight anchors (HAL): points that a model would forget, and a loss that preserves them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def anchoring_loss(
 ) -> Tensor:
     """Return how far the coming step on `loss` would move the model's outputs on the anchors.
 
-    It is the mean over anchors e of ‖f(e; θ) − f(e; θ̃)‖², where θ̃ = θ − η ∇_θ L(θ) is the result of
-    a step of SGD on the loss L. It is differentiable in θ, also through θ̃, which takes second
+    It is the mean over anchors e of ‖f(e; θ) − f(e; θ̃)‖², where θ̃ = θ − η ∇_θ L(θ) is the result
+    of a step of SGD on the loss L. It is differentiable in θ, also through θ̃, which needs second
     derivatives of L. The anchors run in eval mode.
 
     Args:
         model: f, returns outputs (E, C).
-        anchors: The model's inputs: anchors (E, ...), and whatever else it takes.
-        loss: L, a scalar made of outputs of the model; its graph is kept.
+        anchors: The model's inputs: anchors (E, ...), and its other inputs if any.
+        loss: L, a scalar computed from outputs of the model; its graph is kept.
         rates: η of each parameter.
 
     Returns:
@@ -48,9 +48,9 @@ def anchoring_loss(
 
 
 def is_twice_differentiable(criterion: Criterion) -> bool:
-    """Return whether torch has the second derivatives of a criterion that `anchoring_loss` takes.
+    """Return whether torch has the second derivatives of a criterion that `anchoring_loss` needs.
 
-    A criterion that cannot be tried on two outputs (2, 10) counts as if it were.
+    A criterion that cannot be tried on two outputs (2, 10) counts as twice differentiable.
 
     Args:
         criterion: Returns a scalar, given outputs and labels.
@@ -108,7 +108,7 @@ def learn_anchors(
     embedding_weight: float,
     criterion: Criterion = cross_entropy,
 ) -> Tensor:
-    """Return the points that the model at θ would forget most by the steps to θ_M.
+    """Return the points that the model at θ would forget most through the steps to θ_M.
 
     Each anchor e with label y minimises, by Adam,
 
@@ -120,8 +120,8 @@ def learn_anchors(
         model: f at θ, run in eval mode; it does not change.
         head: The module of the model whose inputs are the embeddings φ, each as a vector (H,).
         hindsight: θ_M, parameters by name.
-        start: The model's inputs: the starting points of the anchors, (E, ...), and whatever else
-            it takes.
+        start: The model's inputs: the starting points of the anchors, (E, ...), and its other
+            inputs if any.
         y: Labels of the anchors, (E,).
         embeddings: φ̂, (E, H), rows in the order in which anchors enter `head`.
         n_steps: Number of steps of Adam.
@@ -187,7 +187,7 @@ def rescaled(samples: Tensor) -> Tensor:
 
 
 class _Entered:
-    """A hook that gathers what enters a module, which may run once for each task."""
+    """A hook that gathers the inputs of a module, which may run once for each task."""
 
     def __init__(self) -> None:
         self._pieces: list[Tensor] = []

@@ -35,16 +35,16 @@ def edit_examples(
 
         x ← x + α ∇ₓ [ℓ(x; θ′) − ℓ(x; θ) − β ℓ(x; θ)],
 
-    where ℓ is the criterion's mean over the batch, so that an example moves by α / B times the
-    gradient of its own loss. θ′ does not depend on x, so there are no second derivatives. The
-    model, its buffers, its gradients and torch's generators stay as they were.
+    where ℓ is the criterion's mean over the batch, so an example moves by α / B times the gradient
+    of its own loss. θ′ does not depend on x, so no second derivatives are needed. The model, its
+    buffers, its gradients and torch's generators do not change.
 
     Deviations from the official code:
 
     1. The sign of β is the paper's; the official code adds β ∇ₓ ℓ(x; θ).
 
     Args:
-        model: Called with samples, returns outputs (B, C); it runs in the mode it is in.
+        model: Called with samples, returns outputs (B, C); it runs in its current mode.
         x: Examples to edit, (B, ...).
         y: Their labels, (B,).
         stream_x: Samples of the stream, (N, ...).
@@ -52,7 +52,7 @@ def edit_examples(
         lr: η, the step size of the look-ahead.
         stride: α, one number, or one for each example, (B,).
         reg_strength: β, at least 0; keeps the loss of the edited examples low.
-        n_steps: Number of edits one after another, at least 1, with the same θ′.
+        n_steps: Number of successive edits, at least 1, with the same θ′.
         bounds: Least and greatest value of an input; examples are clamped to them in every step.
         criterion: Returns the mean loss over a batch, given outputs and labels.
 
@@ -107,7 +107,7 @@ def edited_examples(
         outputs: Returns a model's outputs at θ and at θ′; see `step_ahead`.
         inputs: The model's inputs, the examples first.
         y: Labels of the examples, (B,).
-        criterion: As in `edit_examples`, as are all arguments below.
+        criterion: As in `edit_examples`, like all arguments below.
         stride: α.
         reg_strength: β.
         n_steps: Number of edits.
@@ -133,7 +133,7 @@ def randomly_moved(
 
     Args:
         x: Examples, (B, ...).
-        slots: Where each is stored, B numbers of at least 0. A slot keeps its direction, which is
+        slots: The slot of each example, B numbers of at least 0. Each slot has a fixed direction,
             drawn uniformly from [−1, 1] in each coordinate and scaled to length 1.
         stride: α, one number, or one for each example, (B,).
         seed: Directions depend on this seed and the slot.

@@ -27,14 +27,14 @@ def step_ahead(
 ) -> NowAndAhead:
     """Return a function that gives a model's outputs at θ and after a step, at θ′ = θ − η ∇L.
 
-    The model runs in the mode it is in. Neither it nor its buffers nor any optimizer changes. The
-    gradient is of the precision in which the model trains; the outputs that are compared are of
-    that of its weights.
+    The model runs in its current mode. Neither the model, its buffers nor any optimizer changes.
+    The gradient has the precision in which the model trains; the compared outputs have the
+    precision of its weights.
 
     Args:
         model: Called with inputs, returns outputs (B, C).
         criterion: L, returns a scalar, given outputs and labels.
-        inputs: The model's inputs in that step: samples (N, ...), and whatever else it takes.
+        inputs: The model's inputs in that step: samples (N, ...), and its other inputs if any.
         y: Labels, (N,).
         lr: η.
     """
@@ -57,7 +57,7 @@ def step_ahead(
 def interference(
     outputs: NowAndAhead, inputs: Sequence[Tensor], y: Tensor, criterion: Criterion
 ) -> Tensor:
-    """Return by how much a step increases the loss of each sample (Aljundi et al. 2019, MIR).
+    """Return how much a step increases the loss of each sample (Aljundi et al. 2019, MIR).
 
     Args:
         outputs: Returns the model's outputs at θ and at θ′; see `step_ahead`.

@@ -1,1 +1,1 @@
-"""A model as a function: parameters as one vector, runs without a trace, what layers see."""
+"""A model as a function: parameters as one vector, runs without side effects, layers' inputs."""

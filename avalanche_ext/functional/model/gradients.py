@@ -1,4 +1,4 @@
-"""Gradients as vectors: where each parameter lies, and the gradients of several losses."""
+"""Gradients as vectors: the layout of parameters, and the gradients of several losses."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class FlatLayout:
     Args:
         parameters: Names and parameters, as `model.named_parameters()` gives them; parameters that
             need no gradient are left out.
-        partition: The blocks. "none": one block. "layer": one for each module that owns
-            parameters. "tensor": one for each parameter. A number: so many blocks, whose sizes
-            differ by at most one coordinate. A list of patterns, as for file names: one block for
-            each pattern, with the parameters that it is the first to match, and one for all
-            others; they match the names without `torch.compile`'s prefix. Blocks are in the order
-            of their first parameters.
+        partition: The blocks. "none": one block. "layer": one for each module that owns parameters.
+            "tensor": one for each parameter. A number: that many blocks, whose sizes differ by at
+            most one coordinate. A list of patterns, as for file names: one block for each pattern,
+            with the parameters that it is the first to match, and one block for all others;
+            patterns match names without `torch.compile`'s prefix. Blocks are in the order of their
+            first parameters.
 
     Attributes:
         names: Names in the order of the vector, n of them.
@@ -39,7 +39,7 @@ class FlatLayout:
         blocks: Sizes of the blocks, with the sum P.
 
     Raises:
-        ValueError: If there is no parameter, a pattern gets none, or there are more blocks than
+        ValueError: If there is no parameter, a pattern matches none, or there are more blocks than
             coordinates.
     """
 
@@ -66,7 +66,7 @@ class FlatLayout:
             self.blocks = [*sizes.values()]
 
     def is_of(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> bool:
-        """Return whether these are the parameters it was made for."""
+        """Return whether these are the parameters of this layout."""
         trained = {id(p) for _, p in parameters if p.requires_grad}
         return trained == {id(p) for p in self.parameters}
 
@@ -101,7 +101,7 @@ class FlatLayout:
 
 
 def loss_gradients(losses: Sequence[Callable[[], Tensor]], layout: FlatLayout) -> Tensor:
-    """Return the gradient of each loss, (T, P), by one backward pass after another.
+    """Return the gradient of each loss, (T, P), with one backward pass each.
 
     Args:
         losses: T functions that compute a scalar loss.

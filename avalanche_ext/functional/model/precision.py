@@ -1,4 +1,4 @@
-"""A model that computes in bfloat16, or on images with channels last; and where it does not."""
+"""Computing in bfloat16 or with channels last, and suspending bfloat16."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class InBfloat16:
     computed in bfloat16 is in bfloat16 too.
 
     Args:
-        model: The model; it takes the place of the model's own `forward`, see `use_bfloat16`.
+        model: The model, whose own `forward` this object replaces, see `use_bfloat16`.
 
     Attributes:
-        is_on: Whether it computes in bfloat16; see `full_precision`.
+        is_on: Whether the model computes in bfloat16 now; see `full_precision`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,9 +42,9 @@ class InBfloat16:
 
 
 def use_bfloat16(model: nn.Module) -> None:
-    """Let a model compute in bfloat16 from now on, whoever calls it; its copies do so too.
+    """Make a model compute in bfloat16 from now on, whoever calls it; its copies do so too.
 
-    Where it is called one part after another, each part computes in its own precision.
+    If its parts are called one by one, each part computes in its own precision.
 
     Raises:
         ValueError: If it has trained weights that are not in float32.
@@ -60,10 +60,10 @@ def use_bfloat16(model: nn.Module) -> None:
 
 @contextmanager
 def full_precision(model: nn.Module) -> Iterator[None]:
-    """Let a model compute in the precision of its weights inside.
+    """Make a model compute in the precision of its weights inside this context.
 
-    Differences that are smaller than what bfloat16 rounds away would be noise otherwise, such as
-    those of a step of SGD: bfloat16 keeps 8 bits of a weight, and so mostly the same weight.
+    Otherwise differences below the rounding of bfloat16 would be noise, such as those made by a
+    step of SGD: bfloat16 keeps 8 bits of a weight, so most weights would stay the same.
     """
     found = [vars(module).get("forward") for module in model.modules()]
     lowered = [each for each in found if isinstance(each, InBfloat16) and each.is_on]
@@ -79,8 +79,8 @@ def full_precision(model: nn.Module) -> Iterator[None]:
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Return whether a device has instructions for products of bfloat16.
 
-    Others emulate them, which takes longer than float32. Of processors only x86 is known: those
-    with AVX512-BF16 or AMX.
+    Other devices emulate them, which is slower than float32. Of processors, only x86 ones with
+    AVX512-BF16 or AMX are recognised.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -88,9 +88,9 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 
 def use_channels_last(model: nn.Module) -> None:
-    """Lay the weights of a model's convolutions of images out with channels last, in place.
+    """Store the weights of a model's image convolutions with channels last, in place.
 
-    The convolutions then take images in any layout, and put them out with channels last.
+    The convolutions then take images in any layout, and return them with channels last.
 
     Raises:
         ValueError: If the model has no such weights.

@@ -1,4 +1,4 @@
-"""Running a model without leaving a trace, also with other parameters than its own."""
+"""Running a model without side effects, also with parameters other than its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 """Given outputs (B, C) and labels (B,), returns a scalar loss."""
 
 Rates = float | Mapping[Tensor, float]
-"""Learning rates η: one for all, or one for each parameter; a parameter without one stays put."""
+"""Learning rates η: one for all, or one for each parameter; parameters without one do not move."""
 
 
 def outputs_at(
@@ -27,12 +27,13 @@ def outputs_at(
 ) -> Tensor:
     """Return the model's outputs with some parameters replaced, computed on copies of its buffers.
 
-    Outputs of lower precision than the parameters, as autocast gives them, are converted to theirs.
+    Outputs of lower precision than the parameters, as from autocast, are converted to their
+    precision.
 
     Args:
         parameters: The new parameters, by name.
         model: Runs in the mode it is in, and does not change.
-        inputs: What it is called with.
+        inputs: The arguments of the model.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     state = {**parameters, **buffers}
@@ -46,8 +47,8 @@ def losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tensor
     """Return the loss of each sample, (B,), by a criterion for batches.
 
     Args:
-        criterion: torch's `cross_entropy`, and criteria with an attribute `reduction`, as torch's
-            losses have it, are called once, without reduction; others once for each sample.
+        criterion: torch's `cross_entropy` and criteria with an attribute `reduction`, like torch's
+            losses, are called once, without reduction; all others are called once for each sample.
         outputs: (B, C).
         y: Labels, (B,).
     """
@@ -85,16 +86,16 @@ def rate_of(parameter: Tensor, rates: Rates) -> float:
 
 @contextmanager
 def generators_kept(device: torch.device) -> Iterator[None]:
-    """Put torch's global generators, which layers such as dropout draw from, back afterwards."""
+    """Restore torch's global generators, which layers such as dropout draw from, afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module of a model into eval mode, and back into its own mode afterwards.
+    """Put every module of a model into eval mode, and restore its own mode afterwards.
 
-    It sets the flags themselves, since a module's own `train` may do more.
+    This sets the flags directly, since a module's own `train` may do more.
     """
     modes = [(module, module.training) for module in model.modules()]
     for module, _ in modes:
@@ -108,9 +109,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Run a model in eval mode with gradients enabled; put modes and generators back afterwards.
+    """Run a model in eval mode with gradients enabled; restore modes and generators afterwards.
 
-    It runs in the precision of its weights, and compiled parts run as they were written.
+    It runs in the precision of its weights, and compiled parts run uncompiled.
 
     Args:
         model: The model.
@@ -131,7 +132,7 @@ def left_as_it_was(model: nn.Module, x: Tensor) -> Iterator[None]:
 def is_samplewise(model: nn.Module) -> bool:
     """Return whether a sample's output is independent of the rest of the batch.
 
-    Only modules are looked at: normalisation layers that keep statistics of batches mean no. A
-    `forward` that mixes samples by itself goes unnoticed.
+    Only modules are checked: a normalisation layer with batch statistics makes the answer no. A
+    `forward` that mixes samples by itself is not detected.
     """
     return not any(isinstance(module, _NormBase) for module in model.modules())

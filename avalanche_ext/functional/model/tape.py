@@ -1,4 +1,4 @@
-"""What layers see while a model runs, and the gradients of linear layers as two factors."""
+"""Inputs of layers while a model runs, and the gradients of linear layers as two factors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Run:
 
     Attributes:
         layer: The layer.
-        inputs: What it was called with, without graph; numbers in the precision of its parameters.
-        probe: The zeros added to its outputs, in the same precision. The gradient of a loss at
-            them is that at the outputs.
+        inputs: Its input, without graph; floats have the precision of its parameters.
+        probe: The zeros added to its outputs, in the same precision. The gradient of a loss with
+            respect to them equals that with respect to the outputs.
         precision: The type of its outputs, lower than that of its parameters under autocast.
     """
 
@@ -30,13 +30,13 @@ class Run:
 
 
 class LayerTape:
-    """Records what some layers of a model are called with while the model runs.
+    """Records the inputs of some layers of a model while the model runs.
 
-    It adds zeros, the probes, to the layers' outputs. Asking autograd for the gradients at the
-    probes alone leaves out the gradients of the parameters, most of the work of a backward pass.
+    It adds zeros, the probes, to the layers' outputs. Asking autograd only for the gradients of the
+    probes skips the gradients of the parameters, which are most of the work of a backward pass.
 
     Args:
-        layers: Modules with parameters that are called with one tensor and return one.
+        layers: Modules with parameters that take one tensor and return one.
     """
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
@@ -45,7 +45,7 @@ class LayerTape:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record what runs inside, and forget what was recorded before."""
+        """Record the runs inside this context, and forget earlier ones."""
         self._runs = []
         handles = [
             layer.register_forward_hook(self._record, with_kwargs=True) for layer in self.layers
@@ -57,7 +57,7 @@ class LayerTape:
                 handle.remove()
 
     def taken(self) -> list[Run]:
-        """Return what was recorded, in the order in which it ran, and forget it."""
+        """Return the recorded runs in order, and forget them."""
         runs, self._runs = self._runs, []
         return runs
 
@@ -79,9 +79,9 @@ class LayerTape:
 class LinearGradients:
     """The gradients of a linear layer's parameters, one for each of M rows, kept as two factors.
 
-    With the inputs x_n of N samples and R gradients e_rn at the outputs of each, row m = r·N + n
-    is e_rn x_nᵀ for the weight, (H, F), and e_rn for the bias, (H,). Sums of rows, of their powers,
-    and their inner products follow from the factors, so that no row is formed (Goodfellow 2015,
+    With the inputs x_n of N samples and R gradients e_rn at the outputs of each, row m = r·N + n is
+    e_rn x_nᵀ for the weight, (H, F), and e_rn for the bias, (H,). Sums of rows or of their powers,
+    and inner products of rows, follow from the factors, so no row is formed (Goodfellow 2015,
     "Efficient per-example gradient computations", arXiv:1510.01799).
 
     Args:
@@ -152,10 +152,10 @@ class LinearTape(LayerTape):
         return sorted(map(id, own)) == sorted(map(id, parameters))
 
     def gradients_of(self, loss: Tensor) -> list[LinearGradients]:
-        """Return the gradients of a loss of what was recorded, by run, and forget the record.
+        """Return the gradients of a loss for each recorded run, and forget the record.
 
-        A run that the loss does not depend on is left out. Where a layer saw several positions of
-        each sample, each position is a row.
+        Runs that the loss does not depend on are left out. If a layer saw several positions of each
+        sample, each position is a row.
         """
         runs = self.taken()
         found = torch.autograd.grad(loss, [run.probe for run in runs], allow_unused=True)
@@ -167,12 +167,12 @@ class LinearTape(LayerTape):
 
 
 def is_trained(parameter: Tensor | None) -> bool:
-    """Return whether there is such a parameter and it needs a gradient."""
+    """Return whether the parameter exists and needs a gradient."""
     return parameter is not None and parameter.requires_grad
 
 
 def trained(layer: nn.Module) -> list[nn.Parameter]:
-    """Return the trained parameters that a layer itself owns."""
+    """Return the trained parameters that belong to the layer itself."""
     return [p for p in layer.parameters(recurse=False) if p.requires_grad]
 
 

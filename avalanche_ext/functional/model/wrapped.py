@@ -13,7 +13,7 @@ _COMPILED = "_orig_mod"
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the user's own module: what `torch.compile` or `DataParallel` was given."""
+    """Return the user's own module, without the wrappers of `torch.compile` or `DataParallel`."""
     while True:
         if _COMPILED in model._modules:
             model = model.get_submodule(_COMPILED)
@@ -24,15 +24,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def plain_name(name: str) -> str:
-    """Return the name of a module or parameter as if no part of the model were compiled."""
+    """Return the name that a module or parameter has in the uncompiled model."""
     return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Run compiled modules as they were written.
+    """Run compiled modules uncompiled.
 
-    Compiled code skips hooks that came after it, and cannot be differentiated twice or by
+    Compiled code skips hooks that were added later, and cannot be differentiated twice or by
     `torch.func`.
     """
     with torch.compiler.set_stance("force_eager"):
@@ -41,9 +41,9 @@ def uncompiled() -> Iterator[None]:
 
 @contextmanager
 def called_uncompiled(model: nn.Module) -> Iterator[None]:
-    """Whenever the model is called inside, run it as it was written.
+    """Run the model uncompiled whenever it is called inside this context.
 
-    Compiled code may run again as soon as the call has ended, even by an error.
+    Compiled code may run again as soon as the call has ended, even with an error.
     """
     during, in_place = ExitStack(), model._compiled_call_impl
 
