@@ -1,4 +1,4 @@
-"""Masks over fixed random weights, and which of them fits a sample (SupSup)."""
+"""Masks over fixed random weights, and inference of a sample's mask (SupSup)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ Inference = Literal["one_shot", "binary"]
 
 
 def supermask(scores: Tensor, share: float | None = None) -> Tensor:
-    """Return the mask of ones and zeros that scores stand for; its gradient is that of the scores.
+    """Return the mask of ones and zeros that scores define; its gradient passes on to the scores.
 
-    The straight-through estimate takes the mask's derivative by its score for 1 (Ramanujan,
-    Wortsman et al. 2020, "What's hidden in a randomly weighted neural network?", arXiv:1911.13299,
-    equation 4; Wortsman et al. 2020, "Supermasks in superposition", arXiv:2006.14769).
+    The straight-through estimate sets the derivative of the mask with respect to its score to 1
+    (Ramanujan, Wortsman et al. 2020, "What's hidden in a randomly weighted neural network?",
+    arXiv:1911.13299, equation 4; Wortsman et al. 2020, "Supermasks in superposition",
+    arXiv:2006.14769).
 
     Args:
         scores: Any shape.
-        share: The share of ones, above 0 and at most 1: those of largest size, at least
-            one, of equal ones the first. None: where the score is at least 0.
+        share: The share of ones, above 0 and at most 1: the scores of largest magnitude, at least
+            one, and the first among equal ones. None: all scores of at least 0.
 
     Returns:
         The mask, in the scores' shape and type.
@@ -38,7 +39,7 @@ def supermask(scores: Tensor, share: float | None = None) -> Tensor:
 
 
 def signed_constant(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Draw weights ±√(2 / fan_in), the standard deviation of He et al. (2015), each sign by a coin.
+    """Draw weights ±√(2 / fan_in), the standard deviation of He et al. (2015), with random signs.
 
     Args:
         shape: Of a linear layer or a convolution: outputs, inputs, kernel.
@@ -55,9 +56,9 @@ def infer_tasks(
     """Return the task whose mask lowers the entropy of each sample's prediction fastest.
 
     With weights W ⊙ Σ_i α_i M_i and equal α_i = 1/T, the entropy H of the softmax of the outputs
-    changes at the rate ∂H/∂α_i as mask i is given more weight. "one_shot" takes the task with the
-    least rate, argmax_i −∂H/∂α_i (Wortsman et al. 2020, arXiv:2006.14769, section 3.3). "binary"
-    keeps the better half of the tasks, mixes only these, and so on, in ⌈log₂ T⌉ passes.
+    changes at the rate ∂H/∂α_i as mask i gets more weight. "one_shot" takes the task with the
+    smallest rate, argmax_i −∂H/∂α_i (Wortsman et al. 2020, arXiv:2006.14769, section 3.3). "binary"
+    keeps the better half of the tasks, mixes only these, and repeats this in ⌈log₂ T⌉ passes.
 
     Args:
         outputs: Returns logits (B, C) for coefficients (B, T), and treats samples independently.
@@ -87,5 +88,5 @@ def infer_tasks(
 
 
 def _straight_through(mask: Tensor, scores: Tensor) -> Tensor:
-    """Return the mask, with the identity for its derivative by the scores."""
+    """Return the mask, with the identity as its derivative with respect to the scores."""
     return mask.to(scores.dtype) + (scores - scores.detach())

@@ -1,4 +1,4 @@
-"""Ways back from a model's outputs: to layers in one pass, or to parameters by sample."""
+"""Backward passes from a model's outputs: to layers at once, or to parameters by sample."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from avalanche_ext.functional.model.tape import LayerTape
 
 @dataclass
 class LayerRuns:
-    """What some layers saw of n samples, and the gradients at their outputs.
+    """Inputs of some layers for n samples, and the gradients at their outputs.
 
     Attributes:
         by_layer: The inputs, (n, ...), and output gradients, (R, n, ...), of each run.
@@ -27,12 +27,12 @@ class LayerRuns:
 
 
 class SamplePass:
-    """A forward pass of a model over n samples that records what layers see.
+    """A forward pass of a model over n samples that records the inputs of layers.
 
     Args:
         model: f.
-        layers: Which layers.
-        inputs: What the model is called with, each with n rows.
+        layers: The layers to record.
+        inputs: The model's arguments, each with n rows.
 
     Attributes:
         outputs: f(x), (n, C).
@@ -102,7 +102,7 @@ class SamplePass:
 
 
 def looped_outputs(model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Return f(x_n), (1, C), of one sample after another, each computed when it is asked for."""
+    """Yield f(x_n), (1, C), of one sample after another, each computed on demand."""
     for n in range(len(inputs[0])):
         yield outputs_at({}, model, [x[n : n + 1] for x in inputs])
 

@@ -17,7 +17,7 @@ Rows = Callable[[Tensor, Tensor], Tensor]
 constants s, (R, n, C), that are propagated back to the parameters."""
 
 MEMORY = 2**26
-"""Bytes that a pass of few samples may keep."""
+"""Maximum number of bytes that a pass of few samples keeps."""
 
 _CACHE = 3 * 2**20
 """Bytes that a pass of many samples may keep on the CPU: on small models, more is slower."""
@@ -30,13 +30,13 @@ class Chunk:
     """Some rows of some samples of one task, propagated back.
 
     Attributes:
-        inputs: What the model was called with, each with n rows.
+        inputs: The model's arguments, each with n rows.
         place: The samples' places among all, (n,).
         n_rows: R.
-        part: Which rows these are.
+        part: The indices of these rows.
         rows: s of these, (·, n, C).
-        runs: What the layers saw.
-        rules: How to get the other gradients.
+        runs: The inputs of the layers.
+        rules: How the other gradients are computed.
     """
 
     inputs: Sequence[Tensor]
@@ -48,7 +48,7 @@ class Chunk:
     rules: Rules
 
     def holding(self) -> set[nn.Module]:
-        """Return the layers whose rules hold, those that did not run among them."""
+        """Return the layers whose rules hold, including those that did not run."""
         return self.rules.holding(self.runs)
 
 
@@ -62,7 +62,7 @@ def chunks(
 ) -> Iterator[Chunk]:
     """Propagate all rows of all samples back through a model; arguments as in `summed_powers`.
 
-    A chunk that the caller has let go of is freed before the next one is made.
+    A chunk that the caller no longer holds is freed before the next one is created.
     """
     for places in places_by_task(x, t):
         ends = places[:1] if len(places) == 1 else places[[0, -1]]
@@ -100,7 +100,7 @@ def _parts(
 
 
 def places_by_task(x: Tensor, t: Tensor | None) -> list[Tensor]:
-    """Return the places of the samples of each task, or of all where there are no task labels.
+    """Return the indices of each task's samples, or of all samples without task labels.
 
     Raises:
         ValueError: If there are no samples, or a different number of labels.

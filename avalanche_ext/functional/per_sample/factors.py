@@ -1,4 +1,4 @@
-"""Sums of outer products of what layers see, and of the gradients at what they put out."""
+"""Sums of outer products of layers' inputs, and of the gradients at their outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from avalanche_ext.functional.per_sample.rules import (
 from avalanche_ext.functional.per_sample.sums import add_powers
 
 Sharing = Literal["expand", "reduce"]
-"""How a layer that sees several positions of a sample is counted; see `LayerSums`."""
+"""How the positions of a sample in a layer are counted; see `LayerSums`."""
 
 
 @dataclass
@@ -32,14 +32,14 @@ class LayerSums:
     """Sums over samples for one layer, with inputs a and gradients e at its outputs.
 
     A layer that sees L positions of each sample, such as a convolution, or runs several times, has
-    a_nl and e_rnl. "expand" takes positions as samples of their own; "reduce" takes the mean of a
-    and the sum of e over positions as those of the sample. For L = 1 they are the same.
+    a_nl and e_rnl. "expand" treats each position as a sample; "reduce" uses the mean of a and the
+    sum of e over positions as the sample's. For L = 1 they are the same.
 
     Attributes:
-        inputs: Σ_n (1/L) Σ_l a_nl a_nlᵀ, or Σ_n ā_n ā_nᵀ, (I, I). Inputs have a 1 at their end if
-            the bias is trained, and nothing else if the weight is not.
+        inputs: Σ_n (1/L) Σ_l a_nl a_nlᵀ, or Σ_n ā_n ā_nᵀ, (I, I). Inputs end with a 1 if the bias
+            is trained, and consist of only that 1 if the weight is not.
         outputs: Σ_r Σ_n Σ_l e_rnl e_rnlᵀ, or Σ_r Σ_n ê_rn ê_rnᵀ, (O, O).
-        n_samples: How many samples ran through the layer.
+        n_samples: Number of samples that ran through the layer.
     """
 
     inputs: Tensor
@@ -66,8 +66,8 @@ def summed_factors(
 ) -> tuple[dict[nn.Module, LayerSums], Tensor]:
     """Return the sums of linear layers and convolutions, and those of squares for the others.
 
-    Arguments, errors and what is left as it was are those of `summed_powers`. Layers without a
-    rule, those that share parameters and grouped convolutions count as others.
+    Arguments, errors and what stays unchanged are as in `summed_powers`. Layers without a rule,
+    layers that share parameters and grouped convolutions count as others.
 
     Args:
         model: f.

@@ -1,8 +1,8 @@
 """Per-sample gradients of one layer, formed for few samples or few units at a time.
 
-Where a layer sees several positions of each sample, a sample's gradient is a sum over positions,
-Σ_l e_nl a_nlᵀ, whose square is no product of sums. So it must be formed, but not for all samples
-and units at once.
+If a layer sees several positions of each sample, a sample's gradient is a sum over positions, Σ_l
+e_nl a_nlᵀ, whose square is not a product of sums. So it must be formed, but not for all samples and
+units at once.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 _BLOCK = 2**20
-"""Numbers in a block of gradients: few enough to stay in a cache, enough to be worth a call."""
+"""Numbers in a block of gradients: few enough for a cache, many enough to be worth a call."""
 
 HELD = 2**24
-"""Numbers that are held to form several blocks, instead of computed for each: 64 MiB."""
+"""Numbers that are kept for several blocks instead of being computed for each: 64 MiB."""
 
 
 class FormedGradients(ABC):
@@ -28,10 +28,10 @@ class FormedGradients(ABC):
         n_rows: R.
         n_samples: N.
         n_units: U, into which each parameter divides.
-        unit_size: How many numbers of all parameters together belong to one unit.
+        unit_size: Number of entries, over all parameters together, that belong to one unit.
         granularity: Units are taken in multiples of this number.
         workspace: Numbers needed for each sample besides its gradients.
-        has_all_units: Whether the units are the same whichever the samples are.
+        has_all_units: Whether the units are the same for all samples.
     """
 
     parameters: list[nn.Parameter]
@@ -48,7 +48,7 @@ class FormedGradients(ABC):
         """Return the gradients of some units for some samples, (R, n, u, ·) of each parameter."""
 
     def held(self) -> FormedGradients:
-        """Return the same, with what all blocks of units need computed once if it is small."""
+        """Return the same, with small values that all blocks of units share computed once."""
         return self
 
     def blocks(self) -> Iterator[tuple[slice, slice, list[Tensor]]]:
@@ -93,7 +93,7 @@ class FormedGradients(ABC):
         )
 
     def _by_units(self) -> Iterator[tuple[int, list[Tensor]]]:
-        """Return the number of units of each block, and the gradients of all M rows, (M, u · ·)."""
+        """Yield the number of units of each block, and the gradients of all M rows, (M, u · ·)."""
         of_unit = self.n_rows * self.unit_size
         all_units = [*slices(self.n_units, self.n_samples * of_unit, self.granularity)]
         source = self.held() if len(all_units) > 1 else self
@@ -126,7 +126,7 @@ class Repeated(FormedGradients):
         self.workspace = max(run.workspace for run in runs)
 
     def held(self) -> Repeated:
-        """Return the same, with what all blocks of each run need computed once if it is small."""
+        """Return the same, with small values that all blocks of a run share computed once."""
         return Repeated([run.held() for run in self.runs])
 
     def block(self, samples: slice, units: slice) -> list[Tensor]:
@@ -158,7 +158,7 @@ class Kept(FormedGradients):
         ]
 
     def put(self, formed: FormedGradients, rows: slice, place: Tensor) -> None:
-        """Form the gradients of some rows of the samples at some places, and keep them."""
+        """Form the gradients of some rows for the samples at some places, and keep them."""
         for samples, units, gradients in formed.blocks():
             for kept, g in zip(self.gradients, gradients, strict=True):
                 kept[rows, place[samples], units] = g
@@ -169,6 +169,6 @@ class Kept(FormedGradients):
 
 
 def slices(n: int, size: int, granularity: int = 1) -> Iterator[slice]:
-    """Return consecutive slices of n things, as many in each as fit in a block, at least one."""
+    """Return consecutive slices of n items, each with as many as fit in a block, at least one."""
     step = max(1, _BLOCK // max(1, size) // granularity) * granularity
     return (slice(start, min(start + step, n)) for start in range(0, n, step))

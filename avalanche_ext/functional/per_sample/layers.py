@@ -1,4 +1,4 @@
-"""The layers whose per-sample gradients must be formed, and how a block of them is formed."""
+"""Layers whose per-sample gradients must be formed, and how a block of them is formed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Positions(FormedGradients):
 
     Args:
         layer: With a weight (H, ...) of G groups of outputs, and perhaps a bias (H,).
-        inputs: (N, ..., F), or whatever `columns` takes.
+        inputs: (N, ..., F), or any input of `columns`.
         output_gradients: e, (R, N, H, L).
         groups: G.
     """
@@ -49,7 +49,7 @@ class Positions(FormedGradients):
         return other
 
     def columns(self, samples: slice) -> Tensor:
-        """Return what the weight is multiplied with at each position, (n, G, L, F)."""
+        """Return the factors of the weight at each position, (n, G, L, F)."""
         return self.inputs[samples].flatten(1, -2)[:, None]
 
     def block(self, samples: slice, units: slice) -> list[Tensor]:
@@ -176,7 +176,7 @@ class Lookup(FormedGradients):
         return full.index_copy_(-2, self.used, gradients)
 
     def summed_powers(self, power: int) -> list[Tensor]:
-        """Return Σ_m |g_m|^power, over what each sample looks up alone."""
+        """Return Σ_m |g_m|^power, computed only over the rows that each sample looks up."""
         numbers = torch.arange(self.n_samples, device=self.places.device)[:, None]
         pairs, slots = torch.unique(numbers * self.n_units + self.places, return_inverse=True)
         g = self.output_gradients.new_zeros(self.n_rows, len(pairs), self.size)
@@ -189,7 +189,7 @@ class Lookup(FormedGradients):
 def _units_first(x: Tensor, n_features: int) -> Tensor:
     """Return (R, N, ...) as (R, N, units, L).
 
-    The units are the last dimensions, n_features of them, or else the third.
+    The units are the last n_features dimensions, or otherwise the third.
     """
     if n_features:
         x = x.flatten(-n_features)

@@ -22,11 +22,11 @@ def gradient_matrix(
 ) -> Tensor:
     """Return the gradients ∂⟨s_rn, f(x_n)⟩ / ∂θ, (M, P), in the order of the layout.
 
-    Arguments, errors and what is left as it was are those of `sums.summed_powers`.
+    Arguments, errors and what stays unchanged are as in `sums.summed_powers`.
 
     Returns:
-        R rows for each of N samples; M = R · N, or a sum where tasks differ in R. The samples of
-        one task follow those of another. Use it for few samples: it takes M · P numbers.
+        R rows for each of N samples; M = R · N, or a sum of such products if tasks differ in R.
+        Samples are grouped by task. Use it for few samples: it holds M · P numbers.
     """
     with left_as_it_was(model, x):
         blocks = [_block(model, layout, chunk) for chunk in chunks(model, layout, x, rows, t, None)]

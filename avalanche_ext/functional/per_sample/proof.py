@@ -1,4 +1,4 @@
-"""Which layers' rules hold in a model, checked on its first samples."""
+"""Checks on a model's first samples which layers' rules hold."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rules:
-    """How to get per-sample gradients from a model that is called with samples of one task.
+    """How to compute per-sample gradients of a model for samples of one task.
 
     Attributes:
         layers: Layers whose rules were found to hold.
-        idle: Those of them that did not run, and whose parameters did not matter.
-        at_once: Whether several rows can be propagated back in one pass.
-        is_mapped: Whether vmap gives the gradients of the parameters without a rule.
-        is_independent: Whether samples have the same outputs alone and among others.
-        n_kept: How many numbers a pass keeps for each sample.
-        n_put_out: How many numbers the layers with rules put out for each sample.
+        idle: Those of them that did not run, and whose parameters had no effect.
+        at_once: Whether several rows can be backpropagated in one pass.
+        is_mapped: Whether vmap can compute the gradients of parameters without a rule.
+        is_independent: Whether a sample's output is the same alone and in a batch.
+        n_kept: Numbers that a pass keeps for each sample.
+        n_put_out: Numbers that the layers with rules output for each sample.
     """
 
     layers: frozenset[nn.Module]
@@ -57,12 +57,12 @@ def proved_rules(
 ) -> Rules:
     """Compare the rules of a model's layers with plain gradients, one sample after another.
 
-    Gradients at the outputs are random, since those of a well fitted sample would prove nothing.
+    Gradients at the outputs are random, since those of a well-fitted sample would prove nothing.
 
     Args:
         model: In eval mode.
         layout: Its trained parameters.
-        inputs: What it is called with, for one or two samples of one task.
+        inputs: The model's arguments for one or two samples of one task.
         n_rows: R, the number of rows that will be propagated back for each sample.
     """
     kept = _Kept(model)
@@ -138,7 +138,7 @@ def _same(saved: Tensor) -> Tensor:
 
 
 def _attempt(attempt: Callable[[], T], is_wanted: bool) -> T | None:
-    """Return the result, or None where torch cannot do it, or only slowly."""
+    """Return the result, or None if torch cannot compute it, or only slowly."""
     if not is_wanted:
         return None
     with warnings.catch_warnings():
@@ -155,8 +155,8 @@ def _agree(found: Tensor, expected: Tensor, scale: float, epsilon: float) -> boo
     Args:
         found: Of any shape.
         expected: Of the same shape.
-        scale: The largest length of all tensors that are compared.
-        epsilon: The lowest precision of what they were computed from.
+        scale: The largest length of all compared tensors.
+        epsilon: The lowest precision among the values they were computed from.
     """
     # In bfloat16, the first terms alone would let everything pass.
     relative, absolute = min(30 * epsilon**0.5, 0.1), min(100 * epsilon, 0.03)

@@ -1,4 +1,4 @@
-"""The exact rules: which layers have one, and the per-sample gradients it gives."""
+"""The exact rules: which layers have one, and the per-sample gradients by rule."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class SampleGradients(Protocol):
 def has_rule(layer: nn.Module) -> bool:
     """Return whether `sample_gradients` knows a layer with parameters of its own.
 
-    It knows linear layers, convolutions, embeddings and normalisation of torch's own types, since a
-    subclass may do otherwise. It does not know layers that change their weight or statistics as
-    they run (parametrised weights, embeddings with `max_norm`), or that mix samples (batch
-    normalisation without running statistics).
+    It knows torch's own linear layers, convolutions, embeddings and normalisation layers, but not
+    subclasses, which may behave differently. It does not know layers that change their weight or
+    statistics as they run (parametrised weights, embeddings with `max_norm`), or that mix samples
+    (batch normalisation without running statistics).
     """
     own = layer._parameters
     if own.get("weight") is None or not own.keys() <= {"weight", "bias"}:
@@ -84,7 +84,7 @@ def sample_gradients(layer: nn.Module, inputs: Tensor, output_gradients: Tensor)
 
     Args:
         layer: A layer with a rule, which treats samples independently; in eval mode.
-        inputs: What it was called with, (N, ...).
+        inputs: The layer's inputs, (N, ...).
         output_gradients: The gradients at its outputs, (R, N, ...), R for each sample.
     """
     if type(layer) in _LINEAR and inputs.dim() == 2:
@@ -104,7 +104,7 @@ def gradients_of_runs(layer: nn.Module, runs: Sequence[tuple[Tensor, Tensor]]) -
 
 
 def is_positional(layer: nn.Module) -> TypeGuard[Positional]:
-    """Return whether `by_position` takes a layer that has a rule."""
+    """Return whether `by_position` supports a layer that has a rule."""
     return isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
 
 

@@ -3,8 +3,8 @@
 The gradient of a layer's parameters for each sample follows from the layer's inputs and the
 gradients at its outputs, which one forward and one backward pass give for all samples (Goodfellow
 2015, "Efficient per-example gradient computations", arXiv:1510.01799). `rules` has these rules,
-`proof` checks them on each model, and `backward` has the slower ways for other layers.
-For 1,000 samples of an MLP 2x100 the sum of squares takes 8 ms by rules and 114 ms by a loop.
+`proof` checks them on each model, and `backward` has slower methods for other layers. For 1,000
+samples of an MLP 2x100 the sum of squares takes 8 ms by rules and 114 ms by a loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from avalanche_ext.functional.per_sample.formed import FormedGradients, Kept
 from avalanche_ext.functional.per_sample.rules import SampleGradients, gradients_of_runs
 
 _said: set[tuple[type[nn.Module], type[nn.Module], str]] = set()
-"""Types of models and layers, and names of parameters, that a warning has named already."""
+"""Types of models and layers, and names of parameters, that have already been warned about."""
 
 
 def summed_powers(
@@ -43,18 +43,18 @@ def summed_powers(
 ) -> Tensor:
     """Return Σ_n Σ_r |∂⟨s_rn, f(x_n)⟩ / ∂θ|^power, (P,), in the order of the layout.
 
-    The model runs in eval mode. It is left as it was, with its buffers and gradients, and so are
-    the global generators. The size of chunks changes the sum by rounding alone.
+    The model runs in eval mode. Its state, buffers, gradients and the global generators do not
+    change. The size of chunks changes the sum only by rounding.
 
     Args:
-        model: f, called with samples, and with their task labels where there are any; returns
-            outputs (n, C).
+        model: f, called with samples, and with their task labels if there are any; returns outputs
+            (n, C).
         layout: All trained parameters θ of the model.
         x: Samples, (N, ...).
         rows: Returns s; nothing is divided by N or R here.
         t: Task labels, (N,); samples of different tasks are never in one call.
         power: 1 or 2.
-        chunk_size: How many samples are in one call; None: as many as fit into memory.
+        chunk_size: Number of samples per call; None: as many as fit into memory.
 
     Raises:
         ValueError: If there are no samples, sizes differ, or the model's outputs are not (n, C).
@@ -86,7 +86,7 @@ def add_powers(
         layout: All its trained parameters.
         chunk: Some of its samples.
         power: 1 or 2.
-        apart: Layers that are left out; their rules must hold in this chunk.
+        apart: Layers to leave out; their rules must hold in this chunk.
     """
     by_layer = chunk.runs.by_layer
     for layer in chunk.holding() & by_layer.keys():
@@ -113,9 +113,9 @@ def layerwise_gradients(
 ) -> list[SampleGradients] | None:
     """Return the gradients ∂⟨s_rn, f(x_n)⟩ / ∂θ as one object for each layer, for all N samples.
 
-    Arguments, errors and what is left as it was are those of `summed_powers`. Of each layer it
-    holds what the layer saw of all samples, or the gradients where these are smaller. Layers that
-    did not run are left out.
+    Arguments, errors and what stays unchanged are as in `summed_powers`. For each layer it keeps
+    the inputs for all samples, or the gradients if these are smaller. Layers that did not run are
+    left out.
 
     Returns:
         One for each layer; None if some parameter has no rule, or R differs between tasks.
@@ -142,11 +142,11 @@ def _check(chunk_size: int | None) -> None:
 
 
 class _Gathered:
-    """The gradients of one layer for all samples, or what they follow from, whichever is smaller.
+    """The gradients of one layer for all samples, or their factors, whichever is smaller.
 
     Args:
         layer: The layer.
-        runs: What it saw of some samples.
+        runs: Its inputs for some samples.
         n_rows: R.
         n_samples: N.
     """
@@ -169,7 +169,7 @@ class _Gathered:
                 self._kept = Kept(formed, n_rows, n_samples)
 
     def add(self, runs: Sequence[tuple[Tensor, Tensor]], chunk: Chunk) -> None:
-        """Add what the layer saw of the samples of a chunk."""
+        """Add the layer's inputs for the samples of a chunk."""
         if self._kept:
             formed = gradients_of_runs(self._layer, runs)
             assert isinstance(formed, FormedGradients)
@@ -190,7 +190,7 @@ class _Gathered:
 
 
 def without_rules(chunk: Chunk, layout: FlatLayout) -> dict[str, nn.Parameter]:
-    """Return the parameters, by name, whose gradients in this chunk no rule gives."""
+    """Return the parameters, by name, for whose gradients in this chunk there is no rule."""
     held = {p for layer in chunk.holding() for p in layer.parameters(recurse=False)}
     pairs = zip(layout.names, layout.parameters, strict=True)
     return {name: p for name, p in pairs if p not in held}
@@ -224,7 +224,7 @@ def _add_without_rules(
 def warn_of_slow_layers(
     model: nn.Module, rest: Mapping[str, nn.Parameter], is_mapped: bool
 ) -> None:
-    """Warn once of each kind of layer whose parameters, given by name, have no rule."""
+    """Warn once about each kind of layer whose parameters, given by name, have no rule."""
     modules = dict(model.named_modules())
     keys = {name: (type(model), type(modules[name.rpartition(".")[0]]), name) for name in rest}
     new = [name for name, key in keys.items() if key not in _said]

@@ -1,1 +1,1 @@
-"""Projection of a gradient, so that no earlier loss rises (GEM, A-GEM) or output changes (OGD)."""
+"""Gradient projections that keep earlier losses from rising (GEM, A-GEM) or outputs fixed (OGD)."""

@@ -19,13 +19,13 @@ _WORST_COSINE, _SHORT, _NOTHING = -5e-7, 1e-3, 1e-12
 
 
 class Cone:
-    """The projection of one gradient g, (P,), onto the cone that references G, (T, P), allow.
+    """The projection of one gradient g, (P,), onto the cone that the references G, (T, P), define.
 
-    With the dual variables v = γ + w, w ≥ 0, the projection is z = g₀ + Gᵀw, where
-    g₀ = g + γ Σ_k g_k. Most w are 0, so only a working set is solved for: first the constraints
-    that g₀ violates, then also those that the z so found violates, and so on. Once z violates none,
-    it is the solution for all constraints. Everything of size P stays in torch; the dual of the
-    working set goes to NumPy in double precision.
+    With the dual variables v = γ + w, w ≥ 0, the projection is z = g₀ + Gᵀw, where g₀ = g + γ Σ_k
+    g_k. Most w are 0, so only a working set is solved: first the constraints that g₀ violates, then
+    also those that the resulting z violates, and so on. Once z violates none, it is the solution
+    for all constraints. Everything of size P stays in torch; the dual of the working set goes to
+    NumPy in double precision.
 
     Args:
         gradient: g, (P,).
@@ -55,7 +55,7 @@ class Cone:
         self._weights = self._rows.new_zeros(0)
 
     def grow(self) -> bool:
-        """Take the violated constraints into the working set, and return whether there are any."""
+        """Add the violated constraints to the working set, and return whether there are any."""
         allowed = _SLACK[self.projected.dtype] * self._projected_length() * self.lengths
         violated = self.references @ self.projected < -allowed
         violated[self.members] = False
@@ -67,19 +67,19 @@ class Cone:
         return True
 
     def dual_problem(self) -> tuple[Floats, Floats]:
-        """Return Gram matrix, (n, n), and linear term, (n,), of the working set's dual."""
+        """Return the Gram matrix, (n, n), and the linear term, (n,), of the working set's dual."""
         gram = self._rows @ self._rows.T
         linear = self._rows @ self.start.double()
         return gram.cpu().numpy(), linear.cpu().numpy()
 
     def move(self, weights: Floats) -> None:
-        """Put the projection where the weights w of the working set, (n,), say it is."""
+        """Set the projection from the weights w of the working set, (n,)."""
         self._weights = torch.as_tensor(weights, device=self._rows.device)
         projected = torch.addmv(self.start.double(), self._rows.T, self._weights)
         self.projected = projected.to(self.start.dtype)
 
     def without_rounding(self, vector: Tensor) -> Tensor:
-        """Return a refined projection, (P,), or zeros where it is rounding alone."""
+        """Return a refined projection, (P,), or zeros if it is mere rounding."""
         is_nothing = torch.linalg.vector_norm(vector) <= _NOTHING * self._summed_length()
         return torch.zeros_like(vector) if is_nothing else vector
 
@@ -92,7 +92,7 @@ class Cone:
 
     @property
     def is_rough(self) -> bool:
-        """Whether so much was cancelled that the constraints are not met."""
+        """Whether cancellation was so strong that the constraints are not met."""
         if not len(self.members):
             return False
         return is_rough(self.projected, self._summed_length(), self.references, self.lengths)
@@ -107,7 +107,7 @@ class Cone:
 
 
 def is_rough(projected: Tensor, summed: Tensor, references: Tensor, lengths: Tensor) -> bool:
-    """Return whether a projection must be done again in double precision.
+    """Return whether a projection must be repeated in double precision.
 
     Args:
         projected: z, (P,).
@@ -121,7 +121,7 @@ def is_rough(projected: Tensor, summed: Tensor, references: Tensor, lengths: Ten
 
 
 def settle(cones: Sequence[Cone], solver: DualSolver) -> None:
-    """Project onto each cone; the dual problems of all cones are solved as one batch."""
+    """Project onto each cone, solving the dual problems of all cones as one batch."""
     unsettled = [cone for cone in cones if cone.grow()]
     while unsettled:
         largest = max(len(cone.members) for cone in unsettled)

@@ -40,7 +40,7 @@ def solve_dual(gram: Floats, linear: Floats, solver: DualSolver = "exact") -> Fl
             at once (block principal pivoting); "exact", whichever is faster for the size.
 
     Returns:
-        w, (B, n). Where quadprog fails, block pivoting takes over, and a warning says so once.
+        w, (B, n). If quadprog fails, block pivoting is used instead, with a single warning.
     """
     if (linear >= 0).all():
         return np.zeros_like(linear)
@@ -62,9 +62,9 @@ def block_pivoting(K: Floats, q: Floats) -> Floats:
     """Solve a batch of problems with K, (B, n, n), of unit diagonal and q, (B, n).
 
     Block principal pivoting (Portugal, Júdice and Vicente 1994) guesses which w are free, solves
-    for them, and exchanges all that are wrong. A ridge makes K definite; a few steps of the
-    proximal-point method remove its effect from the solution (Rockafellar 1976). Problems in which
-    exchanging stops helping, most of them singular, go to non-negative least squares.
+    for them, and exchanges all wrong ones. A ridge makes K definite; a few steps of the
+    proximal-point method remove its effect from the solution (Rockafellar 1976). If exchanging no
+    longer helps, mostly for singular problems, non-negative least squares takes over.
     """
     n = q.shape[1]
     w, slack = np.zeros_like(q), q.copy()
@@ -144,7 +144,7 @@ def _slack(K: Floats, q: Floats, w: Floats) -> Floats:
 
 
 def _is_solution(K: Floats, q: Floats, w: Floats) -> Flags:
-    """Return which w meet the optimality conditions, min(w, K w + q) = 0, (B,)."""
+    """Return which w satisfy the optimality conditions, min(w, K w + q) = 0, (B,)."""
     residual = np.minimum(w, _slack(K, q, w))
     allowed = _ACCEPTED * (1 + np.abs(w).sum(axis=1, keepdims=True))
     return np.asarray((np.abs(residual) <= allowed).all(axis=1))

@@ -1,4 +1,4 @@
-"""Projection of a gradient off the directions that would change earlier outputs (OGD)."""
+"""Projection of a gradient that removes directions which change earlier outputs (OGD)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEPENDENT = {torch.float32: 1e-5, torch.float64: 1e-11}
 
 
 def output_rows(outputs: Outputs, y: Tensor) -> Rows:
-    """Return a function that gives the rows s, so that gradients are those of ⟨s, f(x)⟩.
+    """Return a function that gives the rows s of the outputs ⟨s, f(x)⟩ whose gradients are taken.
 
     Args:
         outputs: "label" takes each sample's logit of its own class (OGD-GTL), so R = 1; "mean" the
@@ -43,9 +43,9 @@ def output_rows(outputs: Outputs, y: Tensor) -> Rows:
 def extended_basis(basis: Tensor, vectors: Tensor) -> Tensor:
     """Return an orthonormal basis of the span of a basis and of further vectors.
 
-    Each vector counts by its direction, whatever its length. Vectors of length zero, and what
-    depends on the others up to rounding, add nothing. Two passes of block Gram-Schmidt keep the
-    rows orthonormal to rounding ("twice is enough", Giraud, Langou and Rozložník 2005).
+    Only the direction of each vector counts. Vectors of length zero, and those that depend on the
+    others up to rounding, add nothing. Two passes of block Gram-Schmidt keep the rows orthonormal
+    to rounding ("twice is enough", Giraud, Langou and Rozložník 2005).
 
     Args:
         basis: Orthonormal rows, (K, P); K may be 0.
@@ -77,7 +77,7 @@ def project_orthogonally(gradient: Tensor, basis: Tensor) -> Tensor:
 
         g̃ = argmin ½‖z − g‖²  subject to  ⟨z, v⟩ = 0 for all v in the basis,
 
-    which is g − Σ_v ⟨g, v⟩ v. To first order a step along g̃ leaves the outputs unchanged whose
+    which is g − Σ_v ⟨g, v⟩ v. To first order, a step along g̃ does not change the outputs whose
     gradients the basis spans.
 
     Args:
@@ -97,7 +97,7 @@ def _each_output(logits: Tensor, place: Tensor) -> Tensor:
 
 
 def _orthonormal(vectors: Tensor) -> Tensor:
-    """Return orthonormal rows that span what is left of vectors of length at most 1, (M, P)."""
+    """Return orthonormal rows that span the remainders of vectors of length at most 1, (M, P)."""
     directions, weights = torch.linalg.qr(vectors.T)
     rotation, lengths, _ = torch.linalg.svd(weights, full_matrices=False)
     kept = lengths > _DEPENDENT[vectors.dtype]

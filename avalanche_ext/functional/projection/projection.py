@@ -47,10 +47,9 @@ def project_gradient(
         z = argmin ½‖z − g‖²  subject to  ⟨z, g_k⟩ ≥ 0 for all k
 
     in the dual, v = argmin ½ vᵀGGᵀv + (Gg)ᵀv subject to v ≥ γ, with z = g + Gᵀv. A gradient that
-    violates no constraint stays as it is; once one is violated, every dual variable is at least γ.
-    Modular GEM (Liu et al. 2024) does this for each block of parameters separately, or replaces
-    GGᵀ by its diagonal, which is exact for orthogonal references:
-    v_k = max(γ, −⟨g, g_k⟩ / ‖g_k‖²).
+    violates no constraint is not changed; once one is violated, every dual variable is at least γ.
+    Modular GEM (Liu et al. 2024) does this for each block of parameters separately, or replaces GGᵀ
+    by its diagonal, which is exact for orthogonal references: v_k = max(γ, −⟨g, g_k⟩ / ‖g_k‖²).
 
     Deviations from GEM's official code:
 
@@ -64,7 +63,8 @@ def project_gradient(
             be zero, equal, or linearly dependent.
         memory_strength: γ, at least 0.
         solver: "exact": A-GEM's formula for one constraint, "quadprog" for a few, and block
-            "pivoting" for many; or one of the two; or "diagonal", mGEM's approximation.
+            "pivoting" for many. "quadprog" and "pivoting" can also be chosen by name. "diagonal" is
+            mGEM's approximation.
         blocks: Sizes, with the sum P, of consecutive blocks of coordinates that are projected
             separately; None for one block.
 
@@ -130,7 +130,7 @@ def _move_to_bound(
 ) -> list[int]:
     """Project the blocks that v = γ solves, and return the others.
 
-    With γ > 0 it solves most blocks. At v = γ the gradient of the dual is Gz, so z is the solution
+    With γ > 0, v = γ solves most blocks. There the gradient of the dual is Gz, so z is the solution
     if it violates nothing, and no Gram matrix is needed.
     """
     starts = [pieces[b][0] + memory_strength * pieces[b][1].sum(dim=0) for b in blocks]
@@ -184,7 +184,7 @@ def _exact(
 
 
 def _is_rough(piece: tuple[Tensor, Tensor], projected: Tensor, duals: Tensor) -> bool:
-    """Return whether rounding shows, or anything is infinite or NaN."""
+    """Return whether rounding is noticeable, or anything is infinite or NaN."""
     gradient, references = piece
     lengths = torch.linalg.vector_norm(references, dim=1)
     summed = torch.linalg.vector_norm(gradient) + duals @ lengths

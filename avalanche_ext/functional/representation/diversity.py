@@ -1,7 +1,7 @@
 """How similar the gradients and the representations of pairs of samples are.
 
-Two samples conflict if a step on one of them increases the loss of the other. To first order
-that is so if the inner product of their gradients is negative.
+Two samples conflict if a step on one of them increases the loss of the other. To first order, they
+do if the inner product of their gradients is negative.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from avalanche_ext.functional.per_sample.chunks import Rows
 from avalanche_ext.functional.per_sample.sums import layerwise_gradients
 
 _ROUNDING = 1e-6
-"""How much equal cosines may differ in single precision."""
+"""Tolerance for equal cosines in single precision."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PairCosines:
     def numbers(self) -> dict[str, float]:
         """Return summary numbers by name; nan where one is undefined.
 
-        `gradient_mean` and `gradient_std` (divided by n) are of the gradients' cosines,
+        `gradient_mean` and `gradient_std` (divided by n) describe the gradients' cosines,
         `conflicting` is the share of these cosines below 0, and `conflict_mean` their mean.
         `representation_mean` is the mean of the representations' cosines, and `correlation` is
         Pearson's correlation of the two kinds of cosines.
@@ -85,12 +85,12 @@ def cosines(vectors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gradient_cosines(model: nn.Module, x: Tensor, y: Tensor, *, t: Tensor | None = None) -> Tensor:
-    """Return the cosines of the gradients of the cross-entropy of all pairs of samples, (N, N).
+    """Return the cosines of the cross-entropy's gradients for all pairs of samples, (N, N).
 
     The gradients are taken for all trained parameters, in eval mode. Their inner products are sums
-    over layers, for a linear one (e_i · e_j)(a_i · a_j + 1) with its inputs a and the gradients e
-    at its outputs, so no gradient is formed. If some parameter has no such rule, all N gradients
-    are held, (N, P).
+    over layers; a linear layer with inputs a and gradients e at its outputs contributes (e_i ·
+    e_j)(a_i · a_j + 1), so no gradient is formed. If some parameter has no such rule, all N
+    gradients are stored, (N, P).
 
     Args:
         model: Returns logits (n, C), given samples, and their task labels if there are any; it
@@ -119,8 +119,8 @@ def gradient_cosines(model: nn.Module, x: Tensor, y: Tensor, *, t: Tensor | None
 def _directions(y: Tensor) -> Rows:
     """Return the rows e_y − p, scaled to length 1, since those of well fitted samples are tiny.
 
-    The length of what is propagated back changes no cosine. The entry of y is computed as minus
-    the sum of the others, because 1 − p_y is mere rounding where they are small.
+    The length of these rows does not change any cosine. The entry of y is computed as minus the sum
+    of the others, because 1 − p_y is mere rounding if they are small.
     """
     residuals = fisher_rows("empirical", y)
 
@@ -156,7 +156,7 @@ def _normalised(products: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:
-    """Return Pearson's correlation; nan where one does not vary beyond rounding."""
+    """Return Pearson's correlation; nan if one of the two does not vary beyond rounding."""
     a, b = a - a.mean(), b - b.mean()
     std_a, std_b = (float(each.square().mean().sqrt()) for each in (a, b))
     if not min(std_a, std_b) > _ROUNDING:

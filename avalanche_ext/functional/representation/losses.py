@@ -33,8 +33,9 @@ def discriminative_representation_loss(
         representations: h, (B, H).
         labels: Class labels, (B,).
         alpha: Weight α of the pairs of one class, at least 0.
-        normalisation: "batch" divides both sums by B², as the official code does and the published
-            numbers need; "pairs" divides each sum by its number of pairs, as the paper's text says.
+        normalisation: "batch" divides both sums by B², as in the official code, which reproduces
+            the published numbers; "pairs" divides each sum by its number of pairs, as in the
+            paper's text.
 
     Returns:
         A scalar, 0 where there are no pairs.
@@ -81,7 +82,7 @@ def margin_loss(
     than 1e-6 counts as orthogonal to all others, d = 2, and has a gradient of 0.
 
     Without the hinge, β enters only through the numbers of pairs, −½ β (n⁺ − n⁻): its gradient does
-    not depend on the representations, nor does their gradient on β.
+    not depend on the representations, and their gradient does not depend on β.
 
     Args:
         representations: h, (B, H).
@@ -90,11 +91,11 @@ def margin_loss(
         margin: γ, at least 0.
         switched: (B, B), true where a pair is switched; None switches none.
         hinge: Whether each pair adds at least 0, as in the paper.
-        switch: What happens to switched pairs. "omit": they add only γ. The code of Chen, Diethe
+        switch: The treatment of switched pairs. "omit": they add only γ. The code of Chen, Diethe
             and Flach amounts to this, as it counts switched pairs of one class in both 1⁺ and 1⁻,
             and switched pairs of different classes in neither. "repel": switched pairs of one class
-            are treated as pairs of different classes, and pairs of different classes stay as they
-            are, the paper's ρ-regularisation.
+            are treated as pairs of different classes, and pairs of different classes do not change;
+            this is the paper's ρ-regularisation.
 
     Returns:
         A scalar, 0 for a single row.

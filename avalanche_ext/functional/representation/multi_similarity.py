@@ -44,12 +44,12 @@ def multi_similarity_loss(
         beta: β, how sharply the most similar pairs of different classes stand out, above 0.
         base: λ, the similarity that separates the two.
         form: "pairs" is the formula above. "rows" sums over all B entries of each row, with s = 0
-            for the diagonal and all entries that are no pair of the kind: a pair's weight falls
-            with B, and the loss is not 0 if there are no pairs of a kind. "matrix" is what the code
-            of Chen, Diethe and Flach (2020) does now: two logarithms for the whole batch instead of
-            two for each row, each of a sum over all B² entries, with s = 0 for those that are no
-            pair, still divided by B. On Split MNIST only "rows" reproduces their number; on
-            Permuted MNIST the results of "rows" and "matrix" do not differ.
+            on the diagonal and for all entries that are not pairs of the kind: a pair's weight
+            falls with B, and the loss is not 0 if there are no pairs of a kind. "matrix" is the
+            current code of Chen, Diethe and Flach (2020): two logarithms for the whole batch
+            instead of two for each row, each of a sum over all B² entries, with s = 0 for those
+            that are not pairs, still divided by B. On Split MNIST only "rows" reproduces their
+            number; on Permuted MNIST the results of "rows" and "matrix" do not differ.
 
     Returns:
         A scalar, 0 for a single row.
@@ -71,7 +71,7 @@ def multi_similarity_loss(
 
 
 class _MultiSimilarity(torch.autograd.Function):
-    """The loss and its gradients, formed together: autograd would take a third longer for both."""
+    """The loss and its gradients, computed together: autograd would take a third longer."""
 
     generate_vmap_rule = True
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Directions(NamedTuple):
-    """The ρ-spectrum of representations, with and without the directions that none uses.
+    """The ρ-spectrum of representations, with and without unused directions.
 
     Attributes:
         rho: The ρ-spectrum over all directions.
@@ -33,19 +33,19 @@ def rho_spectrum(representations: Tensor) -> float:
     grows as fewer are used. (arXiv:2002.08473.)
 
     A direction that no sample uses, such as that of a unit that is always 0, would make ρ infinite.
-    Published code computes the spectrum in single precision, where rounding decides how small such
-    a σ is. Here σ_i is at least ε σ_1, where ε is the machine precision of the data's type (1.2e-7
-    for float32), about the size that rounding of the data gives it. This choice matters: each
-    direction at the floor adds at least (1/D) log(1 / (D ε)), and a floor ten times as high lowers
-    ρ by 2.3 n/D, where n is their number. `rho_directions` returns how many directions lie above
-    the floor, and ρ over these alone.
+    Published code computes the spectrum in single precision, where rounding determines how small
+    such a σ is. Here σ_i is at least ε σ_1, where ε is the machine precision of the data's type
+    (1.2e-7 for float32), which is about the size it has from rounding of the data. This choice
+    matters: each direction at the floor adds at least (1/D) log(1 / (D ε)), and a floor ten times
+    as high lowers ρ by 2.3 n/D, where n is the number of such directions. `rho_directions` returns
+    how many directions lie above the floor, and ρ over these alone.
 
     Args:
         representations: (N, H) of floating point, N and H at least 1.
 
     Returns:
         ρ ≥ 0, computed in float64. It is 0 for a single sample or unit, and nan if all
-        representations are 0 or any is not finite.
+        representations are 0 or any of them is not finite.
 
     Raises:
         ValueError: If the representations have another shape or type.

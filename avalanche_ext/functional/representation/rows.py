@@ -1,4 +1,4 @@
-"""Representations as rows: their shapes, and their directions."""
+"""Representations as rows: checks of their shapes, and their directions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_option(name: str, value: str, options: Any) -> None:
 
 
 def directions(representations: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows at length 1, (B, H), and what they were divided by, (B, 1).
+    """Return the rows scaled to length 1, (B, H), and their divisors, (B, 1).
 
     Rows without a direction are divided by infinity: they and their gradients are 0.
     """

@@ -15,14 +15,14 @@ def least_similar(gradients: Tensor, n_selected: int) -> Tensor:
 
         S = argmin Σ_{i,j ∈ S} cos(g_i, g_j).
 
-    Products x_i x_j of the indicators become variables z_ij with z_ij ≤ x_i, z_ij ≤ x_j,
-    z_ij ≥ x_i + x_j − 1 and Σ_j z_ij = (M − 1) x_i, which makes the programme linear; HiGHS solves
+    Products x_i x_j of the indicators become variables z_ij with z_ij ≤ x_i, z_ij ≤ x_j, z_ij ≥ x_i
+    + x_j − 1 and Σ_j z_ij = (M − 1) x_i, which makes the problem a linear programme; HiGHS solves
     it by branch and bound. The time grows exponentially: about a second for 5 of 20, a quarter of a
     minute for 10 of 30. `GSSPlugin` has the paper's greedy variant, for memories of any size.
 
     Deviations from the official code:
 
-    1. It minimises with tolerances of 1e-3 and at most 1,000 nodes; this is the optimum.
+    1. It minimises with tolerances of 1e-3 and at most 1,000 nodes; this finds the optimum.
     2. It leaves out gradients of length zero. Their cosine with any gradient, themselves included,
        counts as 0 here.
 

@@ -40,13 +40,13 @@ def max_cosine(gradients: Tensor, references: Tensor) -> Tensor:
 class GradientSimilarity:
     """Compares the gradients of a criterion on groups of samples with those on other groups.
 
-    The model runs in eval mode. It stays as it was, with its gradients and buffers, and so do the
-    global generators. If the model is made of linear layers and called with samples alone, all
-    groups run in one pass, and the inner products of their gradients follow from what the layers
-    saw, Σ (E Eᵀ) ∘ (X Xᵀ + 1); see `LinearGradients`. A `forward` that mixes the samples of a batch
-    by itself would then mix samples of different groups. Any other model runs a forward and a
-    backward pass for each group. To compare 10 samples with 10 groups of 10, one pass takes a third
-    of the time of separate passes on an MLP with two hidden layers of 100, a sixth with 400.
+    The model runs in eval mode. The model, its gradients and buffers, and the global generators do
+    not change. If the model consists of linear layers and is called with samples alone, all groups
+    run in one pass, and the inner products of their gradients follow from the layers' inputs, Σ (E
+    Eᵀ) ∘ (X Xᵀ + 1); see `LinearGradients`. A `forward` that mixes the samples of a batch by itself
+    would then mix samples of different groups. Any other model runs a forward and a backward pass
+    for each group. To compare 10 samples with 10 groups of 10, one pass takes a third of the time
+    of separate passes on an MLP with two hidden layers of 100 units, and a sixth with 400.
 
     Args:
         model: Gradients are taken for its trained parameters.
@@ -61,12 +61,12 @@ class GradientSimilarity:
         self._is_factored: bool | None = None
 
     def is_of(self, model: nn.Module, criterion: Criterion) -> bool:
-        """Return whether it was made for this criterion and the model's present parameters."""
+        """Return whether it was made for this criterion and the model's current parameters."""
         same = self.model is model and self.criterion is criterion
         return same and self._layout.is_of(model.named_parameters())
 
     def references(self, groups: Sequence[Group]) -> References:
-        """Return the gradients on some groups, at least one, to compare others with."""
+        """Return the gradients on some groups, at least one, as references for others."""
         with left_as_it_was(self.model, groups[0][1]):
             if self._is_factored is None:
                 self._is_factored = self._can_be_factored(groups)
@@ -74,7 +74,7 @@ class GradientSimilarity:
         return References(self, gradients)
 
     def formed(self, groups: Sequence[Group]) -> Tensor:
-        """Return the gradients on some groups, (G, P), in the model's present mode."""
+        """Return the gradients on some groups, (G, P), in the model's current mode."""
         return loss_gradients([partial(self._loss, *group) for group in groups], self._layout)
 
     def factored(self, groups: Sequence[Group]) -> FactoredGroups:
@@ -161,7 +161,7 @@ class References:
 def _make_up(layers: Sequence[LinearGradients], layout: FlatLayout, gradient: Tensor) -> bool:
     """Return whether a gradient, (P,), is the sum of all rows of these layers.
 
-    It is not where a parameter is also used outside the layer that owns it.
+    It is not if a parameter is also used outside the layer that owns it.
     """
     formed = torch.zeros_like(gradient)
     places = dict(zip(layout.parameters, layout.pieces(formed), strict=True))
