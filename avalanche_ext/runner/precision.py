@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterable
 
 import torch
+from avalanche.models import IncrementalClassifier, MultiHeadClassifier
 from avalanche.training.plugins import AGEMPlugin, GSS_greedyPlugin
+from torch import nn
 
 from avalanche_ext.config import Cell
 from avalanche_ext.config.sections import Training
@@ -40,9 +42,20 @@ def set_precision(strategy: Strategy, training: Training) -> None:
             raise ValueError(f"training.channels_last is true, but {error}: leave it out") from None
     if precision_here(training) == "bf16":
         try:
-            use_bfloat16(strategy.model)
+            use_bfloat16(strategy.model, _heads(strategy.model))
         except ValueError as error:
             raise ValueError(f"training.precision is bf16, but {error}: use fp32") from None
+
+
+def _heads(model: nn.Module) -> list[nn.Module]:
+    """Return the layers that classify, which cost little and whose rounding costs accuracy.
+
+    Avalanche's own heads cannot compute in bfloat16 at all where each sample has a task label.
+    """
+    kinds = (IncrementalClassifier, MultiHeadClassifier)
+    heads = [module for module in model.modules() if isinstance(module, kinds)]
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return [*heads] or [*linear[-1:]]
 
 
 def precision_here(training: Training) -> str:

@@ -31,6 +31,7 @@ from tests.runner.resuming import (
 )
 
 NETWORK = """
+from avalanche.models import IncrementalClassifier
 from torch import nn
 
 class Network(nn.Module):
@@ -44,6 +45,11 @@ class Network(nn.Module):
 
     def forward(self, x):
         return self.classifier(self.features(x))
+
+class Growing(Network):
+    def __init__(self, input_shape, n_classes):
+        super().__init__(input_shape, n_classes)
+        self.classifier = IncrementalClassifier(32, initial_out_features=1)
 """
 MODEL = {"name": "./network.py:Network"}
 LAST, BOTH = {"channels_last": True}, {"precision": "bf16", "channels_last": True}
@@ -54,6 +60,8 @@ COMBINED = {
 }
 # Its exponentials make more of a rounding than all else does.
 COMBINED["multi_similarity"] = {"plugins": [REPLAY, {"multi_similarity": {"lam": 0.1}}]}
+# A rounding may push a pair past its margin.
+COMBINED["r_margin"] = {"plugins": [REPLAY, {"r_margin": {"lam": 1e-4}}]}
 METHODS = {
     **{name: method for name, method in OURS.items() if name != "combined"},
     "bgd": {"plugins": [{"bgd": {"n_draws": 2}}]},
@@ -109,6 +117,30 @@ def test_in_bfloat16_training_is_that_in_float32_up_to_rounding(name):
     if name not in (EDITED, CHOSEN):
         for stored, right in zip(memories(found), memories(expected), strict=True):
             assert all(map(torch.equal, stored, right))
+
+
+@pytest.mark.parametrize(
+    ("model", "scenario"),
+    [
+        (MODEL, "class"),
+        ({"name": "mlp", "hidden_sizes": [16], "multi_head": True}, "task"),
+        ({"name": "./network.py:Growing"}, "class"),
+    ],
+)
+def test_the_layer_that_classifies_computes_in_float32(tmp_path, model, scenario):
+    one = cell(
+        tmp_path, "er", model=model, methods={"er": {"plugins": [REPLAY]}},
+        benchmark={**DIGITS, "train_size": 30, "scenario": scenario},
+        training={"batch_size": 5, "precision": "bf16"},
+    )  # fmt: skip
+    strategy = (built := build(one, None)).strategy
+    train(strategy, built.benchmark)
+    outputs = []
+    strategy.model.register_forward_hook(lambda _model, _inputs, output: outputs.append(output))
+    strategy.eval(built.benchmark.test_stream)
+    logits = torch.cat([output[:, :1] for output in outputs])
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,10 +41,31 @@ class InBfloat16:
         return _in_float32(outputs)
 
 
-def use_bfloat16(model: nn.Module) -> None:
+class InFloat32:
+    """The `forward` of a module that computes in float32 within a model in bfloat16.
+
+    Args:
+        module: The module; this object replaces the module's own `forward`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return what the module's own `forward` returns for x in float32."""
+        own: Any = type(self.module).forward
+        with torch.autocast(x.device.type, enabled=False):
+            return own(self.module, x.float(), *args, **kwargs)
+
+
+def use_bfloat16(model: nn.Module, in_float32: Iterable[nn.Module] = ()) -> None:
     """Make a model compute in bfloat16 from now on, whoever calls it; its copies do so too.
 
     If its parts are called one by one, each part computes in its own precision.
+
+    Args:
+        model: The model.
+        in_float32: Modules of the model that still compute in float32.
 
     Raises:
         ValueError: If it has trained weights that are not in float32.
@@ -56,6 +77,8 @@ def use_bfloat16(model: nn.Module) -> None:
                 f"{str(p.dtype).removeprefix('torch.')}"
             )
     vars(model)["forward"] = InBfloat16(model)
+    for module in in_float32:
+        vars(module)["forward"] = InFloat32(module)
 
 
 @contextmanager
