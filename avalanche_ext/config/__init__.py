@@ -1,7 +1,7 @@
-"""YAML to a validated, frozen experiment, without importing torch or avalanche.
+"""Turns a YAML into a validated, frozen experiment, without importing torch or avalanche.
 
-`load_experiment` reads a file, `Experiment.cells` lists what there is to run. `catalogue` holds
-the names a YAML may use. What is wrong with a file is a `ConfigError`, which holds every `Problem`.
+`load_experiment` reads a file, and `Experiment.cells` lists the cells to run. `catalogue` holds the
+names that a YAML may use. A faulty file raises a `ConfigError` that holds every `Problem`.
 """
 
 from avalanche_ext.config import catalogue

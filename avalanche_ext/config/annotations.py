@@ -1,7 +1,7 @@
-"""Annotations in source code as types of YAML values, and those types in words.
+"""Converts annotations in source code to types of YAML values, and describes types in words.
 
-Annotations are read from source, never evaluated as code. Scalars are strict: a bool is not an
-int and text is not a number, but an int is accepted where a float is asked for.
+Annotations are read from source, never evaluated as code. Scalars are strict: a bool is not an int
+and text is not a number, but an int is accepted for a float.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Inexpressible(Exception):
 def yaml_type(node: ast.expr, module: Module) -> Any:
     """Return the pydantic type of the YAML values that fit the annotation `node`.
 
-    Members of a union that YAML cannot express are left out. Names other than builtins and those of
-    typing and pydantic are looked up as aliases in `module` and its imports.
+    Members of a union that YAML cannot express are left out. Names that are neither builtins nor
+    from typing or pydantic are looked up as aliases in `module` and its imports.
 
     Raises:
         Inexpressible: If YAML can express no member but None.
@@ -75,7 +75,7 @@ def union(members: list[Any]) -> Any:
 
 
 def describe(type_: Any) -> str:
-    """Return in words which values a type accepts.
+    """Describe in words which values a type accepts.
 
     >>> from pydantic import PositiveInt
     >>> describe(list[PositiveInt] | None)
@@ -180,7 +180,7 @@ def _alias(name: str | None, module: Module) -> Any:
 
 
 def _is_weights(definition: ast.ClassDef) -> bool:
-    """Return whether a class names torchvision's weights, for which the name alone will do."""
+    """Return whether a class is an enumeration of torchvision's weights, given by name alone."""
     return any(_name(base) == "WeightsEnum" for base in definition.bases)
 
 

@@ -1,4 +1,4 @@
-"""How each of Avalanche's strategies and plugins fares in a YAML, for avalanche-lib 0.6.0."""
+"""Whether each of Avalanche's strategies and plugins works in a YAML, for avalanche-lib 0.6.0."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SCENARIOS = ("class", "domain", "task")
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """The state of a strategy or plugin of Avalanche's.
+    """The state of one of Avalanche's strategies or plugins.
 
     Attributes:
-        state: "works"; "adapted": works, but only with a model or a repair of this package;
-            "wrong": runs, but something is wrong with it in Avalanche; "refused": cannot run, or
-            changes nothing, and is refused.
-        remark: What is adapted or wrong, and what to use instead, as a sentence without the name.
+        state: "works"; "adapted": works, but only with a model or a repair from this package;
+            "wrong": runs, but has an error in Avalanche; "refused": cannot run, or has no effect,
+            and is refused.
+        remark: What is adapted or wrong, and an alternative, as a sentence without the name.
         heads: "one" if it fails with a multi-head model, "many" if it needs one.
-        scenarios: The benchmark's scenarios that it works with.
-        needs: Arguments that Avalanche has a default for, which fails, and what each is.
+        scenarios: The scenarios of the benchmark with which it works.
+        needs: Arguments whose defaults in Avalanche fail, with a description of each.
         ignores_criterion: Whether `training.criterion` has no effect on its loss, or on part of it.
-        counts_epochs: Whether it does something else after some epochs, so that `iterations` have
+        counts_epochs: Whether it changes its behaviour after some epochs, so that `iterations` have
             no meaning.
     """
 
@@ -124,8 +124,8 @@ BUILT_INS: dict[str, BuiltIn] = {
     "CWRStarPlugin": BuiltIn("refused", "needs the model itself; use strategy 'avalanche:CWRStar'"),
     "CheckpointPlugin": BuiltIn(
         "refused",
-        "needs a storage object, and fails to pickle optimizers; a run that is started again goes "
-        "on with the cells that are not done",
+        "needs a storage object, and fails to pickle optimizers; a repeated run continues with "
+        "the unfinished cells",
     ),
     "Clock": BuiltIn("refused", "is part of every strategy already; leave it out"),
     "CoPE": _COPE,
@@ -141,7 +141,7 @@ BUILT_INS: dict[str, BuiltIn] = {
     "EarlyStoppingPlugin": BuiltIn(
         "refused",
         "does nothing without a validation stream that is evaluated while training, which a YAML "
-        "has not; set training.epochs",
+        "cannot give; set training.epochs",
     ),
     "ExpertGateStrategy": BuiltIn(
         "refused",
@@ -244,6 +244,6 @@ BUILT_INS: dict[str, BuiltIn] = {
 
 
 def built_in(target: str) -> BuiltIn | None:
-    """Return the state of Avalanche's class `package.module:Name`, None for anybody else's."""
+    """Return the state of Avalanche's class `package.module:Name`; None for other classes."""
     module, _, name = target.partition(":")
     return BUILT_INS.get(name) if module.startswith("avalanche.") else None

@@ -1,4 +1,4 @@
-"""Every name a YAML may use: ours in tables, Avalanche's and torch's found in their sources."""
+"""All names that a YAML may use: ours in tables, Avalanche's and torch's from their sources."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ KINDS: tuple[Kind, ...] = (
 )
 
 AVALANCHE = "avalanche:"
-"""Prefix of the names that are looked up in Avalanche."""
+"""Prefix of names that are looked up in Avalanche."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a name stands for.
+    """The class or function behind a name.
 
     Attributes:
         target: The class or function, `package.module:Name`.
-        paper: Where it was published; empty for Avalanche's and torch's.
-        n_classes: The number of classes of a benchmark, where it is known without the data.
-        analyses: Whether it is a plugin that looks on and changes nothing that is trained.
-        later: Arguments that it got after results were kept. Where they have their
-            defaults a component lacks them, so that the hashes of older results stay valid.
+        paper: Its publication; empty for Avalanche's and torch's.
+        n_classes: The number of classes of a benchmark, if it is known without the data.
+        analyses: Whether it is a plugin that only observes and does not change training.
+        later: Arguments that were added after results had been stored. A component leaves them out
+            if they have their defaults, so the hashes of older results stay valid.
     """
 
     target: str
@@ -255,7 +255,7 @@ OURS: dict[Kind, dict[str, Entry]] = {
 }
 
 ANALYSES = tuple(name for name, entry in OURS["plugin"].items() if entry.analyses)
-"""The plugins that an experiment's section `analyses` may add to every method."""
+"""The plugins that an experiment's section `analyses` can add to every method."""
 
 INJECTED: dict[Kind, dict[str, str]] = {
     "plugin": {"seed": "seeds"},
@@ -288,15 +288,15 @@ INJECTED: dict[Kind, dict[str, str]] = {
     },
     "transform": {},
 }
-"""Per kind, the parameters that the runner fills, and the key that decides them (may be none)."""
+"""Per kind, the parameters that the runner fills, and the key that sets them (may be none)."""
 
 
 _OF_LOGITS = ("CrossEntropyLoss", "MultiMarginLoss")
-"""Torch's criteria of logits (B, C) and labels (B,); others want probabilities or targets."""
+"""Torch's criteria for logits (B, C) and labels (B,); others need probabilities or targets."""
 
 _REFUSED: dict[Kind, dict[str, str]] = {
     "optimizer": {
-        "LBFGS": "it evaluates the loss itself, which Avalanche's strategies do not let it",
+        "LBFGS": "it evaluates the loss itself, which Avalanche's strategies do not allow",
         "SparseAdam": "it takes sparse gradients only, and models have dense ones",
     },
     "scheduler": {
@@ -307,14 +307,14 @@ _REFUSED: dict[Kind, dict[str, str]] = {
             ("SequentialLR", "ChainedScheduler"), "it needs other schedulers as Python objects"
         ),
         "ReduceLROnPlateau": "it needs a metric at each step, and gets none",
-        "SWALR": "it needs weights that are averaged, and nothing averages them",
+        "SWALR": "it needs averaged weights, and nothing averages them",
     },
 }
-"""Torch's classes that no YAML can use, and why."""
+"""Torch's classes that a YAML cannot use, and why."""
 
 
 def known_classes(benchmark: str) -> int | None:
-    """Return the number of classes of a benchmark, None if only its data can tell."""
+    """Return the number of classes of a benchmark; None if it depends on the data."""
     entry = OURS["benchmark"].get(benchmark)
     return entry.n_classes if entry else None
 
@@ -325,9 +325,9 @@ def entries(kind: Kind) -> dict[str, Entry]:
 
 
 def why_not(kind: Kind, name: str) -> str:
-    """Return why no YAML can use a class of torch's for a purpose; empty if it can."""
+    """Return why a YAML cannot use one of torch's classes for a purpose; empty if it can."""
     if kind == "criterion" and name not in _OF_LOGITS:
-        return f"it is no loss of logits and labels; torch's are {' and '.join(_OF_LOGITS)}"
+        return f"it is not a loss of logits and labels; torch's are {' and '.join(_OF_LOGITS)}"
     return _REFUSED.get(kind, {}).get(name, "")
 
 
@@ -336,7 +336,7 @@ _TORCHS: dict[Kind, tuple[str, str]] = {
     "criterion": ("torch.nn.modules", "Loss"),
     "scheduler": ("torch.optim", "LRScheduler"),
 }
-"""The package that has torch's classes of a kind, and the end of their base's name."""
+"""The package with torch's classes of a kind, and the ending of their base class's name."""
 
 
 @cache
@@ -355,7 +355,7 @@ def _installed(kind: Kind) -> dict[str, Entry]:
 
 
 def _classes(package: str, root: str) -> dict[str, Entry]:
-    """The public classes of a package's modules that descend from a class named `…root`."""
+    """Return the public classes in a package's modules that inherit from a class named `…root`."""
     top, *below = package.split(".")
     directory = package_directory(top)
     if directory is None:

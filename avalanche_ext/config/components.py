@@ -1,4 +1,4 @@
-"""Checks a name and arguments from the YAML against a signature, and makes a component of them."""
+"""Checks a name and arguments from the YAML against a signature, and builds a component."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from avalanche_ext.config.validation import adapter, elsewhere, validate
 from avalanche_ext.words import did_you_mean, shown, suggestion
 
 ORDER_SEED = "order_seed"
-"""What a YAML calls the seed of a benchmark that orders its classes, the same in all runs."""
+"""The YAML's name for a benchmark's seed of the class order, which is the same in all runs."""
 
 _NUMBERS_OF_CLASSES = {"n_classes", "num_classes"}
 
@@ -58,7 +58,7 @@ OF_THE_RUN: dict[Kind, tuple[Parameter, ...]] = {
         Parameter("reset", "bool", Flag, required=False, default=True),
     ),
 }
-"""What a YAML says to the runner beside a component's arguments, unless it has such an argument."""
+"""Keys for the runner beside a component's arguments, unless it has an argument of that name."""
 
 _ADVICE: dict[Kind, str] = {
     "plugin": "plugins go into the method's list 'plugins'",
@@ -81,7 +81,7 @@ def settable(kind: Kind, signature: Signature) -> Iterator[Parameter]:
 
 
 def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Problem]]:
-    """Return what a name stands for, or None and the problem with the name at `path`."""
+    """Return the entry of a name, or None and the problem with the name at `path`."""
     known = entries(kind)
     if name in known:
         return known[name], []
@@ -115,7 +115,7 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
 
 
 def _nearest(kind: Kind, name: str) -> str:
-    """Return advice on a name that stands for nothing."""
+    """Return advice on an unknown name."""
     if ".py." in name:
         return f"for a class in a file write '{name.replace('.py.', '.py:')}'"
     spellings = {each.lower(): (other, each) for other in KINDS for each in OURS[other]}
@@ -128,17 +128,17 @@ def _nearest(kind: Kind, name: str) -> str:
 
 
 def may_be_found(name: str) -> bool:
-    """Return whether a name that is not in the catalogue may still stand for something."""
+    """Return whether a name that is not in the catalogue may still be found elsewhere."""
     return name in registered() or is_open_name(name)
 
 
 def find_open(name: str) -> tuple[Kind, Entry]:
-    """Return what a name that is not in the catalogue stands for, and what it is.
+    """Return the entry and the kind of a name that is not in the catalogue.
 
-    A function is a model if it asks for what only models are given, else a benchmark.
+    A function is a model if it takes arguments that only models get, otherwise a benchmark.
 
     Raises:
-        ConfigError: If it stands for nothing.
+        ConfigError: If the name is unknown.
     """
     problems: list[Problem] = []
     listed: list[str] = []
@@ -157,7 +157,7 @@ def find_open(name: str) -> tuple[Kind, Entry]:
 
 
 def _is_listed(kind: Kind, name: str) -> bool:
-    """Return whether a name has a prefix whose names of this kind all are in the catalogue."""
+    """Return whether the catalogue has all names of this kind with the name's prefix."""
     return name.startswith(AVALANCHE) and any(each.startswith(AVALANCHE) for each in entries(kind))
 
 
@@ -245,10 +245,11 @@ def component(
 
 
 def signature_of(kind: Kind, entry: Entry) -> Signature:
-    """Return how a YAML calls what an entry stands for.
+    """Return the signature by which a YAML calls an entry's class or function.
 
-    It differs from the source by what is `OF_THE_RUN`, and for a benchmark that is not ours and
-    has a `seed` alone: that orders its classes, and is `order_seed` in a YAML.
+    It differs from the source in two ways: arguments in `OF_THE_RUN`, and the `seed` of a benchmark
+    that is not ours and has no other seed: it orders the classes, and is called `order_seed` in a
+    YAML.
 
     Raises:
         LookupError: If it is not installed, or not in its file.
@@ -271,7 +272,7 @@ def signature_of(kind: Kind, entry: Entry) -> Signature:
 
 
 def _seed(default: Any) -> int:
-    """A seed's default; zero instead of None, which would give each run another order."""
+    """Return a seed's default; zero instead of None, which would vary the order between runs."""
     return default if isinstance(default, int) else 0
 
 
@@ -283,7 +284,7 @@ def _orders_by_seed(kind: Kind, entry: Entry) -> bool:
 
 
 def _may_be_passed(kind: Kind, key: str, signature: Signature, target: str) -> bool:
-    """Return whether only a call can show what becomes of a keyword."""
+    """Return whether only a call can show whether a keyword is accepted."""
     known = {*INJECTED[kind], *(parameter.name for parameter in signature.parameters)}
     if kind == "model":
         known -= _NUMBERS_OF_CLASSES - keywords(target)  # Nobody else gives these to it.
@@ -291,7 +292,7 @@ def _may_be_passed(kind: Kind, key: str, signature: Signature, target: str) -> b
 
 
 def _placed(problem: Problem, entry: Entry, signature: Signature) -> Problem:
-    """Say where the class is that a problem's arguments are for, if it is the user's."""
+    """Add the place of a user's class to a problem with its arguments."""
     if not signature.place:
         return problem
     definition = entry.target.rpartition(":")[2]
@@ -301,16 +302,16 @@ def _placed(problem: Problem, entry: Entry, signature: Signature) -> Problem:
 def sound_part(
     kind: Kind, name: str, args: Mapping[str, Any], path: str, problems: Sequence[Problem]
 ) -> Component | None:
-    """Return a component with problems as far as it is right, for checks that need no more.
+    """Return the correct part of a component with problems, for checks that need no more.
 
-    It has the arguments of the YAML that have no problem, and no defaults.
+    It has the YAML's arguments without problems, and no defaults.
 
     Args:
         kind: What it is.
         name: What the YAML calls it.
         args: The arguments the YAML gives.
         path: Where the YAML has the arguments.
-        problems: What is wrong with it.
+        problems: Its problems.
     """
     entry, _ = find_entry(kind, name, path)
     wrong = {key for key in args for each in problems if lies_at(each.path, at(path, key))}
@@ -347,7 +348,7 @@ def _missing(
 
 
 def _defaults(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
-    """The plain defaults, converted as values of a YAML are (a float's 2 becomes 2.0)."""
+    """Return the plain defaults, converted like values from a YAML (a float's 2 becomes 2.0)."""
     plain: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if parameter.default is not NO_DEFAULT:

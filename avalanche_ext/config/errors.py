@@ -1,4 +1,4 @@
-"""Problems with a configuration, and the wording they share."""
+"""Problems with a configuration, and their shared wording."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from avalanche_ext.words import cut
 
 MOST_PROBLEMS = 100
-"""Problems that are looked for, and shown, at most: of one value, and of a whole file."""
+"""Maximum number of problems that are searched and shown: for one value, and for a file."""
 
 _LONGEST_PATH = 500
 _LONGEST_MESSAGE = 2000
@@ -16,7 +16,7 @@ _LONGEST_MESSAGE = 2000
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem: its path (`methods.drl.plugins[1].drl.alhpa`), and what is wrong and right."""
+    """One problem: its path (`methods.drl.plugins[1].drl.alhpa`), the error and the remedy."""
 
     path: str
     message: str
@@ -43,7 +43,7 @@ class ConfigError(Exception):
 def at(path: str, key: str | int) -> str:
     """Return the path of `key` below `path`: `a.b` for a key, `a[0]` for a position.
 
-    A key that names a class by its file or package is quoted, since it has dots itself.
+    A key that names a class by its file or package is quoted, since it contains dots.
 
     >>> at("plugins", 1), at("plugins[1]", "drl"), at("", "name")
     ('plugins[1]', 'plugins[1].drl', 'name')
@@ -58,7 +58,7 @@ def at(path: str, key: str | int) -> str:
 
 
 def _is_dotted_name(key: str) -> bool:
-    """Return whether a key is such as `package.module:Name` or `./file.py:Name`, and no path."""
+    """Return whether a key is a name like `package.module:Name` or `./file.py:Name`, not a path."""
     place, _, name = key.rpartition(":")
     has_dots = any(char in place for char in "./\\")
     return has_dots and name.isidentifier() and not any(char in key for char in '[]"')

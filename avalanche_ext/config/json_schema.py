@@ -23,18 +23,18 @@ from avalanche_ext.config.signatures import NO_DEFAULT, read_signature
 from avalanche_ext.config.tune import TuneSection
 
 _OPEN = {"type": "string", "pattern": "^(?!avalanche:)[^:]+:[A-Za-z_]"}
-"""A name that says where it is looked up: `./mine.py:MyPlugin`, `torchvision:resnet18`."""
+"""A name that includes its location: `./mine.py:MyPlugin`, `torchvision:resnet18`."""
 
 _OPEN_SECTION = {"type": "string", "pattern": "^[^:]+:[A-Za-z_]"}
-"""As `_OPEN`, and Avalanche's benchmarks and models, which are not all listed."""
+"""As `_OPEN`, plus Avalanche's benchmarks and models, not all of which are listed."""
 
 
 def experiment_json_schema() -> dict[str, Any]:
     """Return the schema (JSON schema 2020-12) of the YAML that `load_experiment` reads.
 
     It covers all arguments of our components and of torch's optimizers. Only `load_experiment`
-    checks the arguments of Avalanche's strategies and plugins, and of all that other packages and
-    the user's files define.
+    checks the arguments of Avalanche's strategies and plugins, and of everything from other
+    packages and the user's files.
     """
     sections = (
         *(Document, MethodSection, Training, Evaluate, TuneSection, Validation, Wandb, Published),
@@ -90,7 +90,7 @@ def experiment_json_schema() -> dict[str, Any]:
 
 
 def _section(kind: Kind) -> dict[str, Any]:
-    """Schema of a bare name, or of a mapping with `name` and arguments."""
+    """Return the schema of a bare name, or of a mapping with `name` and arguments."""
     alternatives = []
     for name in entries(kind):
         schema = _arguments(kind, name)
@@ -102,7 +102,7 @@ def _section(kind: Kind) -> dict[str, Any]:
 
 
 def _plugin(kind: Kind) -> dict[str, Any]:
-    """Schema of a bare name, or of a mapping from one name to its arguments."""
+    """Return the schema of a bare name, or of a mapping from one name to its arguments."""
     return {
         "anyOf": [
             {"enum": [*entries(kind)]},
@@ -120,7 +120,7 @@ def _plugin(kind: Kind) -> dict[str, Any]:
 
 
 def _analyses() -> dict[str, Any]:
-    """Schema of a mapping from names of analyses to their arguments."""
+    """Return the schema of a mapping from names of analyses to their arguments."""
     return {
         "type": "object",
         "properties": {

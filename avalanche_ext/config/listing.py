@@ -35,11 +35,11 @@ _STATES: dict[State, str] = {
 
 
 def list_catalogue(names: Sequence[str] = ()) -> str:
-    """Return every name a YAML may use; ours with summary, arguments, defaults and paper.
+    """Return all names that a YAML may use; ours with summary, arguments, defaults and paper.
 
     Args:
-        names: If given, only these names, in full even if they are Avalanche's or torch's. They
-            may also be names of other packages' and of the user's: `./mine.py:MyPlugin`.
+        names: If given, only these names, with details even for Avalanche's and torch's. Names from
+            other packages and from the user's files also work: `./mine.py:MyPlugin`.
 
     Raises:
         ConfigError: If a name is unknown.
@@ -86,7 +86,7 @@ def _block(kind: Kind, name: str, entry: Entry) -> str:
 
 
 def _remark(built_in: BuiltIn) -> str:
-    """Return the state of a built-in of Avalanche's as a sentence."""
+    """Return the state of one of Avalanche's classes as a sentence."""
     if built_in.state == "refused":
         return f"It is refused: it {built_in.remark}."
     needs = []

@@ -1,4 +1,4 @@
-"""Resolves a method's section of the YAML."""
+"""Resolves a method's section in the YAML."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from avalanche_ext.words import shown
 
 @dataclass(frozen=True)
 class Shared:
-    """What all methods share, unless a method's own section says otherwise.
+    """The settings that all methods share, unless a method's own section overrides them.
 
     Attributes:
-        model: The experiment's model, as the YAML has it.
-        optimizer: The experiment's optimizer, as the YAML has it.
-        training: The experiment's training section, as the YAML has it.
-        benchmark: What every method learns; None if the section has problems.
+        model: The experiment's model, as in the YAML.
+        optimizer: The experiment's optimizer, as in the YAML.
+        training: The experiment's training section, as in the YAML.
+        benchmark: The benchmark of all methods; None if the section has problems.
         analyses: The plugins that the section `analyses` adds to every method, after its own.
     """
 
@@ -54,9 +54,9 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     """Check a method's section and build the method.
 
     Args:
-        section: What the YAML has.
-        path: Where it has it.
-        shared: What all methods share. Problems of the shared sections are not repeated.
+        section: The section in the YAML.
+        path: The section's path.
+        shared: The settings of all methods. Problems with shared sections are not repeated.
 
     Returns:
         The method, or None if it cannot be built, and all its problems.
@@ -66,7 +66,7 @@ def resolve_method(section: Any, path: str, shared: Shared) -> tuple[Method | No
     if not isinstance(section, Mapping):
         key = path.rpartition(".")[2]
         if key in MethodSection.model_fields:
-            wrong = f"'{key}' stands where a method's name should: indent it below its method"
+            wrong = f"'{key}' is where a method's name should be: indent it below its method"
             problems = [Problem(path, wrong)]
         elif isinstance(section, str | list):
             wrong = f"is {shown(section)}, but must be a mapping such as {{plugins: [drl]}}"
@@ -137,7 +137,7 @@ def _homed(
     strategy: Component | None,
     plugins: Sequence[Component | None],
 ) -> Iterator[Problem]:
-    """Yield the problems; those of a key that belongs to the strategy or a plugin say to which."""
+    """Yield the problems, and say which strategy or plugin a misplaced key belongs to."""
     homes: dict[str, str] = {}
     for index, plugin in enumerate(plugins):
         if plugin:
@@ -174,7 +174,7 @@ def _plugin(item: Any, path: str) -> tuple[Component | None, list[Problem]]:
 def _part(
     kind: Kind, name: str, args: Mapping[str, Any], path: str, name_path: str
 ) -> tuple[Component | None, list[Problem]]:
-    """A strategy or plugin. What Avalanche's cannot do is refused, whatever its arguments."""
+    """Resolve a strategy or plugin, and refuse those of Avalanche's that cannot work."""
     entry, _ = find_entry(kind, name, name_path)
     state = built_in(entry.target) if entry else None
     if state and state.state == "refused":

@@ -1,4 +1,4 @@
-"""The data sets and transforms that a benchmark of ours is made from, named by its arguments."""
+"""The data sets and transforms that the arguments of our benchmarks name."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from avalanche_ext.words import did_you_mean, shown
 _DATASET, _DATASETS, _TRANSFORMS = "DatasetName", "DatasetNames", "Transforms"
 _GROUPS = ("args", "train", "test")
 _CHOOSE_PART = ("train", "split")
-"""Parameters of data sets that a benchmark fills: true and false, "train" and "test"."""
+"""Parameters of data sets that a benchmark fills with true and false, or "train" and "test"."""
 
 
 def with_parts(benchmark: Component, path: str) -> tuple[Component, list[Problem]]:
-    """Return a benchmark of ours with the data sets and transforms that its arguments name.
+    """Return one of our benchmarks with the data sets and transforms that its arguments name.
 
     Args:
         benchmark: The benchmark.
-        path: Where the YAML has its arguments.
+        path: The path of its arguments in the YAML.
 
     Returns:
         The benchmark with its parts, and the problems with their names and arguments.
@@ -96,13 +96,13 @@ def _listed_dataset(item: Any, path: str) -> tuple[Component | None, dict[str, A
 def _dataset(
     name: Any, groups: Mapping[str, Any], name_path: str, path: str
 ) -> tuple[Component | None, list[Problem]]:
-    """Check a data set's name, and the arguments of both its parts.
+    """Check a data set's name, and the arguments of both of its parts.
 
     Args:
-        name: What the YAML has for a name.
+        name: The name in the YAML.
         groups: The arguments of both parts, of the training part and of the test part.
-        name_path: Where the YAML has the name.
-        path: Where the YAML has the groups.
+        name_path: The path of the name in the YAML.
+        path: The path of the groups in the YAML.
     """
     if not isinstance(name, str):
         return None, [Problem(name_path, f"is {shown(name)}, but must be the name of a data set")]
@@ -126,14 +126,14 @@ def _dataset(
 
 
 def _filled(signature: Any, given: set[str]) -> dict[str, Any]:
-    """Values of the required parameters that the benchmark fills."""
+    """Return values for the required parameters that the benchmark fills."""
     values = {"train": True, "split": "train"}
     names = [each.name for each in signature.parameters if each.required]
     return {key: values[key] for key in _CHOOSE_PART if key in names and key not in given}
 
 
 def _group_path(found: str, path: str, groups: Mapping[str, Any], is_missing: bool) -> str:
-    """Return where the YAML has the argument of a problem: `benchmark.args.rot`."""
+    """Return the YAML's path of the argument with a problem: `benchmark.args.rot`."""
     rest = found.removeprefix(path).lstrip(".")
     first = rest.partition(".")[0].partition("[")[0]
     if not found.startswith(f"{path}.") or found.endswith((".dataset", ".name")):

@@ -1,8 +1,8 @@
-"""Names of other packages' and of the user's classes and functions, where a YAML may name ours.
+"""Names of classes and functions from other packages and the user's files.
 
-`avalanche:Name`, `torchvision:name`, `package.module:Name`, `./file.py:Name` relative to the YAML,
-and short names that installed packages register under the entry-point group `avalanche_ext`. All
-are looked up in source files; nothing is imported.
+They are `avalanche:Name`, `torchvision:name`, `package.module:Name`, `./file.py:Name` relative to
+the YAML, and short names that installed packages register under the entry-point group
+`avalanche_ext`. All are looked up in source files; nothing is imported.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GROUP = "avalanche_ext"
 """The entry-point group under which a package registers short names."""
 
 TORCHVISION = "torchvision:"
-"""Prefix of the names that are looked up in torchvision."""
+"""Prefix of names that are looked up in torchvision."""
 
 _MODULES: dict[str, dict[Kind, tuple[str, ...]]] = {
     AVALANCHE: {
@@ -71,16 +71,16 @@ _ROOTS: dict[str, Kind] = {
     "Dataset": "dataset",
     "Transform": "transform",
 }
-"""What a class is, by the name of a class in Avalanche or torch that it descends from."""
+"""The kind of a class, by the name of its base class in Avalanche or torch."""
 
 _FOLDER = ContextVar("folder", default=Path())
 
 
 @contextmanager
 def relative_to(folder: Path) -> Iterator[None]:
-    """Let files in names be relative to this folder, the YAML's, instead of the working directory.
+    """Resolve files in names relative to this folder, the YAML's, instead of the working directory.
 
-    The names of a YAML stand in sections that know nothing of its place.
+    The sections that contain names do not know where the YAML is.
     """
     token = _FOLDER.set(folder)
     try:
@@ -91,15 +91,15 @@ def relative_to(folder: Path) -> Iterator[None]:
 
 
 def is_open_name(name: str) -> bool:
-    """Return whether a name says itself where it is looked up: `torchvision:resnet18`."""
+    """Return whether a name includes its location: `torchvision:resnet18`."""
     return ":" in name or name.endswith(".py")
 
 
 def open_entry(kind: Kind, name: str) -> Entry:
-    """Return what an open name stands for.
+    """Return the entry of an open name.
 
     Args:
-        kind: What it must be; decides where a name with a prefix is looked up.
+        kind: The required kind; decides where a name with a prefix is looked up.
         name: `avalanche:Name`, `torchvision:name`, `package.module:Name` or `./file.py:Name`,
             relative to the folder of `relative_to`.
 
@@ -120,7 +120,7 @@ def open_entry(kind: Kind, name: str) -> Entry:
 
 @remembered
 def kind_of(target: str) -> Kind | None:
-    """Return what a class is, as far as its base classes tell; None also for a function.
+    """Return the kind of a class from its base classes; None if unknown or a function.
 
     Raises:
         LookupError: If the target is not installed, or not in the file.
@@ -145,11 +145,11 @@ def registered() -> dict[str, str]:
 def digests(target: str) -> dict[str, str]:
     """Return the files that decide what a component does, and a digest of the content of each.
 
-    These are, of a user's file, the file and what it imports from its own folder, by paths
-    relative to that folder; of an installed package, the module that is named and the one that
-    defines the component; of a package that is being worked on, because it is installed from
-    outside of Python's own folders, also what they import from the package. Packages whose versions
-    a result records have none.
+    For a user's file, these are the file and its imports from its own folder, by paths relative to
+    that folder. For an installed package, they are the named module and the one that defines the
+    component. For a package under development, one installed from outside Python's own folders,
+    their imports from the package are included too. Packages whose versions a result records have
+    none.
 
     Raises:
         LookupError: If the target is not installed, or not in the file.
@@ -177,7 +177,7 @@ def _digest(file: Path) -> str:
 
 
 def _own(modules: Sequence[Module]) -> Iterator[Module]:
-    """Yield modules and all that they import from their folder or package, directly or not."""
+    """Yield modules and all their direct and indirect imports from their folder or package."""
     waiting, seen = [*modules], {module.file for module in modules}
     while waiting:
         module = waiting.pop(0)
@@ -190,7 +190,7 @@ def _own(modules: Sequence[Module]) -> Iterator[Module]:
 
 
 def imported_names(tree: ast.AST, module: Module) -> Iterator[str]:
-    """Yield the dotted names of all that a module imports, also inside functions."""
+    """Yield the dotted names of a module's imports, including those inside functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -279,7 +279,8 @@ def _check(module: Module, attribute: str, where: str, place: str) -> None:
     if not attribute:
         has = f" (it has {', '.join(names)})" if names else ""
         raise LookupError(
-            f"{place} is a file, but not what to take from it: write '{where}:Name'{has}"
+            f"{place} is a file, but must also name a class or function in it: write "
+            f"'{where}:Name'{has}"
         )
     if not find(module, attribute):
         raise LookupError(f"{place} has no '{attribute}'{did_you_mean(attribute, names)}")

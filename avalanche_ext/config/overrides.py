@@ -22,9 +22,9 @@ _SEARCH = ["tune", "search"]
 def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> list[Problem]:
     """Write each `path=value` into `document`, before it is validated; later ones win.
 
-    Paths look as in error messages: `optimizer.lr`, `methods.drl.plugins[1].drl.alpha`. Missing
-    sections on the way are created, so a misspelt one is reported as an unknown key. Values are
-    read as YAML.
+    Paths are written as in error messages: `optimizer.lr`, `methods.drl.plugins[1].drl.alpha`.
+    Missing sections along a path are created, so a misspelt one is reported as an unknown key.
+    Values are read as YAML.
 
     Returns:
         A problem for each override that cannot be applied.
@@ -64,7 +64,7 @@ def write(document: dict[str, Any], path: str, value: Any) -> str:
     """Write one value into `document`, in place, at a path as in `apply_overrides`.
 
     Returns:
-        The path as problems have it.
+        The path as problems show it.
 
     Raises:
         ConfigError: If the path does not fit the document.

@@ -21,19 +21,19 @@ class Place:
 
     @property
     def traits(self) -> Sequence[Traits]:
-        """What the component is; of a strategy of ours, what each of its plugins is."""
+        """The traits of the component; for one of our strategies, those of each of its plugins."""
         return read_traits(self.component.target, self.component.args)
 
 
 def places_of(
     strategy: Component | None, plugins: Sequence[Component | None], path: str
 ) -> list[Place]:
-    """Return where the YAML has a method's strategy and plugins, without those with problems.
+    """Return the places of a method's strategy and plugins in the YAML, without faulty ones.
 
     Args:
-        strategy: The strategy; None where it has problems of its own.
-        plugins: The plugins, in order; None where one has problems of its own.
-        path: Where the YAML has the method.
+        strategy: The strategy; None if it has problems itself.
+        plugins: The plugins, in order; None for those with problems.
+        path: The path of the method in the YAML.
     """
     places = [Place(strategy, at(path, "strategy"), at(path, "args"))] if strategy else []
     for index, plugin in enumerate(plugins):

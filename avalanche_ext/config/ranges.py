@@ -68,7 +68,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     "MASPlugin": {"alpha": _SHARE},
     "RMSprop": {"alpha": _BELOW_ONE},
 }
-"""Where a class means something else by a name."""
+"""Classes in which a name has a different meaning."""
 
 _MAY_BE_LISTS = (
     *("alpha", "lambda_e"),  # One for each experience.
@@ -78,12 +78,12 @@ _MAY_BE_LISTS = (
 
 
 def check_range(target: str, key: str, value: Any, path: str) -> Iterator[Problem]:
-    """Check that an argument of a class of Avalanche's or torch's lies where it means something.
+    """Check that an argument of one of Avalanche's or torch's classes is in its valid range.
 
     Args:
-        target: The class, `package.module:Name`. Of other packages' nothing is known.
+        target: The class, `package.module:Name`. Those of other packages are not checked.
         key: The argument's name.
-        value: Its value, which has the type that the signature shows.
+        value: Its value, which has the type in the signature.
         path: Where the YAML has it.
     """
     module, _, name = target.partition(":")

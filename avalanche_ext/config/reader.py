@@ -17,11 +17,11 @@ from avalanche_ext.results.files import reason_of
 from avalanche_ext.words import FLOAT, INTEGER, cut
 
 LONGEST = 100_000
-"""Characters of a file or value."""
+"""Maximum number of characters of a file or value."""
 MOST_VALUES = 10_000
-"""Values of a document, keys included; an anchor's count at each of its aliases."""
+"""Maximum number of values in a document, keys included; aliases count their anchor's values."""
 DEEPEST = 50
-"""Levels of lists and mappings in each other."""
+"""Maximum number of nested levels of lists and mappings."""
 
 _MOST_DIGITS = 250  # So that every integer is also a float.
 _TAG = "tag:yaml.org,2002:"
@@ -34,24 +34,24 @@ _SCALARS = {
     "float": (FLOAT, [*"-+.0123456789"]),
     "merge": (re.compile("<<"), ["<"]),
 }
-"""Patterns of scalars without quotes, and the characters that they begin with, by their tags."""
+"""Patterns of unquoted scalars, and the characters that they can begin with, by tag."""
 
 _IN_PLAIN_WORDS = {
     r"'\t'": "found a tab: indent with spaces",
     "<stream end>": "a bracket or brace is left open",
     "end of stream": "a quote is left open",
     "mapping values are not allowed here": (
-        "found ': ' where no key may stand: check the indentation, or quote the text"
+        "found ': ' where no key is allowed: check the indentation, or quote the text"
     ),
     "could not find expected ':'": "found a key without ':'",
     "expected <block end>": (
-        "this does not go on from the lines above: check indentation and quotes"
+        "this does not continue the lines above: check indentation and quotes"
     ),
     "expected ',' or ']'": "in [ ], a ',' or the closing ']' is missing, or a text needs quotes",
     "expected ',' or '}'": "in { }, a ',' or the closing '}' is missing, or a text needs quotes",
     "for merging": "'<<' must be followed by an alias of a mapping, or a list of them",
 }
-"""What PyYAML's messages mean, by a part of them; the first that fits counts."""
+"""Explanations of PyYAML's messages, by a part of them; the first match counts."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -112,7 +112,7 @@ def read_file(path: Path) -> tuple[Any, list[Problem]]:
     except UnicodeDecodeError as error:
         reason = f"not a text file in UTF-8: byte {error.start} cannot be read"
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            reason = "is text in UTF-16, but must be in UTF-8: save it again so"
+            reason = "is text in UTF-16, but must be in UTF-8: save it as UTF-8"
         elif len(content) > 4 * LONGEST:
             reason = _TOO_LONG
         raise ConfigError([Problem(str(path), reason)]) from None
@@ -160,7 +160,7 @@ def read_text(text: str, where: str, root: str = "") -> tuple[Any, list[Problem]
         reason = f"the character {chr(error.character)!r} is not allowed"
         raise ConfigError([Problem(f"{where}:{line}", f"not valid YAML: {reason}")]) from None
     except (OverflowError, ValueError):
-        reason = "a text in double quotes has an escape that means no character"
+        reason = "a text in double quotes has an unknown escape"
         raise ConfigError([Problem(where, f"not valid YAML: {reason}")]) from None
 
 
@@ -170,7 +170,7 @@ def _not_yaml(where: str, mark: yaml.Mark | None, reason: str) -> ConfigError:
 
 
 class _Inspector:
-    """Finds what is wrong with nodes beyond syntax, before anything is made of them.
+    """Finds errors in nodes beyond syntax, before values are constructed from them.
 
     Args:
         where: Name of the text in errors about its syntax.
@@ -181,10 +181,10 @@ class _Inspector:
         self._where = where
         self._open: set[int] = set()
         self._extents: dict[int, tuple[int, int]] = {}
-        """Number of values in each node that was visited, and of levels."""
+        """Number of values and of levels in each visited node."""
 
     def visit(self, node: yaml.Node, path: str) -> tuple[int, int]:
-        """Inspect a node and what is in it, and return the numbers of its values and levels."""
+        """Inspect a node and its content, and return the numbers of its values and levels."""
         if id(node) in self._open:
             wrong = "contains itself through an anchor"
             raise ConfigError([*self.problems, Problem(path, wrong)])
@@ -244,7 +244,7 @@ class _Inspector:
         self._check_tag(node, *_SCALARS)
         kind = node.tag.removeprefix(_TAG)
         if not _SCALARS[kind][0].fullmatch(text):
-            wrong = f"{cut(repr(text))} is not what the tag !!{kind} says"
+            wrong = f"{cut(repr(text))} does not fit the tag !!{kind}"
             raise _not_yaml(self._where, node.start_mark, wrong)
         if kind == "int" and len(text) > _MOST_DIGITS:
             digits = f"an integer of more than {_MOST_DIGITS} digits"

@@ -1,4 +1,4 @@
-"""What a method trains with: model, optimizer, criterion, schedule and the `training` section."""
+"""How a method trains: its model, optimizer, criterion, schedule and `training` section."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _IF_ONLINE = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """The `training` section, and what its keys name; None where a part has problems, or is not.
+    """The `training` section and the parts it names; None for parts with problems or absent ones.
 
     Attributes:
         training: The section.
@@ -58,9 +58,9 @@ def resolve_training(
     Args:
         section: What the YAML has.
         path: Where it has it.
-        benchmark: What is learned; None if its section has problems.
-        shared: The experiment's section, where this is a method's, which changes some of its keys.
-            Problems with the others are not repeated.
+        benchmark: The benchmark; None if its section has problems.
+        shared: The experiment's section, if this is a method's section that changes some of its
+            keys. Problems with the other keys are not repeated.
         trained_once: Whether the method trains on all experiences at once.
     """
     own = of_type(dict, section, {})
@@ -92,11 +92,11 @@ def resolve_changed(
 ) -> tuple[Component | None, Component | None, list[Problem]]:
     """Check a method's own model or optimizer.
 
-    It keeps the arguments of the experiment's unless it names another one. Problems with these are
-    not repeated.
+    It keeps the arguments of the experiment's model or optimizer unless it names a different one.
+    Problems with these arguments are not repeated.
 
     Returns:
-        The component, or None if it has problems; what of it is right; and the problems.
+        The component, or None if it has problems; its correct part; and the problems.
     """
     common, own = _named(shared), _named(section)
     same = own.get("name", common.get("name")) == common.get("name")
@@ -118,13 +118,13 @@ def check_recipe(
     recipe: Recipe,
     path: str,
 ) -> Iterator[Problem]:
-    """Check that what a recipe says has an effect in the method.
+    """Check that all settings of a recipe have an effect in the method.
 
     Args:
         strategy: The strategy; None where it has problems of its own, as with the other parts.
         plugins: Its plugins.
-        optimizer: What the method steps with.
-        recipe: How it trains.
+        optimizer: The method's optimizer.
+        recipe: The method's recipe.
         path: Where the YAML has the method.
     """
     training = recipe.training
@@ -172,7 +172,7 @@ def concerning(problems: Iterable[Problem], path: str, keys: Iterable[str]) -> l
 
 
 def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a method's section over the shared one; of a named part, over its arguments."""
+    """Return the shared section updated by a method's; named parts update their arguments."""
     given = {**shared, **own}
     for key in ("criterion", "scheduler"):
         if own.get(key) is not None:
@@ -186,7 +186,7 @@ def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _over(shared: Any, own: Any) -> Any:
-    """Return a part with the arguments of the shared one, unless it names another."""
+    """Return a part with the shared one's arguments, unless it names a different class."""
     if isinstance(own, Mapping) and isinstance(shared, str | Mapping):
         common = _named(shared)
         if own.get("name", common.get("name")) == common.get("name"):
@@ -201,7 +201,7 @@ def _named(section: Any) -> dict[str, Any]:
 def _named_part(
     kind: Kind, training: Mapping[str, Any], path: str
 ) -> tuple[Component | None, list[Problem]]:
-    """What a key of the section names; the section's type has been checked."""
+    """Resolve the component that a key of the section names; its type has been checked."""
     value, where = training.get(kind), at(path, kind)
     if not isinstance(value, str | dict):
         return None, []
@@ -225,14 +225,14 @@ def _misfits(
     path: str,
     own: Mapping[str, Any],
 ) -> Iterator[Problem]:
-    """Yield what two keys cannot mean together, at the one that the section itself has.
+    """Yield contradictions between two keys, reported at the one in the section itself.
 
     Args:
         given: The section.
         scheduler: The schedule that it names.
-        online: Samples of each mini-experience, if the benchmark is cut into such.
+        online: Number of samples of each mini-experience, if the benchmark is online.
         path: Where the YAML has the section.
-        own: Its keys, without those of the section that it changes.
+        own: The section's own keys, without those of the section that it changes.
     """
     if given.get("iterations") is not None and "epochs" in given:
         yield Problem(

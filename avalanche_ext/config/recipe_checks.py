@@ -1,4 +1,4 @@
-"""Checks of what a method trains with: of its arguments, and against strategy and plugins."""
+"""Checks of a method's recipe: its arguments, and its fit with strategy and plugins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from avalanche_ext.words import shown
 
 _GREEDY_MEMORY = 200
 _GREEDY_REPLAY = 32
-"""Avalanche's defaults: samples that GSS-greedy stores, and adds to each mini-batch."""
+"""Avalanche's defaults: samples that GSS-greedy stores, and that it adds to each mini-batch."""
 
 _INNER_UPDATES = 5
 """Avalanche's default of LaMAML's `n_inner_updates`."""
@@ -73,14 +73,14 @@ def check_scheduler(
     own: Container[str],
     n_experiences: int,
 ) -> Iterator[Problem]:
-    """Check a schedule of torch's against its other arguments, and against the steps it takes.
+    """Check one of torch's schedules against its other arguments and its number of steps.
 
     Args:
         scheduler: The schedule.
         training: How the method trains; None where the section has problems of its own.
         section: Where the YAML has the section `training`.
-        own: The section's keys; the others are those of the experiment's section.
-        n_experiences: Experiences that the method trains on, 1 if that is not known.
+        own: The keys of this section; the others come from the experiment's section.
+        n_experiences: Number of experiences that the method trains on, 1 if unknown.
     """
     args, path = scheduler.args, at(section, "scheduler")
     if _torch_class(scheduler) == "CyclicLR" and _is_above(args.get("base_lr"), args.get("max_lr")):
@@ -103,8 +103,8 @@ def check_scheduler(
     if by_epoch and training.iterations is not None:
         yield Problem(
             path if "scheduler" in own else at(section, "iterations"),
-            "'OneCycleLR' has a fixed number of steps, but how many epochs training.iterations "
-            "makes is not known: give the scheduler by: iteration",
+            "'OneCycleLR' has a fixed number of steps, but the number of epochs in "
+            "training.iterations is unknown: give the scheduler by: iteration",
         )
         return
     key = "epochs" if by_epoch else "iterations"
@@ -128,7 +128,7 @@ def check_scheduler(
 
 
 def experiences_of(benchmark: Component | None) -> int:
-    """Return how many experiences a benchmark has as its arguments say, 1 where they do not."""
+    """Return the number of experiences in a benchmark's arguments, 1 if they do not give it."""
     args = benchmark.args if benchmark else {}
     datasets = args.get("datasets")
     n_experiences = len(datasets) if isinstance(datasets, list) else args.get("n_experiences")
@@ -138,12 +138,12 @@ def experiences_of(benchmark: Component | None) -> int:
 def check_momentum(
     scheduler: Component | None, optimizer: Component | None, path: str
 ) -> Iterator[Problem]:
-    """Check that an optimizer has the momentum that a schedule of torch's changes.
+    """Check that an optimizer has the momentum that one of torch's schedules changes.
 
     Args:
         scheduler: The schedule, if there is one.
         optimizer: The optimizer; None where it has problems of its own.
-        path: Where the YAML has the one of them that a problem is put down to.
+        path: The path at which a problem is reported.
     """
     if scheduler is None or optimizer is None or not is_torch(optimizer):
         return
@@ -193,15 +193,15 @@ def check_packed(
 
 
 def _weight_decay(optimizer: Component) -> Any:
-    """The weight decay of an optimizer, by default where the YAML gives none."""
+    """Return the weight decay of an optimizer, its default if the YAML gives none."""
     signature = read_signature(optimizer.target)
     return optimizer.args.get("weight_decay", signature.defaults().get("weight_decay"))
 
 
 def check_feature_replay(strategy: Component | None, path: str) -> Iterator[Problem]:
-    """Check that the memory of Avalanche's FeatureReplay holds a mini-batch of it.
+    """Check that the memory of Avalanche's FeatureReplay holds at least one of its mini-batches.
 
-    It draws whole mini-batches from the memory alone, and waits for ever where there is none.
+    It draws only whole mini-batches from the memory, and waits for ever if there is none.
 
     Args:
         strategy: The strategy; None where it has problems of its own.
@@ -224,7 +224,7 @@ def check_greedy(
     training: Training | None,
     path: str,
 ) -> Iterator[Problem]:
-    """Check that the memory of Avalanche's GSS-greedy holds a mini-batch with its replayed rows.
+    """Check that the memory of Avalanche's GSS-greedy can hold a mini-batch plus replayed rows.
 
     Args:
         strategy: The strategy; None where it has problems of its own, as with the other parts.
@@ -253,8 +253,8 @@ def check_look_ahead(
 ) -> Iterator[Problem]:
     """Check that each inner update of Avalanche's LaMAML has samples.
 
-    It leaves out rows that fill no mini-batch, cuts a mini-batch of b rows into parts of
-    ⌈b / n_inner_updates⌉, and takes one for each update.
+    It leaves out incomplete mini-batches, cuts a mini-batch of b rows into parts of ⌈b /
+    n_inner_updates⌉, and uses one part for each update.
 
     Args:
         strategy: The strategy; None where it has problems of its own.

@@ -1,4 +1,4 @@
-"""Notes on what runs, but is hardly meant, or is wrong in Avalanche."""
+"""Notes on settings that run but are probably mistakes, or are wrong in Avalanche."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from avalanche_ext.traits import Phase
 _HIGH_RATE = 10.0
 _MANY_EPOCHS = 100_000
 _MANY_ITERATIONS = 100_000_000
-"""Values above which a learning rate or the length of a training is no doubt mistyped."""
+"""Values above which a learning rate or the length of a training is surely mistyped."""
 
 _HAS_ITS_OWN_START = ("ConstantLR", "CyclicLR", "LinearLR", "OneCycleLR")
-"""Schedules of torch's that change the learning rate before the first step."""
+"""Torch's schedules that change the learning rate before the first step."""
 
 
 def notes(experiment: Experiment) -> list[str]:
-    """Return what runs, but is hardly meant, or is wrong in Avalanche; one line for each."""
+    """Return one line for each setting that is probably a mistake, or is wrong in Avalanche."""
     sections = {name: key for key, sweep in experiment.sweeps.items() for name in sweep.values}
     found: dict[str, list[str]] = {}
     for name, method in experiment.methods.items():
@@ -42,7 +42,7 @@ def notes(experiment: Experiment) -> list[str]:
 
 
 _Remarks = Iterator[tuple[str, str]]
-"""Paths, each with what is to be said of it."""
+"""Paths, each with a remark on it."""
 
 
 def _on_method(method: Method, experiment: Experiment, path: str) -> _Remarks:
@@ -61,7 +61,7 @@ def _on_built_ins(method: Method, path: str) -> _Remarks:
 
 
 def _on_twins(method: Method, path: str) -> _Remarks:
-    """What is listed twice, unless it is two losses of one class."""
+    """Yield what is listed twice, except two losses of one class."""
     places = places_of(method.strategy, method.plugins, path)
     for index, place in enumerate(places):
         if _adds_a_term(place) and any(_are_alike(place, other) for other in places[:index]):
@@ -73,9 +73,9 @@ def _on_rates(method: Method, experiment: Experiment, path: str) -> _Remarks:
     lr = method.optimizer.args.get("lr")
     if is_torch(method.optimizer) and isinstance(lr, float | int):
         if lr == 0:
-            yield at(where, "optimizer.lr"), "is 0, so that nothing is trained"
+            yield at(where, "optimizer.lr"), "is 0, so nothing is trained"
         elif lr > _HIGH_RATE:
-            yield at(where, "optimizer.lr"), f"is {lr:g}, with which hardly any model learns"
+            yield at(where, "optimizer.lr"), f"is {lr:g}, too large for almost any model to learn"
     training, scheduler = method.training, method.scheduler
     where = "" if training == experiment.training else path
     if (
@@ -95,7 +95,7 @@ def _on_rates(method: Method, experiment: Experiment, path: str) -> _Remarks:
 
 
 def _on_lengths(method: Method, experiment: Experiment, path: str) -> _Remarks:
-    """Mini-batches larger than the data, and trainings that never end."""
+    """Yield remarks on mini-batches larger than the data, and on trainings that never end."""
     training = method.training
     where = "" if training == experiment.training else path
     for key in ("train_size", "online"):
@@ -111,11 +111,11 @@ def _on_lengths(method: Method, experiment: Experiment, path: str) -> _Remarks:
     for key, most in lengths:
         length = getattr(training, key) or 0
         if length > most:
-            yield at(where, f"training.{key}"), f"is {length:,}: such a run hardly ends"
+            yield at(where, f"training.{key}"), f"is {length:,}: such a run would hardly ever end"
 
 
 def _on_evaluations(method: Method, experiment: Experiment) -> _Remarks:
-    """Evaluations inside experiences that come too late, as far as their lengths are known."""
+    """Yield remarks on evaluations inside experiences that come too late, if lengths are known."""
     n, evaluate = _n_batches(method, experiment), experiment.evaluate
     if n is None or evaluate is None:
         return
@@ -124,19 +124,18 @@ def _on_evaluations(method: Method, experiment: Experiment) -> _Remarks:
         verb = "is" if len(lost) == 1 else "are"
         yield (
             "evaluate.every",
-            f"is {evaluate.every:,}, but an experience has {n:,} mini-batches, so that nothing is "
+            f"is {evaluate.every:,}, but an experience has {n:,} mini-batches, so nothing is "
             f"evaluated inside it, and {' and '.join(lost)} {verb} undefined",
         )
     elif evaluate.beta and evaluate.beta > n:
         yield (
             "evaluate.beta",
-            f"is {evaluate.beta:,}, but an experience has {n:,} mini-batches, so that LCA is "
-            "undefined",
+            f"is {evaluate.beta:,}, but an experience has {n:,} mini-batches, so LCA is undefined",
         )
 
 
 def _n_batches(method: Method, experiment: Experiment) -> int | None:
-    """The mini-batches of an experience; None where the YAML alone does not tell."""
+    """Return the number of mini-batches of an experience; None if the YAML does not show it."""
     args, training = experiment.benchmark.args, method.training
     if training.iid or method.strategy.name == "avalanche:JointTraining":
         return None
@@ -162,6 +161,6 @@ def _adds_a_term(place: Place) -> bool:
 
 
 def _are_alike(place: Place, other: Place) -> bool:
-    """Return whether two are of one class, and of one of its losses where it has several."""
+    """Return whether two plugins have the same class, and the same loss if it has several."""
     one, two = place.component, other.component
     return (one.target, one.args.get("loss")) == (two.target, two.args.get("loss"))

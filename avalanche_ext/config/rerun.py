@@ -1,4 +1,4 @@
-"""YAMLs of results that can be run: a run's config.yaml, and an experiment's experiment.yaml."""
+"""Runnable YAMLs among the results: a run's config.yaml, an experiment's experiment.yaml."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _KEYS = ("experiment", "method", "seed", "benchmark", "model", "optimizer", "str
 
 
 def is_resolved(document: Mapping[str, Any]) -> bool:
-    """Return whether a document is a run's config.yaml, which its folder has for the record."""
+    """Return whether a document is a run's config.yaml, as recorded in its folder."""
     return all(key in document for key in _KEYS)
 
 
 def as_experiment(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a YAML would say to get the run of a config.yaml.
+    """Convert a config.yaml to the YAML of an experiment that repeats its run.
 
-    Its components may be malformed: what is wrong is found as in any YAML.
+    Malformed components are reported later, as in any YAML.
     """
     method = {
         "strategy": _name(resolved["strategy"]),
@@ -36,9 +36,9 @@ def as_experiment(resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renamed(document: Any, names: Mapping[str, str]) -> Any:
-    """Return a YAML's document with other names for some components.
+    """Return a YAML's document with some components renamed.
 
-    Names are replaced where they are values or keys, and in the paths of sweeps and searches.
+    Names are replaced in values, in keys, and in the paths of sweeps and searches.
 
     Args:
         document: The document, or a part of it.

@@ -61,8 +61,8 @@ def load_experiment(
 
     Args:
         path: The YAML file.
-        overrides: `key=value` texts, or a single one, written over what the file says.
-        n_seeds: If given, the seeds are 0 … n_seeds - 1, whatever the file says.
+        overrides: `key=value` texts, or a single one, that override the file.
+        n_seeds: If given, the seeds are 0 … n_seeds - 1 instead of the file's.
 
     Raises:
         ConfigError: If the file or the overrides have problems; it lists all of them.
@@ -94,7 +94,7 @@ class _Resolver:
         self.document = document
         self.problems: list[Problem] = []
         self.names: dict[str, list[str]] = {}
-        """The names of the methods that each section of `methods` stands for."""
+        """The names of the methods that each section of `methods` expands to."""
         self.sweeps: dict[str, Sweep] = {}
         self.searches: dict[str, Search] = {}
 
@@ -172,7 +172,7 @@ class _Resolver:
         return None if self.document.get(key) is None else self._section(type_, key)
 
     def _component(self, kind: Kind) -> tuple[Component | None, Component | None]:
-        """Return a section's component, None if it has problems, and what of it is right."""
+        """Return a section's component, None if it has problems, and its correct part."""
         value = self.document.get(kind)
         named = self._named(kind, value)
         if named is None:
@@ -209,7 +209,7 @@ class _Resolver:
         return None
 
     def _analyses(self) -> tuple[Component, ...]:
-        """The plugins that the section `analyses` adds to every method."""
+        """Return the plugins that the section `analyses` adds to every method."""
         section = self.document.get("analyses")
         section = {} if section is None else section
         if not isinstance(section, Mapping):
@@ -284,10 +284,10 @@ class _Resolver:
     def _validation(
         self, benchmark: Component | None, tune: TuneSection | None
     ) -> Validation | None:
-        """The section `validation`, which is checked as that of `tune` is."""
+        """Return the section `validation`, checked like `tune`'s."""
         validation: Validation | None = self._optional_section(Validation, "validation")
         if validation and self.document.get("tune") is not None:
-            wrong = "has no effect with 'tune', which says what is held out while it searches"
+            wrong = "has no effect with 'tune', which has held-out samples of its own"
             self.problems.append(Problem("validation", wrong))
         for section, path in ((validation, "validation"), (tune and tune.validation, "tune")):
             if section and benchmark:
@@ -305,7 +305,7 @@ class _Resolver:
         )
 
     def _claims(self) -> list[tuple[str, Claim]]:
-        """The well-formed claims, each with its path."""
+        """Return the well-formed claims, each with its path."""
         texts = of_type(list, self.document.get("claims"), [])
         return [
             (at("claims", index), Claim(*found))
@@ -327,7 +327,7 @@ class _Resolver:
                     self.problems.append(Problem(at(at("methods", section), "strategy"), wrong))
 
     def _check_area(self, evaluate: Evaluate, published: Published | None) -> None:
-        """Check the mini-batches that LCA is over, which a paper's must be over, too."""
+        """Check the number of mini-batches of LCA, which must match the paper's."""
         if evaluate.beta and evaluate.beta % evaluate.every:
             wrong = f"is {evaluate.beta}, but must be a multiple of every, which is "
             self.problems.append(Problem("evaluate.beta", f"{wrong}{evaluate.every}"))
@@ -335,13 +335,13 @@ class _Resolver:
             self.problems.append(
                 Problem(
                     "published.LCA",
-                    "needs evaluate.beta: how many mini-batches of an experience the paper's LCA "
-                    "is over (A-GEM's 10), a multiple of evaluate.every",
+                    "needs evaluate.beta, the number of mini-batches that the paper's LCA averages "
+                    "over (10 in A-GEM), a multiple of evaluate.every",
                 )
             )
 
     def _check_not_measured(self, published: Published | None) -> None:
-        """Check that no claim and no published number needs accuracies inside experiences."""
+        """Check that no claim or published number needs accuracies inside experiences."""
         named = [(path, claim.metric) for path, claim in self._claims()]
         named += (
             [(at("published", metric), metric) for metric in published.by_metric()]
@@ -375,12 +375,12 @@ class _Resolver:
             self.problems.append(Problem(path, wrong))
 
     def _may_be_swept(self, name: str) -> bool:
-        """Whether the name may be meant for a setting of a sweep that is itself wrong."""
+        """Return whether the name may refer to a setting of a faulty sweep."""
         return any(not names and name.startswith(method) for method, names in self.names.items())
 
 
 def _listed(seeds: int | list[int]) -> tuple[int, ...]:
-    """The seeds that `seeds` stands for."""
+    """Return the list of seeds."""
     return tuple(range(seeds) if isinstance(seeds, int) else seeds)
 
 

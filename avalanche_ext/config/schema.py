@@ -1,4 +1,4 @@
-"""The validated experiment and its cells: frozen plain data that can be pickled."""
+"""The validated experiment and its cells: frozen, plain data that can be pickled."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def _put_part(args: dict[str, Any], path: tuple[str | int, ...], name: str) -> None:
-    """Put another name in the place of a part of a component, changing its arguments.
+    """Rename a part of a component, changing the component's arguments in place.
 
     Args:
         args: The component's arguments.
-        path: Where the part is: a name, or a mapping with a name.
-        name: The other name.
+        path: The place of the part: a name, or a mapping with a name.
+        name: The new name.
     """
     *outer, last = path
     place: Any = args
@@ -45,10 +45,10 @@ class Component:
 
     Attributes:
         name: What the YAML calls it.
-        target: Where it is, `package.module:Name` or `/folder/file.py:Name`.
-        args: What the YAML gave; for components of this package, also the defaults.
-        files: The files that decide what it does, with a digest of the content of each, where it
-            is the user's: paths relative to the folder of its file, or names of modules.
+        target: Its location, `package.module:Name` or `/folder/file.py:Name`.
+        args: The arguments in the YAML; for components of this package, the defaults too.
+        files: For a user's component, the files that determine its behaviour, with a digest of each
+            one's content: paths relative to the folder of its file, or names of modules.
         parts: The data sets and transforms that its arguments name, by their keys within `args`.
     """
 
@@ -60,36 +60,36 @@ class Component:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the user's file that it comes from; None for an installed package."""
+        """The folder of the user's file that defines it; None for an installed package."""
         module = Path(self.target.rpartition(":")[0])
         return module.parent if module.suffix == ".py" else None
 
     def identity(self) -> list[Any]:
-        """Return what of it decides numbers: name, arguments, and the user's files.
+        """Return everything that affects the numbers: name, arguments, and the user's files.
 
-        Of a user's file the name counts without the folder, so that it may be moved.
+        The name of a user's file counts without its folder, so that it can be moved.
         """
         files = [each.files for each in (self, *self.parts.values()) if each.files]
         name = Path(self.target).name if self.folder else self.name
         return [name, self._renamed(lambda part: Path(part.target).name), *files]
 
     def plain(self) -> dict[str, Any]:
-        """Return it as plain data, without its parts, which its arguments name."""
+        """Return the component as plain data, without its parts, which its arguments name."""
         plain = {key: value for key, value in asdict(self).items() if key != "files" or value}
         plain.pop("parts")
         return plain
 
     def kept(self) -> dict[str, Any]:
-        """Return it as plain data whose names are those of the copies among the results."""
+        """Return the component as plain data that names the copies among the results."""
         plain = {**self.plain(), "args": self._renamed(Component.copy_name)}
         return {**plain, "name": self.copy_name()} if self.folder else plain
 
     def copy_name(self) -> str:
-        """Return the name of its copy among the results, where it comes from a user's file."""
+        """Return the name of its copy among the results, if it comes from a user's file."""
         return f"./{copies_folder(self.files)}/{Path(self.target).name}"
 
     def _renamed(self, name_of: Callable[[Component], str]) -> dict[str, Any]:
-        """Return the arguments with other names for parts from the user's files."""
+        """Return the arguments with new names for parts from the user's files."""
         args = deepcopy(self.args)
         for path, part in self.parts.items():
             if part.folder:
@@ -98,11 +98,11 @@ class Component:
 
 
 Split = Literal["test", "validation"]
-"""What accuracies are measured on: a test stream, or held-out training samples."""
+"""The samples that accuracies are measured on: the test stream, or held-out training samples."""
 
 
 def split_of(benchmark: Component, validation: Validation | None) -> Split:
-    """Return what accuracies on a benchmark are measured on."""
+    """Return the samples that accuracies on a benchmark are measured on."""
     is_ours = benchmark.target.startswith("avalanche_ext.")
     holds_out = is_ours and benchmark.args.get("validation_size") is not None
     return "validation" if validation or holds_out else "test"
@@ -110,17 +110,17 @@ def split_of(benchmark: Component, validation: Validation | None) -> Split:
 
 @dataclass(frozen=True)
 class Method:
-    """A strategy with its plugins, and what it trains with.
+    """A strategy with its plugins, and how it trains.
 
     Attributes:
         strategy: The strategy.
         plugins: Its plugins, in order.
-        model: What learns; a fresh one for each cell.
-        optimizer: What it steps with; its `reset` is the runner's.
-        training: How it trains.
+        model: The model; each cell gets a new one.
+        optimizer: The optimizer; its key `reset` is for the runner.
+        training: The training section.
         criterion: Its loss function; None for the cross-entropy.
-        scheduler: The schedule of its learning rates, whose `by` and `reset` are the runner's; None
-            for none.
+        scheduler: The schedule of its learning rates, whose keys `by` and `reset` are for the
+            runner; None for none.
     """
 
     strategy: Component
@@ -134,9 +134,9 @@ class Method:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one seed: the unit that is run, stored and skipped when it is done.
+    """One method with one seed: the unit that is run, stored, and skipped once it is done.
 
-    Where there is a `validation`, held-out training samples take the place of the test stream.
+    With a `validation` section, held-out training samples replace the test stream.
     """
 
     experiment: str
@@ -170,7 +170,7 @@ class Cell:
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """All that the cell is made of."""
+        """All components of the cell."""
         method = self.method
         chosen = filter(None, (method.criterion, method.scheduler))
         return (
@@ -181,13 +181,13 @@ class Cell:
 
     @property
     def hash(self) -> str:
-        """Sixteen hexadecimal digits that change with whatever decides the numbers.
+        """Sixteen hexadecimal digits that change with everything that affects the numbers.
 
-        Names of experiments and methods, wandb's settings, the index of a device, the batch size
-        of evaluation and the time between checkpoints decide none. Components count by the names
-        that the YAML uses, so that moving code changes no hash; keys of `training` count only where
-        they differ from their defaults, so that a new key changes none. `evaluate` counts only
-        where it is set.
+        Names of experiments and methods, wandb's settings, the index of a device, the batch size of
+        evaluation and the time between checkpoints do not count. Components count by their names in
+        the YAML, so moving code does not change the hash. Keys of `training` count only if they
+        differ from their defaults, so a new key does not change it. `evaluate` counts only if it is
+        set.
         """
         # The last two are components.
         not_here = {"eval_batch_size", "checkpoint_minutes", "criterion", "scheduler"}
@@ -236,12 +236,12 @@ class Cell:
         }
 
     def _validation(self) -> dict[str, Any]:
-        """What tells a run on validation samples from one on the test stream."""
+        """Return what distinguishes a run on validation samples from one on the test stream."""
         held_out = {"validation": self.validation.model_dump()} if self.validation else {}
         return {} if self.split == "test" else {"split": self.split, **held_out}
 
     def _training(self, plain: Callable[[Component], dict[str, Any]]) -> dict[str, Any]:
-        """The section `training` as plain data, as a YAML may have it."""
+        """Return the section `training` as plain data, in the form of a YAML."""
         needless = {"epochs"} if self.training.iterations is not None else set()
         section = self.training.model_dump(exclude=needless)
         for key in ("criterion", "scheduler"):
@@ -258,23 +258,23 @@ class Experiment:
 
     Attributes:
         name: The folder of its results.
-        benchmark: What is learned.
-        model: What learns unless a method says otherwise.
-        optimizer: What every method steps with unless it says otherwise.
-        training: How every method trains unless it says otherwise.
+        benchmark: The benchmark.
+        model: The model, unless a method overrides it.
+        optimizer: The optimizer, unless a method overrides it.
+        training: The training section, unless a method overrides it.
         seeds: One cell per method and seed.
-        methods: By name, in the YAML's order; a swept one by the names of its settings.
-        sweeps: By the name of the swept method, which is none of `methods`.
-        baseline: The method that the others are tested against; None for no tests.
-        claims: What the report tests one-sidedly, in the YAML's order.
+        methods: Methods by name, in the YAML's order; a swept one under the names of its settings.
+        sweeps: Sweeps by the name of the swept method, which is not in `methods`.
+        baseline: The method that all others are tested against; None for no tests.
+        claims: Claims that the report tests one-sidedly, in the YAML's order.
         wandb: Where runs are logged.
         evaluate: How every method is evaluated inside experiences; None for not at all.
         published: A paper's numbers for some of the methods, if the YAML gives any.
-        validation: What is evaluated instead of the test stream; None for the test stream.
+        validation: The samples evaluated instead of the test stream; None for the test stream.
         tuning: The search for hyper-parameters that comes first; None for none.
         undecided: Names of methods that have no cells before their search has ended.
-        choices: What searches have chosen.
-        document: What the YAML says, with what the command line has changed.
+        choices: The settings that searches have chosen.
+        document: The YAML's content, with changes from the command line.
     """
 
     name: str
@@ -320,7 +320,7 @@ class Experiment:
         ]
 
     def own_components(self) -> list[Component]:
-        """Return what comes from the user's files, each name once, parts and settings included."""
+        """Return the components from the user's files, each name once, with parts and settings."""
         methods = [*self.methods.values()]
         for search in self.tuning.searches.values() if self.tuning else ():
             methods += [setting.method for setting in search.settings.values()]
@@ -332,9 +332,9 @@ class Experiment:
         return [*{each.name: each for each in found if each.folder}.values()]
 
     def yaml(self) -> str:
-        """Return a YAML that gives the same cells from the experiment's folder.
+        """Return a YAML that gives the same cells when run from the experiment's folder.
 
-        There it finds the copies of the user's files, which it names.
+        It names the copies of the user's files in that folder.
         """
         names = {each.name: each.copy_name() for each in self.own_components()}
         document = renamed(self.document, names)
@@ -344,7 +344,7 @@ class Experiment:
         return as_yaml(document if is_same else {**document, "seeds": seeds})
 
     def summary(self) -> dict[str, Any]:
-        """Return what the report needs beside the results, as plain data, for `record.yaml`."""
+        """Return what the report needs besides the results, as plain data, for `record.yaml`."""
         hashes: dict[str, dict[int, str]] = {name: {} for name in self.methods}
         for cell in self.cells():
             hashes[cell.method_name][cell.seed] = cell.hash

@@ -17,16 +17,16 @@ from avalanche_ext.words import did_you_mean, shown
 DEFAULT_STRATEGY = "avalanche:Naive"
 
 MOST_METHODS = 1000
-"""Methods of an experiment, those that sweeps make among them."""
+"""Maximum number of methods of an experiment, including those from sweeps."""
 MOST_PLUGINS = 100
-"""Plugins of a method."""
+"""Maximum number of plugins of a method."""
 
 FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 FOLDER_RULE = "use only letters, digits, '_', '-' and '.', and do not begin with '-' or '.'"
 LONGEST_NAME = 255
-"""Characters of a folder's name, as many as file systems allow."""
+"""Maximum number of characters in a folder's name, as many as file systems allow."""
 LONGEST_TAG = 64
-"""Characters of a tag that wandb takes."""
+"""Maximum number of characters in a wandb tag."""
 _DEVICE = r"cpu|cuda(:[0-9]+)?"
 
 INSIDE = ("AAA", "WC_ACC", "min_ACC", "LCA")
@@ -150,7 +150,7 @@ Values = Annotated[
     Field(min_length=1, max_length=MOST_METHODS),
     AfterValidator(_distinct),
 ]
-"""What a parameter is tried with."""
+"""The values that a parameter is tried with."""
 
 SweepValues = Annotated[
     dict[Text, Values],
@@ -173,14 +173,14 @@ _HOMES = {key: key for key in _TOP_LEVEL} | {
     for section, keys in _IN_SECTIONS.items()
     for key in keys
 }
-"""Where keys stand that are often put elsewhere."""
+"""The right places of keys that are often misplaced."""
 
 
 class Section(BaseModel):
     """A part of the YAML with fixed keys.
 
     Attributes:
-        elsewhere: Where other keys stand, for who puts one here: paths by their names.
+        elsewhere: Paths of keys that belong elsewhere, by name, for hints.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

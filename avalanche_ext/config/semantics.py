@@ -1,4 +1,4 @@
-"""Checks of parts that do not fit each other although each of their keys is right; need no data."""
+"""Checks for parts that do not fit together although each key is valid; they need no data."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from avalanche_ext.traits import Part, conflicts
 from avalanche_ext.words import shown
 
 _SUFFIXES = (".csv", ".html", ".pdf", ".png", ".svg", ".txt", ".yaml")
-"""How the files end that lie beside the folders of methods."""
+"""Endings of the files that lie beside the folders of methods."""
 
 
 def check_benchmark(benchmark: Component) -> Iterator[Problem]:
-    """Check that the classes can be dealt out to the experiences, and the sizes of subsets."""
+    """Check that the classes can be divided among the experiences, and the sizes of subsets."""
     train_size, pool_size = benchmark.args.get("train_size"), benchmark.args.get("pool_size")
     if train_size is not None and pool_size is not None and train_size > pool_size:
         yield Problem(
@@ -61,7 +61,7 @@ def check_names(names: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     """Check that the folders of methods can lie beside each other and beside a report's files.
 
     Args:
-        names: The names of the methods that each section of `methods` stands for.
+        names: The names of the methods that each section of `methods` expands to.
     """
     first: dict[str, str] = {}
     for section, name in ((section, name) for section, made in names.items() for name in made):
@@ -167,7 +167,7 @@ def _check_combination(places: Sequence[Place]) -> Iterator[Problem]:
 
 
 def _check_modes(place: Place) -> Iterator[Problem]:
-    """Check that Avalanche's EWC forgets old tasks where it is online, and there alone."""
+    """Check that Avalanche's EWC has a decay if, and only if, it is online."""
     args = place.component.args
     if place.component.name not in ("avalanche:EWC", "avalanche:EWCPlugin"):
         return
@@ -195,7 +195,7 @@ def _check_candidates(place: Place) -> Iterator[Problem]:
 
 
 def _check_consolidation(place: Place) -> Iterator[Problem]:
-    """Check that an estimate is of some samples, and that something is estimated."""
+    """Check that estimates use at least one sample, and that there is a penalty."""
     args = place.component.args
     every = args.get("every")
     if every is not None and "n_samples" in args and args["n_samples"] is None:
@@ -213,7 +213,7 @@ def _check_consolidation(place: Place) -> Iterator[Problem]:
 
 
 def _check_memory(place: Place, benchmark: Component) -> Iterator[Problem]:
-    """Check that a memory that is balanced over groups can hold a sample of each."""
+    """Check that a memory balanced over groups can hold a sample of each group."""
     args = place.component.args
     # Where a YAML cannot name another buffer, what is balanced is a ring.
     if args.get("buffer", "ring" if "balance" in args else None) != "ring":
@@ -234,7 +234,7 @@ def _check_memory(place: Place, benchmark: Component) -> Iterator[Problem]:
 def check_analyses(
     plugins: Sequence[Component | None], analyses: Sequence[Component], path: str
 ) -> Iterator[Problem]:
-    """Check that a method has each analysis once, be it of its own or of the section `analyses`."""
+    """Check that a method has each analysis only once, its own and those of `analyses` together."""
     added = {analysis.name for analysis in analyses}
     for index, plugin in enumerate(plugins):
         if plugin is None or plugin.name not in ANALYSES:
@@ -243,7 +243,7 @@ def check_analyses(
         if plugin.name in added:
             yield Problem(
                 where,
-                f"'{plugin.name}' is what the section 'analyses' adds to every method: "
+                f"'{plugin.name}' is already added to every method by the section 'analyses': "
                 "keep one of them",
             )
         elif plugin.name in [other.name for other in plugins[:index] if other]:
@@ -252,7 +252,7 @@ def check_analyses(
 
 
 def check_analysis(analysis: Component, path: str) -> Iterator[Problem]:
-    """Check that an analysis looks at what is evaluated."""
+    """Check that an analysis uses a stream that is evaluated."""
     stream = analysis.args.get("stream", "test")
     if stream != "test":
         yield Problem(

@@ -1,4 +1,4 @@
-"""Signatures of constructors, read from their source, so that each default stands in one place."""
+"""Signatures of constructors, read from their source, so that defaults are stated only once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from avalanche_ext.config.sources import (
 from avalanche_ext.config.validation import adapter
 
 NO_DEFAULT = object()
-"""The default of a parameter that must be given, or whose default is no plain value."""
+"""The default of a required parameter, or of one whose default is not a plain value."""
 
 # Parameters that Avalanche does not annotate, although only Python can build their values.
 _OBJECTS = ("augmentations", "generator_strategy", "model", "scheduler", "storage_policy")
@@ -48,10 +48,10 @@ class Parameter:
 
     Attributes:
         name: Its keyword.
-        annotation: Its annotation as the source has it, empty without one.
+        annotation: Its annotation as in the source, empty without one.
         type: The type, for pydantic, of the values that YAML can give; None if there are none.
         required: Whether it has no default.
-        default: Its default where that is a plain value, else `NO_DEFAULT`.
+        default: Its default if that is a plain value, otherwise `NO_DEFAULT`.
     """
 
     name: str
@@ -63,15 +63,15 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """How a class or function is called.
+    """The signature of a class or function.
 
     Attributes:
         parameters: Its parameters, in order.
         summary: The first paragraph of its docstring.
-        is_open: Whether it may take other keywords too: what `**kwargs` does with them, or a
-            decorator with the whole, shows only when it is called.
-        place: Where it is defined, `/home/ann/mine.py:12`; empty in Avalanche, torch and this
-            package.
+        is_open: Whether it may accept other keywords: the effect of `**kwargs` or of a decorator
+            shows only in a call.
+        place: The place of its definition, `/home/ann/mine.py:12`; empty for Avalanche, torch and
+            this package.
     """
 
     parameters: tuple[Parameter, ...]
@@ -88,10 +88,10 @@ _HARMLESS = (
     *("cache", "dataclass", "final", "lru_cache", "no_grad", "override", "validate_call"),
     *("handle_legacy_interface", "register_model"),  # torchvision's
 )
-"""Decorators that leave a signature as it is."""
+"""Decorators that do not change a signature."""
 
 _CLOSED = ("avalanche", "avalanche_ext", "torch")
-"""Packages whose `**kwargs` all go to the base class."""
+"""Packages that pass all `**kwargs` to the base class."""
 
 _WITHOUT_CONSTRUCTOR = ("object", "abc.ABC", "typing.Generic", "typing.Protocol", "torch.nn.Module")
 
@@ -119,7 +119,7 @@ def _read_signature(target: str) -> Signature:
         paragraph = _documentation(found).split("\n\n")[0]
         parameters, is_open = _parameters(found)
     except RecursionError:
-        raise SourceError(f"{place}: its names stand for each other without end") from None
+        raise SourceError(f"{place}: its names refer to each other in a circle") from None
     place = "" if found[0].is_known else place
     return Signature(tuple(parameters), " ".join(paragraph.split()), is_open, place)
 
@@ -129,10 +129,10 @@ _installed_signature = cache(_read_signature)  # What is installed does not chan
 
 @remembered
 def keywords(target: str) -> set[str]:
-    """Return the names of the arguments that a class or function takes, as far as sources tell.
+    """Return the names of the arguments that a class or function takes, according to its source.
 
-    The `**kwargs` of a function also take the arguments of the class that it returns by its
-    annotation, as torchvision's functions for models have it.
+    The `**kwargs` of a function also take the arguments of the class in its return annotation, as
+    in torchvision's functions for models.
 
     Raises:
         LookupError: If the target is not installed, or not in the file.
@@ -196,7 +196,7 @@ def _parameters(found: Found) -> _Parameters:
 
 
 def _of_value(found: Found) -> _Parameters:
-    """The parameters of what is assigned to a name: another name, or what only a run can tell."""
+    """The parameters of a value assigned to a name: another name, or one known only at run time."""
     module, _ = found
     value = assigned(found)
     if isinstance(value, ast.Lambda):
@@ -206,7 +206,7 @@ def _of_value(found: Found) -> _Parameters:
 
 
 def _of_bundle(found: Found) -> _Parameters | None:
-    """The parameters of a strategy that is made of plugins: theirs, each name once."""
+    """The parameters of a strategy made of plugins: those of the plugins, each name once."""
     plugins = bundled(found)
     if not plugins:
         return None
@@ -256,7 +256,7 @@ def _left_open(init: ast.FunctionDef, inherited: list[Parameter]) -> list[Parame
 
 
 def _passing_on(function: ast.FunctionDef) -> list[ast.Call]:
-    """Return the calls that get a function's `**kwargs`."""
+    """Return the calls that receive a function's `**kwargs`."""
     kwargs = function.args.kwarg
     return [
         node
@@ -303,7 +303,7 @@ def _init(definition: ast.ClassDef) -> ast.FunctionDef | None:
 
 
 def _is_decorated(module: Module, statement: ast.ClassDef | ast.FunctionDef) -> bool:
-    """Whether a decorator may change how something is called."""
+    """Return whether a decorator may change the signature."""
     return not _is_closed(module) and any(
         _decorator(node) not in _HARMLESS for node in statement.decorator_list
     )
@@ -338,7 +338,7 @@ def _fields(module: Module, definition: ast.ClassDef) -> list[Parameter]:
 
 
 def _passes_on(init: ast.FunctionDef) -> bool:
-    """Whether the base class's constructor gets all of `**kwargs`, and nothing else any."""
+    """Return whether the base class's constructor, and nothing else, receives `**kwargs`."""
     assert init.args.kwarg is not None
     name = init.args.kwarg.arg
     uses = [node for node in ast.walk(init) if isinstance(node, ast.Name) and node.id == name]
@@ -425,7 +425,7 @@ def _is_sound(type_: Any) -> bool:
 
 
 def _like(default: Any) -> Any:
-    """The type of a parameter without annotation, as its default suggests it."""
+    """Return the type of a parameter without annotation, inferred from its default."""
     if isinstance(default, bool):
         return Flag
     if isinstance(default, int | float):  # Avalanche's LwF also takes one alpha an experience.

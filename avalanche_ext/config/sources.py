@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from avalanche_ext.results.copies import content_of, is_there
 
 KNOWN_PACKAGES = ("avalanche", "avalanche_ext", "torch", "torchvision")
-"""Packages whose versions a result records, and whose sources therefore count in no hash."""
+"""Packages whose versions a result records, so that their sources do not count in hashes."""
 
 _Definition = ast.ClassDef | ast.FunctionDef
 
@@ -33,7 +33,7 @@ Answer = TypeVar("Answer")
 
 @contextmanager
 def files_stay() -> Iterator[None]:
-    """Ask each question about a source file once, as the files do not change meanwhile."""
+    """Answer each question about a source file only once, as the files do not change meanwhile."""
     token = _ANSWERS.set({})
     try:
         yield

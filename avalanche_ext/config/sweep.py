@@ -1,4 +1,4 @@
-"""A method's `sweep`: one section of the YAML that makes a method per value of a parameter."""
+"""A method's `sweep`: one section of the YAML that defines a method per value of a parameter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from avalanche_ext.words import shown
 
 @dataclass(frozen=True)
 class Expansion:
-    """The methods that a section with a `sweep` makes.
+    """The methods that a section with a `sweep` defines.
 
     Attributes:
         sweep: Parameter and values; None if the sweep itself is malformed.
@@ -46,8 +46,8 @@ def expand(
 ) -> Expansion:
     """Build a method `<name>-<value>` for each value of a section's sweep.
 
-    A problem with all values is reported once, as if there were one method. A problem with some
-    values names them; if the parameter of the sweep causes it, its path is the value's.
+    A problem with all values is reported once, as for a single method. A problem with some values
+    names them; if the sweep's parameter causes it, it is reported at the value.
 
     Args:
         name: The section's name.
@@ -92,7 +92,7 @@ class Varied:
     Attributes:
         key: Its path below the method, as in the YAML.
         values: Its values.
-        target: The path that problems with a single value have, if the YAML gives that alone.
+        target: The path of problems with a single value, if the YAML gave only that value.
         path: Path of the values in the YAML.
     """
 
@@ -103,7 +103,7 @@ class Varied:
 
 
 def value_name(value: Any) -> str:
-    """Return what a value adds to a method's name.
+    """Return the suffix that a value adds to a method's name.
 
     >>> value_name("Adam"), value_name(0.1), value_name(True), value_name([10, 20]), value_name([])
     ('Adam', '0.1', 'true', '10x20', 'empty')
@@ -114,7 +114,7 @@ def value_name(value: Any) -> str:
 
 
 def with_shared(base: Mapping[str, Any], key: str, shared: Shared) -> dict[str, Any]:
-    """Return the section with what all methods share, where the sweep changes a part of that."""
+    """Return the section with the shared settings of which the sweep changes a part."""
     parts = re.match(r"(model|optimizer|training)\.(\w+)[.\[]", key)
     if not parts:
         return {**base}
@@ -134,7 +134,7 @@ def with_shared(base: Mapping[str, Any], key: str, shared: Shared) -> dict[str, 
 
 
 def target(base: Mapping[str, Any], method: str, key: str) -> str:
-    """Return the path that problems with the value at `key` have in a method's section."""
+    """Return the path of problems with the value at `key` in a method's section."""
     document = {"methods": {method: copy.deepcopy(base)}}
     path = at(at("methods", method), key)
     try:
@@ -187,7 +187,7 @@ def reported(
 def _misnamed(
     method: str, names: Sequence[str], sweep: Varied, taken: Container[str]
 ) -> Iterator[Problem]:
-    """Yield problems with values that give names which are no folder names, or are taken."""
+    """Yield problems with values whose names are not valid folder names, or are taken."""
     if not re.fullmatch(FOLDER_NAME, method):
         return
     counts = Counter(names)

@@ -14,12 +14,12 @@ from avalanche_ext.traits import AVALANCHE, NAMES, By, Phase, Traits
 
 
 def read_traits(target: str, args: Mapping[str, Any]) -> list[Traits]:
-    """Return the traits of a plugin, or of the plugins of which a strategy of ours is made.
+    """Return the traits of a plugin, or of the plugins in one of our strategies.
 
     Args:
-        target: `package.module:Name` or `/folder/file.py:Name` of a class. What a class of
-            another package or of the user's does not declare, its bases decide.
-        args: The arguments that it is called with; traits may depend on them.
+        target: `package.module:Name` or `/folder/file.py:Name` of a class. Traits that a class from
+            another package or the user does not declare come from its bases.
+        args: Its arguments; traits may depend on them.
     """
     module_name, _, name = target.rpartition(":")
     if module_name.startswith("avalanche."):
@@ -37,7 +37,7 @@ def read_traits(target: str, args: Mapping[str, Any]) -> list[Traits]:
 
 @dataclass(frozen=True)
 class _Part:
-    """What the source of a class says: its base's traits in Avalanche, and what it declares."""
+    """The traits in a class's source: its Avalanche base's traits, and those it declares."""
 
     known: Traits
     declared: dict[str, Any]
@@ -45,7 +45,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Source:
-    """What the source of a class says, or of each plugin that a strategy of ours is made of."""
+    """The traits in the source of a class, or of each plugin in one of our strategies."""
 
     parts: tuple[_Part, ...]
     renamed: dict[str, str]
@@ -70,7 +70,7 @@ def _part(found: Found) -> _Part:
 
 
 def _traits(part: _Part, args: Mapping[str, Any]) -> Traits:
-    """Avalanche's traits of a class's base, and over these what the class and its bases declare."""
+    """Return Avalanche's traits of a class's base, overridden by declared ones."""
     given = {name: _given(value, args) for name, value in part.declared.items()}
     # A class of the user's may use these names for other things.
     declared: dict[str, Any] = {n: v for n, v in given.items() if isinstance(v, Phase | bool)}
@@ -82,7 +82,7 @@ def _given(value: Any, args: Mapping[str, Any]) -> Any:
 
 
 def _declared(found: Found) -> dict[str, Any]:
-    """The traits that a class or a base class declares."""
+    """Return the traits that a class or a base class declares."""
     declared = ((name, class_attribute(found, name)) for name in NAMES)
     return {name: _trait(value) for name, value in declared if value is not None}
 

@@ -1,7 +1,7 @@
 """The section `tune`: a search for hyper-parameters on validation samples, before the experiment.
 
-A search is an experiment of its own, `<name>-tuning`, whose methods are the settings of the
-searched methods. `tuning_stage` returns it, `chosen` the experiment with what it has chosen.
+A search is a separate experiment, `<name>-tuning`, whose methods are the settings of the searched
+methods. `tuning_stage` returns it, and `chosen` returns the experiment with the chosen settings.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from avalanche_ext.results.tune import (
 from avalanche_ext.words import did_you_mean, shown
 
 FIRST_SEED = 10_000
-"""The first tuning seed, where `tune.seeds` says how many; `seeds: N` ends below it."""
+"""The first tuning seed if `tune.seeds` is a number; `seeds: N` ends below it."""
 
 SUFFIX = "-tuning"
-"""What the name of an experiment's search adds to its own."""
+"""The suffix of the name of an experiment's search."""
 
-_UNCLEAR = "is measured against the best of the methods compared, so that it ranks no settings"
+_UNCLEAR = "is relative to the best of the compared methods, so it cannot rank settings"
 
 
 def _metric(metric: str) -> str:
@@ -93,7 +93,7 @@ class TuneSection(Section):
 
     @property
     def validation(self) -> Validation:
-        """What the settings are trained and evaluated on."""
+        """The samples that settings are trained and evaluated on."""
         return Validation(
             experiences=self.experiences, per_experience=self.validation_per_experience
         )
@@ -113,7 +113,7 @@ class Setting:
     Attributes:
         values: The values by path.
         method: The method, as it runs if the setting is chosen.
-        tuned: The same without the section `analyses`, which the search has no use for.
+        tuned: The same without the section `analyses`, which the search does not need.
         section: The method's section with the values.
     """
 
@@ -129,8 +129,9 @@ class Search:
 
     Attributes:
         options: The values that each path may take.
-        bounds: By path, which ends of its numbers no value can lie beyond: "smallest", "largest".
-        settings: The settings by the name of their folder; of "random" the drawn ones alone.
+        bounds: By path, the ends of its numbers that are limits of the valid range: "smallest",
+            "largest".
+        settings: The settings by the name of their folder; with "random" only the drawn ones.
     """
 
     options: Mapping[str, Sequence[Any]]
@@ -143,11 +144,11 @@ class Tuning:
     """The searches of an experiment.
 
     Attributes:
-        validation: What settings are trained and evaluated on.
+        validation: The samples that settings are trained and evaluated on.
         seeds: The seeds of the searches.
         metric: What a setting is chosen by.
         sampler: "grid", "random" or "tpe".
-        trials: How many settings of each method are tried; None for all.
+        trials: Number of settings of each method to try; None for all.
         searches: By method, in the YAML's order.
     """
 
@@ -160,7 +161,7 @@ class Tuning:
 
     @property
     def n_settings(self) -> int:
-        """How many settings are tried."""
+        """The number of settings that are tried."""
         sizes = [len(search.settings) for search in self.searches.values()]
         return sum(min(size, self.trials or size) for size in sizes)
 
@@ -202,7 +203,7 @@ def tuning_stage(experiment: Experiment, settings: Mapping[str, Sequence[str]]) 
 def _stage_document(
     experiment: Experiment, tuning: Tuning, settings: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """What a YAML would say to try settings, each of them a method."""
+    """Return the document of a YAML that tries the settings, each as a method."""
     left_out = ("tune", "claims", "published", "analyses", "evaluate")
     document = {key: value for key, value in experiment.document.items() if key not in left_out}
     return document | {
@@ -219,7 +220,7 @@ def _stage_document(
 
 
 def _as_sweep(search: Search, names: Sequence[str]) -> Sweep:
-    """The settings as a sweep over the values of all paths."""
+    """Return the settings as a sweep over the values of all paths."""
     parameter = ", ".join(map(parameter_name, search.options))
     values = {name: search.settings[name].values.values() for name in names}
     if len(search.options) == 1:
@@ -256,7 +257,7 @@ def check_tune(
     Args:
         section: The section.
         name: The experiment's name.
-        sections: The experiment's methods, as the YAML has them.
+        sections: The experiment's methods, as in the YAML.
         seeds: The experiment's seeds.
         swept: Names of the methods that have a sweep.
     """
@@ -296,7 +297,7 @@ def check_tune(
 
 
 def check_validation(validation: Validation, benchmark: Component, path: str) -> Iterator[Problem]:
-    """Check that a benchmark has as many experiences and samples as are used to validate.
+    """Check that a benchmark has enough experiences and samples for validation.
 
     Args:
         validation: What is evaluated.
@@ -398,7 +399,7 @@ def _resolved(
 def _lost(
     base: Mapping[str, Any], name: str, key: str, value: Any, where: str
 ) -> Iterator[Problem]:
-    """Yield what is wrong with a path that does not fit the method's section."""
+    """Yield the problem with a path that does not fit the method's section."""
     try:
         with_value(base, name, key, value)
     except ConfigError as error:
@@ -415,7 +416,7 @@ def _with_values(base: Mapping[str, Any], name: str, values: Mapping[str, Any]) 
 def _problems_by_path(
     base: Mapping[str, Any], name: str, options: Mapping[str, list[Any]], shared: Shared
 ) -> Iterator[Problem]:
-    """Yield the problems with each value of each path, the other paths at their first values."""
+    """Yield the problems with each value of each path, while others have their first values."""
     path = at("methods", name)
     targets = {key: target(base, name, key) for key in options}
     first = {key: values[0] for key, values in options.items()}
@@ -441,7 +442,7 @@ def _problems_by_path(
 def _bounds(
     base: Mapping[str, Any], name: str, options: Mapping[str, list[Any]], shared: Shared
 ) -> dict[str, list[str]]:
-    """Return which ends of each path's numbers no value can lie beyond, such as 0 of a strength."""
+    """Return which ends of each path's numbers are limits of its valid range, such as 0."""
     first = {key: values[0] for key, values in options.items()}
     path = at("methods", name)
 
@@ -470,7 +471,7 @@ def _beyond(numbers: Sequence[float]) -> tuple[float, float]:
 
 
 def _check_metric(method: Method | None, metric: str, name: str) -> Iterator[Problem]:
-    """Check that a method which is trained on all experiences at once has the metric."""
+    """Check that the metric is defined for a method trained on all experiences at once."""
     if method is None or metric in OF_THE_END:
         return
     is_joint = method.strategy.name == "avalanche:JointTraining"
@@ -490,7 +491,7 @@ def _proposed(
 
 
 def _drawn(options: Mapping[str, Sequence[Any]], seed: str) -> Iterator[tuple[Any, ...]]:
-    """Yield all settings in random order, each once; a longer search begins as a shorter one."""
+    """Yield all settings once in random order; a longer search starts like a shorter one."""
     generator = random.Random(seed)
     lengths = [len(values) for values in options.values()]
     seen: set[tuple[int, ...]] = set()

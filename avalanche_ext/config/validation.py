@@ -1,4 +1,4 @@
-"""Plain values checked against pydantic types, with errors in this package's words."""
+"""Checks of plain values against pydantic types, with this package's error messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from avalanche_ext.words import did_you_mean, shown
 
 
 def rejection(message: str) -> PydanticCustomError:
-    """Return the error that a validator raises to show `message` as it is."""
+    """Return the error that a validator raises to show `message` unchanged."""
     return PydanticCustomError("own_words", "{message}", {"message": message})
 
 
@@ -52,12 +52,12 @@ def validate(type_: Any, value: Any, path: str) -> tuple[Any, list[Problem]]:
 
 
 def adapter(type_: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter of a type, made once for each object that stands for a type."""
+    """Return pydantic's adapter of a type, created once for each type object."""
     return _adapter(_Same(type_))
 
 
 class _Same:
-    """Equal only to itself for the same object: types that compare equal may have other orders."""
+    """Equal only for the same object: types that compare equal may have different orders."""
 
     def __init__(self, type_: Any) -> None:
         self.type = type_
@@ -88,7 +88,7 @@ def _too_large(checked: Any, path: str) -> Iterator[Problem]:
 
 
 def of_type(type_: type, value: Any, default: Any) -> Any:
-    """Return `value` if it has the type, else `default`: the problem is reported elsewhere."""
+    """Return `value` if it has the type, otherwise `default`; the problem is reported elsewhere."""
     return value if isinstance(value, type_) else default
 
 
@@ -107,7 +107,7 @@ def _locate(details: ErrorDetails, value: Any, path: str) -> str:
 
 
 def _explained_below(path: str, paths: Mapping[str, Any]) -> bool:
-    """Return whether another error lies below `path`: one union member got further than another."""
+    """Return whether another error lies below `path`, because one union member got further."""
     return any(other != path and lies_at(other, path) for other in paths)
 
 
@@ -130,11 +130,11 @@ def _message(errors: list[ErrorDetails], type_: Any, nullable: bool) -> str:
 
 
 def elsewhere(key: str, places: Mapping[str, str]) -> str:
-    """Return advice on a key that stands in the wrong section, empty without any.
+    """Return advice on a key in the wrong section, empty without any.
 
     Args:
         key: The key.
-        places: Where keys stand, as paths; one that is its own path stands at the top level.
+        places: Paths of keys; a key that is its own path belongs at the top level.
 
     >>> elsewhere("lr", {"lr": "optimizer.lr"}), elsewhere("seeds", {"seeds": "seeds"})
     (" (did you mean 'optimizer.lr'?)", ' (it stands at the top level)')

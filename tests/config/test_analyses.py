@@ -15,7 +15,10 @@ PATH = "analyses.spectrum_analysis"
 TARGET = "avalanche_ext.plugins:SpectrumAnalysisPlugin"
 NAMES = alternatives(ANALYSES)
 DEFAULTS = {"rank": 50, "n_samples": 1000, "kind": "sampled"}
-TWICE = "'spectrum_analysis' is what the section 'analyses' adds to every method: keep one of them"
+TWICE = (
+    "'spectrum_analysis' is already added to every method by the section 'analyses': "
+    "keep one of them"
+)
 
 
 def test_every_method_has_the_plugin_last(tmp_path: Path) -> None:

@@ -45,10 +45,10 @@ def problems(text: str) -> list[str]:
         ("a: " + "{a: " * 500, "not valid YAML: nested more than 50 levels deep"),
         ("a: &a {b: [*a]}", "a.b[0]: contains itself through an anchor"),
         ("a: *b", "x.yaml:1:4: not valid YAML: found undefined alias 'b'"),
-        ("a: !!bool maybe", "x.yaml:1:4: not valid YAML: 'maybe' is not what the tag !!bool says"),
-        ("a: !!int ''", "x.yaml:1:4: not valid YAML: '' is not what the tag !!int says"),
-        ("a: !!float x", "x.yaml:1:4: not valid YAML: 'x' is not what the tag !!float says"),
-        ("a: !!null x", "x.yaml:1:4: not valid YAML: 'x' is not what the tag !!null says"),
+        ("a: !!bool maybe", "x.yaml:1:4: not valid YAML: 'maybe' does not fit the tag !!bool"),
+        ("a: !!int ''", "x.yaml:1:4: not valid YAML: '' does not fit the tag !!int"),
+        ("a: !!float x", "x.yaml:1:4: not valid YAML: 'x' does not fit the tag !!float"),
+        ("a: !!null x", "x.yaml:1:4: not valid YAML: 'x' does not fit the tag !!null"),
         (
             "a: !!python/object/apply:os.system ['true']",
             "x.yaml:1:4: not valid YAML: the tag !!python/object/apply:os.system has no meaning "
@@ -73,7 +73,7 @@ def problems(text: str) -> list[str]:
         ('"\\ud800": 1', "not valid YAML: the text has a surrogate, which is half a character"),
         (
             'a: "\\UFFFFFFFF"',
-            "not valid YAML: a text in double quotes has an escape that means no character",
+            "not valid YAML: a text in double quotes has an unknown escape",
         ),
         ("a: 1\nb: \0", r"x.yaml:2: not valid YAML: the character '\x00' is not allowed"),
         ("a:\n\t- 1", "x.yaml:2:1: not valid YAML: found a tab: indent with spaces"),
@@ -81,7 +81,7 @@ def problems(text: str) -> list[str]:
         ("a: 'b", "x.yaml:1:6: not valid YAML: a quote is left open"),
         (
             "a: b: c",
-            "x.yaml:1:5: not valid YAML: found ': ' where no key may stand: check the "
+            "x.yaml:1:5: not valid YAML: found ': ' where no key is allowed: check the "
             "indentation, or quote the text",
         ),
         ("a: 1\n---\nb: 2", "expected a single document in the stream"),
@@ -128,7 +128,7 @@ def test_a_long_key_is_shown_in_part() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: 1".encode("utf-16"), "is text in UTF-16, but must be in UTF-8: save it again so"),
+        ("a: 1".encode("utf-16"), "is text in UTF-16, but must be in UTF-8: save it as UTF-8"),
         (bytes(range(128, 256)), "not a text file in UTF-8: byte 0 cannot be read"),
         (b"\x7fELF\0\0", r"the character '\x7f' is not allowed"),
         (b"a" * 10_000_000, "is longer than 100,000 characters"),
@@ -238,7 +238,7 @@ def test_only_the_first_problems_are_looked_into(
         ("methods.drl.plugins[" + "9" * 5000 + "]=1", "not a path such as"),
         ("[0]=1", "[0]: 'experiment' is not a list"),
         ("optimizer.lr=" + "1" * 5000, "must not be an integer of more than 250 digits"),
-        ("optimizer.lr=!!bool x", "optimizer.lr:1:1: not valid YAML: 'x' is not what the tag"),
+        ("optimizer.lr=!!bool x", "optimizer.lr:1:1: not valid YAML: 'x' does not fit the tag"),
         ("seeds=" + "[" * 500, "nested more than 50 levels deep"),
         ("name=" + "x" * 200_000, "name: is longer than 100,000 characters"),
         ("training.batch_size=" + "9" * 30, "but must be an integer of at most 64 bits"),

@@ -239,8 +239,7 @@ MISTAKES: list[tuple[dict[str, Any] | str, str]] = [
     ),
     (
         HEAD + "methods:\n  m:\n  plugins: [drl]\n",
-        "methods.plugins: 'plugins' stands where a method's name should: "
-        "indent it below its method",
+        "methods.plugins: 'plugins' is where a method's name should be: indent it below its method",
     ),
     (
         HEAD + "methods:\n  m:\n    plugins:\n    - drl:\n      alpha: 2\n",
@@ -277,8 +276,8 @@ MISTAKES: list[tuple[dict[str, Any] | str, str]] = [
     # Files of one's own.
     (
         plugin("./mine.py"),
-        f"{PLUGIN}: './mine.py' cannot be used: FOLDER/mine.py is a file, but not what to take "
-        "from it: write './mine.py:Name' (it has MyPlugin)",
+        f"{PLUGIN}: './mine.py' cannot be used: FOLDER/mine.py is a file, but must also name "
+        "a class or function in it: write './mine.py:Name' (it has MyPlugin)",
     ),
     (
         plugin("./mine.py:MyPlugn"),

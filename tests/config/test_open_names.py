@@ -160,8 +160,8 @@ def test_arguments_are_checked_as_ours_are(
         ("./mine.py:MyPlugn", "{folder}/mine.py has no 'MyPlugn' (did you mean 'MyPlugin'?)"),
         (
             "./mine.py",
-            "{folder}/mine.py is a file, but not what to take from it: write './mine.py:Name' "
-            "(it has MyPlugin, MyModel, MyOptimizer, make_benchmark)",
+            "{folder}/mine.py is a file, but must also name a class or function in it: "
+            "write './mine.py:Name' (it has MyPlugin, MyModel, MyOptimizer, make_benchmark)",
         ),
         ("./broken.py:A", "{folder}/broken.py:2: not valid Python: '(' was never closed"),
         ("./imports_broken.py:A", "{folder}/broken.py:2: not valid Python: '(' was never closed"),
@@ -365,8 +365,8 @@ def test_traits_are_read_as_ours_are(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "name", "reason"),
     [
-        ("criterion", "torch.nn:NLLLoss", "it is no loss of logits and labels; torch's are"),
-        ("criterion", "torch.nn.modules.loss:MSELoss", "it is no loss of logits and labels"),
+        ("criterion", "torch.nn:NLLLoss", "it is not a loss of logits and labels; torch's are"),
+        ("criterion", "torch.nn.modules.loss:MSELoss", "it is not a loss of logits and labels"),
         ("scheduler", "torch.optim.lr_scheduler:ReduceLROnPlateau", "it needs a metric"),
         ("optimizer", "torch.optim:LBFGS", "it evaluates the loss itself"),
         ("optimizer", "torch.optim:SparseAdam", "it takes sparse gradients only"),
@@ -543,7 +543,7 @@ def test_sources_that_cannot_be_understood_are_one_problem_or_passed_on(folder: 
     (plugin,) = loaded(with_plugin("./odd.py:Odd", **args), folder).methods["mine"].plugins
     assert plugin.args == args
     problem = plugin_problem(folder, "./odd.py:A")
-    assert problem.endswith(f"{folder}/odd.py:5: its names stand for each other without end")
+    assert problem.endswith(f"{folder}/odd.py:5: its names refer to each other in a circle")
 
 
 def test_warnings_of_the_users_source_are_left_to_its_run(

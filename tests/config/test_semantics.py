@@ -270,11 +270,11 @@ def test_more_samples_than_the_pool_has_are_refused(tmp_path: Path) -> None:
         (document("mas", "mas"), "methods.m.plugins[1]: 'mas' is listed twice, and counts twice"),
         (
             document(optimizer={"lr": 0}),
-            "methods.m.optimizer.lr: is 0, so that nothing is trained",
+            "methods.m.optimizer.lr: is 0, so nothing is trained",
         ),
         (
             experiment_with(optimizer={"name": "SGD", "lr": 50}),
-            "optimizer.lr: is 50, with which hardly any model learns",
+            "optimizer.lr: is 50, too large for almost any model to learn",
         ),
         (
             document(benchmark={"name": "split_digits", "train_size": 8}),
@@ -294,7 +294,7 @@ def test_more_samples_than_the_pool_has_are_refused(tmp_path: Path) -> None:
         ),
         (
             document(training={"epochs": 10**9}),
-            "methods.m.training.epochs: is 1,000,000,000: such a run hardly ends",
+            "methods.m.training.epochs: is 1,000,000,000: such a run would hardly ever end",
         ),
     ],
 )

@@ -162,7 +162,7 @@ def test_check_notes_what_any_setting_hardly_means(tmp_path: Path) -> None:
     assert notes(loaded({**searched(search), "benchmark": sized}, tmp_path)) == [
         "tune.search.naive.training.batch_size: is 5000, but benchmark.train_size is 100: each "
         "mini-batch has 100 samples of the stream",
-        "tune.search.naive.optimizer.lr: is 20, with which hardly any model learns",
+        "tune.search.naive.optimizer.lr: is 20, too large for almost any model to learn",
     ]
 
 
@@ -259,8 +259,8 @@ def test_a_search_can_be_changed_on_the_command_line(tmp_path: Path) -> None:
         ),
         (
             {"metric": "intransigence"},
-            "tune.metric: is 'intransigence', which is measured against the best of the methods "
-            "compared, so that it ranks no settings: use learning_accuracy",
+            "tune.metric: is 'intransigence', which is relative to the best of the compared "
+            "methods, so it cannot rank settings: use learning_accuracy",
         ),
         (
             {"metric": "BWT", "experiences": 1},
@@ -307,7 +307,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     ]
     assert problems_of(
         {**tuned(), "validation": {"experiences": 1, "per_experience": 5}}, tmp_path
-    ) == ["validation: has no effect with 'tune', which says what is held out while it searches"]
+    ) == ["validation: has no effect with 'tune', which has held-out samples of its own"]
     sweep = {"drl": {**EXPERIMENT["methods"]["drl"], "sweep": {"optimizer.lr": [1]}}}
     assert problems_of({**tuned(), "methods": sweep, "baseline": None}, tmp_path) == [
         "tune.search.drl: 'drl' has a sweep: leave out the sweep or the search"

@@ -140,13 +140,13 @@ def test_a_papers_area_is_over_as_many_mini_batches_as_ours(tmp_path):
         (
             {"every": 50},
             {},
-            "evaluate.every: is 50, but an experience has 12 mini-batches, so that nothing is "
+            "evaluate.every: is 50, but an experience has 12 mini-batches, so nothing is "
             "evaluated inside it, and stability_gap and LCA are undefined",
         ),
         (
             {"every": 5, "beta": 20},
             {},
-            "evaluate.beta: is 20, but an experience has 12 mini-batches, so that LCA is undefined",
+            "evaluate.beta: is 20, but an experience has 12 mini-batches, so LCA is undefined",
         ),
         ({"every": 50}, {"training": {"batch_size": 5, "epochs": 5}}, ""),
         ({"every": 50}, {"training": {"batch_size": 5, "iterations": 8}}, "has 8 mini-batches"),
