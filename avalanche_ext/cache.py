@@ -1,8 +1,8 @@
 """A cache of decoded data sets on this machine's disk, which processes map into their memory.
 
-An entry is a file that torch.save wrote. It is found by a digest of the files that the data set was
-decoded from (paths, sizes, times of change), of how, and by which versions; so it is never out of
-date. An entry is written under another name first, and never written to afterwards. So all
+An entry is a file written by torch.save. Its key is a digest of the files that the data set was
+decoded from (paths, sizes, times of change), of the decoding and of the versions, so it is never
+out of date. An entry is first written under another name, and never changed afterwards. So all
 processes that map it share one copy in memory.
 """
 
@@ -33,21 +33,21 @@ FOLDER_VARIABLE = "AVALANCHE_EXT_CACHE"
 _FORMAT = 1
 _FEWEST_FILES = 500
 _FEWEST_BYTES = 2**23
-"""What has fewer files, and fewer bytes in them, is decoded sooner than it is looked for."""
+"""Data with fewer files and fewer bytes are decoded faster than they are looked up."""
 _SECONDS_TO_SETTLE = 2.0
-"""How long after a change a file system may give another one the same time."""
+"""How long after a change a file system may give another change the same time."""
 _SECONDS_TO_WAIT = 1800.0
-"""How long to wait for another process that decodes the same before doing so, too."""
+"""How long to wait for another process that decodes the same data before also decoding it."""
 _DAY = 86400.0
 _DAYS_KEPT = 30
-"""For how many days an entry is kept that nobody has used."""
+"""Number of days after which an unused entry is removed."""
 
 Content = dict[str, Any]
 """Tensors and plain values by their names."""
 
 
 class UncachedWarning(UserWarning):
-    """A data set was decoded that no other process can make use of."""
+    """A data set was decoded but could not be cached for other processes."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Entry:
     Attributes:
         path: The file.
         n_bytes: Its size.
-        used: When it was used last, to a day, in seconds since the epoch.
+        used: Time of its last use, to a day, in seconds since the epoch.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class Entry:
 
 
 def cache_folder() -> Path:
-    """Return the folder: $AVALANCHE_EXT_CACHE, or else one in the user's folder of caches.
+    """Return the folder: $AVALANCHE_EXT_CACHE, otherwise one in the user's cache folder.
 
     That is `~/.cache/avalanche-ext` or `$XDG_CACHE_HOME/avalanche-ext` on Linux.
     """
@@ -163,11 +163,11 @@ def decoded(
 
 @dataclass(frozen=True)
 class _Fingerprint:
-    """What tells one state of some files from any other.
+    """A fingerprint of the state of some files.
 
     Attributes:
         digest: A digest of their paths, sizes and times of change.
-        is_settled: Whether any later change will show.
+        is_settled: Whether any later change would be detected.
     """
 
     digest: str
@@ -175,7 +175,7 @@ class _Fingerprint:
 
     @staticmethod
     def of(files: Sequence[str]) -> _Fingerprint | None:
-        """Look at files; None if they are small, or one of them cannot be looked at."""
+        """Inspect files; None if they are small, or if one of them cannot be inspected."""
         now = time.time_ns()
         digest, n_bytes, newest = hashlib.sha256(), 0, 0
         try:
@@ -203,7 +203,7 @@ def _code_of(decode: Callable[[], Content]) -> str:
 
 
 def _read(path: Path, digest: str) -> Content | None:
-    """Return an entry, mapped into memory; None if it is not there or damaged."""
+    """Return an entry, mapped into memory; None if it is missing or damaged."""
     import torch
 
     if not path.is_file():
@@ -247,7 +247,7 @@ def _listed(folder: Path) -> list[Path]:
 def _alone(path: Path) -> Iterator[None]:
     """Wait while another process of this machine writes the same entry.
 
-    Without locks, several decode it; what each writes is whole all the same.
+    Without locks, several processes may decode it; each still writes a complete file.
     """
     # Not a file that stands for a lock: it would outlive a process that is killed.
     lock = FileLock(path.with_suffix(".lock"), fallback_to_soft=False)

@@ -34,14 +34,14 @@ _CUDA = r"cuda:[0-9]+"
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came, as from a cluster's scheduler; it ends a run as Ctrl-C does."""
+    """SIGTERM was received, as from a cluster's scheduler; it ends a run like Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: The words after `avalanche-ext`; those of the process if None.
+        arguments: The words after `avalanche-ext`; None takes those of the process.
 
     Returns:
         The exit code: 0; 1 if a cell failed; 2 if the command or the YAML is wrong or the machine
@@ -122,7 +122,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _import_report() -> None:
-    """Import what a report with new figures needs."""
+    """Import the modules that a report with new figures needs."""
     for name in (
         "avalanche_ext.report.formats",
         "avalanche_ext.report.plots",
@@ -135,10 +135,10 @@ def _import_report() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the first SIGTERM, so that workers are ended in an orderly way.
+    """Raise KeyboardInterrupt at the first SIGTERM, so that workers end properly.
 
-    Once that or Ctrl-C has come, SIGTERM changes nothing: workers are writing their checkpoints.
-    Ctrl-C then ends the wait for them.
+    After that or after Ctrl-C, another SIGTERM has no effect: workers are writing their
+    checkpoints. Ctrl-C then ends the wait for them.
     """
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
 
@@ -187,7 +187,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _search(experiment: Experiment) -> str:
-    """The size of the search before the experiment; empty where there is none."""
+    """Return the size of the search before the experiment; empty if there is none."""
     if not experiment.tuning:
         return ""
     n = experiment.tuning.n_settings
@@ -283,7 +283,7 @@ def _note(notes: Iterable[str]) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors take one line and suggest the nearest right word.
+    """An argument parser with one-line errors that suggest the most similar valid word.
 
     Attributes:
         siblings: The parsers of all commands by name.
@@ -352,7 +352,7 @@ def _parser() -> _Parser:
         added.siblings = commands.choices
         return added
 
-    run = add("run", _run, "run the cells of a YAML that are not done yet, then show the report")
+    run = add("run", _run, "run the unfinished cells of a YAML, then show the report")
     check = add("check", _check, "list all problems of a YAML without running it")
     for reader in (run, check):
         reader.add_argument("file", type=Path, metavar="FILE", help="the experiment's YAML")
@@ -369,7 +369,7 @@ def _parser() -> _Parser:
             "--data-root",
             type=Path,
             metavar="DIR",
-            help="folder of the data sets (default: $AVALANCHE_EXT_DATA, or else Avalanche's own)",
+            help="folder of the data sets (default: $AVALANCHE_EXT_DATA, or Avalanche's own)",
         )
     check.add_argument(
         "--build",
@@ -380,8 +380,8 @@ def _parser() -> _Parser:
         "--jobs",
         type=_positive,
         metavar="N",
-        help="number of workers (default: one for each of --devices, or else one for each GPU that "
-        "the YAML names, or else one per core)",
+        help="number of workers (default: one per GPU in --devices, otherwise one per GPU in the "
+        "YAML, otherwise one per core)",
     )
     run.add_argument(
         "--out",
@@ -403,8 +403,8 @@ def _parser() -> _Parser:
         "--format",
         choices=("text", "markdown", "latex", "html", "csv"),
         default="text",
-        help="what to print; html is a page, report.html in DIR, or side_by_side.html in the first "
-        "of several (default: text)",
+        help="output format; html writes a page, report.html in DIR, or side_by_side.html in the "
+        "first of several (default: text)",
     )
     report.add_argument(
         "--figures",
@@ -427,13 +427,13 @@ def _parser() -> _Parser:
 
 
 def _add_grid_options(run: _Parser) -> None:
-    """Add what `run` can be told about its cells and their workers."""
+    """Add the options of `run` for its cells and their workers."""
     run.add_argument(
         "--methods",
         type=_names,
         default=(),
         metavar="A,B",
-        help="run the cells of these methods only",
+        help="run only the cells of these methods",
     )
     run.add_argument(
         "--rerun",
@@ -447,14 +447,14 @@ def _add_grid_options(run: _Parser) -> None:
         type=_shard,
         default=(1, 1),
         metavar="I/N",
-        help="run the I-th of N parts of the cells only, as in a job array",
+        help="run only the I-th of N parts of the cells, as in a job array",
     )
     run.add_argument("--dry-run", action="store_true", help="print which cells would run, and why")
     run.add_argument(
         "--backend",
         choices=("local", "dask", "ray"),
         default="local",
-        help="where the workers are (default: local)",
+        help="where the workers run (default: local)",
     )
     run.add_argument(
         "--scheduler",
@@ -466,11 +466,11 @@ def _add_grid_options(run: _Parser) -> None:
         type=_devices,
         default=(),
         metavar="cuda:0,cuda:1",
-        help="GPUs that the workers get in turn, whatever the YAML says",
+        help="GPUs that the workers use in turn, overriding the YAML",
     )
     loudness = run.add_mutually_exclusive_group()
     loudness.add_argument(
-        "-q", "--quiet", action="store_true", help="show nothing but the report and errors"
+        "-q", "--quiet", action="store_true", help="show only the report and errors"
     )
     loudness.add_argument(
         "-v", "--verbose", action="store_true", help="write a line when a cell begins and ends"
@@ -499,7 +499,7 @@ def _devices(text: str) -> tuple[str, ...]:
         )
     if len({*devices}) < len(devices):
         raise argparse.ArgumentTypeError(
-            f"is '{text}', but must name each GPU once; --jobs 4 shares two of them out twice"
+            f"is '{text}', but must name each GPU once; --jobs 4 gives two of them two workers each"
         )
     return tuple(devices)
 

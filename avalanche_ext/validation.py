@@ -51,8 +51,8 @@ _NUMBERS = ("int_type", "float_type")
 def validated(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with its arguments checked against its annotations at every call.
 
-    The YAML's schema is read from the same annotations, so each range stands in one place. A wrong
-    value raises ValueError, an argument that is unknown or missing TypeError, in one sentence.
+    The YAML's schema is read from the same annotations, so each range is stated only once. A wrong
+    value raises ValueError, an unknown or missing argument TypeError, with a one-sentence message.
     """
     config = ConfigDict(arbitrary_types_allowed=True, strict=True)
     checked = validate_call(config=config)(function)
@@ -79,7 +79,7 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _called(function: Callable[..., Any], call: object, args: Sequence[object]) -> str:
-    """Return a function's name; of a constructor, the class that was called by it."""
+    """Return a function's name, or for a constructor the class that was called."""
     of_class = re.fullmatch(r"(?:.*\.)?(\w+)\.__init__", function.__qualname__)
     if not of_class:
         return function.__name__
@@ -88,7 +88,7 @@ def _called(function: Callable[..., Any], call: object, args: Sequence[object]) 
 
 
 def _plain_number(value: object) -> object:
-    """Return a number of NumPy's as one of Python's, which plugins and YAML files hold."""
+    """Convert a NumPy number to a Python number, as in plugins and YAML files."""
     return value.item() if hasattr(value, "item") else value
 
 
@@ -99,7 +99,7 @@ def misfit(
 
     Args:
         name: The function's name, or its class's.
-        parameters: What it takes; a first parameter `self` is not mentioned.
+        parameters: Its parameters; a first parameter `self` is not mentioned.
         args: The arguments given by position, with `self`.
         kwargs: The arguments given by name.
     """
@@ -139,7 +139,7 @@ def _is_required(parameter: Parameter) -> bool:
 
 
 def _wrong_arguments(error: ValidationError) -> str:
-    """Return what is wrong with each argument."""
+    """Return the error of each argument."""
     by_argument: dict[str, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         by_argument.setdefault(str(details["loc"][0]), []).append(details)
@@ -150,13 +150,13 @@ def _wrong_arguments(error: ValidationError) -> str:
 
 
 def _place(name: str, errors: list[ErrorDetails]) -> str:
-    """Return `name`, or `name[2]` where the errors are about one item."""
+    """Return `name`, or `name[2]` if the errors are about one item."""
     deepest = meant(errors)[0]["loc"][1:]
     return name + "".join(f"[{key}]" for key in deepest if isinstance(key, int))
 
 
 def meant(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Return the errors of the member of a union that was meant: it fits the value's type."""
+    """Return the errors of the intended member of a union, the one that fits the value's type."""
     return [details for details in errors if _is_about_range(details)] or errors
 
 
@@ -170,8 +170,8 @@ def wrong_value(errors: list[ErrorDetails], nullable: bool = False, python: bool
 
     Args:
         errors: Pydantic's errors about one value, at least one; of a union, those of each member.
-        nullable: Whether the value might also be left empty, although no error says so.
-        python: Whether it was written in Python, not in YAML.
+        nullable: Whether the value may also be left empty, although no error says so.
+        python: Whether the value was written in Python, not in YAML.
     """
     errors = meant(errors)
     value = errors[0]["input"]
@@ -252,7 +252,7 @@ def _python_hint(value: Any, errors: list[ErrorDetails]) -> str:
 
 
 def _written(value: Any) -> str:
-    """Return `value` on one line as Python shows it, or by its class if that is too long."""
+    """Return `value` on one line as in Python, or its class if that is too long."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, str | list | tuple | dict):

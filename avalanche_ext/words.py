@@ -1,4 +1,4 @@
-"""Words that error messages share: values, and the known words that a wrong one is near to."""
+"""Shared wording of error messages: values, and suggestions for misspelt words."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def count(n: int, noun: str) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a YAML would have `text`, without quotes, as a number."""
+    """Return whether YAML reads an unquoted `text` as a number."""
     return bool(INTEGER.fullmatch(text) or FLOAT.fullmatch(text))
 
 
 def cut(text: str, length: int = _LONGEST_VALUE) -> str:
-    """Return `text`, with dots in place of what is beyond `length` characters."""
+    """Return `text`, with dots in place of everything beyond `length` characters."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -102,8 +102,8 @@ def closest(word: str, known: Sequence[str]) -> str | None:
 def suggestion(word: str, known: Sequence[str]) -> str:
     """Return `did you mean 'x'?`, or an empty text if no known word is similar.
 
-    A word that Avalanche or papers use stands for ours. If none is spelt similarly, words with
-    `word` as a part or as their initials count, and words that `word` contains so.
+    Avalanche's and papers' words are translated to ours. If no word is spelt similarly, words that
+    contain `word` as a part or as their initials are suggested, and vice versa.
 
     >>> suggestion("ewc", ["online_ewc", "ewc_by_spectrum", "mas"])
     "did you mean 'online_ewc' or 'ewc_by_spectrum'?"

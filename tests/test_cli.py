@@ -141,7 +141,7 @@ def test_check_says_every_problem_on_stderr(tmp_path: Path, say: Say) -> None:
         (
             ["run", "x.yaml", "--devices", "cuda:0,cuda:0"],
             "avalanche-ext run: argument --devices: is 'cuda:0,cuda:0', but must name each GPU "
-            "once; --jobs 4 shares two of them out twice (see avalanche-ext run --help)",
+            "once; --jobs 4 gives two of them two workers each (see avalanche-ext run --help)",
         ),
         (
             ["run", "x.yaml", "--methods", ","],

@@ -298,7 +298,7 @@ class CellFiles:
             return
         aside = self._aside.set_broken_result()
         print(
-            f"{path}: this result cannot be read, and the run starts anew: {wrong}; it is kept as "
+            f"{path}: this result cannot be read, and the run starts over: {wrong}; it is kept as "
             f"{aside.name}",
             file=sys.stderr,
             flush=True,

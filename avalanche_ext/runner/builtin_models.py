@@ -1,4 +1,4 @@
-"""What some of Avalanche's strategies take in place of a model and the cross-entropy."""
+"""Arguments that some of Avalanche's strategies take instead of a model and the cross-entropy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GENERATOR_DECAY = 1e-4
 
 @dataclass(frozen=True)
 class Given:
-    """What a run has to offer a strategy.
+    """What a run can pass to a strategy.
 
     Attributes:
         model: The YAML's model.
@@ -48,14 +48,14 @@ class Given:
 
 
 def model_arguments(target: str, given: Given) -> dict[str, Any]:
-    """Return the arguments by which a strategy takes its model and its loss function.
+    """Return a strategy's arguments for its model and its loss function.
 
     Args:
         target: The strategy, `package.module:Name`.
-        given: What there is.
+        given: The available objects.
 
     Raises:
-        ValueError: If a model of the strategy's kind cannot be made from the YAML's model.
+        ValueError: If the YAML's model cannot be converted to the kind that the strategy needs.
     """
     module, _, name = target.partition(":")
     make = _MAKERS.get(name, _plain) if module.startswith("avalanche.") else _plain

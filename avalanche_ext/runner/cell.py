@@ -190,7 +190,8 @@ def _doubting(resumed: _Begun | None, files: CellFiles) -> Iterator[None]:
     except Exception as error:
         if resumed and not resumed.checkpoints.has_saved and not is_of_machine(error):
             with suppress(OSError):
-                set_checkpoint_aside(files, f"the run has failed after it, {_message(error)}")
+                reason = f"the run failed after resuming from it, {_message(error)}"
+                set_checkpoint_aside(files, reason)
         raise
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints of a run: how they are taken while it trains, and how another process goes on.
+"""Checkpoints of a run: how it saves them during training, and how another process resumes.
 
-A checkpoint is the state of the strategy with all that it refers to, except what the same
-configuration makes again: the benchmark with its data. It is taken after every experience, and
+A checkpoint is the state of the strategy with all objects that it refers to, except those that the
+same configuration recreates: the benchmark with its data. It is taken after every experience, and
 within one between two batches of a `TensorLoader`.
 """
 
@@ -41,9 +41,9 @@ from avalanche_ext.runner.sigterm import ENDED_BY_SIGTERM, EarlyEnd
 from avalanche_ext.state import NotStorableError, StateError, encoded, restored
 
 _PER_ITERATION = ("mbatch", "mb_output", "loss")
-"""What a strategy holds of an iteration, and needs in no other."""
+"""Attributes of a strategy that only the current iteration needs."""
 _WHOLE = (MethodPlugin, QuadraticPenalty)
-"""Classes whose pickles leave out what refers to the model, which a checkpoint holds with them."""
+"""Classes whose pickles leave out references to the model, which a checkpoint includes."""
 
 
 class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
@@ -51,8 +51,8 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
 
     Args:
         cell: The cell.
-        files: Where the checkpoint is.
-        built: The cell's objects as they are made anew.
+        files: The cell's files, the checkpoint among them.
+        built: The cell's newly created objects.
 
     Attributes:
         has_saved: Whether this process has written a checkpoint.
@@ -75,7 +75,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._is_last_written = False
         self._part = -1
         self._places_without: set[str] = set()
-        """Places where something in the cell has no state that can be taken."""
+        """Places where something in the cell has no state that can be saved."""
         self._early_end = EarlyEnd(lambda: self._position is not None, self._end)
         self._finishing: Thread | None = None
         built.strategy.plugins.insert(len(built.strategy.plugins) - 1, self)  # Before the clock.
@@ -89,11 +89,11 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._part += 1
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Watch the loader, where training can go on in the middle."""
+        """Watch the loader if training can resume within the experience."""
         self._watch()
 
     def after_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
-        """End here if SIGTERM has come and there is no better place."""
+        """End here if SIGTERM was received and there is no better place."""
         if self._early_end.is_asked_for and resumable_loader(strategy) is None:
             self._end()
 
@@ -112,7 +112,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
 
     @contextmanager
     def within(self, position: Callable[[int | None], Position]) -> Iterator[None]:
-        """While an experience is trained on inside, take checkpoints within it.
+        """Take checkpoints within an experience that is trained on inside this context.
 
         Args:
             position: Returns where the run is, given the part of the experience.
@@ -125,7 +125,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
 
     @contextmanager
     def heeding_sigterm(self) -> Iterator[None]:
-        """Inside, end this process at SIGTERM with a checkpoint, where nobody else handles it."""
+        """Make SIGTERM end this process with a checkpoint, unless something else handles it."""
         try:
             with self._early_end.heeding_sigterm():
                 yield
@@ -133,13 +133,13 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             self._finish()
 
     def _finish(self) -> None:
-        """Wait for the disk."""
+        """Wait until the checkpoint is on the disk."""
         if self._finishing:
             self._finishing.join()
             self._finishing = None
 
     def _end(self, has_just_saved: bool = False) -> NoReturn:
-        """End this process, and say which checkpoint there is."""
+        """End this process, and print which checkpoint exists."""
         self._early_end.stop_waiting()
         self._finish()
         path = self._files.checkpoint
@@ -150,7 +150,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         raise SystemExit(ENDED_BY_SIGTERM)
 
     def save(self, position: Position) -> None:
-        """Write a checkpoint, unless something in the cell has no state that can be taken."""
+        """Write a checkpoint, unless something in the cell has no state that can be saved."""
         place = "after an experience" if position.part is None else "within an experience"
         if place in self._places_without:
             return
@@ -186,7 +186,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
 
     def _say_not_storable(self, place: str, error: NotStorableError) -> None:
         path = self._files.checkpoint
-        then = f"goes on from {path.name}" if path.exists() else "starts anew"
+        then = f"goes on from {path.name}" if path.exists() else "starts over"
         print(
             f"{path.parent}: {printable(error)}, so no checkpoint can be taken {place}; if the run "
             f"is ended there, it {then}",
@@ -213,7 +213,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         }
 
     def restore(self, position: Position, state: Mapping[str, Any]) -> None:
-        """Put the cell where a checkpoint was taken.
+        """Restore the cell to the position of a checkpoint.
 
         Args:
             position: Where that is.
@@ -254,7 +254,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
 
 
 def _gives_state(thing: object) -> bool:
-    """Return whether a thing is a plugin of the user's that gives and takes its state itself."""
+    """Return whether an object is a user's plugin that saves and restores its own state."""
     if not isinstance(thing, BasePlugin):
         return False
     for method in ("state_dict", "load_state_dict"):

@@ -1,4 +1,4 @@
-"""The file of a checkpoint: what it holds, and whether a cell can go on from it."""
+"""The file of a checkpoint: its content, and whether a cell can resume from it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from avalanche_ext.state import StateError
 
 _FORMAT = 3
 _distributions = cache(packages_distributions)
-"""The distributions of each installed package, which take seconds to list."""
+"""The distributions of each installed package; listing them takes seconds."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run is.
+    """The position of a run.
 
     Attributes:
-        n_done: Experiences (of the original stream) that it has trained on and evaluated.
-        part: Within the next one, the part that it is training on, from 0; None between two.
-        start: How many iterations the run had before the next experience.
+        n_done: Number of experiences (of the original stream) trained on and evaluated.
+        part: Within the next experience, the part being trained on, from 0; None between two.
+        start: Number of iterations before the next experience.
         seconds: Seconds by phase.
         n_bytes: Length of events.jsonl.
         digest: SHA-256 of these bytes.
@@ -51,11 +51,11 @@ class Position:
 
 
 def versions(cell: Cell) -> dict[str, str]:
-    """Return the versions that decide a cell's numbers and the form of its state, by distribution.
+    """Return the versions that affect a cell's numbers and the form of its state, by distribution.
 
-    They are those of this package and what it builds on, and of the packages that the cell's
-    components are from. A cell with `precision: bf16` has the precision that this machine gives it
-    among them.
+    They are those of this package and its dependencies, and of the packages that the cell's
+    components come from. For a cell with `precision: bf16`, they include the precision on this
+    machine.
     """
     names = {"avalanche-lib", "torch", "torchvision", "numpy", "scikit-learn"}
     # Files of the user's are of none.
@@ -70,7 +70,7 @@ def versions(cell: Cell) -> dict[str, str]:
 
 
 def packages_of(cell: Cell) -> set[str]:
-    """Return the packages that a cell's components are from."""
+    """Return the packages that a cell's components come from."""
     targets = [part.target for each in cell.components for part in (each, *each.parts.values())]
     return {target.partition(":")[0].partition(".")[0] for target in targets}
 
@@ -82,7 +82,7 @@ def checkpoint_bytes(
 
     Args:
         cell_hash: The hash of the cell's configuration.
-        made_by: What `versions` returns of the cell.
+        made_by: What `versions` returns for the cell.
         position: Where its run is.
         state: What `state.encoded` has returned.
     """
@@ -100,14 +100,13 @@ def checkpoint_bytes(
 
 
 def read_checkpoint(files: CellFiles, cell: Cell) -> tuple[Position, Mapping[str, Any]] | None:
-    """Return where a cell's checkpoint was taken, and its state; None if none can be used.
+    """Return the position and state of a cell's checkpoint; None if there is no usable one.
 
-    One of another configuration or version, or one that is damaged, is set aside, and a line says
-    so.
+    A damaged checkpoint, or one from another configuration or version, is set aside with a note.
 
     Raises:
-        OSError: If it cannot be read at present, which says nothing about it.
-        MemoryError: If there is no memory for it.
+        OSError: If it cannot be read right now, although it may be intact.
+        MemoryError: If there is not enough memory for it.
     """
     if not files.checkpoint.is_file():
         return None
@@ -117,9 +116,9 @@ def read_checkpoint(files: CellFiles, cell: Cell) -> tuple[Position, Mapping[str
             position = _position(content["progress"])
             state: Mapping[str, Any] = content["state"]
         except (KeyError, TypeError, AttributeError, ValueError):
-            raise StateError("it does not say where the run was") from None
+            raise StateError("it does not contain the position of the run") from None
         if files.digest_of_events(position.n_bytes) != position.digest:
-            raise StateError("the lines of events.jsonl that belong to it are not there")
+            raise StateError("its lines of events.jsonl are missing")
     except StateError as error:
         set_checkpoint_aside(files, error)
         return None
@@ -127,10 +126,10 @@ def read_checkpoint(files: CellFiles, cell: Cell) -> tuple[Position, Mapping[str
 
 
 def set_checkpoint_aside(files: CellFiles, why: object) -> None:
-    """Set a checkpoint aside that cannot be used, and say so."""
+    """Set aside a checkpoint that cannot be used, and print a note."""
     aside = files.set_checkpoint_aside()
     print(
-        f"{files.checkpoint}: this checkpoint cannot be used, and the run starts anew: "
+        f"{files.checkpoint}: this checkpoint cannot be used, and the run starts over: "
         f"{printable(why)}; it is kept as {aside.name}",
         file=sys.stderr,
         flush=True,
@@ -175,7 +174,7 @@ def _understood(path: Path, cell: Cell) -> dict[str, Any]:
         raise StateError("it is from another configuration")
     made_by = content.get("versions")
     if not isinstance(made_by, dict):
-        raise StateError("it does not say which versions it is from")
+        raise StateError("it does not name its versions")
     for name, now in versions(cell).items():
         then = made_by.get(name)
         if then != now:

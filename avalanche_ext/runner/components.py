@@ -1,4 +1,4 @@
-"""Make the objects of a cell from its plain description."""
+"""Create the objects of a cell from its plain description."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class Built:
     plugins: Sequence[SupervisedPlugin]
     """What `make_plugins` has made."""
     inside: ContinualEvaluationPlugin | None = None
-    """What evaluates inside experiences, if anything does."""
+    """The plugin that evaluates inside experiences, if there is one."""
 
 
 def build(cell: Cell, data_root: Path | None) -> Built:
-    """Make benchmark, model, plugins and strategy, each from the cell's seed.
+    """Create benchmark, model, plugins and strategy, each from the cell's seed.
 
     Raises:
         Exception: Whatever a component raises when its arguments do not fit.
@@ -74,7 +74,7 @@ def build(cell: Cell, data_root: Path | None) -> Built:
 
 
 def create_benchmark(cell: Cell, data_root: Path | None) -> CLScenario:
-    """Make a cell's benchmark; another package's or the user's is checked and completed.
+    """Create a cell's benchmark; one from another package or the user is checked and completed.
 
     Raises:
         Exception: As `build` does.
@@ -99,14 +99,14 @@ def create_benchmark(cell: Cell, data_root: Path | None) -> CLScenario:
 
 
 def build_on(benchmark: CLScenario, cell: Cell, *, tries_model: bool = True) -> Built:
-    """Make the rest of a cell, given its benchmark, which stays as it is.
+    """Create the rest of a cell, given its benchmark, which does not change.
 
-    The model is made first after seeding, so that all methods start from the same weights.
+    The model is created first after seeding, so that all methods start from the same weights.
 
     Args:
         benchmark: The benchmark.
         cell: The cell.
-        tries_model: Whether to look at what the model makes of a sample.
+        tries_model: Whether to check the model's output for a sample.
 
     Raises:
         Exception: As `build` does.
@@ -171,7 +171,7 @@ def build_on(benchmark: CLScenario, cell: Cell, *, tries_model: bool = True) -> 
 
 
 def make_plugins(cell: Cell) -> list[SupervisedPlugin]:
-    """Make the plugins by which a cell trains: the method's, between some of the runner's.
+    """Create the plugins of a cell: the method's, surrounded by the runner's.
 
     Raises:
         ValueError: If they cannot act together.
@@ -219,7 +219,7 @@ def _model(cell: Cell, sample: Tensor, n_classes: int, tries: bool) -> nn.Module
 
 
 def _check_heads(model: nn.Module, benchmark: CLScenario) -> None:
-    """Raise ValueError if heads or masks are chosen by a task label that is the same everywhere."""
+    """Raise ValueError if heads or masks are chosen by task label, but all labels are the same."""
     if _n_origins(benchmark) == 1 or len(_task_labels(benchmark)) > 1:
         return
     if isinstance(model, SupSup):
@@ -235,7 +235,7 @@ def _check_heads(model: nn.Module, benchmark: CLScenario) -> None:
 
 
 def _check_tasks(strategy: Component, benchmark: CLScenario) -> None:
-    """Raise ValueError if a strategy of Avalanche's for tasks has fewer labels than experiences."""
+    """Raise ValueError if an Avalanche strategy for tasks has fewer labels than experiences."""
     state = built_in(strategy.target)
     if state is None or state.scenarios != ("task",):
         return
@@ -253,7 +253,7 @@ def _task_labels(benchmark: CLScenario) -> set[int]:
 
 
 def _n_origins(benchmark: CLScenario) -> int:
-    """The number of experiences; the parts of an online stream's are one."""
+    """Return the number of experiences; parts of an online stream's experience count as one."""
     return len({origin_index(experience) for experience in benchmark.train_stream})
 
 
@@ -310,7 +310,7 @@ def derived_seed(seed: int, purpose: str) -> int:
 
 
 def _purpose(plugin: Component, index: int) -> str:
-    """What a plugin's seed is derived from: its place in the list, or the name of an analysis.
+    """Return the key of a plugin's seed: its place in the list, or the name of an analysis.
 
     So an analysis draws the same samples whatever other plugins a method has.
     """

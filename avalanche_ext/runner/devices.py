@@ -1,4 +1,4 @@
-"""GPUs that the workers of one machine get in turn."""
+"""GPUs that the workers of one machine use in turn."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def visible(devices: Sequence[str]) -> list[str]:
-    """Return what CUDA_VISIBLE_DEVICES says for a worker that has one of these devices alone.
+    """Return the CUDA_VISIBLE_DEVICES of workers that each use one of these devices.
 
-    `cuda:<n>` is the n-th entry of this process's CUDA_VISIBLE_DEVICES, where it has any: an index
-    or the name of a GPU or of a part of one (MIG).
+    If this process has a CUDA_VISIBLE_DEVICES, `cuda:<n>` is its n-th entry: an index, or the name
+    of a GPU or of a part of one (MIG).
 
     Raises:
         PreflightError: If there is no such device.
@@ -54,7 +54,7 @@ def on_devices(experiment: Experiment, devices: Sequence[str]) -> Experiment:
 
 
 def _document_on_cuda(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a YAML would say to have all methods on CUDA."""
+    """Return the YAML's document with all methods on CUDA."""
     methods = {name: _section_on_cuda(section) for name, section in document["methods"].items()}
     return {
         **document,

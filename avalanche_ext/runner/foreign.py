@@ -1,4 +1,4 @@
-"""Components that are not of this package: what they are given, and what they must return."""
+"""Components from outside this package: the arguments they get, and what they must return."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from avalanche_ext.data import InMemoryDataset, in_memory
 from avalanche_ext.runner.imports import locate
 
 _MOST_BYTES = 2 * 1024**3
-"""The size of a benchmark's samples up to which they are kept in memory."""
+"""The maximum size of a benchmark's samples that are kept in memory."""
 
 _CLASSES: dict[Kind, type] = {
     "model": nn.Module,
@@ -41,7 +41,7 @@ _CLASSES: dict[Kind, type] = {
 
 
 class ComponentError(Exception):
-    """A component cannot be built; the text names it, and the line of the user's file at fault."""
+    """A component cannot be built; the text names it and the faulty line of the user's file."""
 
 
 def is_ours(component: Component) -> bool:
@@ -53,7 +53,7 @@ def call(component: Component, given: Mapping[str, Any]) -> Any:
     """Call a component's target with its own arguments and those of the runner.
 
     Raises:
-        ComponentError: If the user's code, in a file or a package of theirs, raises anything.
+        ComponentError: If the user's code, in a file or a package, raises any error.
         Exception: Whatever another component raises when its arguments do not fit.
     """
     try:
@@ -67,7 +67,7 @@ def call(component: Component, given: Mapping[str, Any]) -> Any:
 
 
 def _with_parts(component: Component) -> dict[str, Any]:
-    """Return a component's arguments with data sets' classes and transforms in their places."""
+    """Return a component's arguments with the named data sets' classes and transforms filled in."""
     args = deepcopy(component.args)
     for path, part in component.parts.items():
         *outer, last = path
@@ -86,7 +86,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """The last line of code that the error passed outside of Python's own import machinery."""
+    """Return the last line of code in the traceback outside Python's import machinery."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}:{error.lineno})"
     here = Path(__file__).parent
@@ -101,7 +101,7 @@ def _place(error: BaseException) -> str:
 
 
 def asked_for(component: Component, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a constructor asks for by name out of what it may have.
+    """Return those of the offered arguments that a constructor has parameters for.
 
     Raises:
         ComponentError: If the file that it is in raises anything when it is imported.
@@ -111,7 +111,7 @@ def asked_for(component: Component, offered: Mapping[str, Any]) -> dict[str, Any
 
 
 def by_own_names(benchmark: Component) -> Component:
-    """Return a benchmark with the argument `order_seed` as `seed`, where it calls it so."""
+    """Return a benchmark with the argument `order_seed` renamed to `seed` if it uses that name."""
     args = {**benchmark.args}
     if "order_seed" not in args or "order_seed" in parameters(benchmark):
         return benchmark
@@ -119,7 +119,7 @@ def by_own_names(benchmark: Component) -> Component:
 
 
 def parameters(component: Component) -> set[str]:
-    """Return the names of a constructor's parameters, also those of what gets its `**kwargs`.
+    """Return the names of a constructor's parameters, including those behind its `**kwargs`.
 
     Raises:
         ComponentError: If the file that it is in raises anything when it is imported.
@@ -139,7 +139,7 @@ def parameters(component: Component) -> set[str]:
 
 
 def check_class(kind: Kind, component: Component, made: Any) -> None:
-    """Raise ComponentError unless what a component has returned is what its place needs."""
+    """Raise ComponentError unless a component has returned an object of the needed class."""
     if not is_ours(component) and not isinstance(made, _CLASSES[kind]):
         needed = _CLASSES[kind]
         raise ComponentError(
@@ -151,8 +151,8 @@ def check_class(kind: Kind, component: Component, made: Any) -> None:
 def completed(benchmark: CLScenario, component: Component) -> CLScenario:
     """Check the samples of a benchmark that a function has returned, and prepare it for a run.
 
-    Datasets that are not large are kept in memory. Experiences get their classes and task labels
-    where they have none, and the benchmark `n_classes`, at least one more than its largest label.
+    Datasets are kept in memory unless they are large. Experiences without classes and task labels
+    get them, and the benchmark gets `n_classes`, at least one more than its largest label.
 
     Raises:
         ComponentError: If its samples cannot be learned or evaluated.
@@ -184,7 +184,7 @@ def _bytes(x: Tensor) -> int:
 def check_streams(benchmark: Any, component: Component) -> None:
     """Raise ComponentError unless a benchmark has a train and a test stream of one length.
 
-    No sample is looked at.
+    Samples are not checked.
     """
     wrong = _wrong_with(benchmark)
     if wrong:
@@ -192,7 +192,7 @@ def check_streams(benchmark: Any, component: Component) -> None:
 
 
 def _wrong_with(benchmark: Any) -> str:
-    """What is wrong with a benchmark, completing a sentence; empty if nothing is."""
+    """Return an error of a benchmark as the end of a sentence; empty if there is none."""
     if not isinstance(benchmark, CLScenario):
         return f"must return an Avalanche benchmark, but returns {type(benchmark).__name__}"
     lengths = {}
@@ -240,6 +240,6 @@ def check_mixable(benchmark: CLScenario, component: Component) -> None:
 
 
 def one_sample(benchmark: CLScenario) -> Tensor:
-    """Return one sample of a benchmark; a test sample, for nothing is drawn then."""
+    """Return one sample of a benchmark; a test sample, because reading it draws nothing."""
     sample: Tensor = benchmark.test_stream[0].dataset[0][0]
     return sample

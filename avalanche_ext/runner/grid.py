@@ -45,31 +45,32 @@ from avalanche_ext.runner.worker import Ended, run_claimed
 
 _DIED = "the worker process died, or was killed, perhaps for lack of memory: try fewer --jobs"
 _UNSEEN = (
-    "a worker has run it, but its result cannot be seen here: --out must be a folder that all share"
+    "a worker has run it, but its result cannot be seen here: --out must be a folder that all of "
+    "them share"
 )
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_FOR_RECORD = 60.0
 _SECONDS_TO_BE_SEEN = 60.0
-"""How long a network file system may show no file that another machine has written."""
+"""How long a network file system may hide a file that another machine has written."""
 _SECONDS_TO_BEGIN = 5.0
-"""After how long without an ended cell it is asked whether there are workers at all."""
+"""Time without a finished cell after which the engine is asked whether there are workers."""
 
 CellFuture = Future[tuple[Ended, str]]
 
 
 @dataclass(frozen=True)
 class GridOutcome:
-    """How a grid ended.
+    """The outcome of a grid.
 
     Attributes:
         directory: The experiment's folder.
-        n_done_before: Cells that had a result already.
-        n_completed: Cells that were run to their end.
-        n_failed: Cells that failed.
-        n_elsewhere: Cells that other commands have run to their end meanwhile.
-        n_unseen: Cells that workers on other machines have run, and whose results cannot be seen
-            here.
-        waiting: What the rest waits for, if not all cells could be run yet.
+        n_done_before: Number of cells that already had a result.
+        n_completed: Number of cells that were run and finished.
+        n_failed: Number of cells that failed. n_elsewhere: Number of cells that other commands have
+            finished meanwhile.
+        n_unseen: Number of cells that workers on other machines have run, but whose results cannot
+            be seen here.
+        waiting: What the remaining cells wait for, if not all could be run yet.
     """
 
     directory: Path
@@ -94,28 +95,28 @@ def run_experiment(
     verbosity: int = NORMAL,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> GridOutcome:
-    """Run the cells of `experiment` that are not done, each in a process of its own.
+    """Run the unfinished cells of `experiment`, each in its own process.
 
-    If hyper-parameters are to be searched, the search comes first, in a folder of its own.
+    If the experiment searches for hyper-parameters, the search comes first, in its own folder.
 
     A cell that fails leaves a failure.json and does not stop the others; it is tried again in the
-    next run. Cells are done when a result of exactly their configuration exists. Several commands
-    may share a folder: a cell is run by whoever claims it first, and the others wait for it. If a
-    worker dies, its cell is run once more, alone, after all others.
+    next run. A cell is done when a result of exactly its configuration exists. Several commands may
+    share a folder: whoever claims a cell first runs it, and the others wait for it. If a worker
+    dies, its cell is run once more, alone, after all others.
 
     Args:
         experiment: What to run.
         out: Folder of all results; the experiment's own is `out` / its name.
-        jobs: Number of workers, at least 1; if None, one for each of `devices`, or else one for
-            each GPU that the experiment names, or else as many as the cores allow.
+        jobs: Number of workers, at least 1; None: one for each of `devices`, otherwise one for each
+            GPU that the experiment names, otherwise as many as the cores allow.
         data_root: Folder of the data; see `avalanche_ext.benchmarks`.
-        selection: Which cells to run, and which of them again.
-        backend: "local", "dask" or "ray": where the workers are.
+        selection: Which cells to run, and which of them to rerun.
+        backend: Where the workers run: "local", "dask" or "ray".
         scheduler: Address of a Dask or Ray cluster; None for one on this machine.
-        devices: GPUs, `cuda:<n>`, that workers get in turn, whatever the experiment says.
-        verbosity: What is shown meanwhile: -1 nothing, 0 a bar on a terminal and in Jupyter, or
-            else a line for each cell that has ended, 1 both, and when cells begin.
-        meanwhile: Called while workers import what cells need, unless no cell is to be run.
+        devices: GPUs, `cuda:<n>`, that workers use in turn, overriding the experiment.
+        verbosity: What is shown meanwhile: -1 nothing; 0 a bar on a terminal and in Jupyter,
+            otherwise a line for each finished cell; 1 both, and when cells begin.
+        meanwhile: Called while workers import modules, unless there is no cell to run.
 
     Raises:
         PreflightError: Before any training, if the experiment cannot be run here.
@@ -232,7 +233,7 @@ def _run_cells(
         # A finished folder may be read-only. Its report is that of the last command that could.
         written = f"it is being written by {error}"
         reason = reason_of(error) if isinstance(error, OSError) else written
-        print(f"note: {directory / EXPERIMENT} stays as it is: {reason}", file=sys.stderr)
+        print(f"note: {directory / EXPERIMENT} is not updated: {reason}", file=sys.stderr)
     return GridOutcome(
         directory,
         n_done_before=len(cells) - len(pending),
@@ -245,7 +246,7 @@ def _run_cells(
 
 @dataclass
 class _Counts:
-    """How many cells have ended, and how; see `GridOutcome`."""
+    """Counts of finished cells by outcome; see `GridOutcome`."""
 
     completed: int = 0
     failed: int = 0
@@ -254,7 +255,7 @@ class _Counts:
 
 
 class _Grid:
-    """Hands cells to an engine, and follows them until each is done or has failed."""
+    """Submits cells to an engine, and follows them until each is done or has failed."""
 
     def __init__(
         self,
@@ -272,9 +273,9 @@ class _Grid:
         self._failed_before = {cell.directory(out): cell.files(out).failed_at() for cell in cells}
         self._running: dict[CellFuture, Cell] = {}
         self._claimed: dict[Path, Cell] = {}
-        """By their folders, cells that other commands run."""
+        """Cells that other commands run, by folder."""
         self._unseen: dict[Path, tuple[Cell, float]] = {}
-        """By their folders, cells whose results are not here yet, and until when to look."""
+        """Cells whose results are not visible yet, by folder, and the time until which to look."""
         self._died: list[Cell] = []
         self._retried: set[Path] = set()
         self._counts = _Counts()
@@ -283,7 +284,7 @@ class _Grid:
         self._lack_said = ""
 
     def run(self) -> _Counts:
-        """Run all cells, and count how they have ended."""
+        """Run all cells, and count their outcomes."""
         for cell in self._cells:
             self._submit(cell)
         while self._running or self._claimed or self._died or self._unseen:
@@ -330,7 +331,7 @@ class _Grid:
             self._unseen[folder] = cell, time.monotonic() + _SECONDS_TO_BE_SEEN
 
     def _shows_result(self, cell: Cell) -> bool:
-        """Return whether a cell's result is there and can be read at present."""
+        """Return whether a cell's result exists and can be read now."""
         try:
             return cell.files(self._out).has_result()
         except OSError:
@@ -349,7 +350,7 @@ class _Grid:
         self._progress.ended(cell, error)
 
     def _record_failure(self, cell: Cell, error: str) -> None:
-        """Write that a cell has failed whose worker could not, unless there is its result."""
+        """Record the failure of a cell whose worker could not record it, unless it has a result."""
         files = cell.files(self._out)
         try:
             with suppress(OSError), claimed(files.claim):  # The disk may be full.
@@ -364,7 +365,7 @@ class _Grid:
             self._count_failed(cell, error)
 
     def _look_at_unseen(self) -> None:
-        """Count cells whose results have come to be seen here, and those that have not in time."""
+        """Count cells whose results have become visible here, and those that are overdue."""
         for folder, (cell, until) in [*self._unseen.items()]:
             look_again(folder)
             if self._shows_result(cell):
@@ -377,7 +378,7 @@ class _Grid:
             del self._unseen[folder]
 
     def _say_if_nobody_works(self, *, has_ended: bool) -> None:
-        """Say once why no cell can begin, if none has ended for a while."""
+        """Print once why no cell can begin, if none has finished for a while."""
         now = time.monotonic()
         if has_ended:
             self._asks_for_workers_at = now + _SECONDS_TO_BEGIN
@@ -388,7 +389,7 @@ class _Grid:
             self._lack_said = lack
 
     def _look_at_claimed(self) -> None:
-        """Settle what other commands have ended; take over what they have left."""
+        """Count the cells that other commands have finished; take over abandoned ones."""
         for folder, cell in [*self._claimed.items()]:
             files = cell.files(self._out)
             has_failed = files.failed_at() not in (None, self._failed_before[folder])
@@ -400,8 +401,8 @@ class _Grid:
                 if not self._running and not self._died and not self._is_waiting_said:
                     self._is_waiting_said = True
                     self._progress.say(
-                        f"waiting for cells that others run: {cell.method_name} seed {cell.seed} "
-                        f"is held by {holder_of(files.claim) or 'another process'}"
+                        f"waiting for cells that other commands run: {cell.method_name} "
+                        f"seed {cell.seed} is held by {holder_of(files.claim) or 'another process'}"
                     )
                 continue
             else:
@@ -410,7 +411,7 @@ class _Grid:
 
 
 def _prepare(cell: Cell, out: Path, is_rerun: bool = False) -> None:
-    """Bring a result back that was set aside, or set it aside for good to run the cell again."""
+    """Bring back a result that was set aside, or set it aside for good to rerun the cell."""
     files = cell.files(out)
     if not is_rerun and not files.has_result():
         return
@@ -425,7 +426,7 @@ def _prepare(cell: Cell, out: Path, is_rerun: bool = False) -> None:
 
 @contextmanager
 def _as_preflight_error(folder: Path) -> Iterator[None]:
-    """Turn an error of the file system, or a claim, into one line that names the folder."""
+    """Turn an error of the file system, or from a claim, into one line that names the folder."""
     try:
         yield
     except OSError as error:
@@ -437,7 +438,7 @@ def _as_preflight_error(folder: Path) -> Iterator[None]:
 
 
 def _record(experiment: Experiment, out: Path, contents: Contents) -> None:
-    """Write what was run, with the seeds that other commands have run of the same methods."""
+    """Record what was run, including seeds of the same methods run by other commands."""
     folder = out / experiment.name
     with claimed(folder / CLAIMS / "experiment.lock", _SECONDS_FOR_RECORD):
         others = _other_seeds(experiment, out)

@@ -1,9 +1,9 @@
-"""Import classes and functions by target: of installed packages, and of the user's files.
+"""Imports classes and functions by target, from installed packages and the user's files.
 
-A user's file has no name of its own to Python: two folders may each have a `mine.py`. Here
-`/home/ann/mine.py` is the module `avalanche_ext.runner.imports._2f_home_2f_ann.mine`, in every
-process, so that what it defines can be pickled. What it imports from its own folder, with a dot or
-without, lies in the same package; nothing is put on Python's path, and no bytecode is written.
+The name of a user's file is not unique in Python: two folders may each have a `mine.py`. Here
+`/home/ann/mine.py` is the module `avalanche_ext.runner.imports._2f_home_2f_ann.mine` in every
+process, so its classes can be pickled. Modules that it imports from its own folder, with or without
+a dot, belong to the same package. Python's path does not change, and no bytecode is written.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _digests: dict[str, bytes] = {}
 
 
 def locate(target: str) -> Any:
-    """Import what a target names, `package.module:Name` or `/folder/file.py:Name`.
+    """Import the object that a target names, `package.module:Name` or `/folder/file.py:Name`.
 
-    A user's file that has changed since it was imported is imported anew, with all that lies in
-    its folder.
+    A user's file that has changed since its import is imported again, with all modules in its
+    folder.
     """
     module, _, name = target.rpartition(":")
     if is_file(target):
@@ -46,7 +46,7 @@ def locate(target: str) -> Any:
 
 
 def is_users(kind: type) -> bool:
-    """Return whether a class is from a file or a package of the user's."""
+    """Return whether a class is from one of the user's files or packages."""
     module = kind.__module__
     is_known = module.partition(".")[0] in KNOWN_PACKAGES
     return module.startswith(f"{__name__}.") or not is_known
@@ -82,12 +82,12 @@ def _digest(content: bytes) -> bytes:
 
 
 class _Finder(MetaPathFinder):
-    """Finds modules in folders of the user's."""
+    """Finds modules in the user's folders."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return where a module `…runner.imports.FOLDER.NAME` is; None for all others."""
+        """Return the location of a module `…runner.imports.FOLDER.NAME`; None for all others."""
         if not fullname.startswith(f"{__name__}."):
             return None
         encoded, *parts = fullname.removeprefix(f"{__name__}.").split(".")

@@ -1,4 +1,4 @@
-"""Names of a cell's objects that the same configuration makes again: its benchmark and data."""
+"""Names for a cell's objects that the same configuration recreates: its benchmark and data."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from avalanche_ext.state import StateError
 
 
 class Live:
-    """Gives names to what a checkpoint refers to without storing it.
+    """Names the objects that a checkpoint refers to without storing them.
 
     Args:
         benchmark: The benchmark.
         others: Further objects by name.
 
     Attributes:
-        transforms: The random transforms of the data, which are stored: they hold generators.
+        transforms: The random transforms of the data, which are stored because they hold
+            generators.
     """
 
     def __init__(self, benchmark: CLScenario, others: Mapping[str, Any]) -> None:
@@ -41,7 +42,7 @@ class Live:
         self._names = {id(thing): name for name, thing in self._things.items()}
 
     def name(self, thing: Any) -> str | None:
-        """Return a thing's name; None for what a checkpoint has to store."""
+        """Return an object's name; None if a checkpoint has to store it."""
         if isinstance(thing, CLExperience):
             seen = thing.logging()
             place = seen.origin_stream.name, int(seen.current_experience)
@@ -84,7 +85,7 @@ class Live:
 
 
 def _leaves(datasets: Iterable[Any]) -> Iterator[Any]:
-    """The data that datasets of Avalanche's are made of, and the lists that they share."""
+    """Yield the data behind Avalanche's datasets, and the lists that they share."""
     for dataset in datasets:
         if isinstance(dataset, AvalancheDataset):
             attributes = [each.data for each in dataset._data_attributes.values()]

@@ -1,4 +1,4 @@
-"""Errors of the machine, which the next attempt may not meet."""
+"""Errors of the machine, which may not occur in the next attempt."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _WORDS = re.compile(
     r"|out of memory|not enough memory|can't allocate memory|DataLoader worker",
     re.IGNORECASE,
 )
-"""Torch has no class of errors for most of these."""
+"""Torch has no exception classes for most of these."""
 
 
 def is_of_machine(error: BaseException) -> bool:
-    """Return whether an error is the machine's, and says nothing about a run or its checkpoint.
+    """Return whether an error is caused by the machine, not by a run or its checkpoint.
 
     >>> is_of_machine(RuntimeError("CUDA error: unspecified launch failure"))
     True

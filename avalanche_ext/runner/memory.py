@@ -1,4 +1,4 @@
-"""How much memory a run takes, and how much its method keeps."""
+"""The memory that a run takes, and the memory that its method keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROCESS = Path("/proc/self")
 
 
 def begin_peak(device: torch.device) -> None:
-    """Let `peak` count from now on, where the system can."""
+    """Make `peak` count from now on, if the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -32,14 +32,15 @@ def begin_peak(device: torch.device) -> None:
 
 
 def peak(device: torch.device) -> int | None:
-    """Return the most memory that there was, in bytes.
+    """Return the peak memory in bytes.
 
     Args:
-        device: On a GPU, what tensors took there counts; elsewhere, what the process took in all.
+        device: On a GPU, the memory of tensors there counts; otherwise the memory of the whole
+            process.
 
     Returns:
-        Bytes since `begin_peak`, or since the process began where the system cannot count anew;
-        None where it cannot count.
+        Bytes since `begin_peak`, or since the process started if the system cannot reset the count;
+        None if it cannot count.
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
@@ -66,7 +67,8 @@ def kept(strategy: Strategy) -> int | None:
     These are stored samples, statistics and copies of weights, not the model itself.
 
     Returns:
-        The bytes; None where others' plugins, or the strategy, may keep what cannot be counted.
+        The bytes; None if other packages' plugins, or the strategy, may keep data that cannot be
+        counted.
     """
     if not (_is_ours(strategy) or type(strategy) is Naive):
         return None

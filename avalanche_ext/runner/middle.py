@@ -1,4 +1,4 @@
-"""The middle of an experience: where a run can be left there, and how it goes on.
+"""Leaving and resuming a run in the middle of an experience.
 
 It holds for Avalanche's usual training loop over batches of a `TensorLoader`.
 """
@@ -15,7 +15,7 @@ from avalanche_ext.data import RepeatedBatches, TensorLoader
 
 
 def resumable_loader(strategy: Any) -> TensorLoader | None:
-    """Return the loader that a strategy trains from, if its place there tells where the run is."""
+    """Return the loader that a strategy trains from, if its position determines that of the run."""
     kind: Any = type(strategy)
     loader = strategy.dataloader
     while isinstance(loader, RepeatedBatches):
@@ -29,15 +29,15 @@ def resumable_loader(strategy: Any) -> TensorLoader | None:
 
 
 def go_on(strategy: Any, experiences: Sequence[Any], part: int, **kwargs: Any) -> None:
-    """Train to the end of an experience from the place of the strategy's resumable loader.
+    """Train to the end of an experience from the position of the strategy's resumable loader.
 
-    It is what Avalanche's `train` does from there.
+    This does what Avalanche's `train` does from there.
 
     Args:
         strategy: The restored strategy.
         experiences: The parts of the experience.
         part: The one that the strategy is in.
-        **kwargs: What `train` was given.
+        **kwargs: The arguments of `train`.
     """
     strategy.training_epoch(**kwargs)
     strategy._after_training_epoch(**kwargs)

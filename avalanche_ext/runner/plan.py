@@ -1,4 +1,4 @@
-"""Which cells of an experiment are to be run, and why."""
+"""Which cells of an experiment will run, and why."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from avalanche_ext.words import did_you_mean
 
 _MOST_CHANGES = 3
 _DEEPEST = 5
-"""How many lists inside each other are shown of a changed value; a YAML's list may hold itself."""
+"""Number of nested lists shown for a changed value; a YAML's list may contain itself."""
 _COPY = re.compile(rf"\./{SOURCE}/[0-9a-f]+/(?P<file>[^:]+):.*")
-"""The name of something in a copy of the user's file."""
+"""A name in a copy of a user's file."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What one command takes of an experiment; by default everything.
+    """The part of an experiment that one command runs; by default everything.
 
     Attributes:
         methods: Names of methods, or of swept methods; empty for all.
         rerun: Names of methods whose finished cells are run again.
         shard: I and N: the I-th, from 1, of N parts of about the same size.
-        repeats_failures: Whether cells that have failed by themselves are run again, too.
+        repeats_failures: Whether cells that have failed by themselves are also run again.
     """
 
     methods: Collection[str] = ()
@@ -47,10 +47,10 @@ EVERYTHING = Selection()
 
 
 def selected(experiment: Experiment, selection: Selection) -> list[Cell]:
-    """Return the experiment's cells that a selection takes, done or not.
+    """Return the experiment's selected cells, done or not.
 
-    They come seed by seed, and a shard has neighbours, so that whatever part of a grid is done
-    compares all methods on the same seeds.
+    They are ordered by seed, and a shard consists of neighbours, so that any finished part of a
+    grid compares all methods on the same seeds.
 
     Raises:
         PreflightError: If it names an unknown method.
@@ -63,7 +63,7 @@ def selected(experiment: Experiment, selection: Selection) -> list[Cell]:
 
 
 def names_of(experiment: Experiment, methods: Collection[str], option: str) -> set[str]:
-    """Return the methods of these names; the name of a sweep stands for all its settings.
+    """Return the methods with these names; the name of a sweep means all its settings.
 
     Raises:
         PreflightError: If there is no such method; the message begins with `option`.
@@ -78,7 +78,7 @@ def names_of(experiment: Experiment, methods: Collection[str], option: str) -> s
 
 
 def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
-    """Return what a run would do, as text: a line for each method, reason and its seeds.
+    """Describe what a run would do: a line for each method and reason, with the seeds.
 
     Raises:
         PreflightError: If the selection names an unknown method, or the folder cannot be read.
@@ -104,7 +104,7 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
         if is_claimed(files.claim):
             n_elsewhere += 1
             holder = holder_of(files.claim) or "another process"
-            why = f"it is being run by {holder}, and is left to it"
+            why = f"it is being run by {holder}"
         else:
             with readable_results():
                 why = _reason(files, cell.method_name in rerun)
@@ -123,9 +123,9 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
 
 @contextmanager
 def readable_results() -> Iterator[None]:
-    """Raise PreflightError where the system refuses to read a result, or a later version wrote it.
+    """Raise PreflightError if a result cannot be read, or was written by a later version.
 
-    Whether to run that cell cannot be known.
+    It is then unknown whether the cell must run.
     """
     try:
         yield
@@ -136,7 +136,7 @@ def readable_results() -> Iterator[None]:
 
 
 def _reason(files: CellFiles, is_rerun: bool) -> str | None:
-    """Return why a cell that nobody runs would be run; None if it is done."""
+    """Return why a cell that is not running would be run; None if it is done."""
     if files.has_result():
         return "--rerun asks for it" if is_rerun else None
     if files.failed_at() is not None:
@@ -146,13 +146,13 @@ def _reason(files: CellFiles, is_rerun: bool) -> str | None:
         return "it has not been run"
     changes = [*dict.fromkeys(printable(each) for each in _changes(before, files.config))]
     if not changes or files.has_begun():
-        return "it was begun, but did not end"
+        return "it was started, but did not finish"
     more = f", and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
     return f"its configuration has changed ({', '.join(changes[:_MOST_CHANGES])}{more})"
 
 
 def _changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Give the values that differ, as `path: before → after`, and the user's files that do."""
+    """Yield the values that differ, as `path: before → after`, and the user's files that differ."""
     if path in ("hash", "wandb") or before == after:
         return
     copies = [isinstance(each, str) and _COPY.fullmatch(each) for each in (before, after)]

@@ -1,4 +1,4 @@
-"""The precision and the memory layout that a cell's `training` section asks for."""
+"""The precision and the memory layout in a cell's `training` section."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PreflightError(Exception):
-    """The experiment cannot be run here; a line for each problem names the key at fault."""
+    """The experiment cannot be run here; a line for each problem names the faulty key."""
 
 
 def check_output(out: Path) -> None:
@@ -38,7 +38,7 @@ def check_output(out: Path) -> None:
 
 
 def check_devices(cells: Sequence[Cell]) -> None:
-    """Raise PreflightError if a GPU is asked for and there is none, or not that one."""
+    """Raise PreflightError if a requested GPU does not exist."""
     asked = {cell.training.device for cell in cells} - {"cpu"}
     problems = []
     for device in sorted(asked):
@@ -54,9 +54,9 @@ def check_devices(cells: Sequence[Cell]) -> None:
 def check_builds(cells: Sequence[Cell], data_root: Path | None) -> None:
     """Build one cell of each kind on the CPU, to find wrong arguments and missing data now.
 
-    Cells that differ in their names and seeds alone are of one kind. All are built on the
-    benchmark of the first seed: parts that do not fit fail with any seed. What is wrong with
-    several methods is said once, and so is why steps that should be compiled are not.
+    Cells that differ only in their names and seeds are of one kind. All are built on the benchmark
+    of the first seed, since parts that do not fit fail with any seed. A problem of several methods
+    is reported once, and so is the reason why steps cannot be compiled.
     """
     from avalanche_ext.runner.components import create_benchmark
     from avalanche_ext.runner.rehearsal import Rehearsal
@@ -88,13 +88,13 @@ def check_builds_by(
     data_root: Path | None,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Do what `check_builds` does, in a worker if it has imported more than this process.
+    """Run `check_builds`, in a worker if workers have imported more than this process.
 
     Args:
-        workers: The engine, which has been started.
+        workers: The engine, already started.
         cells: The cells.
         data_root: Folder of the data.
-        meanwhile: Called while this process would only wait.
+        meanwhile: Called while this process waits.
     """
     if not workers.imports_first:
         check_builds(cells, data_root)
@@ -114,7 +114,7 @@ def check_builds_by(
 
 
 def _refusal(cells: Sequence[Cell], data_root: Path | None) -> tuple[str, str]:
-    """Return what `check_builds` raises, as text, empty if nothing; and what it says on stderr."""
+    """Return the error text of `check_builds`, empty if none, and its output on stderr."""
     with redirect_stderr(StringIO()) as said:
         try:
             check_builds(cells, data_root)
@@ -124,7 +124,7 @@ def _refusal(cells: Sequence[Cell], data_root: Path | None) -> tuple[str, str]:
 
 
 def check_here(experiment: Experiment, data_root: Path | None) -> None:
-    """Raise PreflightError unless this machine has the devices and data, and can build all."""
+    """Raise PreflightError unless this machine has the devices and data, and builds all cells."""
     _check_data_root(data_root)
     stages = [replace(experiment, undecided=())]
     if experiment.tuning:
@@ -139,9 +139,9 @@ def check_here(experiment: Experiment, data_root: Path | None) -> None:
 
 
 def missing_here(experiment: Experiment, data_root: Path | None) -> Iterator[str]:
-    """Yield what this machine lacks, as far as that shows without torch; a line for each.
+    """Yield a line for each thing that this machine lacks, as far as visible without torch.
 
-    It need not be the machine that runs the experiment.
+    The experiment may run on another machine.
 
     Raises:
         PreflightError: If there is no folder `data_root`.
@@ -164,13 +164,13 @@ def _say_where_slow(cells: Sequence[Cell]) -> None:
 
 
 def _check_data_root(data_root: Path | None) -> None:
-    """Raise PreflightError if there is no such folder, where a misspelt one would be made."""
+    """Raise PreflightError if there is no such folder, since a misspelt one would be created."""
     if data_root and not data_root.is_dir():
         raise PreflightError(f"--data-root {data_root}: no such folder")
 
 
 def _image_folders(benchmark: Component) -> Iterator[tuple[str, str]]:
-    """Yield the folders of images that a benchmark of ours names, each with its path."""
+    """Yield the image folders that one of our benchmarks names, each with its path."""
     if benchmark.name == "image_folder":
         yield "benchmark.folder", benchmark.args["folder"]
     sources = [("benchmark", {**benchmark.args, "name": benchmark.args.get("dataset")})]
@@ -188,13 +188,13 @@ def _raise_all(problems: Sequence[str]) -> None:
 
 
 def n_cuda_devices() -> int:
-    """Return how many GPUs CUDA can use here."""
+    """Return the number of GPUs that CUDA can use here."""
     # Torch takes seconds to import; without a driver there is no need to ask it.
     return _n_cuda_devices() if _has_cuda_driver() else 0
 
 
 def _on_cpu(cell: Cell) -> Cell:
-    """Return a cell that needs nothing of a GPU, which this process would hold to its end."""
+    """Return a cell that does not use a GPU, which this process would occupy until it ends."""
     training = cell.training.model_copy(update={"device": "cpu"})
     return replace(cell, method=replace(cell.method, training=training))
 
@@ -213,7 +213,7 @@ def _distinct(cells: Sequence[Cell]) -> list[Cell]:
 
 @contextmanager
 def _naming(key: str) -> Iterator[None]:
-    """Turn an error of a constructor into one line that names the key it was called for."""
+    """Turn a constructor's error into one line that names the key."""
     try:
         yield
     except Exception as error:
@@ -222,7 +222,7 @@ def _naming(key: str) -> Iterator[None]:
 
 @contextmanager
 def _noting() -> Iterator[None]:
-    """Turn the warning that decoded data cannot be kept into a note of one line."""
+    """Turn the warning that decoded data cannot be cached into a one-line note."""
     from avalanche_ext.cache import UncachedWarning
 
     with warnings.catch_warnings(record=True) as caught:

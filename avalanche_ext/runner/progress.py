@@ -1,4 +1,4 @@
-"""How far a grid is: a bar with the time left, or a line for each cell that has ended."""
+"""Progress of a grid: a bar with the remaining time, or a line for each finished cell."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from avalanche_ext.results.cell import CellResult, read_cell, read_events
 from avalanche_ext.results.files import EVENTS, printable
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
-"""How much a grid says while it runs."""
+"""How much a grid prints while it runs."""
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _BAR = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
 
 
 class Progress:
-    """Shows how many cells of a grid have ended, and counts running ones by their experiences.
+    """Shows how many cells of a grid have finished, and counts running ones by their experiences.
 
-    On a terminal and in Jupyter it is a bar, elsewhere a line on stderr for each cell that has
-    ended. Workers may be on other machines and share nothing with this process but the results
-    folder, so the progress of running cells is read there.
+    It is a bar on a terminal and in Jupyter, otherwise a line on stderr for each finished cell.
+    Workers may be on other machines and share only the results folder with this process, so the
+    progress of running cells is read from there.
 
     Args:
-        cells: The cells that are going to be run.
+        cells: The cells that will run.
         out: Folder of all results.
-        verbosity: QUIET shows nothing; VERBOSE has lines beside the bar, and one for each cell
-            that begins, or goes on from a checkpoint.
+        verbosity: QUIET shows nothing; VERBOSE prints lines in addition to the bar, and one for
+            each cell that starts or resumes from a checkpoint.
     """
 
     def __init__(self, cells: Sequence[Cell], out: Path, verbosity: int = NORMAL) -> None:
@@ -48,7 +48,7 @@ class Progress:
         self._says_begins = verbosity > NORMAL
         self._running = {cell.directory(out): cell for cell in cells}
         self._shares: dict[Path, float] = {}
-        """How much of each running cell is done, from 0 to 1."""
+        """The finished share of each running cell, from 0 to 1."""
         self._since = time.time()
         self._stop = Event()
         self._thread = Thread(target=self._watch, daemon=True)
@@ -78,7 +78,7 @@ class Progress:
             self._bar.close()
 
     def ended(self, cell: Cell, error: str | None = None) -> None:
-        """Show that a cell has ended, with the error if it has failed."""
+        """Show that a cell has finished, with the error if it has failed."""
         folder = cell.directory(self._out)
         self._n_ended += 1
         self._running.pop(folder, None)
@@ -90,7 +90,7 @@ class Progress:
             self._refresh()
 
     def say(self, line: str) -> None:
-        """Write a line to stderr, above the bar if there is one; nothing if it is to be quiet."""
+        """Write a line to stderr, above the bar if there is one; nothing in quiet mode."""
         if self._is_quiet:
             return
         if self._has_bar:
@@ -131,7 +131,7 @@ class Progress:
 
 
 def _is_in_notebook() -> bool:
-    """Return whether this is a notebook, whatever libraries have imported its parts."""
+    """Return whether this is a notebook, even if libraries have imported parts of Jupyter."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and ipython.get_ipython() is not None
 
@@ -144,7 +144,7 @@ def _written_at(path: Path) -> float:
 
 
 def _number(value: Any, default: int = 0) -> int:
-    """Return a whole number of a file that may be damaged."""
+    """Return a whole number from a file that may be damaged."""
     return value if isinstance(value, int) else default
 
 

@@ -1,4 +1,4 @@
-"""What the YAML's `training` section asks for beyond epochs and batches, as plugins."""
+"""Plugins for the keys of the YAML's `training` section beyond epochs and batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avalanche_ext.runner.foreign import call, check_class, parameters
 
 
 class IterationLimit(SupervisedPlugin):  # type: ignore[misc]
-    """End the training on an experience after a number of iterations.
+    """Ends the training on an experience after a number of iterations.
 
     The strategy must be set to at least as many epochs as iterations.
 
@@ -50,7 +50,7 @@ class IterationLimit(SupervisedPlugin):  # type: ignore[misc]
 class RepeatedSteps(SupervisedPlugin):  # type: ignore[misc]
     """Take several steps in a row on each mini-batch.
 
-    Replay plugins draw anew in every step, but store the stream's rows once.
+    Replay plugins draw new samples in every step, but store the stream's rows once.
 
     Args:
         repeats: Steps on each mini-batch, at least 1.
@@ -71,7 +71,7 @@ class RepeatedSteps(SupervisedPlugin):  # type: ignore[misc]
 class FreshOptimizer(SupervisedPlugin):  # type: ignore[misc]
     """Forget the optimizer's state, its momentum and moments, at the start of each experience.
 
-    The parts into which an online stream cuts an experience are one experience.
+    The parts into which an online stream cuts an experience count as one experience.
     """
 
     supports_distributed = True
@@ -81,7 +81,7 @@ class FreshOptimizer(SupervisedPlugin):  # type: ignore[misc]
         self._origin: int | None = None
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Forget it, if another experience starts."""
+        """Forget the state if another experience starts."""
         origin = origin_index(strategy.experience)
         if origin != self._origin:
             strategy.optimizer.state.clear()
@@ -91,16 +91,16 @@ class FreshOptimizer(SupervisedPlugin):  # type: ignore[misc]
 class Schedule(SupervisedPlugin):  # type: ignore[misc]
     """Change learning rates by one of torch's schedulers.
 
-    Avalanche's `LRSchedulerPlugin` starts a schedule again by setting `last_epoch` to 0, which
-    leaves the other counters of a scheduler (those of CosineAnnealingWarmRestarts, for one) as they
-    were. This plugin makes a new scheduler instead.
+    Avalanche's `LRSchedulerPlugin` restarts a schedule by setting `last_epoch` to 0, which does not
+    reset a scheduler's other counters (such as those of CosineAnnealingWarmRestarts). This plugin
+    creates a new scheduler instead.
 
     Args:
-        make: Makes the scheduler of an optimizer.
+        make: Creates the scheduler of an optimizer.
         by: "iteration" steps it after each iteration, "epoch" after each epoch.
-        reset: Whether each experience starts again, with the optimizer's first learning rates. If
-            not, one schedule runs over all experiences. The parts into which an online stream cuts
-            an experience are one experience.
+        reset: Whether the schedule restarts in each experience, with the optimizer's initial
+            learning rates. If not, one schedule runs over all experiences. The parts into which an
+            online stream cuts an experience count as one experience.
     """
 
     supports_distributed = True
@@ -114,14 +114,14 @@ class Schedule(SupervisedPlugin):  # type: ignore[misc]
         self._origin: int | None = None
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Start the schedule: for the first experience, or for each."""
+        """Start the schedule, in the first experience or in each."""
         origin = origin_index(strategy.experience)
         if self.scheduler is None or (self.reset and origin != self._origin):
             self.start(strategy)
         self._origin = origin
 
     def start(self, strategy: Strategy) -> None:
-        """Start the schedule anew, with the optimizer's first learning rates."""
+        """Restart the schedule with the optimizer's initial learning rates."""
         for group in strategy.optimizer.param_groups:
             group["lr"] = group.pop("initial_lr", group["lr"])
         self.scheduler = self.make(strategy.optimizer)
@@ -140,7 +140,7 @@ class Schedule(SupervisedPlugin):  # type: ignore[misc]
 
 
 def recipe_plugins(method: Method) -> list[SupervisedPlugin]:
-    """Return the plugins that carry out a method's recipe."""
+    """Return the plugins that implement a method's recipe."""
     training, scheduler = method.training, method.scheduler
     plugins: list[SupervisedPlugin] = []
     if training.repeats > 1:
@@ -162,10 +162,10 @@ def recipe_plugins(method: Method) -> list[SupervisedPlugin]:
 
 
 def clip(optimizer: Optimizer, max_norm: float) -> None:
-    """Let an optimizer scale the gradient of all parameters down to a largest norm in each step.
+    """Make an optimizer scale the gradient down to a maximum norm in each step.
 
-    It happens within the step, so after all plugins have changed the gradient, and in steps that
-    plugins and strategies take beside the strategy's own.
+    This happens within the step, so after all plugins have changed the gradient, and also in extra
+    steps that plugins and strategies take.
 
     Args:
         optimizer: The optimizer.
@@ -179,9 +179,9 @@ def clip(optimizer: Optimizer, max_norm: float) -> None:
 
 
 def run_keys(kind: Kind, component: Component) -> dict[str, Any]:
-    """Return what a YAML says to the runner beside a component's arguments, with defaults.
+    """Return the runner's keys beside a component's arguments, with defaults.
 
-    A component that has an argument of that name gets it itself.
+    If a component has an argument of that name, the component gets it instead.
     """
     own = parameters(component)
     return {
@@ -191,7 +191,7 @@ def run_keys(kind: Kind, component: Component) -> dict[str, Any]:
 
 
 def without_run_keys(kind: Kind, component: Component) -> Component:
-    """Return a component with its own arguments alone."""
+    """Return a component with only its own arguments."""
     not_own = {p.name for p in OF_THE_RUN[kind]} - parameters(component)
     own = {key: value for key, value in component.args.items() if key not in not_own}
     return replace(component, args=own)

@@ -1,4 +1,4 @@
-"""Building the cells of a grid before it runs, each distinct part of them once."""
+"""Building the cells of a grid before it runs, each distinct part once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from avalanche_ext.strategies.repairs import repair
 
 
 class Rehearsal:
-    """Builds cells on one benchmark to see whether they can be built.
+    """Builds cells on one benchmark to check that they can be built.
 
-    A cell that differs from the last one in arguments of its plugins, optimizer or schedule alone,
-    as in most sweeps and searches, gets these made anew, and the last one's model and strategy.
+    If a cell differs from the last one only in arguments of its plugins, optimizer or schedule, as
+    in most sweeps and searches, only these are rebuilt, and the model and strategy are reused.
 
     Args:
         benchmark: The benchmark.
@@ -27,12 +27,12 @@ class Rehearsal:
     def __init__(self, benchmark: CLScenario) -> None:
         self._benchmark = benchmark
         self._tried: set[str] = set()
-        """Models that have been called already, and where."""
+        """Models that have already been called, and where."""
         self._rest = ""
         self._built: Built | None = None
 
     def check(self, cell: Cell) -> str:
-        """Make of a cell what earlier ones have not, and check its plugins in their strategy.
+        """Build the new parts of a cell, and check its plugins in their strategy.
 
         Returns:
             Why its steps run uncompiled, where it asks for compiled ones; "" otherwise.
@@ -57,7 +57,7 @@ class Rehearsal:
 
 
 def _beside_arguments(cell: Cell) -> str:
-    """All that a method says, without the arguments that `_with_other_arguments` can replace."""
+    """Return a method's settings, without arguments that `_with_other_arguments` can replace."""
     method = cell.method
     if not method.strategy.target.startswith(("avalanche.", "avalanche_ext.")):
         return repr(method)  # The user's may look at its plugins and optimizer when it is made.
@@ -69,7 +69,7 @@ def _beside_arguments(cell: Cell) -> str:
 
 
 def _with_other_arguments(built: Built, cell: Cell) -> Built:
-    """Put a cell's plugins and optimizer in the places of another's."""
+    """Replace another cell's plugins and optimizer by this cell's."""
     strategy = built.strategy
     plugins = make_plugins(cell)
     groups = strategy.optimizer.param_groups

@@ -1,4 +1,4 @@
-"""SIGTERM, as schedulers send it before they kill: a run ends at its next good place, or soon."""
+"""SIGTERM, which schedulers send before they kill: a run ends at a good place, or soon."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from threading import current_thread, main_thread
 from typing import NoReturn
 
 SECONDS_FOR_LAST = 3
-"""How long SIGTERM waits for a good place, such as the end of an iteration."""
+"""Maximum wait after SIGTERM for a good place to end, such as the end of an iteration."""
 ENDED_BY_SIGTERM = 128 + signal.SIGTERM
 """The exit code of a process that SIGTERM has ended."""
 
 
 class EarlyEnd:
-    """Asks for the end of a run at SIGTERM, and ends it after some seconds if nobody else does.
+    """Requests the end of a run at SIGTERM, and ends it after some seconds if nothing else does.
 
     Args:
         may_wait: Returns whether a good place to end comes soon.
         end: Ends the process, by SystemExit.
 
     Attributes:
-        is_asked_for: Whether SIGTERM has come.
+        is_asked_for: Whether SIGTERM was received.
     """
 
     def __init__(self, may_wait: Callable[[], bool], end: Callable[[], NoReturn]) -> None:
@@ -32,7 +32,7 @@ class EarlyEnd:
 
     @contextmanager
     def heeding_sigterm(self) -> Iterator[None]:
-        """Inside, SIGTERM asks for the end, where nobody else handles it."""
+        """Make SIGTERM request the end inside this context, unless something else handles it."""
         is_free = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) in (
             signal.SIG_DFL,
             None,

@@ -20,12 +20,12 @@ from avalanche_ext.config.tune import Search, Tuning, tuning_stage
 from avalanche_ext.results.tune import HIGHER_IS_BETTER, Tried, are_numbers
 
 JOURNAL = "optuna.log"
-"""Optuna's journal in the folder of a search, for its dashboard; no run reads it."""
+"""Optuna's journal in the folder of a search, for its dashboard; runs do not read it."""
 
 _FIRST_ROUND = 10
-"""Settings that are drawn at random before the first proposal."""
+"""Number of settings drawn at random before the first proposal."""
 _ROUND = 4
-"""Settings of each further round, proposed together, so that workers decide nothing."""
+"""Number of settings in each further round, proposed together, independently of workers."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -38,17 +38,17 @@ def propose(
 ) -> list[str]:
     """Return the settings that TPE tries, up to the first round that has not ended.
 
-    The proposals follow from the first tuning seed and the results alone. So every command that
-    sees the same results proposes the same, and nothing is lost if one is killed. A setting that
-    is proposed again is replaced by a random one that has not been tried.
+    The proposals depend only on the first tuning seed and the results. So all commands that see the
+    same results propose the same settings, and nothing is lost if one is killed. A setting that is
+    proposed again is replaced by a random one that has not been tried.
 
-    A setting of which a run has failed counts as the worst.
+    A setting with a failed run counts as the worst.
 
     Args:
         search: The settings.
-        tuning: How many are tried, by which metric, with which seeds.
+        tuning: The number of trials, the metric and the seeds.
         method: Name of the method.
-        tried: Returns what settings have reached so far.
+        tried: Returns the scores of settings so far.
     """
     generator = random.Random(f"{tuning.seeds[0]} {method}")
     n = min(tuning.trials or len(search.settings), len(search.settings))
@@ -82,12 +82,12 @@ def propose(
 def write_journal(
     experiment: Experiment, method: str, tried: Mapping[str, Tried], folder: Path
 ) -> None:
-    """Bring Optuna's journal up to date: it has each setting that has ended, once.
+    """Update Optuna's journal, which has each finished setting once.
 
     Args:
         experiment: The experiment with the search.
         method: Name of the method.
-        tried: What its settings have reached.
+        tried: The scores of its settings.
         folder: The folder of the search, which the caller has claimed.
     """
     tuning = experiment.tuning
@@ -149,12 +149,12 @@ def _direction(tuning: Tuning) -> StudyDirection:
 
 
 def _worst(tuning: Tuning) -> float:
-    """Return a value below all others: of all metrics, the lowest is -1 and the highest 1."""
+    """Return a value below all others: over all metrics, the lowest is -1 and the highest 1."""
     return -1.0 if HIGHER_IS_BETTER[tuning.metric] else 1.0
 
 
 def _distributions(search: Search) -> dict[str, BaseDistribution]:
-    """Places in the lists of values: of numbers in ascending order, of others without an order."""
+    """Indices into the lists of values: ordered for numbers, unordered for others."""
     return {
         path: IntDistribution(0, len(options) - 1)
         if are_numbers(options)
@@ -164,7 +164,7 @@ def _distributions(search: Search) -> dict[str, BaseDistribution]:
 
 
 def _places(search: Search) -> list[tuple[int, ...]]:
-    """Each setting's places in the lists of values; numbers are ordered."""
+    """Return each setting's indices into the lists of values; numbers are ordered."""
     orders = {
         path: sorted(options) if are_numbers(options) else [*options]
         for path, options in search.options.items()

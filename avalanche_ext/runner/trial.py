@@ -1,4 +1,4 @@
-"""A look at what a model makes of samples, before anything is trained."""
+"""A check of a model's output for samples, before anything is trained."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from avalanche_ext.runner.foreign import ComponentError, parameters
 from avalanche_ext.runner.imports import locate
 
 _SIZES = (32, 64, 128, 224)
-"""Heights and widths that models of images take."""
+"""Heights and widths that image models commonly take."""
 
 
 def wants_logits(strategy: Component) -> bool:
-    """Return whether a strategy hands a model's output to a loss of logits and labels.
+    """Return whether a strategy passes a model's output to a loss of logits and labels.
 
-    One of the user's need not: it may have a `forward` or a `criterion` of its own.
+    A user's strategy may not: it may have its own `forward` or `criterion`.
     """
     if strategy.target.startswith(("avalanche.", "avalanche_ext.")):
         return True
@@ -34,18 +34,18 @@ def wants_logits(strategy: Component) -> bool:
 def check_output(
     model: nn.Module, sample: Tensor, n_classes: int, component: Component, benchmark: Component
 ) -> None:
-    """Raise ComponentError unless a model makes logits of a benchmark's samples.
+    """Raise ComponentError unless a model returns logits for a benchmark's samples.
 
-    A copy of the model is called, in evaluation and in training, and all generators are put back.
-    So nothing changes, neither a buffer nor a number of the run. A model that cannot be copied, or
+    A copy of the model is called in evaluation and in training mode, and all generators are
+    restored. So neither buffers nor the run's numbers change. A model that cannot be copied, or
     that chooses among heads by task, is not called.
 
     Args:
         model: The model.
         sample: One sample of the benchmark.
-        n_classes: How many outputs it needs; a model that grows may start with fewer.
-        component: What the model was made from.
-        benchmark: What the benchmark was made from.
+        n_classes: Number of outputs it needs; a model that grows may start with fewer.
+        component: The component that the model was built from.
+        benchmark: The component that the benchmark was built from.
     """
     if isinstance(model, MultiTaskModule):
         return
@@ -58,7 +58,7 @@ def check_output(
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         advice = _advice(model, sample, benchmark)
         raise ComponentError(
-            f"{name} takes no samples of shape {shape}{advice} ({reason})"
+            f"{name} does not take samples of shape {shape}{advice} ({reason})"
         ) from error
     for output in outputs:
         if not isinstance(output, Tensor):
@@ -85,7 +85,7 @@ class _NotCopiedError(Exception):
 
 
 def _outputs(model: nn.Module, sample: Tensor) -> list[Any]:
-    """Return what a copy of a model makes of two samples in evaluation and in training."""
+    """Return the outputs of a model's copy for two samples in evaluation and in training mode."""
     try:
         copy = deepcopy(model)
     except Exception as error:
@@ -102,7 +102,7 @@ def _outputs(model: nn.Module, sample: Tensor) -> list[Any]:
 
 
 def _advice(model: nn.Module, sample: Tensor, benchmark: Component) -> str:
-    """Return which images the model takes instead, as keys of the benchmark; may be empty."""
+    """Return the images that the model takes instead, as keys of the benchmark; may be empty."""
     if sample.dim() != 3 or not {"channels", "image_size"} <= parameters(benchmark):
         return ""
     channels, height, width = sample.shape

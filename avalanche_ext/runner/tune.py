@@ -1,4 +1,4 @@
-"""The search for hyper-parameters before an experiment: rounds of cells, the choice, the rest."""
+"""The search for hyper-parameters before an experiment: its rounds of cells, and the choice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from avalanche_ext.runner.grid import GridOutcome
 
     Run = Callable[[Experiment, Selection], GridOutcome]
-    """Runs those of an experiment's cells that a selection takes."""
+    """Runs the selected cells of an experiment."""
 
 _SECONDS_FOR_JOURNAL = 10.0
 
@@ -30,13 +30,13 @@ _SECONDS_FOR_JOURNAL = 10.0
 def run_tuned(
     experiment: Experiment, out: Path, selection: Selection, run: Run, verbosity: int
 ) -> GridOutcome:
-    """Run the search of an experiment, choose, and run the experiment with what is chosen.
+    """Run the search of an experiment, choose settings, and run the experiment with them.
 
-    All commands, shards too, divide the runs of a search among them as they come: whoever is free
-    takes the next, and runs of others are waited for. A shard is a part of what comes after it.
+    All commands, including shards, share the runs of a search: whoever is free takes the next one,
+    and waits for the runs of others. Sharding applies to the experiment after the search.
 
     Args:
-        experiment: An experiment with methods that are undecided.
+        experiment: An experiment with undecided methods.
         out: Folder of all results.
         selection: Which cells to run.
         run: Runs cells of an experiment.
@@ -84,7 +84,7 @@ def run_tuned(
 
 
 def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
-    """Return what a run would do, as `plan.explain` does, of the search first."""
+    """Describe what a run would do, as `plan.explain` does, beginning with the search."""
     if not experiment.undecided:
         return plan.explain(experiment, out, selection)
     searched = _searched(experiment, selection)
@@ -105,7 +105,7 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
 
 
 def _searched(experiment: Experiment, selection: Selection) -> list[str]:
-    """Return the methods whose search a command runs, in the YAML's order."""
+    """Return the methods that a command searches, in the YAML's order."""
     wanted = names_of(experiment, selection.methods, "--methods") or {*experiment.undecided}
     return [name for name in experiment.undecided if name in wanted]
 
@@ -113,14 +113,14 @@ def _searched(experiment: Experiment, selection: Selection) -> list[str]:
 def _repeated(
     settings: Mapping[str, Sequence[str]], methods: Collection[str], shard: tuple[int, int]
 ) -> list[str]:
-    """Return the settings that a command runs again: with shards, each of them by one."""
+    """Return the settings that a command reruns; with shards, one of them reruns each setting."""
     index, n = shard
     names = [each for method, names in settings.items() if method in methods for each in names]
     return names[index - 1 :: n]
 
 
 def proposed(experiment: Experiment, method: str, out: Path) -> list[str]:
-    """Return the settings of a method that are to be tried, as far as results so far tell."""
+    """Return the settings of a method to try, according to the results so far."""
     tuning = experiment.tuning
     assert tuning is not None
     search = tuning.searches[method]
@@ -160,7 +160,7 @@ def _best(tuning: Tuning, method: str, tried: Mapping[str, Tried]) -> Choice | N
 
 
 def _tried_of(experiment: Experiment, method: str, out: Path) -> dict[str, Tried]:
-    """Read what the settings of a method have reached that are to be tried."""
+    """Read the scores of a method's settings that are to be tried."""
     assert experiment.tuning is not None
     names = proposed(experiment, method, out)
     stage = tuning_stage(experiment, {method: names})
@@ -170,7 +170,7 @@ def _tried_of(experiment: Experiment, method: str, out: Path) -> dict[str, Tried
 def _tried(
     stage: Experiment, names: Collection[str], tuning: Tuning, out: Path
 ) -> dict[str, Tried]:
-    """Read what settings have reached; those that have not ended have fewer scores than seeds."""
+    """Read the scores of settings; unfinished ones have fewer scores than seeds."""
     values = {
         name: setting.values
         for search in tuning.searches.values()
@@ -191,9 +191,9 @@ def _tried(
 
 
 def _score(cell: Cell, out: Path, metric: str) -> float | str | None:
-    """Return a cell's metric, why it has none, or None if it has not ended.
+    """Return a cell's metric, the reason why it has none, or None if it has not finished.
 
-    A result counts that another command, with other values in the YAML, has set aside.
+    A result that another command, with other values in the YAML, has set aside counts too.
     """
     files = cell.files(out)
     with readable_results():
@@ -219,11 +219,11 @@ def _write_journal(
                 write_journal(experiment, method, tried, folder)
     # No run reads the journal, so that a damaged one must stop none.
     except Exception as error:
-        _say(f"note: {folder / JOURNAL} stays as it is: {one_line(error)}")
+        _say(f"note: {folder / JOURNAL} is not updated: {one_line(error)}")
 
 
 def _ended(cell: Cell, out: Path) -> bool:
-    """Return whether a cell has a result or has failed, as far as can be seen here."""
+    """Return whether a cell has a result or has failed, as far as visible here."""
     files = cell.files(out)
     try:
         if not (files.has_result() or files.has_failed()):
@@ -236,9 +236,9 @@ def _ended(cell: Cell, out: Path) -> bool:
 def _n_failed(
     experiment: Experiment, tried: Mapping[str, Tried], best: Choice | None, out: Path, method: str
 ) -> int:
-    """Return how many failed runs of a method's search another run may mend.
+    """Return how many failed runs of a method's search may succeed in another attempt.
 
-    A setting that cannot be trained is no matter, unless nothing is left to choose.
+    Settings that cannot be trained do not count, unless nothing is left to choose.
     """
     return sum(
         cell.seed in tried[cell.method_name].failures
@@ -250,7 +250,7 @@ def _n_failed(
 def _notes(
     method: str, tried: Mapping[str, Tried], best: Choice | None, seeds: Sequence[int]
 ) -> Iterator[str]:
-    """Say which settings could not be trained, and what that means."""
+    """Yield notes on settings that could not be trained, and the consequences."""
     failed = {name: each for name, each in tried.items() if each.failures}
     if not best and not all(each.has_ended(seeds) for each in tried.values()):
         yield f"note: the search of {method} has not ended, so {method} does not run yet"
@@ -273,7 +273,7 @@ def _notes(
 
 
 def _total(outcomes: Sequence[GridOutcome], n_failed: int, waiting: str = "") -> GridOutcome:
-    """Return the last outcome with the counts of all, except of the failed runs."""
+    """Return the last outcome with the counts of all, except for failed runs."""
     counts = ("n_done_before", "n_completed", "n_elsewhere", "n_unseen")
     sums = {key: sum(getattr(each, key) for each in outcomes) for key in counts}
     return replace(outcomes[-1], **sums, n_failed=n_failed, waiting=waiting)

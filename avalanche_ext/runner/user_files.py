@@ -1,4 +1,4 @@
-"""The user's files of an experiment: all its cells run what they were when the command began."""
+"""The user's files of an experiment: all cells run their content from the command's start."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from avalanche_ext.results.files import reason_of
 from avalanche_ext.runner.preflight import PreflightError
 
 Contents = Mapping[str, Mapping[str, bytes]]
-"""The contents of files by their paths, by the names of components that are made of them."""
+"""The contents of files by path, by the names of the components defined in them."""
 
 
 def read_user_files(experiment: Experiment) -> Contents:
-    """Return the contents of the user's files that an experiment is made of.
+    """Return the contents of the user's files that an experiment uses.
 
     Raises:
         PreflightError: If one has been edited since the experiment was loaded.
@@ -33,7 +33,7 @@ def read_user_files(experiment: Experiment) -> Contents:
 
 
 def write_user_files(experiment: Experiment, contents: Contents, folder: Path) -> None:
-    """Write copies of the user's files into an experiment's folder, unless they are there.
+    """Write copies of the user's files into an experiment's folder, unless they exist there.
 
     Args:
         experiment: The experiment, or a stage of it.
@@ -46,7 +46,7 @@ def write_user_files(experiment: Experiment, contents: Contents, folder: Path) -
 
 
 def copied(cell: Cell, out: Path, directory: Path) -> dict[Path, Path]:
-    """Copy the user's files into a cell's folder, from its experiment's if they are there.
+    """Copy the user's files into a cell's folder, from its experiment's folder if they are there.
 
     Args:
         cell: The cell.
@@ -57,7 +57,7 @@ def copied(cell: Cell, out: Path, directory: Path) -> dict[Path, Path]:
         The copies by the paths of their originals.
 
     Raises:
-        ValueError: If the content of a file is another than when the command began.
+        ValueError: If a file's content has changed since the command started.
     """
     copies: dict[Path, Path] = {}
     for component in cell.components:
@@ -71,6 +71,6 @@ def copied(cell: Cell, out: Path, directory: Path) -> dict[Path, Path]:
 
 
 def _source(component: Component, folder: Path) -> Path | None:
-    """Where an experiment's folder has copies of a component's files; None if it has none."""
+    """Return the folder of copies of a component's files in an experiment's; None without any."""
     has_copies = are_copied(component.files, folder)
     return folder / copies_folder(component.files) if has_copies else None

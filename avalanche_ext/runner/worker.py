@@ -1,4 +1,4 @@
-"""What a worker does with one cell of a grid that others may be running too."""
+"""A worker's handling of one cell of a grid that others may be running too."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
 
     Args:
         cell: What to run.
-        out: Folder of all results, which all who share the grid see.
+        out: Folder of all results, shared by all commands of the grid.
         data_root: Folder of the data.
 
     Returns:
-        Whether the cell is "done", was "found" to be done by somebody else, has "failed", or is
-        "claimed" by somebody else; and for the last two, why in one line.
+        "done" if the cell was run, "found" if another process has finished it, "failed", or
+        "claimed" by another process; and for the last two, the reason in one line.
     """
     files = cell.files(out)
     try:

@@ -33,7 +33,7 @@ LEGEND = """
 ms a training iteration of 10 + 10 samples, medians of interleaved runs of 500 iterations.
 plugin: in Naive with InMemoryLoaders and NoEvaluation, one call of `train` an experience.
 bare: the same maths and draws in a loop over plain tensors. The model's parameters are swapped for
-    those after the look-ahead, and put back; the training step starts anew.
+    those after the look-ahead, and put back; the training step starts over.
 functional: the look-ahead's parameters go through torch.func.functional_call instead.
 reusing: bare, but the step takes the stream's gradient from the look-ahead.
 /bare: of the plugin; at most 1.2 is wanted of ER+GMED at 2x400. /ER: the plugin to ER's plugin.

@@ -54,7 +54,7 @@ def test_a_result_that_cannot_be_read_is_set_aside_and_run_again(tmp_path, capsy
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said[:-1].isprintable()
-    assert "this result cannot be read, and the run starts anew" in said
+    assert "this result cannot be read, and the run starts over" in said
     assert (one.folder / "result-broken-1.json").read_bytes() == BROKEN[name]
     one.write_result(RESULT)
     assert one.is_done()

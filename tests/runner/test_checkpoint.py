@@ -174,7 +174,7 @@ def damaged(path: Path, how: str) -> None:
         ("a length", "does not say where the run was"),
         ("seconds", "does not say where the run was"),
         ("versions", "does not say which versions it is from"),
-        ("events", "the lines of events.jsonl that belong to it are not there"),
+        ("events", "its lines of events.jsonl are missing"),
         ("state", "mentions os:system"),
     ],
 )
@@ -185,7 +185,7 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(ended_here, capsys, how, 
     run(one, out)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "this checkpoint cannot be used, and the run starts anew" in said
+    assert "this checkpoint cannot be used, and the run starts over" in said
     assert why in said
     assert (one.directory(out) / "checkpoint-unusable-1.pt").exists()
     assert left_by(one, out) == expected
@@ -215,7 +215,7 @@ def test_what_cannot_be_resumed_says_so_once_and_starts_anew(tmp_path, monkeypat
     run(one, tmp_path / "whole")
     said = capsys.readouterr().err
     assert said.count("no checkpoint can be taken after an experience") == 1
-    assert said.rstrip().endswith("if the run is ended there, it starts anew")
+    assert said.rstrip().endswith("if the run is ended there, it starts over")
     assert f"/seed-0: {repairs.MIRPlugin.__name__}.replay_loader is a generator" in said
     assert run_until(one, tmp_path / "cut", monkeypatch, 3)
     assert not one.files(tmp_path / "cut").checkpoint.exists()
@@ -415,7 +415,7 @@ def test_only_errors_of_the_checkpoint_cost_it(tmp_path, monkeypatch, capsys, er
             run(one, tmp_path)
             assert (files.folder / "checkpoint-unusable-1.pt").exists()
             said = capsys.readouterr().err
-            assert "and the run starts anew: restoring it failed, ValueError: a state" in said
+            assert "and the run starts over: restoring it failed, ValueError: a state" in said
     if is_kept:
         run(one, tmp_path)
         assert not (files.folder / "checkpoint-unusable-1.pt").exists()

@@ -114,7 +114,7 @@ def test_a_ray_cluster_without_what_a_cell_needs_says_what(ray, monkeypatch):
     monkeypatch.setattr(ray, "init", lambda **_: None)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    lack = "a cell needs 4 CPUs and 1 GPU, and no node of the Ray cluster has as many"
+    lack = "a cell needs 4 CPUs and 1 GPU, and no node of the Ray cluster has that many"
     with engine("ray", scheduler="auto", threads=4, n_gpus=1) as workers:
         assert workers.lack() == lack
         nodes[1]["Alive"] = True

@@ -376,7 +376,7 @@ def check_damages(stored: Any, names: list[str], capfd: Any) -> int:
                 continue
             n_found += 1
             assert said.count("\n") == 1, (name, how)
-            assert "this checkpoint cannot be used, and the run starts anew: it is " in said
+            assert "this checkpoint cannot be used, and the run starts over: it is " in said
             (aside,) = its.folder.glob("checkpoint-unusable-*")
             assert aside.read_bytes() == wrong
             aside.unlink()

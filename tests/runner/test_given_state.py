@@ -76,5 +76,5 @@ def test_why_a_plugin_gives_no_state_is_said_once(
     run(one, tmp_path / "out")
     assert capsys.readouterr().err == (
         f"{one.directory(tmp_path / 'out')}: {reason}, so no checkpoint can be taken after an "
-        "experience; if the run is ended there, it starts anew\n"
+        "experience; if the run is ended there, it starts over\n"
     )

@@ -81,7 +81,7 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
     assert explain(experiment(tmp_path), out, Selection()).splitlines() == [
         "small: 3 of 4 cells would run",
         "  ber    seed 0: its configuration has changed (optimizer.args.lr: 0.01 → 0.05)",
-        "  naive  seed 1: it was begun, but did not end",
+        "  naive  seed 1: it was started, but did not finish",
         "  ber    seed 1: it failed (DivergedError: the loss became nan)",
     ]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before

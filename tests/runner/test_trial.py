@@ -153,7 +153,7 @@ def test_a_model_is_as_it_was_made(folder: Path) -> None:
         ),
         (
             {"model": "torchvision:resnet18"},
-            r"model 'torchvision:resnet18' takes no samples of shape \(1, 8, 8\): set "
+            r"model 'torchvision:resnet18' does not take samples of shape \(1, 8, 8\): set "
             r"benchmark\.channels: 3 \(RuntimeError: ",
         ),
         (

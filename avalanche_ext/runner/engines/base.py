@@ -1,4 +1,4 @@
-"""What every engine can do, and the choice of one."""
+"""The interface of engines, and the choice of one."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ BACKENDS = ("local", "dask", "ray")
 class Engine(AbstractContextManager["Engine"], Protocol):
     """Runs functions in other processes, each process one at a time.
 
-    When its `with` block ends, by an error too, what still runs is stopped.
+    When its `with` block ends, even with an error, calls that are still running are stopped.
 
     Attributes:
-        died: Errors of a future that mean that the process which ran its function is gone.
-        is_here: Whether the processes are on this machine, and so see the same files.
-        imports_first: Whether they have imported torch and Avalanche before a call begins, so that
-            this process never need.
+        died: Errors of a future which mean that the process running its function is gone.
+        is_here: Whether the processes run on this machine, and so see the same files.
+        imports_first: Whether they import torch and Avalanche before a call begins, so that this
+            process never has to.
     """
 
     died: tuple[type[Exception], ...]
@@ -32,10 +32,10 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     imports_first: bool
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
-        """Run a function of a module, soon, with arguments that can be pickled."""
+        """Schedule a call of a module's function with picklable arguments."""
 
     def lack(self) -> str:
-        """Return what is missing for any call to begin; empty if nothing is."""
+        """Return what prevents calls from starting; empty if nothing does."""
 
 
 def engine(
@@ -47,21 +47,21 @@ def engine(
     n_gpus: int = 0,
     unneeded: Collection[str] = (),
 ) -> Engine:
-    """Return an engine that is not started yet: its `with` block does that.
+    """Return an engine that its `with` block starts.
 
     Args:
         backend: One of BACKENDS.
-        jobs: Workers on this machine, at least 1; if None, one for each of `devices`, or else as
-            many as the cores allow, but not more than `n_gpus` if calls need a GPU.
+        jobs: Number of workers on this machine, at least 1; None: one for each of `devices`,
+            otherwise as many as the cores allow, but at most `n_gpus` if calls need a GPU.
         scheduler: Address of a cluster's scheduler; None for a cluster on this machine.
-        devices: The entries of CUDA_VISIBLE_DEVICES that local workers get in turn.
+        devices: The entries of CUDA_VISIBLE_DEVICES that local workers use in turn.
         threads: Threads of each worker.
-        n_gpus: How many GPUs the calls name; 0 if they need none. Ray chooses a free one for each
-            call instead.
+        n_gpus: Number of GPUs that the calls name; 0 if they need none. Ray instead chooses a free
+            one for each call.
         unneeded: What a local engine need not import before the calls; see `LocalEngine`.
 
     Raises:
-        PreflightError: If the arguments do not go together or a package is missing.
+        PreflightError: If the arguments contradict each other or a package is missing.
     """
     if backend == "local" and scheduler:
         raise PreflightError(
@@ -90,7 +90,8 @@ def engine(
             return RayEngine(jobs, scheduler, threads, n_gpus > 0)
     except ImportError as error:
         raise PreflightError(
-            f'--backend {backend} needs more ({error}): pip install "avalanche-ext[{backend}]"'
+            f"--backend {backend} needs extra packages ({error}): "
+            f'pip install "avalanche-ext[{backend}]"'
         ) from error
     from avalanche_ext.runner.engines.local import LocalEngine
 
@@ -98,5 +99,5 @@ def engine(
 
 
 def n_cores() -> int:
-    """Return how many cores this process may use, which on a cluster is not how many there are."""
+    """Return the number of cores this process may use; a cluster may allow fewer than exist."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -34,19 +34,18 @@ _CLOSING = (Status.closing, Status.closing_gracefully, Status.closed)
 _SECONDS_TO_CONNECT = 30
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_FOR_SIGTERM = 2.0
-"""How much later than a call's process a Dask worker may learn that all were sent SIGTERM."""
+"""Maximum delay after which a Dask worker learns of a SIGTERM that its call received too."""
 
 
 class DaskEngine:
     """Runs calls on the workers of a Dask cluster, which must see the same files.
 
-    A worker runs each call in a process of its own, as `LocalEngine` does, and ends it by SIGTERM
-    when the worker closes or this process is gone. A scheduler that runs already gives a call whose
-    worker dies to another worker, as often as its `distributed.scheduler.allowed-failures` says,
-    three times unless it is set.
+    Each call runs in its own process, as with `LocalEngine`, which the worker ends by SIGTERM when
+    it closes or this process is gone. If a worker dies, an existing scheduler gives its call to
+    another one, up to `distributed.scheduler.allowed-failures` times, three by default.
 
     Args:
-        jobs: Workers of a cluster on this machine, where there is no scheduler.
+        jobs: Number of workers of a cluster on this machine, if there is no scheduler.
         scheduler: Address of the scheduler, such as tcp://host:8786, or None.
 
     Raises:
@@ -90,7 +89,7 @@ class DaskEngine:
                 ) from error
 
     def _keep_in_order(self, opened: ExitStack) -> None:
-        """Give the workers our plugin until what is opened is closed."""
+        """Install our plugin on the workers until the engine is closed."""
         plugin = _Orderly()
         opened.callback(self._remove, plugin)
         try:
@@ -115,30 +114,30 @@ class DaskEngine:
         self._opened.close()
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
-        """Run a function of a module, soon, with arguments that can be pickled."""
+        """Schedule a call of a module's function with picklable arguments."""
         future: Future[R] = self._executor.submit(_alone, function, args)
         return future
 
     def lack(self) -> str:
-        """Return that there are no workers, if so."""
+        """Return a reason if there are no workers."""
         has_workers = bool(self._client.scheduler_info()["workers"])
         return "" if has_workers else "the Dask scheduler has none"
 
 
 class _Orderly(WorkerPlugin):  # type: ignore[misc]
-    """Lets a worker outlive a SIGTERM to all processes until its nanny has closed it in order."""
+    """Lets a worker survive a SIGTERM to all processes until its nanny has closed it properly."""
 
     def __init__(self) -> None:
         self.name = f"avalanche_ext-{uuid4().hex}"  # Other commands may use the same workers.
 
     def setup(self, worker: Worker) -> None:
-        """Ignore SIGTERM in a worker that would end at once, and its calls with it."""
+        """Ignore SIGTERM in a worker that would otherwise end at once together with its calls."""
         is_in_main = current_thread() is main_thread()
         if worker.nanny and is_in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _ignore)  # SIG_IGN would be inherited.
 
     def teardown(self, worker: Worker) -> None:
-        """Let a worker end at SIGTERM again, unless it ends, or works for other commands too."""
+        """Let a worker end at SIGTERM again, unless it is closing or works for others too."""
         is_needed = any(isinstance(each, _Orderly) for each in worker.plugins.values())
         is_needed |= worker.status in _CLOSING
         if not is_needed and signal.getsignal(signal.SIGTERM) is _ignore:
@@ -176,6 +175,6 @@ def _alone(function: Callable[..., R], args: tuple[Any, ...]) -> R | None:
 
 
 def _is_awaited(worker: Worker, key: Any) -> bool:
-    """Return whether a task's client has not gone."""
+    """Return whether a task's client is still there."""
     task = worker.state.tasks.get(key)
     return task is not None and task.state != "cancelled"

@@ -1,4 +1,4 @@
-"""Scikit-learn's digits, read as soon as this is imported, which takes longer than a short run."""
+"""Scikit-learn's digits, read on import, since that takes longer than a short run."""
 
 from avalanche_ext.benchmarks.datasets import digits
 

@@ -1,4 +1,4 @@
-"""One process a call on this machine, forked from a server that has imported torch once."""
+"""One process per call on this machine, forked from a server that has already imported torch."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ FOR_WANDB = (
     "opentelemetry.exporter.otlp.proto.http._log_exporter",
     "avalanche_ext.runner.engines.picture",
 )
-"""What a cell needs only if it is logged to wandb."""
+"""Modules that a cell needs only if it is logged to wandb."""
 FOR_DIGITS = ("avalanche_ext.runner.engines.digits",)
-"""What a cell needs only if it learns scikit-learn's digits."""
+"""Modules that a cell needs only if it learns scikit-learn's digits."""
 
 FOR_COMPILED = ("torch._inductor.compile_fx",)
-"""What a cell needs only if its steps are compiled."""
+"""Modules that a cell needs only if its steps are compiled."""
 
 # All that a cell imports. What its first wandb run does takes five times as long after torch.
 _PRELOADED = (
@@ -58,7 +58,7 @@ _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 _SECONDS_TO_END = 10.0
-"""What a worker has to end by itself, after SIGTERM or its answer, before SIGKILL."""
+"""Time for a worker to end by itself after SIGTERM or its answer, before SIGKILL."""
 _PR_SET_PDEATHSIG = 1
 
 # Multiprocessing looks at all children whenever one starts, and not safely for threads.
@@ -70,16 +70,17 @@ class WorkerDied(Exception):
 
 
 class LocalEngine:
-    """Runs each call in a process of its own, which ends with this process.
+    """Runs each call in its own process, which ends with this process.
 
-    On Linux the processes are forked from one server. It has imported torch and Avalanche, and has
-    neither threads nor CUDA, so a worker starts in milliseconds. Elsewhere each is spawned.
+    On Linux the processes are forked from one server. The server has imported torch and Avalanche,
+    and uses neither threads nor CUDA, so a worker starts in milliseconds. On other systems each
+    process is spawned.
 
     Args:
-        jobs: How many calls run at once.
-        devices: Entries of CUDA_VISIBLE_DEVICES. If there are any, each worker gets one of them,
-            in turn, and sees it as its only GPU.
-        unneeded: Modules that the server need not import, of those that are for some cells.
+        jobs: Number of calls that run at the same time.
+        devices: Entries of CUDA_VISIBLE_DEVICES. If there are any, workers use them in turn, and
+            each worker sees one as its only GPU.
+        unneeded: Modules needed only by some cells, which the server need not import.
     """
 
     died: tuple[type[Exception], ...] = (WorkerDied,)
@@ -100,7 +101,7 @@ class LocalEngine:
         self._is_closed = False
 
     def __enter__(self) -> LocalEngine:
-        """Start the server, which imports torch while the caller goes on."""
+        """Start the server, which imports torch while the caller continues."""
         with _LOCK, _environment(_ONE_THREAD):
             self._ensure_server()
         return self
@@ -128,9 +129,9 @@ class LocalEngine:
             self._pool.shutdown(cancel_futures=True)
 
     def _ensure_server(self) -> None:
-        """Start the server, if there is none, so that it outlives a SIGTERM to all processes.
+        """Start the server, if there is none, so that it survives a SIGTERM to all processes.
 
-        Its workers end with it, and would have no time for a checkpoint.
+        Otherwise its workers would end with it, without time for a checkpoint.
         """
         if self._context.get_start_method() != "forkserver":
             return
@@ -142,7 +143,7 @@ class LocalEngine:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
-        """Run a function of a module, soon, with arguments that can be pickled."""
+        """Schedule a call of a module's function with picklable arguments."""
         return self._pool.submit(self._call, function, args)
 
     def lack(self) -> str:
@@ -202,7 +203,7 @@ def _work(
     function: Callable[..., R],
     args: tuple[Any, ...],
 ) -> None:
-    """Run the function in this new process, and send what it returns."""
+    """Run the function in this new process, and send its result."""
     # A collection would walk through all that is imported, and so copy the server's pages.
     gc.freeze()
     gc.enable()
@@ -230,7 +231,7 @@ def _end_with(parent: BaseProcess) -> None:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Hide the main module, which a new process would import: no worker needs it."""
+    """Hide the main module, which a new process would import although no worker needs it."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

@@ -1,4 +1,4 @@
-"""A first picture, drawn as soon as this is imported: it takes five times as long as the next."""
+"""A first picture, drawn on import, since it takes five times as long as later ones."""
 
 from avalanche_ext.tracking.wandb_run import heatmap_png
 

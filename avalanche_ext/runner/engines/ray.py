@@ -17,17 +17,17 @@ from avalanche_ext.runner.engines.base import R
 from avalanche_ext.runner.preflight import PreflightError
 
 _RETRIES = 1
-"""How often Ray itself gives a task whose worker or node died to another one."""
+"""How often Ray itself retries a task whose worker or node has died."""
 
 
 class RayEngine:
     """Runs calls on the workers of a Ray cluster, which must see the same files.
 
     Args:
-        jobs: Workers of a cluster on this machine, where there is no scheduler.
+        jobs: Number of workers of a cluster on this machine, if there is no scheduler.
         scheduler: Address of the cluster, such as auto, host:6379 or ray://host:10001, or None.
         threads: Threads, and so CPUs, of each call.
-        on_gpu: Whether each call needs a GPU to itself.
+        on_gpu: Whether each call needs its own GPU.
 
     Raises:
         PreflightError: If the cluster does not answer, or this machine cannot run a call.
@@ -68,13 +68,13 @@ class RayEngine:
         ray.shutdown()
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
-        """Run a function of a module, soon, with arguments that can be pickled."""
+        """Schedule a call of a module's function with picklable arguments."""
         task = ray.remote(**self._needs)(_ended_by_sigterm)
         future: Future[R] = task.remote(function, args).future()
         return future
 
     def lack(self) -> str:
-        """Return which CPUs and GPUs no node has enough of; empty if one has."""
+        """Return the CPUs and GPUs that no node has enough of; empty if a node has enough."""
         needs = {"CPU": self._needs["num_cpus"], "GPU": self._needs["num_gpus"]}
         for node in ray.nodes():
             has = node["Resources"]
@@ -83,12 +83,12 @@ class RayEngine:
         wanted = " and ".join(
             f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in needs.items() if n
         )
-        return f"a cell needs {wanted}, and no node of the Ray cluster has as many"
+        return f"a cell needs {wanted}, and no node of the Ray cluster has that many"
 
 
 @contextmanager
 def _keeping_sigterm() -> Iterator[None]:
-    """Put back what this process does at SIGTERM: Ray takes that over."""
+    """Restore this process's handling of SIGTERM, which Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -98,7 +98,7 @@ def _keeping_sigterm() -> Iterator[None]:
 
 
 def _ended_by_sigterm(function: Callable[..., R], args: tuple[Any, ...]) -> R:
-    """Run a function that decides itself what it does at SIGTERM, instead of Ray."""
+    """Run a function that handles SIGTERM itself, instead of Ray."""
     with _keeping_sigterm():
         if current_thread() is main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,7 +1,8 @@
-"""The first thing that the server of workers imports.
+"""The first module that the workers' server imports.
 
-Collections would walk in vain through all that it imports then, for a seventh of the time. Workers
-begin to collect again. Whoever else imports this module goes on collecting.
+It switches garbage collection off in the server, where collecting during the imports would take a
+seventh of the time and free nothing. Workers switch it on again. Other processes that import this
+module keep collecting.
 """
 
 import gc
