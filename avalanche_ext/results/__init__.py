@@ -1,7 +1,7 @@
 """The files of an experiment: names and places, formats, writing and reading.
 
-Load experiments with `load`. Nothing else is imported here, so that each user imports only what it
-needs: configurations the names, plugins the exhibits' formats.
+Load experiments with `load`. Nothing else is imported here, so that each module imports only what
+it needs: configurations the names, plugins the exhibits' formats.
 """
 
 from __future__ import annotations

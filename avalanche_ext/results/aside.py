@@ -24,27 +24,27 @@ _IS_ASIDE = re.compile(f"-{HASH.pattern}(-[0-9]+)?$")
 
 @dataclass(frozen=True)
 class Aside:
-    """What is set aside in a cell's folder, each under a label: NAME-LABEL beside its usual place.
+    """Files set aside in a cell's folder, each under a label: NAME-LABEL beside its usual place.
 
     A label is a configuration's hash, or HASH-N.
 
     Args:
-        folder: The cell's folder, which need not be there.
+        folder: The cell's folder, which need not exist.
     """
 
     folder: Path
 
     def place(self, name: str, label: str) -> Path:
-        """Return where a file of the folder is set aside under a label."""
+        """Return the place of a file of the folder that is set aside under a label."""
         return _aside(self.folder / name, label)
 
     def exhibits(self) -> list[Path]:
-        """Return the exhibits' files that are not set aside; others of this kind are the user's."""
+        """Return the exhibits' files that are not set aside; other such files are the user's."""
         found = (path for path in self.folder.glob("*.npz") if not _IS_ASIDE.search(path.stem))
         return [path for path in found if _is_exhibit(path)]
 
     def set_result(self, label: str) -> None:
-        """Set the result aside with what belongs to it."""
+        """Set the result aside with the files that belong to it."""
         if (self.folder / CONFIG).exists():
             # Copied, because a result is never without its configuration.
             with replacing(self.place(CONFIG, label)) as partial:
@@ -56,11 +56,11 @@ class Aside:
                 _move(self.folder / name, self.place(name, label))
 
     def set_broken_result(self) -> Path:
-        """Move a result that cannot be read to result-broken-N.json, and return that."""
+        """Move an unreadable result to result-broken-N.json, and return the new path."""
         return self._set_to_free(RESULT, "broken")
 
     def set_checkpoint(self) -> Path:
-        """Move a checkpoint that cannot be used to checkpoint-unusable-N.pt, and return that."""
+        """Move an unusable checkpoint to checkpoint-unusable-N.pt, and return the new path."""
         return self._set_to_free(CHECKPOINT, "unusable")
 
     def set_wandb(self, label: str) -> None:
@@ -77,14 +77,14 @@ class Aside:
                     os.replace(self.folder / name, aside)
 
     def bring_interrupted_back(self, label: str) -> None:
-        """Bring back what `set_interrupted` has set aside."""
+        """Bring back the files that `set_interrupted` has set aside."""
         if self.place(CHECKPOINT, label).exists():
             for name in (EVENTS, CHECKPOINT):
                 if self.place(name, label).exists():
                     os.replace(self.place(name, label), self.folder / name)
 
     def half_set(self, cell_hash: str) -> list[str]:
-        """Return labels under which a dead process was setting a result aside that is still there.
+        """Return labels under which a dead process had begun to set aside a result still in place.
 
         Args:
             cell_hash: The hash of the result's configuration.
@@ -95,7 +95,7 @@ class Aside:
         return [label for label in labels if not self.place(RESULT, label).exists()]
 
     def take_back(self, label: str) -> None:
-        """Move what is set aside under a label to its usual place, over nothing that is there."""
+        """Move files set aside under a label back to their usual places, overwriting none."""
         config = self.place(CONFIG, label)
         for path, place in self._under(label):
             if path != config and (place.is_dir() or not place.exists()):
@@ -108,7 +108,7 @@ class Aside:
         return bool(self._under(label))
 
     def free_label(self, cell_hash: str) -> str:
-        """Return HASH-N with the first N from 1 that nothing is set aside under."""
+        """Return HASH-N with the first unused N from 1."""
         names = {path.name for path in self.folder.glob(f"*-{cell_hash}-*")}
         n = 1
         while any(re.search(rf"-{cell_hash}-{n}(\.|$)", name) for name in names):
@@ -116,7 +116,7 @@ class Aside:
         return f"{cell_hash}-{n}"
 
     def _under(self, label: str) -> list[tuple[Path, Path]]:
-        """What is set aside under a label, each with its usual place."""
+        """Return the files set aside under a label, each with its usual place."""
         found = self.folder.glob(f"*-{label}*")
         places = [(path, path.with_name(path.name.replace(f"-{label}", "", 1))) for path in found]
         return [(path, place) for path, place in places if _aside(place, label) == path]
@@ -126,7 +126,7 @@ class Aside:
         return (self.folder / CHECKPOINT).exists() or self.place(CHECKPOINT, label).exists()
 
     def _set_to_free(self, name: str, what: str) -> Path:
-        """Move a file to NAME-WHAT-N with the first N from 1 that is not there."""
+        """Move a file to NAME-WHAT-N with the first unused N from 1."""
         n = 1
         while (path := self.place(name, f"{what}-{n}")).exists():
             n += 1
@@ -139,9 +139,9 @@ def _aside(path: Path, label: str) -> Path:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file or folder in one step; into a folder that is there, its contents one by one.
+    """Move a file or folder in one step; into an existing folder, move its contents one by one.
 
-    A link, such as wandb's `latest-run`, is moved as it is.
+    A link, such as wandb's `latest-run`, is moved as a link.
     """
     if source.is_dir() and target.is_dir() and not source.is_symlink():
         for path in [*source.iterdir()]:

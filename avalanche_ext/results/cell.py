@@ -34,7 +34,7 @@ MEMORY = ("peak", "kept")
 had there), and what the method's plugins keep for the next experience."""
 
 _OF_THE_LAST_ROW = ("ACC", "instance_accuracy")
-"""The metrics that need the last row of R alone."""
+"""The metrics that need only the last row of R."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ class CellResult:
         R: Accuracies in [0, 1] on each test experience after each training experience, (T, T).
         untrained: The untrained model's accuracies, (T,).
         seconds: Seconds by phase, one for each of PHASES.
-        metrics: What `metrics.summary` computes, here rather than taken from the file, so that all
-            rows of a table share one definition; instance_accuracy is None for a file from before
-            test sizes were written. And CURVE_METRICS, None if they were not measured.
+        metrics: What `metrics.summary` computes, recomputed rather than read from the file, so that
+            all rows of a table share one definition; instance_accuracy is None for files written
+            before test sizes were recorded. Also CURVE_METRICS, None if they were not measured.
         is_iid: Whether the samples of all experiences came in random order. Rows of R before the
             last are then not those of experiences, and metrics that need them are None.
         hash: The hash of the run's configuration.
-        exhibits: Names of the exhibits that the run has kept; empty for a file from before they
-            were written.
-        versions: Versions of the packages that decide numbers, by name; empty for a file from
-            before they were written.
+        exhibits: Names of the exhibits that the run has kept; empty for files written before they
+            were recorded.
+        versions: Versions of the packages that affect the numbers, by name; empty for files written
+            before they were recorded.
         memory: Bytes of memory, by MEMORY; without those that are not known.
-        split: What accuracies were measured on, "test" or "validation"; "test" for a file from
-            before it was written.
+        split: The samples that accuracies were measured on, "test" or "validation"; "test" for
+            files written before it was recorded.
     """
 
     R: Floats
@@ -86,7 +86,7 @@ def result_record(
     beta: int | None = None,
     compiled: float | None = None,
 ) -> dict[str, Any]:
-    """Return what result.json says of a finished run, as plain data.
+    """Return the content of result.json for a finished run, as plain data.
 
     Args:
         is_iid: Whether the samples of all experiences came in random order.
@@ -95,12 +95,13 @@ def result_record(
         test_sizes: Numbers of samples of the test experiences, (T,).
         seconds: Seconds by phase, one for each of PHASES.
         weights: A hash of the trained weights.
-        versions: Versions of the packages that decide numbers, by name.
+        versions: Versions of the packages that affect the numbers, by name.
         memory: Bytes of memory, by MEMORY; without those that are not known.
         curves: Accuracies inside experiences; None if they were not measured.
-        beta: The mini-batches of an experience that LCA is over; None for all that each has.
-        compiled: The share of iterations whose steps were compiled, in [0, 1]; None if the run did
-            not ask for them.
+        beta: Number of mini-batches of each experience that LCA averages over; None for as many as
+            all experiences have.
+        compiled: The share of iterations with compiled steps, in [0, 1]; None if the run did not
+            ask for them.
     """
     return {
         "iid": is_iid,
@@ -122,7 +123,7 @@ def result_record(
 def run_metrics(
     R: ArrayLike, untrained: ArrayLike, test_sizes: ArrayLike | None, is_iid: bool
 ) -> dict[str, float | None]:
-    """Return what `metrics.summary` computes, without what means nothing for an i.i.d. run.
+    """Return what `metrics.summary` computes, without metrics that are undefined for an i.i.d. run.
 
     Args:
         R: Accuracies in [0, 1], (t, T) with 1 <= t <= T.
@@ -141,11 +142,11 @@ def run_metrics(
 
 
 def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | None:
-    """Read a run's folder. A result that can be read counts, whatever failure is beside it.
+    """Read a run's folder. A readable result counts even if there is a failure beside it.
 
     Args:
-        folder: The folder, which need not be there.
-        expected_hash: The hash of the configuration that is asked for; None for any.
+        folder: The folder, which need not exist.
+        expected_hash: The hash of the requested configuration; None for any.
 
     Returns:
         The result; the error if the run has failed; None if there is neither.
@@ -172,7 +173,7 @@ def read_cell(folder: Path, expected_hash: str | None) -> CellResult | str | Non
 
 
 def _content(path: Path, expected_hash: str | None) -> dict[str, Any] | None:
-    """Return what a file of a run holds; None if it is not there or of another configuration."""
+    """Return the content of a run's file; None if it is missing or of another configuration."""
     if not path.is_file():
         return None
     content = read_json(path)
@@ -196,10 +197,10 @@ def result_of(content: Mapping[str, Any]) -> CellResult:
 
 
 def read_events(folder: Path, since: float) -> list[dict[str, Any]]:
-    """Read the events of a run that may still go on.
+    """Read the events of a run that may still be running.
 
     Args:
-        folder: The run's folder, which need not be there.
+        folder: The run's folder, which need not exist.
         since: Seconds since the epoch before which events are left out.
 
     Returns:
@@ -214,7 +215,7 @@ def read_events(folder: Path, since: float) -> list[dict[str, Any]]:
 
 
 def _event(line: str) -> dict[str, Any]:
-    """Return what a line of events.jsonl holds; nothing if it is damaged."""
+    """Return the content of a line of events.jsonl; nothing if it is damaged."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

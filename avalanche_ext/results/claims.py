@@ -1,4 +1,4 @@
-"""Claims: who runs what in a folder that several commands share."""
+"""Claims, by which commands that share a folder divide the runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avalanche_ext.results.files import printable, read_json
 
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _MOMENT = 1.0
-"""Seconds for which a look of another process at a free claim may keep it busy."""
+"""Seconds for which a free claim may be busy because another process checks it."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class ClaimedError(Exception):
 def claimed(path: Path, patience: float = _MOMENT) -> Iterator[None]:
     """Hold a claim while the block runs.
 
-    The claim is a lock of the operating system on `path`, which ends with its holder however that
-    ends. The holder is named in a JSON file beside it. On a network file system the claim is as
-    good as the locks there.
+    The claim is an operating-system lock on `path`, which ends with its holder in any case. A JSON
+    file beside it names the holder. On a network file system the claim is only as reliable as its
+    locks.
 
     Args:
-        path: The file to lock, which need not be there, and which stays.
+        path: The file to lock, which need not exist, and is kept.
         patience: Seconds to wait for another holder to release it.
 
     Raises:
         ClaimedError: If another process still holds it.
-        OSError: If the file cannot be made or locked.
+        OSError: If the file cannot be created or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
@@ -87,8 +87,7 @@ def claimed(path: Path, patience: float = _MOMENT) -> Iterator[None]:
 def is_claimed(path: Path) -> bool:
     """Return whether a process, perhaps this one, holds the claim.
 
-    Where this process must not lock the file, as in a folder of somebody else's, the holder's note
-    decides.
+    If this process may not lock the file, as in another user's folder, the holder's note decides.
     """
     try:
         if not path.exists():
@@ -102,7 +101,7 @@ def is_claimed(path: Path) -> bool:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Return who has noted itself as the holder; None if nobody has, or not legibly."""
+    """Return the recorded holder; None if there is none or the record is unreadable."""
     try:
         note = read_json(path.with_suffix(".json"))
         host, pid, since = note["host"], note["pid"], note["since"]
@@ -116,10 +115,10 @@ def holder_of(path: Path) -> Holder | None:
 
 
 def look_again(folder: Path) -> None:
-    """Let a network file system forget what it remembers of a folder and of two above it.
+    """Make a network file system refresh its cache of a folder and of the two above it.
 
-    A machine may go on for a minute to see no file where another one has written it. A change of
-    the folder makes the file system compare, and so does listing it.
+    A machine may not see a file for up to a minute after another one has written it. Changing or
+    listing the folder makes the file system check for changes.
     """
     for each in (folder.parent.parent, folder.parent, folder):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A run's configuration as one row of a table, and what components are called there."""
+"""A run's configuration as one row of a table, and the names of components there."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from avalanche_ext.results.files import CONFIG, one_line, read_yaml
 from avalanche_ext.results.record import ResultsError
 
 _NOT_CONFIGURED = ("experiment", "method", "seed", "hash", "split", "wandb")
-"""What config.yaml says beside what a run does."""
+"""Keys of config.yaml that do not describe what a run does."""
 _COPY = re.compile(rf"\./{SOURCE}/[0-9a-f]+/(?P<own>[^:]+:.+)")
-"""The name of something in a copy of the user's file."""
+"""A name in a copy of a user's file."""
 
 
 def configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
-    """Return a run's configuration by paths; empty if it cannot be read or is of another run.
+    """Return a run's configuration by paths; empty if it cannot be read or belongs to another run.
 
     Raises:
         ResultsError: If it is malformed.
@@ -38,7 +38,7 @@ def configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
 
 
 def own_name(name: str) -> str:
-    """Return the name of a component as a YAML has it, where it names a copy of the user's file.
+    """Return a component's name as in the YAML, if it names a copy of a user's file.
 
     >>> own_name("./source/0123abcd/mine.py:Mine"), own_name("drl")
     ('./mine.py:Mine', 'drl')
@@ -57,7 +57,7 @@ def short_name(name: str) -> str:
 
 
 def by_column(plugins: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield plugins by what columns call them: their short names, a second one of a name NAME-2.
+    """Yield plugins by their names in columns: short names, with NAME-2 for a second one.
 
     Args:
         plugins: The plugins of a configuration, each with a `name` and `args`.
@@ -91,7 +91,7 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _cell(value: Any) -> Any:
-    """Return what a cell says of an argument: lists are texts, and copies have their own names."""
+    """Return an argument as a table's cell: lists become text, copies get original names."""
     if isinstance(value, list):
         return json.dumps([_cell(each) if isinstance(each, str) else each for each in value])
     return own_name(value) if isinstance(value, str) else value

@@ -1,6 +1,6 @@
-"""Copies of the user's own files among a run's, so that its YAML can be run again.
+"""Copies of the user's files in a run's folder, so that its YAML can be run again.
 
-Cells that a command has not begun read them, too: their originals may be edited meanwhile.
+Cells that start later also read the copies, because the originals may be edited meanwhile.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ SOURCE = "source"
 """The folder of the copies in a run's folder."""
 
 _READ: dict[Path, Path] = {}
-"""By the paths of files, the copies that are read in their place."""
+"""The copies that are read instead of files, by the files' paths."""
 
 
 def copies_folder(files: Mapping[str, str]) -> PurePosixPath:
-    """Return where copies of these files are kept, relative to a run's folder.
+    """Return the folder of copies of these files, relative to a run's folder.
 
     Args:
         files: The SHA-256 digest of each file's content, in hexadecimal digits, by its path
-            relative to the folder of the files. Other versions of them have another folder.
+            relative to the folder of the files. Different versions of them have different folders.
     """
     whole = "".join(f"{path}:{digest}\n" for path, digest in sorted(files.items()))
     return PurePosixPath(SOURCE, hashlib.sha256(whole.encode()).hexdigest()[:8])
@@ -36,14 +36,14 @@ def are_copied(files: Mapping[str, str], run: Path) -> bool:
 
 
 def contents_of(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:
-    """Return the contents of files by their paths.
+    """Return the contents of files by path.
 
     Args:
         folder: The folder of the files.
         files: Their digests, as for `copies_folder`.
 
     Raises:
-        ValueError: If the content of a file is another by now.
+        ValueError: If the content of a file has changed.
         OSError: If a file cannot be read.
     """
     contents = {path: (folder / path).read_bytes() for path in files}
@@ -89,7 +89,7 @@ def reading(copies: Mapping[Path, Path]) -> Iterator[None]:
 
 
 def content_of(file: Path) -> bytes:
-    """Return a file's content, or that of the copy that is read in its place.
+    """Return the content of a file, or of the copy that is read instead.
 
     Raises:
         OSError: If it cannot be read.

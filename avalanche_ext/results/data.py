@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Per = Literal["run", "experience", "evaluation"]
-"""What a frame has a row for."""
+"""The unit of a frame's rows."""
 
 
 def load(*folders: str | Path) -> Results:
-    """Read the results of one experiment or several.
+    """Read the results of one or more experiments.
 
     Args:
         *folders: Folders of experiments, `<out>/<experiment>`. Runs may be missing.
@@ -51,7 +51,7 @@ def load(*folders: str | Path) -> Results:
 
 
 class Results:
-    """The finished runs of one experiment or several.
+    """The finished runs of one or more experiments.
 
     Experiences are counted from 1 in frames, as in figures; index 0 of an array is experience 1.
     Accuracies are fractions in [0, 1], seconds are wall-clock seconds, memory is bytes.
@@ -80,25 +80,25 @@ class Results:
     def frame(self, per: Per = "run", *, config: bool = True) -> pd.DataFrame:
         """Return the finished runs as a table.
 
-        All forms have the columns `experiment`, `method` and `seed`. Numbers that are undefined are
-        nan.
+        All forms have the columns `experiment`, `method` and `seed`. Undefined numbers are nan.
 
-        - "run": a row a run. `split` ("test", or "validation" for held-out samples), `iid`, the
-          metrics by their names in result files, those that the report computes from several runs
-          among them (intransigence), `seconds_<phase>`, `memory_<kind>`, and the configuration.
-        - "experience": a row for each entry of R. `after` is the number of experiences learned, 0
-          for the untrained model, `experience` the test experience from 1, and `accuracy`. A run
-          that learns all experiences at once (iid, JointTraining) has the last `after` and 0 alone.
-        - "evaluation": a row for each accuracy inside experiences, of runs with `evaluate`.
-          `learning` is the experience that is learned, from 1, `batch` how many of its mini-batches
-          have been, `experience` the test experience from 1, and `accuracy`.
+        - "run": one row per run, with `split` ("test", or "validation" for held-out samples),
+          `iid`, the metrics by their names in result files, including those that the report
+          computes from several runs (intransigence), `seconds_<phase>`, `memory_<kind>`, and the
+          configuration.
+        - "experience": one row per entry of R, with `after`, the number of experiences learned, 0
+          for the untrained model; `experience`, the test experience from 1; and `accuracy`. A run
+          that learns all experiences at once (iid, JointTraining) only has the last `after` and 0.
+        - "evaluation": one row per accuracy inside experiences, for runs with `evaluate`:
+          `learning`, the experience being learned, from 1; `batch`, the number of its mini-batches
+          learned so far; `experience`, the test experience from 1; and `accuracy`.
 
         Args:
-            per: What a row is for.
-            config: Whether a row for a run has its configuration: `benchmark`, `model`,
+            per: The unit of a row.
+            config: Whether the rows of runs include their configurations: `benchmark`, `model`,
                 `optimizer`, `strategy` and `plugins` by their names, and each argument by its path,
-                such as `optimizer.lr`, `training.batch_size`, `plugins.drl.lam` or, of
-                `./mine.py:Mine`, `plugins.Mine.strength`. Lists are texts: "[100, 100]".
+                such as `optimizer.lr`, `training.batch_size`, `plugins.drl.lam` or, for
+                `./mine.py:Mine`, `plugins.Mine.strength`. Lists are given as text: "[100, 100]".
 
         Raises:
             ValueError: If `per` is none of these.
@@ -120,7 +120,7 @@ class Results:
     def absent(self) -> pd.DataFrame:
         """Return a row for each run that is not finished, with `experiment`, `method` and `seed`.
 
-        `error` is why it has failed; it is missing for a run that is not there yet.
+        `error` is the reason of a failure; it is missing for a run that does not exist yet.
         """
         import pandas as pd
 
@@ -154,7 +154,7 @@ class Results:
     def exhibits(
         self, kind: type[E], method: str, experiment: str | None = None
     ) -> Mapping[int, E]:
-        """Return what the finished runs of a method have kept of one kind, by seed.
+        """Return the exhibits of one kind from a method's finished runs, by seed.
 
         Args:
             kind: A class of `avalanche_ext.results.exhibits`.
@@ -162,7 +162,7 @@ class Results:
             experiment: The experiment; needed where several have the method.
 
         Raises:
-            ResultsError: If there is no finished run, or a file of theirs cannot be read.
+            ResultsError: If there is no finished run, or one of their files cannot be read.
         """
         where, runs = self._method(method, experiment)
         return _readable(replace(where, methods=(runs,)), kind).get(method, {})
@@ -170,7 +170,7 @@ class Results:
     def curves(self, method: str, seed: int, experiment: str | None = None) -> AccuracyCurves:
         """Return the accuracies inside experiences of a run with `evaluate`.
 
-        Its metrics, `learning_curve_area` at another β for one, are in `avalanche_ext.metrics`.
+        Its metrics, such as `learning_curve_area` at another β, are in `avalanche_ext.metrics`.
 
         Raises:
             ResultsError: If there is no such finished run, or it was not evaluated so.
@@ -186,9 +186,10 @@ class Results:
         return kept[seed].curves
 
     def series(self, method: str, seed: int, experiment: str | None = None) -> pd.DataFrame:
-        """Return what plugins have noted in each iteration of a run, a column for each name.
+        """Return the numbers that plugins recorded in each iteration of a run, one column per name.
 
-        The index `iteration` counts the steps of the whole run from 0; nan where nothing was noted.
+        The index `iteration` counts the steps of the whole run from 0; nan where nothing was
+        recorded.
 
         Raises:
             ResultsError: If there is no such finished run, or what it has noted is malformed.
@@ -222,7 +223,8 @@ class Results:
             name: Its name; None for the only one.
 
         Raises:
-            ResultsError: If there is none of this name, or several without one.
+            ResultsError: If there is none of this name, or if there are several and no name is
+                given.
         """
         names = [each.name for each in self.experiments]
         if name is None and len(names) > 1:
@@ -239,7 +241,7 @@ class Results:
             name: The experiment's name; needed where several have the method.
 
         Raises:
-            ResultsError: If no run of the method has finished there, or there is no such method.
+            ResultsError: If the method does not exist, or none of its runs has finished.
         """
         return self._method(method, name)[0]
 

@@ -1,4 +1,4 @@
-"""The arrays that runs keep for reports: the content of each file NAME.npz, checked on reading."""
+"""Arrays that runs keep for reports: the content of each file NAME.npz, checked on reading."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _KINDS = {"f": "floats", "i": "integers", "U": "texts"}
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """Named arrays, one a field, that a run keeps in the file NAME.npz."""
+    """Named arrays, one per field, that a run keeps in the file NAME.npz."""
 
     NAME: ClassVar[str]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by the names that they have in the file."""
+        """Return the arrays by their names in the file."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
@@ -69,7 +69,7 @@ class Exhibit:
 
 @dataclass(frozen=True, eq=False)
 class Edits(Exhibit):
-    """Samples of a memory before and after editing: of each class the one edited most often.
+    """Samples of a memory before and after editing: the most often edited one of each class.
 
     Attributes:
         slot: The slots of the memory that hold them, (k,).
@@ -106,13 +106,13 @@ class RhoSpectra(Exhibit):
 
     Attributes:
         experience: The experiences, counted from 0, (T,).
-        n_samples: How many samples were represented, (T,).
+        n_samples: Number of samples represented, (T,).
         rho: ρ over all directions of all layers together, (T,); nan where it is undefined.
-        alive_rho: ρ over the directions in use alone, (T,).
-        n_alive: How many directions are in use, (T,).
-        n_directions: How many directions there are, (T,).
+        alive_rho: ρ over only the directions in use, (T,).
+        n_alive: Number of directions in use, (T,).
+        n_directions: Number of all directions, (T,).
         layer: Names of layers, (L,).
-        layer_rho: ρ of each layer, (T, L); nan where it is undefined or the layer was not there.
+        layer_rho: ρ of each layer, (T, L); nan where it is undefined or the layer did not exist.
     """
 
     NAME = "rho_spectrum"
@@ -168,10 +168,10 @@ class FisherSpectra(_Numbered):
         trace: The trace of the Fisher, (T,).
         eigenvalues: The largest eigenvalues, descending, (T, k), nan after the last of each row.
         all_eigenvalues: All eigenvalues in the space that the samples' gradients span, (T, M),
-            padded in the same way; (T, 0) where they are not known.
+            padded in the same way; (T, 0) if they are not known.
         layer: Names of layers, (L,); "" for parameters that the model itself holds.
-        mass: Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k of each layer ℓ over the largest eigenvalues, (T, L);
-            0 in these three where the layer was not there.
+        mass: Σ_k λ_k ‖P_ℓ v_k‖² / Σ_k λ_k of each layer ℓ over the largest eigenvalues, (T, L); 0
+            in these three where the layer did not exist.
         unweighted_mass: Σ_k ‖P_ℓ v_k‖² / k of each layer, (T, L).
         size: The number of trained parameters of each layer, (T, L).
     """
@@ -205,19 +205,19 @@ class FisherSpectra(_Numbered):
 
 @dataclass(frozen=True, eq=False)
 class FisherForms(Exhibit):
-    """How much of the Fisher F after each of T experiences some forms F̂ of it keep.
+    """How well approximations F̂ of the Fisher F match it after each of T experiences.
 
     Attributes:
         experience: The experiences, counted from 0, (T,), at least one.
-        form: Names of the forms, (n,).
+        form: Names of the approximations, (n,).
         trace: tr F̂ / tr F, (T, n).
         eigenvalue_error: Σ |λ̂_i − λ_i| / Σ λ_i over the largest eigenvalues of both, (T, n).
-        iteration: After how many iterations of the next experience δ = θ − θ* was taken, (T, m),
+        iteration: Iterations of the next experience after which δ = θ − θ* was recorded, (T, m),
             nan after the last of each row.
         true: δᵀ F δ, (T, m).
         estimated: δᵀ F̂ δ, (T, n, m).
         true_sum: δᵀ F δ for the sum F of the Fishers of all experiences so far, (T, m).
-        estimated_sum: δᵀ F̂ δ for the forms F̂ merged over these experiences, (T, n, m).
+        estimated_sum: δᵀ F̂ δ for the approximations F̂ merged over these experiences, (T, n, m).
     """
 
     NAME = "fisher_forms"
@@ -287,10 +287,10 @@ class ContinualEvaluation(Exhibit):
     """Accuracies inside experiences: an `AccuracyCurves` as arrays.
 
     Attributes:
-        every: The mini-batches between two evaluations, ().
+        every: Number of mini-batches between two evaluations, ().
         is_mixed: 1 if the samples of all experiences came in random order, else 0, ().
         experience: The experience that was learned, counted from 0, (N,).
-        batch: How many mini-batches of it had been learned, (N,).
+        batch: Number of its mini-batches learned so far, (N,).
         accuracy: Accuracies on the test experiences, (N, T); nan where not measured.
     """
 
@@ -345,7 +345,7 @@ def _checked_length(exhibit: RhoSpectra | _Numbered | FisherForms | ContinualEva
 
 
 def padded(rows: Iterable[Floats]) -> Floats:
-    """Return vectors as the rows of an array, with nan after the last value of each."""
+    """Return vectors as rows of an array, padded with nan."""
     vectors = [*rows]
     filled = np.full((len(vectors), max(map(len, vectors))), math.nan)
     for row, vector in zip(filled, vectors, strict=True):

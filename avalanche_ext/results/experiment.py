@@ -1,4 +1,4 @@
-"""Reading a whole experiment: its runs' results, and what they keep for reports."""
+"""Reading a whole experiment: its runs' results, and their exhibits for reports."""
 
 from __future__ import annotations
 
@@ -50,14 +50,15 @@ class ExperimentResults:
         baseline: Name of the method that the others are tested against; None for no tests.
         seeds: The seeds, in the order of the configuration.
         methods: The methods' results, in the order of the configuration.
-        published: A paper's numbers: `reference`, per metric per method `mean` and `std`, and
+        published: A paper's numbers: `reference`; `mean` and `std` per metric and method; and
             `rho_correlation` by metric.
-        sweeps: What was swept, by the name of the swept method.
-        claims: What is tested one-sidedly, in the order of the configuration.
-        split: What accuracies are measured on: "test", or "validation" for held-out samples.
+        sweeps: The sweeps, by the name of the swept method.
+        claims: Claims to test one-sidedly, in the order of the configuration.
+        split: The samples that accuracies are measured on: "test", or "validation" for held-out
+            ones.
         choices: The hyper-parameters that searches have chosen on validation samples.
-        places: The numbers by which methods have their colours, by name, where experiments are
-            shown together; empty where they follow from the order of the methods.
+        places: The numbers that determine methods' colours, by name, if experiments are shown
+            together; empty if they follow from the order of the methods.
     """
 
     folder: Path
@@ -79,7 +80,7 @@ class ExperimentResults:
 
     @property
     def n_cells(self) -> int:
-        """How many runs the experiment has, finished or not."""
+        """The number of runs of the experiment, finished or not."""
         return len(self.methods) * len(self.seeds)
 
     @property
@@ -95,9 +96,9 @@ class ExperimentResults:
     def run_metrics(self) -> RunMetrics:
         """Return every finished run's metrics, by method and seed; None where one is undefined.
 
-        Intransigence is measured against the best of the methods compared (Chen et al., 2020): per
-        experience, the largest of their mean accuracies just after learning it. Methods trained
-        iid do not learn one experience at a time, and have none.
+        Intransigence is measured against the best of the compared methods (Chen et al., 2020): for
+        each experience, the largest of their mean accuracies just after learning it. It is
+        undefined for methods trained iid, which do not learn one experience at a time.
         """
         learned = [
             np.diagonal(method.matrices.mean(axis=0))
@@ -117,12 +118,12 @@ class ExperimentResults:
         }
 
     def with_best_settings(self) -> ExperimentResults:
-        """Return the same with one setting of each swept method, that of the highest mean ACC."""
+        """Return the same with only the setting of highest mean ACC of each swept method."""
         best = tuple(max(group, key=_mean_accuracy) for group in self.groups.values())
         return replace(self, methods=best, sweeps={})
 
     def with_first_runs(self) -> ExperimentResults:
-        """Return the same with the first finished run of each method alone."""
+        """Return the same with only the first finished run of each method."""
         first = [replace(each, cells=dict([*each.cells.items()][:1])) for each in self.methods]
         return replace(self, methods=tuple(first))
 
@@ -132,8 +133,8 @@ class Exhibits(Generic[E]):
     """The exhibits of one kind that an experiment's finished runs have kept.
 
     Attributes:
-        methods: By method and seed, of methods that have any.
-        unreadable: What is wrong with files, by their paths in the experiment's folder.
+        methods: The exhibits by method and seed, for methods that have any.
+        unreadable: The errors of files, by their paths in the experiment's folder.
     """
 
     methods: Mapping[str, Mapping[int, E]] = field(default_factory=dict)
@@ -143,11 +144,10 @@ class Exhibits(Generic[E]):
 def read_results(folder: str | Path) -> ExperimentResults:
     """Read an experiment's folder, `<out>/<experiment>`.
 
-    Only methods and seeds named in record.yaml are read. A run with a result that can be
-    read has finished, whatever failure is beside it. One without counts as failed if it has a
-    failure.json, or if its result cannot be read. It counts as missing
-    if it has neither, or if its file has another hash than record.yaml: a result of an earlier
-    configuration never enters a table.
+    Only methods and seeds named in record.yaml are read. A run with a readable result has finished,
+    even if there is a failure beside it. A run without one counts as failed if it has a
+    failure.json, or if its result cannot be read. It counts as missing if it has neither, or if its
+    file's hash differs from record.yaml: a result of an earlier configuration never enters a table.
 
     Args:
         folder: The folder, with record.yaml in it.
@@ -180,8 +180,8 @@ def read_results(folder: str | Path) -> ExperimentResults:
 def read_exhibits(results: ExperimentResults, kind: type[E]) -> Exhibits[E]:
     """Read the exhibits of one kind of every finished run that has one.
 
-    A file that cannot be read, that comes from another configuration than the result, or that is
-    gone though the result names it, is left out and named.
+    A file is left out and listed as unreadable if it cannot be read, if it comes from another
+    configuration than the result, or if it is missing although the result names it.
     """
     methods: dict[str, dict[int, E]] = {}
     unreadable: dict[str, str] = {}

@@ -1,9 +1,8 @@
 """Names and places of an experiment's files.
 
-`<out>/<experiment>/record.yaml` says which runs there are; experiment.yaml beside it can be run.
-Each run has the folder `<out>/<experiment>/<method>/seed-<n>` with its other files; its exhibits
-are NAME.npz.
-`<out>/<experiment>/.claims` says which runs are going on.
+`<out>/<experiment>/record.yaml` lists the runs; experiment.yaml beside it can be run. Each run has
+the folder `<out>/<experiment>/<method>/seed-<n>` with its other files; its exhibits are NAME.npz.
+`<out>/<experiment>/.claims` shows which runs are in progress.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ _OF_PARTIAL = re.compile(rf"\.(?P<name>.+)\.(?:[0-9]+|[0-9a-f]{{16}}){re.escape(
 _HOUR = 3600.0
 
 TEST, VALIDATION = "test", "validation"
-"""What accuracies are measured on: a test stream, or training samples that are held out."""
+"""The samples that accuracies are measured on: the test stream, or held-out training samples."""
 
 RESULT_FORMAT = 1
 """The format of result.json that this version writes and reads."""
 
 
 class LaterVersionError(OSError):
-    """A file that a later version has written, which this one can neither read nor replace."""
+    """A file from a later version, which this version can neither read nor replace."""
 
 
 def cell_folder(experiment: Path, method: str, seed: int) -> Path:
@@ -68,19 +67,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping that a YAML file holds; raises what `read_json` raises."""
+    """Return the mapping that a YAML file holds; raises the errors of `read_json`."""
     return _mapping(path, yaml.safe_load, "YAML")
 
 
 def as_yaml(document: Mapping[str, Any]) -> str:
-    """Return a document as text that `read_yaml` and `config.reader` read as the same document."""
+    """Return a document as text that `read_yaml` and `config.reader` read back unchanged."""
     return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that would be numbers in YAML 1.1 or 1.2, such as `1e-3` in the latter.
+    """Quotes text that would be a number in YAML 1.1 or 1.2, such as `1e-3` in the latter.
 
-    Those with unusual ends of lines get escapes, which PyYAML's own leaves out.
+    Text with unusual line ends gets escapes, which PyYAML's own dumper leaves out.
     """
 
 
@@ -97,12 +96,12 @@ for _tag, _pattern in (("int", INTEGER), ("float", FLOAT)):
 
 
 def reason_of(error: OSError) -> str:
-    """Return why the system refused something, without the file that it names."""
+    """Return the reason of a system error, without the file that it names."""
     return error.strerror or str(error)
 
 
 def printable(text: object) -> str:
-    r"""Return a text of a file on one line, without what would steer a terminal.
+    r"""Return text from a file on one line, without control characters for terminals.
 
     >>> printable("a\x1b[2J\nb")
     'a\\x1b[2J b'
@@ -112,22 +111,22 @@ def printable(text: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's kind and message as one line that a terminal can show."""
+    """Return an error's kind and message as one line, safe for terminals."""
     return printable(f"{type(error).__name__}: {error}")
 
 
 def partial_of(path: Path) -> Path:
-    """Return a new name beside a file, under which it is written until it is whole."""
+    """Return a temporary name beside a file, under which it is written until complete."""
     # No process id, which two machines that share the folder may have at once.
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the path of a file to write, which then replaces `path` in one step.
+    """Yield the path of a file to write, which then replaces `path` in one step.
 
-    If the block raises an error, `path` stays as it is, and what was written is deleted. So is what
-    a process has left that died an hour ago or earlier while it wrote this file.
+    If the block raises an error, `path` does not change, and the written file is deleted. So are
+    partial files of processes that died an hour ago or earlier while writing this file.
     """
     _remove_old_partials(path)
     partial = partial_of(path)
@@ -142,22 +141,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file would survive a loss of power."""
+    """Wait until a file would survive a power failure."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def remove_partials(folder: Path, name: str | None = None) -> None:
-    """Remove what processes have left that died while they wrote a file of this name, or any.
+    """Remove partial files of processes that died while writing a file of this name, or any.
 
-    Whoever calls this knows that no other process is writing such a file there.
+    The caller must know that no other process is writing such a file there.
     """
     for path in partials_in(folder, name):
         path.unlink(missing_ok=True)
 
 
 def partials_in(folder: Path, name: str | None = None) -> list[Path]:
-    """Return the unfinished files of this name, or of any, that are in a folder."""
+    """Return the partial files of this name, or of any, in a folder."""
     matches = ((path, _OF_PARTIAL.fullmatch(path.name)) for path in folder.glob(f".*{_PARTIAL}"))
     return [path for path, of in matches if of and name in (None, of["name"])]
 

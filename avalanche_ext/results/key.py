@@ -1,4 +1,4 @@
-"""The key of an experiment's folder, which tells experiments of one name apart."""
+"""The key of an experiment's folder, which distinguishes experiments of the same name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ _PATIENCE = 10.0
 
 
 def key_of(folder: Path) -> str:
-    """Return the random key in an experiment's folder, which is made when it is first asked for.
+    """Return the random key in an experiment's folder, creating it when first needed.
 
-    It goes wherever the folder is moved to. Where none can be written, the folder's path stands for
-    it.
+    It moves with the folder. If it cannot be written, the folder's path is used instead.
     """
     file = folder / KEY
     try:

@@ -1,4 +1,4 @@
-"""What an experiment compares, as its file record.yaml says."""
+"""The content of record.yaml: the runs of an experiment, and what its report compares."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from avalanche_ext.results.files import EXPERIMENT, RECORD, printable, read_yaml
 from avalanche_ext.results.tune import Choice, read_choice
 
 UNDECIDED = "undecided"
-"""In place of the hash of a run whose hyper-parameters are not chosen yet."""
+"""Placeholder for the hash of a run whose hyper-parameters are not chosen yet."""
 
 
 class ResultsError(Exception):
-    """Results that cannot be read or reported; the message names the file and what is wrong."""
+    """Results that cannot be read or reported; the message names the file and the error."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Sweep:
 
     Attributes:
         parameter: The parameter's name, without the path to it.
-        values: The value by the name of the method that has it, in the YAML's order.
+        values: The values by the names of their methods, in the YAML's order.
     """
 
     parameter: str
@@ -53,14 +53,15 @@ class ExperimentRecord:
     Attributes:
         name: The experiment's name.
         baseline: Name of the method that the others are tested against; None for no tests.
-        claims: What is tested one-sidedly, in the YAML's order.
-        methods: Names of the methods, in the YAML's order; a swept one by those of its settings.
-        sweeps: What is swept, by the name of the swept method, which is none of `methods`.
+        claims: Claims to test one-sidedly, in the YAML's order.
+        methods: Names of the methods, in the YAML's order; for a swept one, those of its settings.
+        sweeps: The sweeps by the name of the swept method, which is not in `methods`.
         seeds: The seeds, in the YAML's order.
         hashes: The hash of each run's configuration, by method and seed.
-        published: A paper's numbers: `reference`, per metric per method `mean` and `std`, and
-            `rho_correlation` by metric; None if the YAML gives none.
-        split: What accuracies are measured on: "test", or "validation" for held-out samples.
+        published: A paper's numbers: `reference`; `mean` and `std` per metric and method; and
+            `rho_correlation` by metric. None if the YAML gives none.
+        split: The samples that accuracies are measured on: "test", or "validation" for held-out
+            ones.
         choices: The hyper-parameters that searches have chosen on validation samples.
     """
 
@@ -79,7 +80,7 @@ class ExperimentRecord:
 def read_record(folder: Path) -> ExperimentRecord:
     """Read the record.yaml of an experiment's folder.
 
-    What came later than name, methods and seeds may be absent, as in files of earlier versions.
+    Entries added after name, methods and seeds may be absent, as in files from earlier versions.
 
     Raises:
         ResultsError: If the file is absent or malformed.

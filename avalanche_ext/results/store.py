@@ -1,4 +1,4 @@
-"""Writing a run's files: each is whole or not there."""
+"""Writing a run's files: each is either complete or absent."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class CellFiles:
 
     @property
     def folder(self) -> Path:
-        """The cell's folder, which need not be there."""
+        """The cell's folder, which need not exist."""
         experiment = self.out / self.config["experiment"]
         return cell_folder(experiment, self.config["method"], self.config["seed"])
 
     def is_done(self) -> bool:
-        """Return whether the folder has a result of this configuration that is not damaged.
+        """Return whether the folder has an intact result of this configuration.
 
         Raises:
             OSError: If it cannot be read at present, or is a later version's.
@@ -76,7 +76,7 @@ class CellFiles:
     def is_hopeless(self) -> bool:
         """Return whether this configuration has no result and has failed by itself.
 
-        Another run would most likely fail, too, unlike one that its machine has ended.
+        Another attempt would most likely fail too, unlike one of a run that the machine ended.
 
         Raises:
             OSError: If a result cannot be read at present, or is a later version's.
@@ -94,14 +94,14 @@ class CellFiles:
         return self.begun_config().get("hash") == self._hash
 
     def begun_config(self) -> dict[str, Any]:
-        """Return the config.yaml that is there, of whatever configuration; empty if none is."""
+        """Return the existing config.yaml, of any configuration; empty if there is none."""
         try:
             return read_yaml(self.folder / CONFIG)
         except (OSError, ValueError):
             return {}
 
     def failed_at(self) -> int | None:
-        """Return when this configuration has failed, on the file's clock; None if it has not."""
+        """Return the time at which this configuration failed, by the file's clock; None if not."""
         path = self.folder / FAILURE
         try:
             return path.stat().st_mtime_ns if _hash_in(path) == self._hash else None
@@ -109,18 +109,18 @@ class CellFiles:
             return None
 
     def failure(self) -> str:
-        """Return why this configuration has failed, in one line."""
+        """Return why this configuration failed, in one line."""
         try:
             return printable(read_json(self.folder / FAILURE)["error"])
         except (OSError, ValueError, KeyError):
             return "the reason could not be written"
 
     def has_result(self) -> bool:
-        """Return whether a result of this configuration is there, perhaps set aside."""
+        """Return whether there is a result of this configuration, possibly set aside."""
         return self.is_done() or self._is_set_aside()
 
     def result(self) -> CellResult | None:
-        """Return the result of this configuration, perhaps set aside; None if there is none.
+        """Return the result of this configuration, possibly set aside; None if there is none.
 
         Raises:
             OSError: If it cannot be read at present, or is a later version's.
@@ -138,18 +138,17 @@ class CellFiles:
 
     @property
     def claim(self) -> Path:
-        """The lock that whoever runs this cell holds; see `results.claims`."""
+        """The lock held by the process that runs this cell; see `results.claims`."""
         folder: Path = self.out / self.config["experiment"] / CLAIMS / self.config["method"]
         return folder / f"seed-{self.config['seed']}.lock"
 
     def begin(self) -> Path:
         """Prepare the folder for a run, and return it.
 
-        A result of another configuration is set aside with all that belongs to it, NAME-HASH
-        beside each file's usual place, so that a change that is taken back costs no second run.
-        So are the checkpoint and the events of a run that was interrupted. What another attempt
-        without a result has left is removed, except wandb's files, which are set aside as
-        wandb-HASH-1, wandb-HASH-2 and so on.
+        A result of another configuration is set aside with all its files, as NAME-HASH beside each
+        file's usual place, so that undoing a change does not cost another run. So are the
+        checkpoint and the events of an interrupted run. Files of other attempts without a result
+        are removed, except wandb's, which are set aside as wandb-HASH-1, wandb-HASH-2 and so on.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._clear()
@@ -159,17 +158,17 @@ class CellFiles:
         return self.folder
 
     def is_tidy(self) -> bool:
-        """Return whether the cell is done, and has nothing that `bring_back` would put in order."""
+        """Return whether the cell is done, and `bring_back` would have nothing to do."""
         is_aside = self._aside.has(self._hash) or self._aside.half_set(self._hash)
         strays = is_aside or partials_in(self.folder)
         remains = self.checkpoint.exists() or (self.folder / FAILURE).exists()
         return self.is_done() and not strays and not remains
 
     def bring_back(self) -> None:
-        """Restore a result of this configuration that was set aside, with what belongs to it.
+        """Restore a result of this configuration that was set aside, with all its files.
 
-        What a process has left that died while it did so, or set the result aside, or had just
-        written it, is put in order.
+        This also cleans up after a process that died while restoring the result, while setting it
+        aside, or just after writing it.
         """
         aside = self._aside.place(RESULT, self._hash)
         if self._is_set_aside():
@@ -189,7 +188,7 @@ class CellFiles:
     def supersede(self) -> None:
         """Set this configuration's result aside for good, NAME-HASH-1, so that it is run again.
 
-        A run that was interrupted begins anew, too: its checkpoint may be of older code.
+        An interrupted run also starts over, because its checkpoint may come from older code.
         """
         if self.is_done():
             self._aside.set_result(self._aside.free_label(self._hash))
@@ -197,7 +196,7 @@ class CellFiles:
             self._aside.set_checkpoint()
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write result.json, which makes the cell done, after all exhibits.
+        """Write result.json, which marks the cell as done, after all exhibits.
 
         Args:
             result: What `cell.result_record` returns.
@@ -216,7 +215,7 @@ class CellFiles:
         _sync(self.folder)
 
     def n_bytes_of_events(self) -> int:
-        """Return the length of events.jsonl in bytes; 0 if it is not there."""
+        """Return the length of events.jsonl in bytes; 0 if it does not exist."""
         path = self.folder / EVENTS
         return path.stat().st_size if path.exists() else 0
 
@@ -232,11 +231,11 @@ class CellFiles:
 
     @property
     def checkpoint(self) -> Path:
-        """The state of a run that goes on, or was ended; see `runner.checkpoint`."""
+        """The state of a running or interrupted run; see `runner.checkpoint`."""
         return self.folder / CHECKPOINT
 
     def write_checkpoint(self, content: memoryview) -> Path:
-        """Write a new checkpoint beside the present one.
+        """Write a new checkpoint beside the current one.
 
         Returns:
             The path, for `finish_checkpoint`.
@@ -251,7 +250,7 @@ class CellFiles:
         return partial
 
     def finish_checkpoint(self, partial: Path) -> None:
-        """Put a new checkpoint in the present one's place, once it is on the disk with the events.
+        """Replace the current checkpoint by a new one, once it is on the disk with the events.
 
         Raises:
             OSError: If it cannot be; the present one stays, and the new one is deleted.
@@ -267,19 +266,19 @@ class CellFiles:
         _sync(self.folder)
 
     def write_failure(self, error: str, trace: str = "", *, by_itself: bool = False) -> None:
-        """Write why the cell has failed.
+        """Record why the cell failed.
 
         Args:
             error: The reason in one line.
             trace: The traceback.
-            by_itself: Whether it would fail on another machine, too.
+            by_itself: Whether it would also fail on another machine.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {**self._identity, "error": error, "by_itself": by_itself, "traceback": trace}
         _write_json(self.folder / FAILURE, content)
 
     def write_exhibit(self, name: str, arrays: Mapping[str, Any]) -> None:
-        """Write arrays as NAME.npz, and beside them the configuration's hash as "hash"."""
+        """Write arrays as NAME.npz, with the configuration's hash as "hash"."""
         import numpy as np  # Not above: `avalanche-ext check` knows this class and needs no numpy.
 
         path = exhibit_file(self.folder, name)
@@ -287,11 +286,11 @@ class CellFiles:
             np.savez_compressed(file, hash=np.array(self._hash), **arrays)
 
     def set_checkpoint_aside(self) -> Path:
-        """Move a checkpoint that cannot be used to a free name, and return that."""
+        """Move an unusable checkpoint to a free name, and return the new path."""
         return self._aside.set_checkpoint()
 
     def _set_broken_aside(self) -> None:
-        """Move a result that cannot be read to result-broken-N.json, and say so."""
+        """Move an unreadable result to result-broken-N.json, and print a note."""
         path = self.folder / RESULT
         wrong = _wrong_with(path)
         if not wrong:
@@ -314,11 +313,11 @@ class CellFiles:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        """The entries of result and failure files that say which run they belong to."""
+        """Return the entries of result and failure files that identify their run."""
         return {key: self.config[key] for key in ("experiment", "method", "seed", "hash")}
 
     def _clear(self) -> None:
-        """Set the present result aside, if there is one, and remove a failed attempt's files."""
+        """Set the current result aside, if there is one, and remove a failed attempt's files."""
         remove_partials(self.folder)
         self._set_broken_aside()
         other = _hash_in(self.folder / RESULT)
@@ -338,14 +337,14 @@ class CellFiles:
             exhibit.unlink()
 
     def _is_result(self, path: Path) -> bool:
-        """Return whether a file is a result of this configuration that can be read."""
+        """Return whether a file is a readable result of this configuration."""
         return _hash_in(path) == self._hash and not _wrong_with(path)
 
 
 def write_experiment(folder: Path, text: str, record: Mapping[str, Any]) -> None:
     """Write experiment.yaml and record.yaml into an experiment's folder.
 
-    Whoever calls this holds a claim, because partial files of other calls are removed.
+    The caller must hold a claim, because partial files of other calls are removed.
 
     Args:
         folder: The experiment's folder.
@@ -371,7 +370,7 @@ def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _hash_in(path: Path) -> str | None:
-    """Return the hash in a file; None if it is damaged or not there."""
+    """Return the hash in a file; None if it is damaged or missing."""
     try:
         found = read_json(path).get("hash")
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -380,7 +379,7 @@ def _hash_in(path: Path) -> str | None:
 
 
 def _wrong_with(path: Path) -> str:
-    """Return why a result is damaged; empty if it is not, or is not there.
+    """Return why a result is damaged; empty if it is intact or missing.
 
     Raises:
         OSError: If it cannot be read at present, or by this version, which says nothing about it.
@@ -402,7 +401,7 @@ def _wrong_with(path: Path) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Wait, where the system can, until the names in a folder would survive a loss of power."""
+    """Wait, if the system can, until the names in a folder would survive a power failure."""
     with suppress(OSError):  # Folders cannot be opened on Windows.
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What a search for hyper-parameters has tried on validation samples, and what it has chosen."""
+"""The settings that a hyper-parameter search tried on validation samples, and its choice."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ HIGHER_IS_BETTER = {
     "learning_accuracy": True,
     "forgetting": False,
 }
-"""The metrics that a search may go by, and whether higher is better."""
+"""The metrics that a search can use, and whether higher is better."""
 
 OF_SEVERAL = ("BWT", "FWT", "forgetting")
 """The metrics that need at least two experiences."""
 
 OF_THE_END = ("ACC", "instance_accuracy")
-"""The metrics that a method has which is trained on all experiences at once."""
+"""The metrics that are defined for methods trained on all experiences at once."""
 
 EXTREMES = ("smallest", "largest")
 """The ends of a list of numbers."""
 
 _DECIMALS = 12
-"""Accuracies are ratios of counts: beyond these decimals they differ by rounding only."""
+"""Accuracies are ratios of counts: beyond these decimals they differ only by rounding."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Tried:
     Attributes:
         values: The parameters' values by path.
         scores: The metric of each finished run, by tuning seed.
-        failures: Why the other runs have no score, by tuning seed.
+        failures: The reasons why the other runs have no score, by tuning seed.
     """
 
     values: Mapping[str, Any]
@@ -49,7 +49,7 @@ class Tried:
     failures: Mapping[int, str] = field(default_factory=dict)
 
     def has_ended(self, seeds: Sequence[int]) -> bool:
-        """Return whether the runs of all these seeds have a score or have failed."""
+        """Return whether the runs with all these seeds have a score or have failed."""
         return all(seed in self.scores or seed in self.failures for seed in seeds)
 
     @property
@@ -65,10 +65,10 @@ class Tried:
 
 @dataclass(frozen=True)
 class Margin:
-    """How much better one setting is than the next, paired by tuning seed.
+    """How much better one setting is than another, paired by tuning seed.
 
     Attributes:
-        mean: Mean difference; positive is better, whatever the metric.
+        mean: Mean difference; positive is better for every metric.
         std: Sample standard deviation of the differences; None for a single seed.
     """
 
@@ -82,15 +82,16 @@ class Choice:
 
     Attributes:
         method: Name of the method.
-        metric: What was compared, one of HIGHER_IS_BETTER.
-        experiences: How many experiences the settings were trained on.
-        validation_per_experience: Samples of each that were held out of training, and evaluated.
-        sampler: What proposed the settings: "grid", "random" or "tpe".
+        metric: The metric compared, one of HIGHER_IS_BETTER.
+        experiences: Number of experiences that the settings were trained on.
+        validation_per_experience: Number of samples of each that were held out of training and
+            evaluated.
+        sampler: The source of the settings: "grid", "random" or "tpe".
         seeds: The tuning seeds.
         searched: The values that each path could take.
         tried: The settings by name, in the order of their proposal.
         chosen: Name of the best setting.
-        bounds: By path, the EXTREMES of its numbers that no value can lie beyond.
+        bounds: By path, the EXTREMES of its numbers that are limits of the valid range.
     """
 
     method: str
@@ -116,18 +117,18 @@ class Choice:
 
     @cached_property
     def ranking(self) -> tuple[str, ...]:
-        """Names of the settings that have a score of every seed, the best first."""
+        """Names of the settings that have a score for every seed, the best first."""
         return ranking(self.tried, self.seeds, self.metric)
 
     @property
     def runner_up(self) -> str | None:
-        """Name of the second-best setting; None if no other has a score of every seed."""
+        """Name of the second-best setting; None if no other has a score for every seed."""
         others = [name for name in self.ranking if name != self.chosen]
         return others[0] if others else None
 
     @property
     def margin(self) -> Margin | None:
-        """By how much the chosen setting beats the runner-up; None where there is none."""
+        """The margin of the chosen setting over the runner-up; None if there is none."""
         if self.runner_up is None:
             return None
         ours, theirs = self.tried[self.chosen].scores, self.tried[self.runner_up].scores
@@ -147,7 +148,8 @@ class Choice:
     def at_edges(self) -> Iterator[tuple[str, str]]:
         """Yield the paths whose chosen value is the smallest or largest number of its list.
 
-        Each comes with "smallest" or "largest". A better value may lie beyond, where there are any.
+        Each comes with "smallest" or "largest". A better value may lie beyond it, if the range
+        allows.
         """
         for path, options in self.searched.items():
             if len(options) < 2 or not are_numbers(options):
@@ -164,7 +166,7 @@ def parameter_name(path: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Return a searched value as a YAML writes it.
+    """Return a searched value as in YAML.
 
     >>> value_text(True), value_text([100, 100]), value_text("Adam"), value_text(1e-05)
     ('true', '[100, 100]', 'Adam', '1e-05')
@@ -173,9 +175,9 @@ def value_text(value: Any) -> str:
 
 
 def ranking(tried: Mapping[str, Tried], seeds: Sequence[int], metric: str) -> tuple[str, ...]:
-    """Return the names of the settings that have a score of every seed, the best first.
+    """Return the names of the settings that have a score for every seed, the best first.
 
-    Of equally good ones, the one that was proposed first comes first.
+    Among equally good settings, the one proposed first comes first.
     """
     whole = [name for name, each in tried.items() if all(seed in each.scores for seed in seeds)]
     sign = -1 if HIGHER_IS_BETTER[metric] else 1
@@ -183,7 +185,7 @@ def ranking(tried: Mapping[str, Tried], seeds: Sequence[int], metric: str) -> tu
 
 
 def read_choice(content: Mapping[str, Any]) -> Choice:
-    """Return the choice that plain data of record.yaml say.
+    """Return the choice described by plain data from record.yaml.
 
     Raises:
         KeyError: If an entry is missing.
@@ -220,5 +222,5 @@ def _std(values: Sequence[float]) -> float | None:
 
 
 def are_numbers(values: Sequence[Any]) -> bool:
-    """Return whether all values are numbers, which have an order."""
+    """Return whether all values are numbers and so can be ordered."""
     return all(isinstance(each, int | float) and not isinstance(each, bool) for each in values)
