@@ -116,7 +116,7 @@ def replay(width: int, wanted: str, rounds: int) -> None:
     compare(f"ER 10 + 10, 2x{width}", wanted, rounds, by_hand, by_plugin)
 
 
-def balanced_replay(width: int, wanted: str, rounds: int, name: str = "BER") -> Seconds:
+def balanced_replay(width: int, wanted: str, rounds: int, name: str) -> Seconds:
     """Return the seconds that compiling saves in an iteration, of BER or with a term of `TERMS`."""
     stream = first_tasks(300)
     term, make = TERMS.get(name, (None, None))
@@ -180,50 +180,53 @@ def parts(width: int, rounds: int) -> None:
     print(f"  {'an iteration of Naive, 20 samples':<40}{1e6 * naive:>8.1f}", flush=True)
 
 
-def compiling(width: int) -> None:
+def compiling(width: int, name: str) -> None:
     """Print the seconds from the first mini-batch to code for one row and for several."""
     started = process_time()
-    loss = CompiledLoss(make_model(width), nn.CrossEntropyLoss())
+    terms = [TERMS[name][1]()] if name in TERMS else []
+    loss = CompiledLoss(make_model(width), nn.CrossEntropyLoss(), terms)
     for n in (1, 20):
         loss(torch.rand(n, 1, 28, 28), torch.zeros(n, dtype=torch.int64))
     children = os.times()
     print(process_time() - started + children.children_user + children.children_system)
 
 
-def seconds_to_compile(cache: str) -> Seconds:
+def seconds_to_compile(cache: str, name: str) -> Seconds:
     """Return what compiling takes in a process of its own."""
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
-    command = [sys.executable, __file__, "--compiling"]
+    command = [sys.executable, __file__, "--compiling", name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--compiling", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--compiling", help=argparse.SUPPRESS)
     given = parser.parse_args()
     quiet_on(1)
     if given.compiling:
-        compiling(100)
+        compiling(100, given.compiling)
         return
     head = ("bare", "as it is", "compiled", "/ bare", "/ bare")
     print(f"{'processor time of an iteration, ms':<34}" + "".join(f"{each:>10}" for each in head))
     saved = {}
     for width, wanted in ((100, "<= 0.90, with the update <= 0.75"), (400, "<= 1.0")):
         replay(width, wanted, given.rounds)
-        saved[width] = balanced_replay(width, wanted, given.rounds)
-        for name in TERMS:
-            balanced_replay(width, "", given.rounds, name)
+        for name in ("BER", *TERMS):
+            told = wanted if name == "BER" else ""
+            saved[name, width] = balanced_replay(width, told, given.rounds, name)
     print("\nparts of an iteration at 2x100, 20 samples, us")
     parts(100, given.rounds)
-    with tempfile.TemporaryDirectory() as cache:
-        costs = {"first": seconds_to_compile(cache), "later": seconds_to_compile(cache)}
     print()
-    for name, seconds in costs.items():
-        print(
-            f"{name} process: {seconds:.1f} s to compile at 2x100, which pays from "
-            f"{seconds / saved[100]:,.0f} iterations of BER on"
-        )
+    for name in ("BER", "DRL"):
+        with tempfile.TemporaryDirectory() as cache:
+            for which in ("first", "later"):
+                seconds = seconds_to_compile(cache, name)
+                print(
+                    f"{which} process: {seconds:.1f} s to compile {name} at 2x100, which pays from "
+                    f"{seconds / saved[name, 100]:,.0f} iterations on",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

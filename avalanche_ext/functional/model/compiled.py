@@ -117,7 +117,7 @@ class CompiledLoss:
         self._is_known = all(map(_is_known, (*model.modules(), *criterion.modules(), *terms)))
         self._ready: dict[bool, _Direct | None] = {}
         self._copies = False
-        self._weights = torch.empty(0)
+        self._weights = torch.ones(1)
         self._lams: list[float] = []
         self._given: _Given | None = None
 
@@ -190,17 +190,16 @@ class CompiledLoss:
 
     def _weights_now(self, device: torch.device) -> Tensor:
         """Return the weights of the criterion and of each of T terms, (1 + T,)."""
-        lams = [1.0, *(term.lam for term in self._terms)]
+        lams = [term.lam for term in self._terms]
         if lams != self._lams:
             self._lams = lams
-            self._weights = torch.tensor(lams, dtype=torch.float64, device=device)
+            self._weights = torch.tensor([1.0, *lams], dtype=torch.float64, device=device)
         return self._weights
 
     def _computed(self, given: _Given) -> tuple[list[Tensor], list[Tensor]]:
         """Return the gradients, and criterion, outputs and terms."""
         direct = self._ready[len(given.y) == 1]
-        is_direct = direct is not None and direct.fits(given)
-        found = direct(given) if direct and is_direct else self._checked(given)
+        found = direct(given) if direct and direct.fits(given) else self._checked(given)
         n_others = 2 + len(self._terms)
         gradients, others = found[:-n_others], found[-n_others:]
         if self._copies:
@@ -347,7 +346,9 @@ class _Given(NamedTuple):
 
     def inputs(self) -> list[Tensor]:
         """Return what code of a graph takes of it: without terms there are no weights."""
-        return [self.x, self.y, *((self.weights, *chain(*self.tensors)) if self.tensors else ())]
+        if not self.tensors:
+            return [self.x, self.y]
+        return [self.x, self.y, self.weights, *chain(*self.tensors)]
 
 
 class _Expected(NamedTuple):
