@@ -39,17 +39,17 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
     """An Avalanche dataset that holds samples, labels and task labels as contiguous tensors.
 
     `subset` and `concat` return in-memory datasets. They copy samples only when the result is first
-    read, so Avalanche's buffers, which chain both, hold no more than their own samples.
+    read, so Avalanche's buffers, which chain both, hold only their own samples.
 
     Args:
         x: Samples, (N, ...), any dtype; or rows of a tensor that other datasets share, which are
-            made into samples when they are fetched.
+            converted to samples when they are fetched.
         y: Class labels, (N,), int64.
         t: Task labels, (N,), int64.
-        transform: Random augmentation of one sample, drawn anew whenever a sample is fetched from
-            the training view. None if `x` needs no random augmentation.
-        evaluation: Transform of one sample in the view that `.eval()` returns, which draws nothing;
-            None if it has `x`.
+        transform: Random augmentation of one sample, drawn each time a sample is fetched from the
+            training view. None if `x` needs no random augmentation.
+        evaluation: Transform of one sample in the view that `.eval()` returns, without random
+            draws; None if that view returns `x` unchanged.
 
     Raises:
         ValueError: If the three tensors differ in length, or `y` or `t` is not a vector of int64.
@@ -107,7 +107,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
     def x(self) -> Tensor:
         """Samples as they are stored, before the transforms of a view, (N, ...).
 
-        Samples that are made of a shared tensor are kept from now on: `fetch` does without.
+        Samples made from a shared tensor are kept from then on, unlike with `fetch`.
         """
         return self._x.own()
 
@@ -127,11 +127,11 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         return [x, y, t]
 
     def draws(self) -> Any:
-        """Return what the view's transform draws from next; None without a transform."""
+        """Return the next generator states of the view's transform; None without a transform."""
         return draws_of(self._transform)
 
     def drawing(self, draws: Any) -> AbstractContextManager[None]:
-        """Inside, let the view's transform draw what it drew from what `draws` has returned."""
+        """Inside, repeat the transform's draws from states that `draws` has returned."""
         return drawing(self._transform, draws)
 
     def __getitem__(self, index: Any) -> Any:

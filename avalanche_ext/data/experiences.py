@@ -79,10 +79,10 @@ def criterion_of(strategy: Strategy) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def take_back_stop(strategy: Strategy) -> None:
-    """Let a strategy train that was asked to stop in the last epoch of the experience before.
+    """Withdraw a request to stop that came in the last epoch of the previous experience.
 
-    Avalanche looks at the request before each iteration and each epoch alone, so one that comes
-    after the very last iteration would end the next experience. Only this function undoes it,
+    Avalanche checks for the request only before each iteration and each epoch, so one that comes
+    after the very last iteration would end the next experience. Only this function withdraws it,
     because Avalanche keeps it in a private attribute.
     """
     strategy._stop_training = False  # type: ignore[attr-defined]
@@ -92,7 +92,7 @@ _STRATEGY_OF: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
 
 
 def note_strategy(plugin: Any, strategy: Strategy) -> None:
-    """Warn if a plugin that keeps things of a run has been in another strategy before."""
+    """Warn if a plugin that keeps data of a run has been used in another strategy before."""
     known = _STRATEGY_OF.get(plugin)
     if known is not None and known() is not strategy:
         name = type(plugin).__name__
@@ -108,8 +108,8 @@ def origin_experience(experience: Any) -> Any:
     """Return the experience that `experience` was cut from, or `experience` on a plain stream.
 
     `split_online_stream` turns every mini-batch into an experience, so anything that belongs to a
-    task must be keyed by the original experience. A part that mixes several experiences, as
-    `split_continuous_linear_decay_stream` makes them, belongs to none and stands for itself. The
+    task must be keyed by the original experience. A part that mixes several experiences, as in
+    `split_continuous_linear_decay_stream`, belongs to none of them and is its own origin. The
     result is in logging mode, in which all its attributes can be read.
     """
     experience = experience.logging()

@@ -21,12 +21,12 @@ _ROWS_PER_GATHER = 1024
 
 @dataclass
 class _Pass:
-    """How far a pass over a dataset is.
+    """The progress of a pass over a dataset.
 
     Attributes:
-        order: The rows in the order in which they come, (n,).
-        given: The number of batches that have come.
-        draws: What the dataset's transform was to draw from when the current rows were fetched.
+        order: The rows in the order of the pass, (n,).
+        given: The number of batches returned so far.
+        draws: The generator states of the dataset's transform when the current rows were fetched.
     """
 
     order: Tensor
@@ -37,18 +37,18 @@ class _Pass:
 class TensorLoader:
     """Batches `[x, y, t]` of an in-memory dataset, copied from it many rows at a time.
 
-    A pass can be left and gone on with, in another process too: see `state_dict`.
+    A pass can be interrupted and resumed, even in another process; see `state_dict`.
 
     Args:
         dataset: The dataset to iterate over.
         batch_size: Rows per batch, at least 1; the last batch may be smaller.
         shuffle: Whether each pass draws a new order.
-        drop_last: Whether to leave out a last batch that is smaller than the others.
+        drop_last: Whether to drop a last batch that is smaller than the others.
         generator: The generator that draws orders; torch's global generator if None.
 
     Attributes:
-        before_batch: Called before each batch is taken, when all before it have been used; None
-            for nothing.
+        before_batch: Called before each batch is taken, once all earlier ones have been used; None
+            calls nothing.
 
     Raises:
         ValueError: If `batch_size` is below 1.
@@ -103,16 +103,16 @@ class TensorLoader:
         self._pass = None
 
     def _again(self, rows: Tensor, draws: Any) -> Batch:
-        """Return rows as they were fetched before."""
+        """Fetch rows again with the same draws as before."""
         with self.dataset.drawing(draws):
             return self.dataset.fetch(rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the pass is that goes on, as tensors and plain data; empty without one."""
+        """Return the progress of the current pass as tensors and plain data; empty without one."""
         return encoded(vars(self._pass)) if self._pass else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on in the next pass where another loader of the same data was."""
+        """Make the next pass continue where another loader of the same data was."""
         self._pass = _Pass(**restored(state)) if state else None
         self._is_left = self._pass is not None
 
@@ -125,14 +125,14 @@ class TensorLoader:
 
 
 class RepeatedBatches:
-    """The batches of another loader, each several times in a row.
+    """The batches of another loader, each repeated several times.
 
     Args:
-        loader: The other loader; its attributes are this one's, too.
-        repeats: How often each batch comes, at least 1.
+        loader: The other loader, whose attributes this one shares.
+        repeats: Number of times each batch is returned, at least 1.
 
     Attributes:
-        repeat: How often the current batch has come before, from 0.
+        repeat: Number of times the current batch was returned before, from 0.
     """
 
     def __init__(self, loader: Any, repeats: int) -> None:
@@ -156,7 +156,7 @@ class RepeatedBatches:
 
 
 def begins_batch(strategy: Strategy) -> bool:
-    """Return whether this iteration is the first on its mini-batch, be it repeated or not."""
+    """Return whether this iteration is the first on its mini-batch, repeated or not."""
     loader = strategy.dataloader
     return not isinstance(loader, RepeatedBatches) or loader.repeat == 0
 
@@ -171,7 +171,7 @@ class InMemoryLoaders(SupervisedPlugin):  # type: ignore[misc]
     """Replace a strategy's default loaders with `TensorLoader`s.
 
     This applies to experiences whose dataset is in memory and, in training, has one task label.
-    Loaders that another plugin has set stay. Evaluation draws no random numbers.
+    Loaders set by another plugin are kept. Evaluation draws no random numbers.
 
     Args:
         seed: Seed of the plugin's own generator, which draws training orders.

@@ -1,4 +1,4 @@
-"""Any Avalanche dataset or benchmark, fetched once and kept in memory."""
+"""Fetching any Avalanche dataset or benchmark once, and keeping it in memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PROBED_SAMPLES = 256
 def materialise(dataset: Any, device: torch.device | str = "cpu") -> InMemoryDataset | None:
     """Return `dataset` in memory, or None if its samples change from one fetch to the next.
 
-    A dataset with random transforms must stay as it is, or its augmentation would be frozen. To
-    recognise one, 256 of its samples (some repeated if it has fewer) are fetched twice from the
+    A dataset with random transforms must not be materialised, or its augmentation would be frozen.
+    To detect one, 256 of its samples (some repeated if it has fewer) are fetched twice from the
     training view and once from the evaluation view, and compared.
 
     Args:
@@ -38,10 +38,10 @@ def in_memory(benchmark: CLScenario, device: torch.device | str = "cpu") -> CLSc
     """Return `benchmark` with the dataset of every experience materialised on `device`.
 
     Streams, experiences and all their attributes stay the same, so any Avalanche strategy can use
-    the result. Datasets with random transforms are left alone; `benchmark` is not changed.
+    the result. Datasets with random transforms are not materialised; `benchmark` is not changed.
 
     Args:
-        benchmark: Classification benchmark with finite streams; cut online streams from the
+        benchmark: Classification benchmark with finite streams; create online streams from the
             result.
         device: Device of the tensors; no batch is copied between devices if it is the training
             device.

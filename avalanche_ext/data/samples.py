@@ -1,4 +1,4 @@
-"""Samples of a dataset: a tensor that is computed when it is read, or rows of one shared tensor."""
+"""Samples of a dataset: a tensor computed when it is read, or rows of a shared tensor."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from avalanche_ext.data.views import in_turn
 
 _DEEPEST_CHAIN = 16
 _SMALL = 2**26
-"""The most bytes of a dataset whose samples are kept once they were made."""
+"""Maximum size in bytes of a dataset whose samples are kept once computed."""
 _ROOM = 2**28
-"""The most bytes of all samples that are kept beside the tensor that they share."""
+"""Maximum size in bytes of all samples kept in addition to their shared tensor."""
 _ROOM_OF_SLOW = 2**30
-"""The same for samples that take long to make."""
+"""The same for samples that are slow to compute."""
 
 Change = Callable[[Tensor], Tensor]
-"""A function of a batch (B, ...) that gives each sample the same whatever batch it is in."""
+"""A function of a batch (B, ...) whose result for a sample does not depend on the batch."""
 
 
 class Samples(ABC):
     """The samples of a dataset, (N, ...)."""
 
     depth: int = 0
-    """How many reads of other samples a read takes at most."""
+    """Maximum number of other samples' reads that one read needs."""
 
     @abstractmethod
     def read(self) -> Tensor:
-        """Return all samples, (N, ...), which nobody may write to."""
+        """Return all samples, (N, ...), which must not be written to."""
 
     @abstractmethod
     def own(self) -> Tensor:
-        """Return all samples, (N, ...); what is written to the tensor is written to the samples."""
+        """Return all samples, (N, ...); writing to the tensor changes the samples."""
 
     @abstractmethod
     def taken(self, rows: Tensor) -> Samples:
-        """Return the samples of these rows, (B,), int64, which are read later."""
+        """Return the samples of these rows, (B,), int64, to be read later."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Samples:
@@ -48,10 +48,10 @@ class Samples(ABC):
 
     @abstractmethod
     def packed(self) -> Tensor | SharedRows:
-        """Return the samples without any others that are in the same memory, for pickling."""
+        """Return the samples without others in the same memory, for pickling."""
 
     def rows(self, rows: Tensor | slice) -> Tensor:
-        """Return a copy of the samples of these rows, or what a slice of the tensor is."""
+        """Return a copy of the samples of these rows; for a slice, perhaps a view."""
         return rows_of(self.read(), rows)
 
     def one(self, index: int) -> Tensor:
@@ -62,8 +62,8 @@ class Samples(ABC):
 class Lazy(Samples):
     """A tensor that is computed when it is first read.
 
-    A chain of unread tensors keeps all their sources alive and is read by recursion, so a chain of
-    more than `_DEEPEST_CHAIN` is read at once.
+    A chain of unread tensors keeps all their sources alive and is read recursively, so a chain of
+    more than `_DEEPEST_CHAIN` is read immediately.
 
     Args:
         make: Computes the tensor.
@@ -105,12 +105,13 @@ class Lazy(Samples):
 
 
 class Shared:
-    """A tensor that the samples of many datasets are made of.
+    """A tensor from which the samples of many datasets are computed.
 
-    It counts the memory of samples that were made of it and are kept.
+    It counts the memory of those computed samples that are kept.
 
     Args:
-        tensor: What is shared, (M, ...), such as the images of a data set; it is never written to.
+        tensor: The shared tensor, (M, ...), such as the images of a data set; it is never written
+            to.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -129,15 +130,15 @@ class Shared:
 
     @property
     def is_small(self) -> bool:
-        """Whether all of it as floats takes little memory."""
+        """Whether the whole tensor needs little memory as floats."""
         return 4 * self.tensor.numel() <= _SMALL
 
     def has_room(self, n_bytes: int) -> bool:
-        """Return whether samples of so many bytes can be kept beside those that are."""
+        """Return whether there is room for this many bytes of kept samples."""
         return n_bytes <= _SMALL and self._n_bytes + n_bytes <= _ROOM
 
     def keep(self, samples: SharedRows) -> None:
-        """Note that samples are kept, and let the oldest go where they take too much memory."""
+        """Register kept samples, and release the oldest ones if they take too much memory."""
         number, n_bytes = id(samples), samples.n_bytes
         room = _ROOM_OF_SLOW if samples.slow else _ROOM
         while self._kept and self._n_bytes + n_bytes > room:
@@ -148,7 +149,7 @@ class Shared:
         self._n_bytes += n_bytes
 
     def forget(self, number: int, n_bytes: int) -> None:
-        """Note that samples are no longer kept."""
+        """Register that samples are no longer kept."""
         if self._kept.pop(number, None) is not None:
             self._n_bytes -= n_bytes
 
@@ -159,18 +160,19 @@ class Shared:
 class SharedRows(Samples):
     """Rows of a shared tensor, changed whenever they are read.
 
-    A batch is made of its own rows alone, and all samples are made and kept where that is worth its
-    memory: of small datasets while there is room, or if the changes are slow; and when a single
-    sample is read, because there will be more. Where they only become floats, they are kept if the
-    whole shared tensor is small. Samples that had to go are not kept again: datasets that are read
-    in turns, and have no room together, would each be made anew at every turn.
+    A batch is computed from its own rows alone. All samples are computed and kept if that is worth
+    the memory: for small datasets while there is room, or if the changes are slow; and when a
+    single sample is read, because more will follow. If the changes only convert to floats, samples
+    are kept if the whole shared tensor is small. Samples that have been released are not kept
+    again: otherwise datasets that are read in turns, and do not fit into memory together, would be
+    recomputed at every turn.
 
     Args:
         shared: The tensor.
         indices: The rows, (N,), int64; all if None.
-        changes: What is done to a batch of rows, in order. The first makes a new tensor; together
-            they give float32 of the same shape.
-        slow: Whether the changes take much longer than copying rows does.
+        changes: Changes of a batch of rows, in order. The first creates a new tensor; together they
+            return float32 of the same shape.
+        slow: Whether the changes take much longer than copying rows.
     """
 
     def __init__(
@@ -194,7 +196,7 @@ class SharedRows(Samples):
 
     @property
     def n_bytes(self) -> int:
-        """The memory that all samples take when they are made."""
+        """The memory of all samples once computed."""
         return 4 * len(self) * self.shared.tensor[:1].numel()
 
     def changed(self, change: Change, slow: bool = False) -> SharedRows:
@@ -202,7 +204,7 @@ class SharedRows(Samples):
         return SharedRows(self.shared, self.indices, (*self.changes, change), self.slow or slow)
 
     def read(self) -> Tensor:
-        """Return all samples, which are kept only if they have been before."""
+        """Return all samples, which are kept only if they were kept before."""
         if self._made is not None:
             return self._made
         held = self.shared.tensor
@@ -210,7 +212,7 @@ class SharedRows(Samples):
         return in_turn(self.changes, held)
 
     def own(self) -> Tensor:
-        """Return all samples, and keep them for good: who asks for them may write to them."""
+        """Return all samples, and keep them for good, since the caller may write to them."""
         self._made, self._is_own = self.read(), True
         self.shared.forget(id(self), self.n_bytes)
         return self._made
@@ -247,7 +249,7 @@ class SharedRows(Samples):
         return SharedRows(self.shared, rows, self.changes, self.slow)
 
     def to(self, device: torch.device | str) -> Samples:
-        """Return the samples on a device, where they share one tensor, too."""
+        """Return the samples on a device, where they also share one tensor."""
         if self._is_own:
             return Lazy(lambda: self.read().to(device), self)
         shared = self.shared.to(device)
@@ -266,7 +268,7 @@ class SharedRows(Samples):
         return SharedRows(held, None, self.changes, self.slow)
 
     def let_go(self) -> None:
-        """Forget the samples that were made, for good."""
+        """Discard the computed samples for good."""
         self._made, self._had_to_go = None, True
         self.shared.forget(id(self), self.n_bytes)
 
@@ -287,6 +289,6 @@ class SharedRows(Samples):
 
 
 def rows_of(column: Tensor, rows: Tensor | slice) -> Tensor:
-    """Return rows of a tensor: copies of those listed, or a view of a slice."""
+    """Return rows of a tensor: copies of listed rows, or a view of a slice."""
     # index_select is torch's fastest way to take rows.
     return column[rows] if isinstance(rows, slice) else column.index_select(0, rows)

@@ -1,4 +1,4 @@
-"""What happens to samples when they are fetched: random transforms with generators of their own."""
+"""Transforms of samples when they are fetched, with their own random generators."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _GENERATORS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (np.random.get_state, np.random.set_state),
     (random.getstate, random.setstate),
 )
-"""How to get and set the states of the global generators: torch's on the CPU, NumPy's, Python's."""
+"""Getters and setters of the global generators' states: torch's (CPU), NumPy's, Python's."""
 
 
 class SampleTransforms:
-    """Transforms of each sample, drawn from generators that nothing else draws from.
+    """Transforms of each sample, with their own random numbers.
 
-    Transforms draw from the global generators of torch, NumPy and Python. Here these stand at a
-    state of their own while the transforms run, and are put back afterwards: so a run's other draws
-    are the same with and without the transforms. (Draws on a GPU are not covered.)
+    Transforms draw from the global generators of torch, NumPy and Python. While the transforms run,
+    these generators have separate states, and are restored afterwards. So a run's other draws are
+    the same with and without the transforms. (Draws on a GPU are not covered.)
 
     Args:
         transforms: Transforms of one sample, in order.
         seed: Seed of the draws.
-        changes: Further transforms, of a batch (B, ...), that come last and draw nothing.
+        changes: Further transforms, of a batch (B, ...), that come last and are not random.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SampleTransforms:
 
 @contextmanager
 def seeded_generators(entropy: list[int]) -> Iterator[None]:
-    """Seed the global generators inside, and put them back to their states afterwards."""
+    """Seed the global generators inside this context, and restore their states afterwards."""
     before = global_states()
     set_global_states(_seeded_states(entropy))
     try:
@@ -101,12 +101,12 @@ def global_states() -> tuple[Tensor, Any, Any]:
 
 
 def set_global_states(states: tuple[Tensor, Any, Any]) -> None:
-    """Put these generators at states that `global_states` returned."""
+    """Set these generators to states that `global_states` returned."""
     _set(states, _GENERATORS)
 
 
 def draws_of(transform: Transform | None) -> Any:
-    """Return the states that a transform draws from next; None for no transform."""
+    """Return the generator states that a transform will use next; None for no transform."""
     if transform is None:
         return None
     return transform._states if isinstance(transform, SampleTransforms) else global_states()
@@ -114,7 +114,7 @@ def draws_of(transform: Transform | None) -> Any:
 
 @contextmanager
 def drawing(transform: Transform | None, draws: Any) -> Iterator[None]:
-    """Let a transform draw from states that `draws_of` has returned, and then go on as before."""
+    """Make a transform draw from states that `draws_of` has returned, then continue as before."""
     before = draws_of(transform)
     _put_draws(transform, draws)
     try:
@@ -137,14 +137,14 @@ def _set(states: Sequence[Any], generators: Sequence[tuple[Any, Callable[[Any], 
 
 
 def _draws_from_torch(transform: Transform) -> bool:
-    """Return whether a transform is torchvision's, and holds no other."""
+    """Return whether a transform is torchvision's and contains no other transform."""
     is_theirs = type(transform).__module__.startswith("torchvision.transforms.v2")
     holds_others = hasattr(transform, "transforms") or hasattr(transform, "lambd")
     return is_theirs and not holds_others
 
 
 def _seeded_states(entropy: list[int]) -> tuple[Tensor, Any, Any]:
-    """Return new states of the three generators, the global ones left alone."""
+    """Return new states of the three generators without changing the global ones."""
     words = np.random.SeedSequence(entropy).generate_state(3).tolist()
     return (
         torch.Generator().manual_seed(words[0]).get_state(),

@@ -1,4 +1,4 @@
-"""Plain data to objects, put where the same objects were made anew."""
+"""Converts plain data to objects, filling in newly created ones."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def restored(
 ) -> Any:
     """Return the object whose state `encoded` has returned.
 
-    Objects that `onto` has at the same places, of the same classes, are filled in rather than
-    replaced, so that whoever refers to them sees the restored ones.
+    Objects of the same classes at the same places in `onto` are filled in rather than replaced, so
+    that all references to them see the restored state.
 
     Args:
         state: What `encoded` returned. Its tensors become part of the object.
-        onto: The object as it is made anew.
+        onto: The newly created object.
         live: Gives the object that has a name; see `encoded`.
-        packages: Packages that objects may be from, besides `state.names.PACKAGES`.
-        device: Where tensors go that were on a GPU; None leaves them where they are.
+        packages: Packages that objects may come from, besides `state.names.PACKAGES`.
+        device: Device for tensors that were on a GPU; None leaves them where they are.
 
     Raises:
-        StateError: If the state is malformed, or mentions what is not here.
+        StateError: If the state is malformed, or refers to something that does not exist here.
         RuntimeError: If torch refuses it, perhaps because the memory is full.
     """
     try:
@@ -73,11 +73,11 @@ class _Decoder:
         self._mover = Mover()
 
     def value(self, value: Any, twin: Any = _MISSING) -> Any:
-        """Return the object that `value` stands for.
+        """Return the object that `value` represents.
 
         Args:
             value: A plain value, or the number of a node.
-            twin: What is in the object's place now.
+            twin: The object currently in its place.
         """
         if type(value) in PLAIN:
             return value
@@ -210,7 +210,7 @@ class _Decoder:
         return made
 
     def _state(self, state: Any, before: dict[str, Any]) -> Any:
-        """Return an object's own state: a dictionary is not one that others refer to."""
+        """Return an object's own state; if it is a dictionary, no other object refers to it."""
         if type(state) is tuple and self._nodes[state[0]][0] == "dict":
             _, keys, values = self._nodes[state[0]]
             return self._dict(keys, values, before, {})
@@ -242,7 +242,7 @@ class _Decoder:
         return self._device if self._device is not None and wanted.type == "cuda" else wanted
 
     def _is_free(self, twin: Any, kind: type) -> bool:
-        """Return whether an object of exactly this class is there and not filled in yet."""
+        """Return whether the object has exactly this class and has not been filled in yet."""
         if type(twin) is not kind or id(twin) in self._filled:
             return False
         self._filled[id(twin)] = twin  # Kept, because another object may get its id.

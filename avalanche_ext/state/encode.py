@@ -1,4 +1,4 @@
-"""Objects to plain data: every object once, by number, so that shared objects stay shared."""
+"""Converts objects to plain data: each object once, so shared objects stay shared."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from avalanche_ext.state.storages import compact, plain
 FORMAT = 1
 
 PLAIN = frozenset({type(None), bool, int, float, str, bytes})
-"""Types whose values stand for themselves. All other objects are nodes: `(3,)` is node 3."""
+"""Types whose values represent themselves. All other objects are nodes: `(3,)` is node 3."""
 
 TORCH_NAMES = (torch.dtype, torch.layout, torch.memory_format)
-"""Types of torch's constants, which are known by their names in torch."""
+"""Types of torch's constants, which are identified by their names in torch."""
 
 _PACKED_FROM = 32
-"""The length from which a list of whole numbers, or of floats, becomes a tensor."""
+"""The length from which a list of integers, or of floats, becomes a tensor."""
 
 _TENSORS: dict[type, str] = {Tensor: "tensor", nn.Parameter: "parameter", nn.Buffer: "buffer"}
 _METHODS = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType)
@@ -35,7 +35,7 @@ GivesState = Callable[[Any], bool]
 
 
 class NotStorableError(TypeError):
-    """An object whose state cannot be taken; the message says where it is and what it is."""
+    """An object whose state cannot be stored; the message says where it is and what it is."""
 
 
 def encoded(
@@ -45,22 +45,22 @@ def encoded(
     packages: Collection[str] = (),
     gives_state: GivesState = lambda thing: False,
 ) -> dict[str, Any]:
-    """Return the state of an object, and of all that it refers to, as tensors and plain data.
+    """Return the state of an object, and of all objects it refers to, as tensors and plain data.
 
-    The result shares its tensors with the objects: write it, or copy it, before they change.
+    The result shares its tensors with the objects: save or copy it before they change.
 
     Args:
         root: The object.
-        live: Gives the name of an object that will be there when the state is restored, and is
-            then not looked into; None for all others.
-        whole: Classes whose objects are taken with all their attributes, whatever their
+        live: Returns the name of an object that will exist when the state is restored, so that it
+            need not be stored; None for all others.
+        whole: Classes whose objects are stored with all their attributes, even those that their
             `__getstate__` leaves out.
         packages: Packages that objects may be from, besides `state.names.PACKAGES`.
-        gives_state: Returns whether the state of an object is what its `state_dict` returns, which
-            the same object made anew gets by `load_state_dict`.
+        gives_state: Returns whether an object's state is the result of its `state_dict`, which a
+            newly created object gets by `load_state_dict`.
 
     Raises:
-        NotStorableError: If an object has no state that can be taken, such as an open file or a
+        NotStorableError: If an object has no state that can be stored, such as an open file or a
             running generator.
     """
     encoder = _Encoder(live, whole, packages, gives_state)
@@ -86,7 +86,7 @@ class _Encoder:
         self._alive: list[Any] = []  # Numbers go by `id`, which another object may get later.
 
     def value(self, thing: Any, path: str) -> Any:
-        """Return what stands for an object: itself, or the number of its node."""
+        """Return the representation of an object: itself, or the number of its node."""
         if type(thing) in PLAIN:
             return thing
         number = self._numbers.get(id(thing))
@@ -98,7 +98,7 @@ class _Encoder:
         return (number,)
 
     def items(self, things: Sequence[Any], path: str) -> Any:
-        """Return what stands for the entries of a list: a tensor of numbers, or a list."""
+        """Return the representation of a list's entries: a tensor of numbers, or a list."""
         kinds = set(map(type, things))
         if len(things) >= _PACKED_FROM and kinds in ({int}, {float}):
             dtype = torch.int64 if kinds == {int} else torch.float64
@@ -111,7 +111,7 @@ class _Encoder:
         return [self.value(thing, f"{path}[{i}]") for i, thing in enumerate(things)]
 
     def compact(self) -> None:
-        """Leave out what no tensor uses of the memory that tensors are small parts of."""
+        """Leave out memory that no tensor uses, where tensors are small parts of a larger one."""
         nodes = [node for node in self.nodes if node[0] in _TENSORS.values()]
         tensors = compact([node[1] for node in nodes])
         for node, content in zip(nodes, plain(tensors), strict=True):

@@ -13,7 +13,7 @@ PACKAGES = frozenset(
         *("collections", "functools", "contextlib", "enum", "pathlib"),
     }
 )
-"""The packages whose classes a state may hold objects of, and whose functions it may mention."""
+"""The packages whose objects a state may contain, and whose functions it may mention."""
 
 _BUILTINS = frozenset(
     {
@@ -34,7 +34,7 @@ _CALLED = frozenset(
         *("pathlib:PurePosixPath", "pathlib:PureWindowsPath"),
     }
 )
-"""Classes that restoring calls with what the state holds. Others of their packages open files."""
+"""Classes that restoring calls with values from the state. Others in their packages open files."""
 
 
 class StateError(ValueError):
@@ -42,7 +42,7 @@ class StateError(ValueError):
 
 
 def name_of(thing: Any) -> str | None:
-    """Return where a class or function is, `module:Name`; None if it cannot be imported."""
+    """Return the location of a class or function, `module:Name`; None if it cannot be imported."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     # What is written in C does not always say where it is; much of it is in torch.
     for place in ((module, name), ("torch", getattr(thing, "__name__", None))):
@@ -69,9 +69,9 @@ def is_called(where: str, thing: object, packages: Collection[str]) -> bool:
     """Return whether restoring a state may call a known class or function with arguments.
 
     Args:
-        where: What `name_of` returns of it.
+        where: What `name_of` returns for it.
         thing: The class or function.
-        packages: Packages besides `PACKAGES`; all classes of theirs may be called.
+        packages: Packages besides `PACKAGES`, all of whose classes may be called.
     """
     package = where.partition(":")[0].partition(".")[0]
     if package in _OURS:
@@ -90,7 +90,7 @@ def named(where: str, packages: Collection[str]) -> Any:
         packages: Packages that it may be from, besides `PACKAGES`.
 
     Raises:
-        StateError: If it is from another package, or is not there.
+        StateError: If it is from another package, or does not exist.
     """
     if not is_known(where, packages):
         raise StateError(f"it mentions {where}, which is not from a package of this run")

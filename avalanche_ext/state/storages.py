@@ -1,4 +1,4 @@
-"""Memory that tensors share: what of it a state holds, and how it is moved."""
+"""Memory shared by tensors: which part of it a state holds, and how it is moved."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def compact(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return the same tensors, over memory without the large parts that none of them uses.
+    """Return the same tensors, over memory without large unused parts.
 
-    Tensors that overlap in memory still do: what is written into one shows in the others. Those
-    that fill their memory together are returned as they are, all others over copies.
+    Tensors that overlap in memory still do: writing to one changes the others. Tensors that
+    together fill their memory are returned unchanged, all others over copies.
 
     >>> large = torch.arange(1000.0)
     >>> one, other = compact([large[5:8], large[6:9]])
@@ -36,7 +36,7 @@ def compact(tensors: Sequence[Tensor]) -> list[Tensor]:
 def plain(tensors: Sequence[Tensor]) -> list[Any]:
     """Return the same tensors, as bytes with their types where tensors of several types overlap.
 
-    `torch.save` refuses these. `typed` makes tensors of them again.
+    `torch.save` refuses such tensors. `typed` converts the bytes back to tensors.
     """
     plains: list[Any] = [*tensors]
     for (_, n_bytes), indices in _sharing(tensors).items():
@@ -53,8 +53,8 @@ def typed(content: Any) -> Tensor:
     """Return a tensor that `plain` has returned.
 
     Raises:
-        TypeError: If it is none; AttributeError and ValueError where its parts are wrong.
-        RuntimeError: If its memory does not hold it.
+        TypeError: If it is none; AttributeError and ValueError if its parts are wrong.
+        RuntimeError: If its memory is too small for it.
     """
     if isinstance(content, list):
         of_bytes, name, offset, shape, stride = content
@@ -66,13 +66,13 @@ def typed(content: Any) -> Tensor:
 
 
 class Mover:
-    """Puts tensors on devices, so that those which share memory still do there."""
+    """Moves tensors to devices, so that those which share memory still do there."""
 
     def __init__(self) -> None:
         self._moved: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     def on(self, tensor: Tensor, device: torch.device) -> Tensor:
-        """Return a tensor on a device: itself if it is there."""
+        """Return a tensor on a device, itself if it is already there."""
         if tensor.device.type == device.type and device.index in (None, tensor.device.index):
             return tensor
         storage = tensor.untyped_storage()
@@ -85,7 +85,7 @@ class Mover:
 
 
 def _sharing(tensors: Sequence[Tensor]) -> dict[tuple[int, int], list[int]]:
-    """Group tensors by the memory that they are in: its place and its size in bytes."""
+    """Group tensors by their memory: its address and its size in bytes."""
     sharing: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, tensor in enumerate(tensors):
         storage = tensor.untyped_storage()
@@ -94,7 +94,7 @@ def _sharing(tensors: Sequence[Tensor]) -> dict[tuple[int, int], list[int]]:
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """Where a tensor begins and ends in its memory, in bytes."""
+    """Return where a tensor begins and ends in its memory, in bytes."""
     size = tensor.element_size()
     start = int(tensor.storage_offset()) * size
     if not tensor.numel():
@@ -104,7 +104,7 @@ def _span(tensor: Tensor) -> tuple[int, int]:
 
 
 def _overlapping(spans: dict[int, tuple[int, int]]) -> list[tuple[int, int, list[int]]]:
-    """Join spans that overlap; each with its members."""
+    """Join overlapping spans, each with its members."""
     joined: list[tuple[int, int, list[int]]] = []
     for index, (start, stop) in sorted(spans.items(), key=lambda item: item[1]):
         if joined and start < joined[-1][1]:
@@ -116,7 +116,7 @@ def _overlapping(spans: dict[int, tuple[int, int]]) -> list[tuple[int, int, list
 
 
 def _copied(tensors: Sequence[Tensor], start: int, stop: int) -> list[Tensor]:
-    """Return tensors over a copy of the bytes that they lie in."""
+    """Return tensors over a copy of their bytes."""
     n_used = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if len(tensors) == 1 and n_used < stop - start:
         return [tensors[0].clone()]  # Such as a column.

@@ -1,4 +1,4 @@
-"""A run's numbers as JSON lines: one event a line, readable while the run goes on."""
+"""A run's numbers as JSON lines: one event per line, readable during the run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class JsonLinesSink:
 
     Every line is one JSON object with `time` (seconds since the epoch) and `event`: "start",
     "experience", "series", "finish" or "failure". A line is on disk when the call returns, so a
-    killed run keeps what it reported. Numbers JSON cannot express (nan, infinity) are written as
-    null.
+    killed run keeps what it has reported. Numbers that JSON cannot express (nan, infinity) are
+    written as null.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class JsonLinesSink:
     def start(self, run: Run) -> None:
         """Empty the file, create the folder if needed, and write the "start" line.
 
-        A run that goes on from a checkpoint keeps the lines that it had written by then.
+        A run that resumes from a checkpoint keeps the lines written up to that checkpoint.
         """
         run.directory.mkdir(parents=True, exist_ok=True)
         self._path = run.directory / EVENTS

@@ -1,4 +1,4 @@
-"""What every destination of a run's numbers, a sink, can do."""
+"""The interface of sinks, the destinations of a run's numbers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Run:
         seed: Seed of this run.
         config: The resolved configuration: plain, nested values.
         directory: Folder of the run's files; a sink may create it.
-        n_experiences: T, the number of test experiences; None where only the data can tell.
-        key: What tells experiments of one name apart, wherever their folders are moved to; empty
-            where nothing but the folder does.
-        n_bytes_kept: Of a run that goes on from a checkpoint, how much of its events.jsonl is
-            true of it; None for a run from the start.
+        n_experiences: T, the number of test experiences; None if it depends on the data.
+        key: A key that distinguishes experiments of the same name even if their folders are moved;
+            empty if only the folder does.
+        n_bytes_kept: For a run that resumes from a checkpoint, the length of the part of
+            events.jsonl that still holds; None for a run from the start.
     """
 
     experiment: str
@@ -38,11 +38,11 @@ class Run:
 class Sink(Protocol):
     """Receives the numbers of one run, in order: `start`, `experience`s, `finish` or `fail`.
 
-    Between the `experience`s come `series`, where plugins record any.
+    If plugins record series, `series` is called between the `experience`s.
     """
 
     def start(self, run: Run) -> None:
-        """Begin a run and forget what an earlier attempt has left in the same folder."""
+        """Begin a run, and discard what an earlier attempt has left in the same folder."""
 
     def experience(
         self, index: int, accuracies: Sequence[float], metrics: Mapping[str, float | None]
@@ -56,12 +56,13 @@ class Sink(Protocol):
         """
 
     def series(self, index: int, start: int, series: Mapping[str, Sequence[float]]) -> None:
-        """Record the numbers that plugins have noted in each iteration of one experience.
+        """Record the numbers that plugins collected in each iteration of one experience.
 
         Args:
             index: The experience just trained on, from 0.
-            start: How many iterations the run had before this experience.
-            series: Numbers by name: the k-th, from 0, is of iteration `start` + k; nan for none.
+            start: Number of iterations of the run before this experience.
+            series: Numbers by name: the k-th, from 0, belongs to iteration `start` + k; nan for
+                none.
         """
 
     def finish(self, result: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ from avalanche_ext.tracking.wandb_run import (
 
 
 class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
-    """Log a strategy's metrics to wandb: a logger of Avalanche's evaluator, or a plugin without it.
+    """Log a strategy's metrics to wandb, as a logger of Avalanche's evaluator or as a plugin.
 
     With `EvaluationPlugin(..., loggers=[logger])` it sends every metric of the evaluator under
     Avalanche's name. Without an evaluator, list it last among the strategy's `plugins`. Either way
@@ -44,30 +44,30 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
       ACC, BWT, FWT and the other metrics of `TransferMatrix.summary` after each evaluation of its
       stream; at the end, R as a table and a heatmap, and the last metrics in the run's summary.
       FWT needs an evaluation of the untrained model.
-    - what this package's plugins report: numbers of the experience by name, and numbers of each
-      iteration as `series/<name>`.
+    - numbers that this package's plugins report: for experiences by name, and for iterations as
+      `series/<name>`.
 
-    Metrics have two step axes. What is measured in iterations and epochs is drawn over `iteration`,
-    counted from 0 over the whole run; an epoch stands at its last iteration. What evaluations and
-    whole experiences give is drawn over `experience`, which experience of the original stream was
-    trained on last, counted from 1, and 0 before training; these rows hold `iteration` too, for
-    evaluations inside an experience. All values of one step are one row.
+    Metrics have two step axes. Metrics of iterations and epochs are plotted over `iteration`,
+    counted from 0 over the whole run; an epoch is placed at its last iteration. Metrics of
+    evaluations and whole experiences are plotted over `experience`, the last experience of the
+    original stream that was trained on, counted from 1, and 0 before training; these rows also hold
+    `iteration`, for evaluations inside an experience. All values of one step form one row.
 
-    The wandb run starts when the logger is made. `finish` ends it, and so does the end of a `with`
-    block or of the program; an error that ends either marks the run as failed. Each logger has a
-    wandb run of its own, also if several are open at once; make one for each strategy. Numbers,
-    figures, images, tensors (as histograms) and texts are sent, other values are left out. If
-    anything goes wrong in wandb, there is one warning, and training goes on without it. The logger
-    draws no random numbers and does not touch the strategy.
+    The wandb run starts when the logger is created. It ends with `finish`, with a `with` block or
+    with the program; if an error ends the block or the program, the run is marked as failed. Each
+    logger has its own wandb run, even if several are open at once; create one for each strategy.
+    Numbers, figures, images, tensors (as histograms) and text are sent; other values are left out.
+    If wandb fails, there is one warning, and training continues without it. The logger draws no
+    random numbers and does not change the strategy.
 
     Args:
-        mode: "offline" (files only, for `wandb sync`), "online", or "disabled" (nothing is done).
+        mode: "offline" (files only, for `wandb sync`), "online", or "disabled" (does nothing).
         project: The wandb project.
         entity: The wandb user or team; None for the account's default.
         name: Name of the run; None lets wandb choose one.
         group: Name under which wandb groups runs, for example the seeds of one method.
         config: Hyper-parameters to keep with the run.
-        directory: Where the folder `wandb` with the run's files is made.
+        directory: The folder in which the folder `wandb` with the run's files is created.
 
     >>> with WandbLogger(mode="disabled") as logger:
     ...     logger.offline_directory is None
@@ -87,7 +87,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self._new: dict[str, Any] = {}
-        """Metrics not yet given a place on an axis."""
+        """Metrics that do not have a place on an axis yet."""
         self._at_iteration: dict[str, Any] = {}
         self._at_experience: dict[str, Any] = {}
         self._iteration = UNTRAINED
@@ -107,7 +107,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         return self._run.offline_directory
 
     def finish(self, error: str | None = None) -> None:
-        """Send what is left, R and the last metrics, and end the wandb run; later calls do nothing.
+        """Send remaining values, R and last metrics, and end the wandb run; later calls do nothing.
 
         Args:
             error: Why the run failed, which marks it as failed in wandb; None if it did not.
@@ -138,7 +138,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self._new[name] = value
 
     def before_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """Note the experience; send what the one before has left."""
+        """Note the experience; send the remaining values of the previous one."""
         index = origin_index(strategy.experience)
         if index != self._experience:
             self._send_experience()
@@ -147,7 +147,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self._is_training = True
 
     def after_training_iteration(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """Begin the iteration's row, and send the one before."""
+        """Begin the iteration's row, and send the previous one."""
         self._send_iteration()
         self._iteration = strategy.clock.train_iterations
         self._at_iteration = self._take_new()
@@ -157,12 +157,12 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self._at_iteration |= self._take_new()
 
     def after_training_exp(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """Keep the experience's metrics for its row, and send what plugins noted by iteration."""
+        """Keep the experience's metrics for its row, and send plugins' numbers by iteration."""
         self._at_experience |= self._take_new()
         self._run.series(self._series_start, series(strategy.plugins))
 
     def after_training(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
-        """Keep what is measured after training for the experience's row."""
+        """Keep metrics measured after training for the experience's row."""
         # What our plugins give the evaluator comes again: without one it comes from here alone.
         self._at_experience |= self._take_new() | diagnostics(strategy.plugins)
         self._is_training = False
@@ -187,7 +187,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self.finish(None if hasattr(sys, "ps1") else _described(getattr(sys, "last_value", None)))
 
     def _result(self) -> tuple[list[list[float]], dict[str, float | None]]:
-        """Return R and its metrics; both are empty before training, and while R has gaps."""
+        """Return R and its metrics; both are empty before training, and as long as R has gaps."""
         if self._matrix is None or not self._matrix.n_rows:
             return [], {}
         try:
@@ -231,7 +231,7 @@ def _described(error: BaseException | None) -> str | None:
 
 
 def _loggable(value: Any) -> Any:
-    """Return the value as wandb takes it, None if it does not."""
+    """Convert a value for wandb; None if wandb does not accept it."""
     import wandb
 
     if isinstance(value, AlternativeValues):

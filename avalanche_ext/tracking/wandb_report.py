@@ -19,21 +19,21 @@ def log_report(
     tags: Sequence[str] = (),
     key: str = "",
 ) -> Path | None:
-    """Send an experiment's report to wandb as a run of its own, in the place of an earlier one.
+    """Send an experiment's report to wandb as a separate run, replacing an earlier one.
 
-    The run's job type is "report", its group the experiment. CSV files are tables there and PNG
-    files pictures, by their names; all files together are the artifact `<experiment>-report`. If
-    anything goes wrong in wandb, there is one warning.
+    The run's job type is "report" and its group the experiment. CSV files become tables and PNG
+    files pictures, under their names; all files together form the artifact `<experiment>-report`.
+    If wandb fails, there is one warning.
 
     Args:
         files: The report's files.
         experiment: Name of the experiment.
         directory: The experiment's folder; wandb's files are in `wandb` below it.
-        mode: "offline" (files for `wandb sync`), "online", or "disabled" (nothing is done).
+        mode: "offline" (files for `wandb sync`), "online", or "disabled" (does nothing).
         project: The wandb project.
         entity: The wandb user or team; None for the account's default.
-        tags: Tags of the run beside the experiment.
-        key: What tells experiments of one name apart; empty where nothing but the folder does.
+        tags: Tags of the run in addition to the experiment.
+        key: A key that distinguishes experiments of the same name; empty if only the folder does.
 
     Returns:
         The folder of an offline run, for `wandb sync`; otherwise None.

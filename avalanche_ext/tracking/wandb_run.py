@@ -1,4 +1,4 @@
-"""One run in Weights & Biases, whose errors stop nothing else."""
+"""One run in Weights & Biases, whose errors never stop training."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ _SETTINGS = {
 }
 
 _RUN_FOLDER = re.compile(r"(offline-)?run-(?P<time>[0-9]{8}_[0-9]{6})-(?P<id>[0-9a-f]{16})(-.*)?")
-"""wandb's name for the folder of a run whose id is one of ours."""
+"""wandb's folder name for a run with one of our ids."""
 
 _LONGEST_TAG = 64
-"""wandb refuses a run with a longer tag."""
+"""wandb refuses runs with longer tags."""
 
 
 class WandbRun:
     """A wandb run with two step axes, `experience` and `iteration`.
 
-    An experience counts from 1, and 0 is before the first one; an iteration counts from 0.
-    Every name is on the axis `experience`, except those that `log` puts on `iteration`. If anything
-    goes wrong in wandb, there is one warning, and all later calls do nothing.
+    An experience counts from 1, and 0 is before the first one; an iteration counts from 0. Every
+    name is on the axis `experience`, except those that `log` puts on `iteration`. If wandb fails,
+    there is one warning, and all later calls do nothing.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class WandbRun:
     ) -> None:
         """Start the run, with its files in `directory`/wandb; "disabled" does nothing.
 
-        A run that the project already has under `run_id` is replaced.
+        If the project already has a run with this `run_id`, it is replaced.
         """
         self.offline_directory = None
         self._by_iteration = set()
@@ -160,7 +160,7 @@ class WandbRun:
             self._run.log(tables | pictures)
 
     def finish(self, summary: Mapping[str, float | None], error: str | None = None) -> None:
-        """Put what is defined in the summary, and the error; finish, as failed if there is one."""
+        """Put defined values and the error in the summary; finish, as failed if there is one."""
         if self._run is None:
             return
         with self.surviving():
@@ -175,7 +175,7 @@ class WandbRun:
 
     @contextmanager
     def surviving(self) -> Iterator[None]:
-        """Turn an error into one warning, and give up the run."""
+        """Turn an error into one warning, and abandon the run."""
         try:
             yield
         except Exception as error:
@@ -196,12 +196,12 @@ def at_experience(accuracies: Sequence[float]) -> dict[str, float]:
 
 
 def run_id(*parts: object) -> str:
-    """Return an id for a wandb run: the same for the same parts."""
+    """Return an id for a wandb run, the same for the same parts."""
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def earlier_id(folders: Iterable[Path]) -> str | None:
-    """Return the id of the last wandb run whose files are in one of these folders; None if none is.
+    """Return the id of the last wandb run with files in one of these folders; None without any.
 
     Args:
         folders: Folders `wandb`, perhaps under other names.
@@ -217,7 +217,7 @@ def defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def picture(figure: Figure) -> wandb.Image:
-    """Return a matplotlib figure as a PNG image of wandb."""
+    """Return a matplotlib figure as a PNG image for wandb."""
     return _image(_png(figure))
 
 

@@ -20,27 +20,27 @@ from avalanche_ext.tracking.wandb_run import (
 
 
 class WandbSink:
-    """Log each run to wandb, grouped by experiment and method; an error in wandb fails no run.
+    """Log each run to wandb, grouped by experiment and method; errors in wandb never fail a run.
 
     Accuracies (`accuracy/experience_<j>`, from 1) and metrics have their own step axis,
-    `experience`: how many experiences have been learned, 0 for the untrained model. Series
+    `experience`: the number of experiences learned, 0 for the untrained model. Series
     (`series/<name>`) have the axis `iteration`, counted from 0 over the whole run. At the end, the
     final metrics and seconds are in the run's summary, and R is logged as a table and a heatmap. If
-    anything goes wrong in wandb, there is one warning, and the run goes on without it.
+    wandb fails, there is one warning, and the run continues without it.
 
-    A run's id comes from its names, its configuration's hash and the key of its experiment, or else
-    its folder. So a run that is resumed or repeated, perhaps after its folder was moved, replaces
-    its earlier wandb run: it reports all its numbers again. Arguments of plugins
-    are columns: `config.plugins.<name>.<argument>`. The run's tags are its experiment, method and
+    A run's id is computed from its names, its configuration's hash and the key of its experiment,
+    or otherwise its folder. So a run that is resumed or repeated, even after its folder was moved,
+    replaces its earlier wandb run and reports all its numbers again. Arguments of plugins are
+    columns: `config.plugins.<name>.<argument>`. The run's tags are its experiment, method and
     benchmark, `validation` if accuracies are those of held-out training samples, and `tags`; wandb
-    takes none of more than 64 characters.
+    does not accept tags of more than 64 characters.
 
     Args:
         mode: "offline" (files under the run's folder, for `wandb sync`), "online", or "disabled"
-            (nothing is done, and wandb is not imported).
+            (does nothing, and wandb is not imported).
         project: The wandb project.
         entity: The wandb user or team; None for the account's default.
-        tags: More tags of the run.
+        tags: Further tags of the run.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class WandbSink:
 
 
 def _id(run: Run) -> str:
-    """Return the id of an earlier wandb run of this configuration, or else a new one."""
+    """Return the id of an earlier wandb run of this configuration, otherwise a new one."""
     place = run.key or run.directory.resolve()
     return earlier_id(run.directory.glob(f"wandb-{run.config['hash']}*")) or run_id(
         run.experiment, run.method, run.seed, place, run.config["hash"]
