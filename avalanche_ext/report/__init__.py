@@ -1,4 +1,4 @@
-"""Reports on finished experiments: statistics, tables and figures from result files alone."""
+"""Reports on experiments: statistics, tables and figures, computed only from result files."""
 
 from avalanche_ext.report.plots import (
     plot_accuracy,

@@ -1,4 +1,4 @@
-"""The runs that a table lacks: those that failed, and those that are not there yet."""
+"""The runs missing from a table: failed ones, and those that have not been run yet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.words import count
 
 _MOST_REASONS = 10
-"""How many reasons of failures are listed."""
+"""Maximum number of failures' reasons that are listed."""
 
 
 def absent_sections(results: ExperimentResults) -> Iterator[list[str]]:
-    """Yield the lines of each section on runs that are absent, if there are any.
+    """Yield the lines of each section on missing runs, if there are any.
 
-    Methods that lack the same seeds share a line, and so do a method's runs that failed alike.
+    Methods that lack the same seeds share a line, and so do a method's runs that failed for the
+    same reason.
     """
     failed: dict[tuple[str, str], list[int]] = {}
     missing: dict[tuple[int, ...], list[str]] = {}

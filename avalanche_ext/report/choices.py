@@ -1,4 +1,4 @@
-"""The hyper-parameters that were chosen on validation samples: how clearly, and how far inside."""
+"""Hyper-parameters chosen on validation samples: the margin, and the distance from list ends."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from avalanche_ext.words import count
 
 @dataclass(frozen=True)
 class ChoiceRow:
-    """What was chosen for one method.
+    """The choice for one method.
 
     Attributes:
         method: Its name.
         chosen: The chosen values, such as "lr 0.02, lam 0.0005".
         score: The metric on validation samples, over the tuning seeds.
         runner_up: The values of the next-best setting; None if there is no other.
-        margin: How much better the chosen one is, paired by tuning seed; positive is better.
-        settings: How many settings were tried, of how many.
-        warnings: Sentences on what makes the choice doubtful.
+        margin: The advantage of the chosen setting, paired by tuning seed; positive is better.
+        settings: How many settings were tried, out of how many.
+        warnings: Sentences on reasons to doubt the choice.
     """
 
     method: str
@@ -38,12 +38,12 @@ class ChoiceRow:
 
 
 def choice_rows(results: ExperimentResults) -> list[ChoiceRow]:
-    """What was chosen for each method whose hyper-parameters were searched."""
+    """Return the choice for each method whose hyper-parameters were searched."""
     return [_row(choice) for choice in results.choices]
 
 
 def choices_title(results: ExperimentResults) -> str:
-    """What the choices were made on; empty where nothing was searched."""
+    """Return a title on the samples and metric of the choices; empty if nothing was searched."""
     if not results.choices:
         return ""
     first = results.choices[0]
@@ -59,7 +59,7 @@ def choices_title(results: ExperimentResults) -> str:
 
 
 def choices_section(results: ExperimentResults) -> Iterator[list[str]]:
-    """The report's section on the choices as lines; nothing where nothing was searched."""
+    """Return the lines of the report's section on the choices; empty if nothing was searched."""
     rows = choice_rows(results)
     if not rows:
         return
@@ -135,7 +135,7 @@ def _text(values: Mapping[str, Any]) -> str:
 
 
 def _names(paths: Iterable[str]) -> dict[str, str]:
-    """The last name of each path, or the whole path where several end alike."""
+    """Return the last name of each path, or the whole path if several end alike."""
     last = {path: parameter_name(path) for path in paths}
     counts = Counter(last.values())
     return {path: name if counts[name] == 1 else path for path, name in last.items()}

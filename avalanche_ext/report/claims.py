@@ -14,13 +14,13 @@ from avalanche_ext.results.record import Claim, ResultsError
 
 @dataclass(frozen=True)
 class ClaimTest:
-    """A claim, and its methods compared in its metric over the seeds that define it for both.
+    """A claim, and the test of its methods over the seeds for which both define the metric.
 
     Attributes:
         claim: The claim.
-        test: One-sided tests, as papers report them that expect one method to be better (Jin et
-            al., 2021), corrected for the number of claims. The difference is positive where the
-            claim holds; where all differences are 0, nothing supports it, and p is 1.
+        test: One-sided tests, as in papers that expect one method to be better (Jin et al., 2021),
+            corrected for the number of claims. The difference is positive if the claim holds; if
+            all differences are 0, nothing supports it, and p is 1.
     """
 
     claim: Claim
@@ -70,6 +70,6 @@ def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
 
 
 def claim_text(claim: Claim) -> str:
-    """A claim as the YAML writes it."""
+    """Return a claim as in the YAML."""
     metric = "" if claim.metric == "ACC" else f" in {claim.metric}"
     return f"{claim.higher} > {claim.lower}{metric}"

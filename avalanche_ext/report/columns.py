@@ -1,4 +1,4 @@
-"""The columns of an experiment's table: those that say something."""
+"""The informative columns of an experiment's table."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def columns_of(
     has_tests: bool = True,
     has_costs: bool = True,
 ) -> list[Column]:
-    """The columns of an experiment's table, one row a method.
+    """Return the columns of an experiment's table, one row per method.
 
-    What is undefined for all methods has no column, nor has what a note says as well.
+    Metrics that are undefined for all methods, or that a note fully describes, have no column.
 
     Args:
         results: The experiment.
         statistics: `method_statistics` of the same results.
-        spread: The metrics that are shown with their standard deviation.
+        spread: The metrics shown with their standard deviation.
         has_tests: Whether the tests of ACC against the baseline are among the columns.
-        has_costs: Whether seconds and memory are.
+        has_costs: Whether seconds and memory are among the columns.
     """
     said = said_in_notes(results, statistics)
     columns = [*_runs(results)]
@@ -80,9 +80,9 @@ def metric_column(
     statistics: Sequence[MethodStatistics],
     has_spread: bool = True,
 ) -> Column:
-    """A column of one of `statistics.METRICS`.
+    """Return the column of one of `statistics.METRICS`.
 
-    The best cells are those of the best mean as it is written, among `over_same_seeds`.
+    The best cells are those with the best mean, as printed, among `over_same_seeds`.
 
     Args:
         metric: The metric.
@@ -122,7 +122,7 @@ def metric_title(metric: str) -> str:
 
 
 def _runs(results: ExperimentResults) -> Iterator[Column]:
-    """The column of how many runs are finished, where some are not."""
+    """Yield the column with the number of finished runs, if some are not finished."""
     total = len(results.seeds)
     finished = [len(method.cells) for method in results.methods]
     if any(n < total for n in finished):

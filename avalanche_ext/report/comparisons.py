@@ -1,4 +1,4 @@
-"""Paired tests as text: rows, intervals, and a caution where there are few pairs."""
+"""Paired tests as text: rows, intervals, and a caution if there are few pairs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from avalanche_ext.report.paired import (
 from avalanche_ext.words import count
 
 _MOST_NAMED = 4
-"""The most methods that a caution names one by one."""
+"""Maximum number of methods that a caution names one by one."""
 
 
 def comparison_lines(first: str, tests: Mapping[str, PairedTest]) -> list[str]:
-    """A table of tests, with what must be said of them below.
+    """Return a table of tests, with the necessary remarks below.
 
-    Columns of what no test defines are left out.
+    Columns that no test defines are left out.
 
     Args:
         first: The first column's title.
-        tests: The tests, by what stands in the first column.
+        tests: The tests, by the text in the first column.
     """
     rows = [[first, *tests], *([title, *cells] for title, cells in comparison_columns(tests))]
     notes = [line for text in on_tests(tests) for line in wrapped(text)]
@@ -39,7 +39,7 @@ def comparison_lines(first: str, tests: Mapping[str, PairedTest]) -> list[str]:
 
 
 def comparison_columns(tests: Mapping[str, PairedTest]) -> list[tuple[str, list[str]]]:
-    """The titles and texts of a table of tests, one a row, without what no test defines."""
+    """Return titles and texts of a table of tests, one per row, without undefined columns."""
     columns: list[tuple[str, list[str]]] = [
         ("difference", [plus_minus(test.difference, signed=True) for test in tests.values()]),
         ("95 % interval", [interval_text(test.interval) for test in tests.values()]),
@@ -64,7 +64,7 @@ def interval_text(
 
 
 def wins_text(test: PairedTest) -> str:
-    """How many pairs were won, as "4/5", or NONE without pairs."""
+    """Return the number of pairs won, as "4/5", or NONE without pairs."""
     return f"{test.wins:g}/{test.n_pairs}" if test.n_pairs else NONE
 
 
@@ -73,7 +73,7 @@ def _effect(test: PairedTest) -> str:
 
 
 def on_tests(tests: Mapping[str, PairedTest]) -> list[str]:
-    """What must be said of a table of tests: that some rest on few pairs, and what a dash means."""
+    """Return the remarks on a table of tests: a caution on few pairs, and the meaning of a dash."""
     cells = [cell for _, cells in comparison_columns(tests) for cell in cells]
     dash = (
         f"{NONE}: differences that do not vary, or too few pairs (fewer than 2 for a t-test, "
@@ -84,7 +84,7 @@ def on_tests(tests: Mapping[str, PairedTest]) -> list[str]:
 
 
 def caution(tests: Mapping[str, PairedTest]) -> list[str]:
-    """A sentence that warns of tests with fewer than FEWEST_PAIRS pairs, if there are any."""
+    """Return a warning of tests with fewer than FEWEST_PAIRS pairs, if there are any."""
     few = {name: test.n_pairs for name, test in tests.items() if test.n_pairs < FEWEST_PAIRS}
     if not few:
         return []

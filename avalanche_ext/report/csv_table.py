@@ -16,7 +16,7 @@ Row = dict[str, str | int | float | None]
 def csv_table(
     experiments: Sequence[tuple[ExperimentResults, Sequence[MethodStatistics]]],
 ) -> str:
-    """The numbers at full precision, one row a method of an experiment; undefined ones are empty.
+    """Return the numbers at full precision, one row per experiment and method; undefined: empty.
 
     Args:
         experiments: Each experiment with its `method_statistics`.

@@ -28,7 +28,7 @@ def differences_figure(
         statistics: `method_statistics` of the same results.
 
     Returns:
-        A figure without a window; None where nothing is tested.
+        A figure without a window; None if nothing is tested.
     """
     from matplotlib.figure import Figure
 
@@ -57,14 +57,14 @@ def draw_differences(
 ) -> None:
     """Draw the mean difference of each method from the baseline, as `draw_rows` does.
 
-    Bars are bootstrap intervals of the mean, where there are enough seeds for one. Markers of
-    differences that are significant after Holm's correction are filled.
+    Bars are bootstrap intervals of the mean, if there are enough seeds. Markers of differences that
+    are significant after Holm's correction are filled.
 
     Args:
         axes: The matplotlib axes to draw on.
         results: The experiment.
         statistics: `method_statistics` of the same results.
-        metric: One of TESTED, in which some method is tested.
+        metric: One of TESTED, in which at least one method is tested.
     """
     look = looks(results)
     draw_rows(

@@ -39,19 +39,19 @@ _NOTES = (
 )
 
 _CELLS = 60
-"""Cells of the densities along each axis."""
+"""Number of cells of the densities along each axis."""
 
 _BARS = 40
-"""Intervals of the distributions."""
+"""Number of intervals of the distributions."""
 
 _BINS = 20
 """Intervals of the representations' cosines in which the gradients' cosines are averaged."""
 
 _FEWEST = 30
-"""The fewest pairs in an interval that has a mean."""
+"""Minimum number of pairs in an interval for a mean."""
 
 _FAINTEST = 1e-5
-"""The share of the pairs in a cell that has the palest colour."""
+"""The share of pairs in a cell with the palest colour."""
 
 _MEAN_COLOUR = COLOURS[1]
 
@@ -98,11 +98,11 @@ def _rows(diversities: Diversities) -> Iterator[list[str]]:
 def diversities_figure(
     diversities: Diversities, results: ExperimentResults, notes: Sequence[str] = ()
 ) -> Figure | None:
-    """Cosines of gradients against those of representations, a column a method, all runs together.
+    """Draw cosines of gradients against those of representations, one column per method.
 
-    Above, the densities of negative pairs and of positive pairs, with the mean cosine of gradients
-    along the cosine of representations. Below, the distributions of the gradients' cosines, one
-    line a method.
+    All runs are pooled. Above are the densities of negative and of positive pairs, with the mean
+    cosine of gradients along the cosine of representations. Below are the distributions of the
+    gradients' cosines, one line per method.
 
     Args:
         diversities: The experiment's pairs.
@@ -110,7 +110,7 @@ def diversities_figure(
         notes: Sentences below the title.
 
     Returns:
-        A figure without a window; None where there is nothing to draw.
+        A figure without a window; None if there is nothing to draw.
     """
     from matplotlib.figure import Figure
 
@@ -214,7 +214,7 @@ def _means_along(x: Floats, y: Floats, ends: tuple[float, float]) -> tuple[Float
 def _ranges(
     methods: Mapping[str, Mapping[int, GradientDiversity]],
 ) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
-    """By kind, the ranges of all methods' cosines, of representations and of gradients.
+    """Return the ranges of all methods' cosines by kind, for representations and for gradients.
 
     The range of representations is the same for both kinds.
     """

@@ -1,4 +1,4 @@
-"""One method against another over several experiments: mean differences, and how often one wins.
+"""One method against another over several experiments: mean differences and shares of wins.
 
 References:
     Brown, Cai and DasGupta (2001), Interval estimation for a binomial proportion.
@@ -22,16 +22,16 @@ from avalanche_ext.results.experiment import ExperimentResults
 
 @dataclass(frozen=True)
 class Duel:
-    """One method against another over the pairs of runs with the same seed, of all experiments.
+    """A comparison of two methods over all pairs of runs with the same seed and experiment.
 
     Attributes:
         difference: The mean over experiments of the mean paired difference, its standard deviation
             over experiments, and their number.
-        interval: Its bootstrap interval: each experiment's seeds are resampled for themselves, and
-            a seed's two runs stay together. None where an experiment has few pairs.
+        interval: Its bootstrap interval: seeds are resampled separately within each experiment, and
+            a seed's two runs stay together. None if an experiment has few pairs.
         n_pairs: The number of pairs.
-        win_probability: How probable it is that the first method beats the second with the same
-            seed: its share of the pairs, where a tie counts half.
+        win_probability: The probability that the first method beats the second with the same seed:
+            its share of the pairs, where a tie counts half.
         win_interval: Jeffreys' interval of this probability.
     """
 
@@ -53,7 +53,7 @@ def duels(
         metric: One of `statistics.METRICS`; a lower forgetting or intransigence wins.
 
     Returns:
-        The comparisons by the other method's name, of those that share a seed with `against`.
+        The comparisons by the other method's name, for methods that share a seed with `against`.
     """
     values = [defined(each.run_metrics(), metric) for each in experiments]
     found = {}
@@ -100,13 +100,13 @@ def jeffreys_interval(won: float, n: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Wins:
-    """How often each method beats each other with the same seed, over several experiments.
+    """How often each method beats each other one with the same seed, over several experiments.
 
     Attributes:
         metric: The metric in which methods are compared.
-        names: The methods, from the one that wins most.
-        won: In how many pairs the method of the row wins, a tie counting half, (m, m).
-        n_pairs: How many pairs of runs the two methods share, (m, m); 0 on the diagonal.
+        names: The methods, beginning with the one that wins most.
+        won: Number of pairs that the row's method wins, a tie counting half, (m, m).
+        n_pairs: Number of pairs of runs that the two methods share, (m, m); 0 on the diagonal.
     """
 
     metric: str
@@ -122,14 +122,14 @@ class Wins:
 
 
 def count_wins(experiments: Sequence[ExperimentResults], metric: str = "ACC") -> Wins | None:
-    """Count who wins in every pair of runs with the same seed of the same experiment.
+    """Count the wins in all pairs of runs with the same seed and experiment.
 
     Args:
         experiments: The experiments, two or more.
         metric: One of `statistics.METRICS`; a lower forgetting or intransigence wins.
 
     Returns:
-        The counts of methods that several experiments have and that share a seed with another such
+        The counts for methods that occur in several experiments and share a seed with another such
         method; None for fewer than two.
     """
     values = [defined(each.run_metrics(), metric) for each in experiments]

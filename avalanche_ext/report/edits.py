@@ -24,16 +24,17 @@ _COLOURED = 3
 def edits_figure(edits: Exhibits[Edits], notes: Sequence[str] = ()) -> Figure | None:
     """Remembered examples before and after editing, as in Figure 5 of Jin, Du and Ren (2021).
 
-    Each run has a block of three rows: originals, edited, and differences (means over channels).
-    Differences have a colour scale for each block, with 0 in its middle. Columns are the file's
-    first ten slots. Their titles give the length of the change, since the scale hides small ones.
+    Each run has a block of three rows: originals, edited examples, and differences (means over
+    channels). Each block has its own colour scale of differences, centred on 0. Columns are the
+    file's first ten slots. Their titles give the length of the change, since the scale hides small
+    ones.
 
     Args:
-        edits: The experiment's edits, of one run a method.
+        edits: The experiment's edits, of one run per method.
         notes: Sentences below the first title.
 
     Returns:
-        A figure without a window; None where no method has edited anything.
+        A figure without a window; None if no method has edited anything.
     """
     from matplotlib.figure import Figure
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DECIMALS = 12
-"""Accuracies are ratios of counts: beyond these decimals they differ by rounding only."""
+"""Accuracies are ratios of counts: beyond these decimals they differ only by rounding."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The forms in which a report can be printed, and the page."""
+"""The output formats of a report, and the page."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from avalanche_ext.results.files import reason_of
 from avalanche_ext.results.record import ResultsError
 
 _MOST_METHODS = 12
-"""With more methods, the text of several experiments has their ACC alone, for want of lines."""
+"""With more methods, the text of several experiments shows only ACC, to save lines."""
 
 
 def report_on(directories: Sequence[str | Path], form: str = "text", figures: str = "png") -> str:
     """Return the report of one experiment, or of several side by side, for printing.
 
-    As text, that of one experiment is also written into its folder, with its figures; of several, a
-    figure is written into the first folder. As HTML it is a page there. The other forms write
-    nothing.
+    As text, the report of one experiment is also written into its folder, with its figures; for
+    several, a figure is written into the first folder. As HTML it is a page in that folder. The
+    other formats write nothing.
 
     Args:
         directories: The experiments' folders, one or more.
@@ -38,7 +38,7 @@ def report_on(directories: Sequence[str | Path], form: str = "text", figures: st
         figures: The format of the figures, one of `gallery.FORMATS`.
 
     Returns:
-        The report; where the page lies, as HTML.
+        The report; for HTML, the path of the page.
 
     Raises:
         ResultsError: If a folder is given twice or holds no readable experiment, or if `published`
@@ -66,7 +66,7 @@ def report_on(directories: Sequence[str | Path], form: str = "text", figures: st
 
 
 def _figure(experiments: Sequence[ExperimentResults], form: str) -> str:
-    """Write the figure of several experiments, and return a line that says where it lies."""
+    """Write the figure of several experiments, and return a line with its path."""
     folder = experiments[0].folder
     try:
         drawn = write_picture(partial(side_by_side_figure, experiments), folder, NAME, form)
@@ -76,7 +76,7 @@ def _figure(experiments: Sequence[ExperimentResults], form: str) -> str:
 
 
 def _page(folders: Sequence[Path]) -> str:
-    """Write the page, and return where it lies."""
+    """Write the page, and return its path."""
     from avalanche_ext.report.page import write_page
 
     _check_different(folders)

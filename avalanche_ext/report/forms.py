@@ -1,4 +1,4 @@
-"""Forms of the Fisher beside the Fisher itself: what they keep of it, and the report's table."""
+"""Approximations of the Fisher compared with the Fisher itself, and the report's table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTE = (
 
 
 def forms_text(forms: Exhibits[FisherForms], caveats: Sequence[str] = ()) -> str:
-    """The report's section on forms of the Fisher; "" where there are none.
+    """Return the report's section on approximations of the Fisher; "" if there are none.
 
     Args:
         forms: What runs have kept.
@@ -66,7 +66,7 @@ def _values(runs: Mapping[int, FisherForms], form: str, name: str) -> list[float
 
 
 def _medians(ratios: Mapping[int, Sequence[float]]) -> str:
-    """The median of the medians at each iteration, and their range.
+    """Return the median of the medians at each iteration, and their range.
 
     >>> _medians({1: [0.5, 0.7, 0.6], 2: [2.0]})
     '1.30 (0.60 to 2.00)'
@@ -80,9 +80,9 @@ def _medians(ratios: Mapping[int, Sequence[float]]) -> str:
 def by_iteration(
     runs: Mapping[int, FisherForms], is_sum: bool = False
 ) -> dict[str, dict[int, list[float]]]:
-    """Return δᵀ F̂ δ / δᵀ F δ of each form by the iteration, of all experiences and seeds.
+    """Return δᵀ F̂ δ / δᵀ F δ of each approximation by iteration, for all experiences and seeds.
 
-    Points where the weights have not moved in any direction that F sees are left out.
+    Points at which the weights have not moved in any direction that F sees are left out.
 
     Args:
         runs: A method's runs, by seed.

@@ -1,4 +1,4 @@
-"""The picture of how well forms of the Fisher predict it along the path of training."""
+"""The picture of how well approximations of the Fisher predict it along the training path."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ _WIDTH, _HEIGHT = 5.2, 4.0
 
 
 def forms_figure(forms: Exhibits[FisherForms], notes: Sequence[str] = ()) -> Figure | None:
-    """The curvature along the path of training that forms of the Fisher see, over the true one.
+    """Draw the curvature along the training path by approximations of the Fisher, over the true.
 
-    A column of two panels a method, a line a form: δᵀ F̂ δ / δᵀ F δ by the iterations of the next
-    experience, the median over experiences and seeds with the middle half as a band. Above, of the
-    Fisher of the experience before alone; below, of the sum over all experiences so far, once there
-    are two. At 1 a form is as firm as the Fisher along the path that training takes; far below, it
-    lets go of what was learned.
+    Each method has a column of two panels, with one line per approximation: δᵀ F̂ δ / δᵀ F δ over
+    the iterations of the next experience, as the median over experiences and seeds, with the middle
+    half as a band. The upper panel is for the Fisher of the previous experience alone; the lower
+    one is for the sum over all experiences so far, once there are two. At 1 an approximation holds
+    as firmly as the Fisher along the training path; far below 1, it does not protect what was
+    learned.
 
     Args:
         forms: What the experiment's runs have kept.
         notes: Sentences below the title.
 
     Returns:
-        A figure without a window; None where there is nothing to show.
+        A figure without a window; None if there is nothing to show.
     """
     from matplotlib.figure import Figure
 

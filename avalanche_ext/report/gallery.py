@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """What an experiment's runs have kept for pictures, of the best setting of a swept method."""
+    """The exhibits of runs for pictures; for a swept method, those of its best setting."""
 
     edits: Exhibits[Edits]
     spectra: Spectra
@@ -52,7 +52,7 @@ class Kept:
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """What is wrong with files, by their paths in the experiment's folder."""
+        """The errors of files, by their paths in the experiment's folder."""
         kinds = (self.edits, self.spectra, self.rho, self.diversities, self.inside, self.forms)
         return {path: error for kind in kinds for path, error in kind.unreadable.items()}
 
@@ -79,9 +79,9 @@ class Picture:
     """A picture that an experiment may have.
 
     Attributes:
-        name: Its name, which is its file's without the ending.
+        name: Its name, which is its file name without the extension.
         caption: What it shows, as a sentence.
-        draw: Draws it; None where there is nothing to show.
+        draw: Draws it; None if there is nothing to show.
     """
 
     name: str
@@ -103,11 +103,11 @@ NAMES = (
     "rho",
     "gradient_diversity",
 )
-"""The names of all pictures that there can be, in the order of `pictures`."""
+"""The names of all possible pictures, in the order of `pictures`."""
 
 
 FORMATS = ("png", "pdf", "svg")
-"""The formats of pictures, the usual one first."""
+"""The formats of pictures, the default first."""
 
 
 def pictures(
@@ -201,7 +201,7 @@ def pictures(
 
 
 def write_pictures(drawn: Iterable[Picture], directory: Path, form: str) -> list[str]:
-    """Write pictures into a folder, and remove those of an earlier report from it.
+    """Write pictures into a folder, and remove those of an earlier report.
 
     Args:
         drawn: The pictures.
@@ -231,11 +231,11 @@ def write_picture(
     Args:
         draw: Draws it; None where there is nothing to show.
         directory: The folder.
-        name: The file's name without the ending.
+        name: The file's name without the extension.
         form: Its format, one of FORMATS.
 
     Returns:
-        The name of the file; None where there is nothing to show.
+        The name of the file; None if there is nothing to show.
 
     Raises:
         OSError: If it cannot be written.

@@ -1,4 +1,4 @@
-"""Pictures of accuracies inside experiences, of runs with `evaluate`."""
+"""Pictures of accuracies inside experiences, for runs with `evaluate`."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 def inside_figure(
     results: ExperimentResults, kept: Exhibits[ContinualEvaluation], notes: Sequence[str] = ()
 ) -> Figure | None:
-    """Accuracy over mini-batches: on the experiences seen so far, and on the first one.
+    """Draw accuracy over mini-batches: on the experiences seen so far, and on the first one.
 
-    On the second, what falls when an experience begins and rises again is the stability gap (De
-    Lange et al., 2023, figure 2).
+    On the right, the drop and recovery after an experience begins is the stability gap (De Lange et
+    al., 2023, figure 2).
 
     Args:
         results: The experiment.
@@ -43,7 +43,7 @@ def inside_figure(
         notes: Sentences below the title.
 
     Returns:
-        A figure without a window; None where no run was evaluated inside experiences.
+        A figure without a window; None if no run was evaluated inside experiences.
     """
     from matplotlib.figure import Figure
 
@@ -65,11 +65,11 @@ def draw_inside(
     kept: Exhibits[ContinualEvaluation],
     experience: int | None = None,
 ) -> None:
-    """Draw accuracy over all mini-batches of the stream: a line a method, the mean over seeds.
+    """Draw accuracy over all mini-batches of the stream: one line per method, the mean over seeds.
 
-    Markers stand at the ends of experiences, and so do dotted lines, those of the first method.
-    Bands show ± the sample standard deviation over seeds, of few methods. The axis
-    shows the differences since the end of the first experience.
+    Markers show the ends of experiences, and dotted lines those of the first method. Bands show ±
+    the sample standard deviation over seeds, if there are few methods. The axis is scaled to show
+    the differences since the end of the first experience.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -107,9 +107,9 @@ def draw_inside(
 def _drawn(
     runs: Mapping[int, AccuracyCurves], experience: int | None
 ) -> tuple[list[float], Floats, list[str], list[int]] | None:
-    """Return where points lie, (k,), values, (n, k), texts, and which points end an experience.
+    """Return positions, (k,), values, (n, k), texts, and which points end an experience.
 
-    Only points that all runs have count. None where there are none.
+    Only points that all runs share count. None if there are none.
     """
     values: list[dict[tuple[int, int], float]] = []
     for curves in runs.values():

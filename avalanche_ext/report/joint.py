@@ -23,7 +23,7 @@ from avalanche_ext.words import count
 
 
 def joint_sheets(experiments: Sequence[Reported]) -> list[Sheet]:
-    """The tables of several experiments side by side: one for each of TESTED."""
+    """Return the tables of several experiments side by side: one for each of TESTED."""
     first, *others = [_joint_sheet(experiments, metric) for metric in TESTED]
     return [first, *(replace(sheet, absent=()) for sheet in others)]
 
@@ -59,14 +59,14 @@ def _joint_sheet(experiments: Sequence[Reported], metric: str) -> Sheet:
 
 
 def _names(experiments: Sequence[ExperimentResults]) -> list[str]:
-    """The methods with a finished run in any experiment; all where there is none."""
+    """Return the methods with a finished run in any experiment; all if there is none."""
     all_names = dict.fromkeys(each.name for results in experiments for each in results.methods)
     finished = {each.name for results in experiments for each in results.finished}
     return [name for name in all_names if name in finished] or [*all_names]
 
 
 def _labels(experiments: Sequence[ExperimentResults]) -> list[str]:
-    """Names of experiments without the words that all begin with, or folders of equal names."""
+    """Return names of experiments without common first words, or folders if names are equal."""
     names = [results.name for results in experiments]
     if len({*names}) < len(names):
         labels = [str(results.folder) for results in experiments]
@@ -82,7 +82,7 @@ def _labels(experiments: Sequence[ExperimentResults]) -> list[str]:
 
 
 def _placed(names: Sequence[str], label: str, experiment: Reported, metric: str) -> Column:
-    """An experiment's column, with a row for each of the names."""
+    """Return an experiment's column, with a row for each of the names."""
     results, statistics = experiment
     column = metric_column(metric, results, statistics)
     place = {row.name: index for index, row in enumerate(statistics)}
@@ -98,7 +98,7 @@ def _placed(names: Sequence[str], label: str, experiment: Reported, metric: str)
 def _ranks(
     names: Sequence[str], experiments: Sequence[ExperimentResults], metric: str
 ) -> tuple[list[Column], list[str]]:
-    """The column of mean ranks and what must be said of it, where there are ranks."""
+    """Return the column of mean ranks and remarks on it, if there are ranks."""
     ranks = ranking(experiments, metric)
     if not ranks:
         return [], []
@@ -127,7 +127,7 @@ def _verdict(ranks: Ranking) -> Iterator[str]:
 def _duels(
     names: Sequence[str], experiments: Sequence[ExperimentResults], metric: str
 ) -> tuple[list[Column], list[str]]:
-    """The columns against the baseline and what must be said of them, where there is one."""
+    """Return the columns against the baseline and remarks on them, if there is a baseline."""
     baselines = [*dict.fromkeys(filter(None, (results.baseline for results in experiments)))]
     if len(baselines) > 1:
         return [], [f"The baselines differ ({', '.join(baselines)}), so none is compared with."]

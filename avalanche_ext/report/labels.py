@@ -1,4 +1,4 @@
-"""Labels beside points, where there is room for them."""
+"""Labels beside points, placed where there is room."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _DISTANCES = (5.0, 9.0)
 """Points between a marker's centre and the text."""
 
 _MOST_CROSSINGS = 1
-"""How many lines may cross a text."""
+"""Maximum number of lines that may cross a text."""
 
 _CLEARANCE = 2.0
-"""Pixels that a line should keep from a text."""
+"""Desired distance of lines from a text in pixels."""
 
 _SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 """The sides of a point: above, below, right, left, and the corners between them."""
@@ -34,13 +34,13 @@ def place_labels(
 ) -> list[Annotation]:
     """Write each text beside its point, clear of markers and other texts, across few lines.
 
-    A text that would be unreadable in every place is left out: over a marker or another text, or
+    A text is left out if it would be unreadable in every place: over a marker or another text, or
     crossed by more than one line.
 
     Args:
         figure: The matplotlib figure, otherwise complete.
         axes: The axes of the figure to write on.
-        labels: For each text its point in data coordinates, the text and its colour.
+        labels: For each label its point in data coordinates, the text and its colour.
 
     Returns:
         The texts that were written.

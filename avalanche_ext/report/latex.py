@@ -37,15 +37,15 @@ _NUMBERS = re.compile(r"[-+<0-9.,±/\[\] ]*[0-9][-+<0-9.,±/\[\] ]*")
 def latex(sheets: Sequence[Sheet]) -> str:
     """Tables for a paper, with the best means bold; a line end after the last.
 
-    Each is a `table` that needs only booktabs, and compiles with pdflatex. What is too wide for a
-    page of the plain article class continues in a further table.
+    Each is a `table` that needs only booktabs, and compiles with pdflatex. A table too wide for a
+    page of the plain article class continues in a further one.
     """
     tables = ["\n".join(_lines(part)) for sheet in sheets for part in _parts(sheet)]
     return "\n\n".join([_PREAMBLE, *tables]) + "\n"
 
 
 def _parts(sheet: Sheet) -> Iterator[Sheet]:
-    """Divide a table by its columns into such as fit on a page."""
+    """Divide a table by its columns into tables that fit on a page."""
     room = _TEXT_WIDTH - max(map(_width, ["method", *sheet.methods])) - _GAP
     parts: list[list[Column]] = [[]]
     used = 0.0
@@ -69,7 +69,7 @@ def _parts(sheet: Sheet) -> Iterator[Sheet]:
 
 
 def _width(text: str) -> float:
-    """Some points more than a cell takes."""
+    """Return slightly more points than a cell takes."""
     mean, is_pair, std = text.partition(" ± ")
     return _LETTER * len(mean) + bool(is_pair) * (_SIGNS + _SMALL_LETTER * len(std))
 

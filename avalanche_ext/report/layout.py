@@ -26,7 +26,7 @@ def number(value: float, decimals: int = 3, signed: bool = False) -> str:
 
 
 def short(value: float) -> str:
-    """A positive number to some three digits.
+    """A positive number to about three digits.
 
     >>> short(0.256), short(25.63), short(1025.6)
     ('0.26', '25.6', '1026')
@@ -62,7 +62,7 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def to_the_right(cells: Sequence[str]) -> list[str]:
-    """Cells of one width, with their ends below each other."""
+    """Cells of one width, aligned to the right."""
     width = max(map(len, cells))
     return [cell.rjust(width) for cell in cells]
 

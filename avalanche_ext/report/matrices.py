@@ -1,4 +1,4 @@
-"""The picture of mean transfer matrices, one a method."""
+"""The picture of mean transfer matrices, one per method."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 MOST_WITH_TEXTS = 12
-"""The most methods whose matrices have axes of their own, with numbers."""
+"""Maximum number of methods whose matrices have their own axes, with numbers."""
 
 _GAP = 0.3
-"""The space between small matrices, and above each for its name, in widths of one."""
+"""The space between small matrices, and above each for its name, in widths of a matrix."""
 
 _CHARACTERS = 22
-"""How much of a name fits above a small matrix."""
+"""Number of characters of a name that fit above a small matrix."""
 
 
 def matrices_figure(results: ExperimentResults) -> Figure | None:
     """The transfer matrix R of each method, averaged over its finished runs, in one colour scale.
 
-    The row above shows the untrained model, which FWT is measured against. Methods trained iid are
-    left out. Of a swept method the setting with the highest mean ACC is drawn. More than
-    MOST_WITH_TEXTS methods have small matrices without numbers and ticks.
+    The top row shows the untrained model, the reference for FWT. Methods trained iid are left out.
+    For a swept method, the setting with the highest mean ACC is drawn. With more than
+    MOST_WITH_TEXTS methods, matrices are small, without numbers and ticks.
 
     Args:
         results: Results of the experiment.
 
     Returns:
-        A figure without a window; `savefig` writes it. None where there is no matrix to draw.
+        A figure without a window; `savefig` writes it. None if there is no matrix to draw.
     """
     from matplotlib.figure import Figure
 
@@ -78,13 +78,13 @@ def matrices_figure(results: ExperimentResults) -> Figure | None:
 def _draw_small(
     axes: Axes, matrices: Sequence[Floats], names: Sequence[str], columns: int
 ) -> AxesImage:
-    """Draw matrices as one image, since axes of its own for each would take most of a report.
+    """Draw matrices as one image, since separate axes for each would take most of a report's time.
 
     Args:
         axes: The axes, which lose their frame.
-        matrices: For each method its row of the untrained model and R below, (t + 1, T).
+        matrices: For each method the row of the untrained model with R below, (t + 1, T).
         names: Their names.
-        columns: How many stand in a row.
+        columns: Number of matrices in a row.
 
     Returns:
         The drawn image, for a colour bar.

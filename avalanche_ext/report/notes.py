@@ -1,4 +1,4 @@
-"""Sentences below a table: on its columns, and in the place of columns that would say nothing."""
+"""Sentences below a table: on its columns, and instead of uninformative columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from avalanche_ext.results.experiment import ExperimentResults
 def notes_of(
     results: ExperimentResults, statistics: Sequence[MethodStatistics], columns: Sequence[Column]
 ) -> list[str]:
-    """Sentences that readers of the table need, on its columns and on metrics that have none."""
+    """Return the sentences that readers need, on columns and on metrics without a column."""
     named = {*(results.published or ()), *(claim.metric for claim in results.claims)}
     over_samples = (
         "instance_accuracy: over all test samples, however many an experience has (Jin et al., "
@@ -41,7 +41,7 @@ def notes_of(
 
 
 def on_absent(experiments: Sequence[ExperimentResults]) -> list[str]:
-    """A sentence on the methods that a table leaves out, since no run of them has finished."""
+    """Return a sentence on the methods left out of a table because no run has finished."""
     finished = {method.name for results in experiments for method in results.finished}
     names = dict.fromkeys(each.name for results in experiments for each in results.methods)
     without = [name for name in names if name not in finished]
@@ -49,7 +49,7 @@ def on_absent(experiments: Sequence[ExperimentResults]) -> list[str]:
 
 
 def on_best(experiments: Sequence[ExperimentResults], columns: Sequence[Column]) -> str:
-    """A sentence on bold numbers; "" where there are none."""
+    """Return a sentence on bold numbers; "" if there are none."""
     if not any(column.best for column in columns):
         return ""
     some = any(
@@ -64,7 +64,7 @@ def on_best(experiments: Sequence[ExperimentResults], columns: Sequence[Column])
 def said_in_notes(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> Mapping[str, str]:
-    """A sentence, perhaps empty, for each metric whose column would say nothing of its own."""
+    """Return a sentence, possibly empty, for each metric whose column would add nothing."""
     said = {}
     fwt = [each for row in statistics if (each := row.metrics["FWT"])]
     if len(fwt) > 1 and _is_of_the_seed(results, "FWT"):
@@ -83,7 +83,7 @@ def said_in_notes(
 
 
 def _is_of_the_seed(results: ExperimentResults, metric: str) -> bool:
-    """Return whether methods have the same value with the same seed, each as another one has."""
+    """Return whether methods with the same seed have the same value."""
     by_seed: dict[int, dict[str, str]] = {}
     for method in results.methods:
         for seed, cell in method.cells.items():

@@ -1,4 +1,4 @@
-"""Two methods compared run by run: tests, effect sizes, intervals and Holm's correction.
+"""Comparing two methods run by run: tests, effect sizes, intervals and Holm's correction.
 
 References:
     Holm (1979), A simple sequentially rejective multiple test procedure.
@@ -29,7 +29,7 @@ FEWEST_FOR_EFFECT = 3
 """With two pairs, d says little more than how close the two happen to be."""
 
 MOST_FOR_ALL_SIGNS = 13
-"""Up to so many differences, all 2^n signs that they could have had are gone through."""
+"""Up to this many differences, the test enumerates all 2^n combinations of signs."""
 
 FEWEST_PAIRS = 5
 """With fewer pairs a bootstrap covers too little (3 normal pairs: 73 % where it says 95 %), and the
@@ -48,18 +48,18 @@ _N_RESAMPLES = 9999
 class PairedTest:
     """A method's values of one metric against another's, over the seeds that both have finished.
 
-    p-values are two-sided, except of claims.
+    p-values are two-sided, except for claims.
 
     Attributes:
         difference: Mean and standard deviation of the paired differences; None without pairs.
         interval: Bootstrap interval of the mean difference; None below FEWEST_PAIRS pairs.
-        effect: The mean difference in standard deviations of the differences (Cohen's d of paired
-            values); None below FEWEST_FOR_EFFECT pairs, and where they do not vary.
-        wins: Seeds in which the method's value is the higher one; a tie counts half.
-        t_test: p-value of the paired t-test; None where it is undefined.
+        effect: The mean difference divided by the standard deviation of the differences (Cohen's d
+            of paired values); None below FEWEST_FOR_EFFECT pairs, and if they do not vary.
+        wins: Number of seeds in which the method's value is higher; a tie counts half.
+        t_test: p-value of the paired t-test; None if it is undefined.
         wilcoxon: p-value of Wilcoxon's signed-rank test; None below 6 pairs.
         t_test_holm: `t_test`, corrected for the number of tests in the table.
-        wilcoxon_holm: `wilcoxon`, corrected alike.
+        wilcoxon_holm: `wilcoxon`, corrected in the same way.
     """
 
     difference: Estimate | None
@@ -88,13 +88,13 @@ def paired_test(
 ) -> PairedTest:
     """Test whether paired values differ in their mean (t-test) or location (Wilcoxon).
 
-    Where all differences are 0, p is 1. Where all are the same other number, there is no variance
-    to compare it with, and no p. `corrected` then corrects p for the number of tests.
+    If all differences are 0, p is 1. If all are the same non-zero number, there is no variance to
+    compare it with, and p is undefined. `corrected` then corrects p for the number of tests.
 
     Args:
         ours: A method's values, one per seed, (n,).
         theirs: The other method's values for the same seeds, (n,).
-        alternative: "greater" makes p small only where ours are the higher ones.
+        alternative: "greater" makes p small only if our values are higher.
 
     Raises:
         ValueError: If the two differ in length.
@@ -119,8 +119,8 @@ def _effect(differences: Floats) -> float | None:
 def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> Floats:
     """Ours minus theirs, (n,), rounded to DECIMALS.
 
-    Without rounding, equal differences would have a variance in the t-test, and an order in
-    Wilcoxon's.
+    Without rounding, equal differences would have a variance in the t-test, and different ranks in
+    Wilcoxon's test.
 
     Raises:
         ValueError: If the two differ in length.
@@ -132,20 +132,20 @@ def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> Floats
 
 
 def wins(differences: Floats) -> Floats:
-    """1 where a difference is positive, 0 where it is negative, 1/2 for a tie, (n,)."""
+    """Return 1 for a positive difference, 0 for a negative one, 1/2 for a tie, (n,)."""
     return np.heaviside(differences, 0.5)
 
 
 def t_test(differences: Floats, alternative: Alternative = "two-sided") -> float | None:
-    """p-value of the t-test that the mean of differences is other than 0, or greater than 0.
+    """Return the p-value of the t-test that the mean of differences is not 0, or above 0.
 
     Args:
         differences: `paired_differences`, (n,).
-        alternative: "greater" makes p small only where the mean is positive.
+        alternative: "greater" makes p small only if the mean is positive.
 
     Returns:
-        The p-value; 1 where all differences are 0; None for fewer than two, and where all are the
-        same other number.
+        The p-value; 1 if all differences are 0; None for fewer than two, and if all are the same
+        non-zero number.
     """
     if len(differences) < 2:
         return None
@@ -163,7 +163,7 @@ def t_test(differences: Floats, alternative: Alternative = "two-sided") -> float
 def wilcoxon(differences: Floats, alternative: Alternative = "two-sided") -> float | None:
     """p-value of Wilcoxon's signed-rank test; None for fewer than FEWEST_FOR_WILCOXON differences.
 
-    It is exact, also with ties, for up to MOST_FOR_ALL_SIGNS differences. Zeros are left out, as
+    It is exact, even with ties, for up to MOST_FOR_ALL_SIGNS differences. Zeros are left out, as
     Wilcoxon did. The arguments are those of `t_test`.
     """
     if len(differences) < FEWEST_FOR_WILCOXON:
@@ -194,19 +194,18 @@ def wilcoxon(differences: Floats, alternative: Alternative = "two-sided") -> flo
 
 
 def interval(strata: Sequence[Floats]) -> tuple[float, float] | None:
-    """Bootstrap interval of a mean: that of the means of several strata, such as experiments.
+    """Return the bootstrap interval of the mean of several strata's means, such as experiments'.
 
-    Each stratum is resampled for itself. The quantiles lie further out than those of the plain
-    percentile bootstrap, which is too narrow for few values, by Hesterberg's (2015) correction:
-    Φ(-t √(n / (n - 1))) replaces 2.5 %, with Student's quantile t. Of 5 normal values it then
-    covers 92 % instead of 84 %. The same values always give the same interval.
+    Each stratum is resampled separately. The plain percentile bootstrap is too narrow for few
+    values, so the quantiles are moved outwards by Hesterberg's (2015) correction: Φ(-t √(n / (n -
+    1))) replaces 2.5 %, with Student's quantile t. For 5 normal values, the coverage is then 92 %
+    instead of 84 %. The same values always give the same interval.
 
     Args:
         strata: The values of each stratum, each (n,).
 
     Returns:
-        The lower and upper end; None without strata or where one has fewer than FEWEST_PAIRS
-        values.
+        The lower and upper end; None without strata, or if one has fewer than FEWEST_PAIRS values.
     """
     if not strata or any(len(values) < FEWEST_PAIRS for values in strata):
         return None
@@ -223,19 +222,21 @@ def interval(strata: Sequence[Floats]) -> tuple[float, float] | None:
 
 @lru_cache(maxsize=8)
 def _resamples(sizes: tuple[int, ...]) -> list[NDArray[np.int64]]:
-    """Which values of each stratum a resample draws, (_N_RESAMPLES, n) for each size n.
+    """Return the indices that resamples draw, (_N_RESAMPLES, n) for each stratum size n.
 
-    They are those of `scipy.stats.bootstrap` with rng=0, but drawn once for all tests of a table.
+    They equal those of `scipy.stats.bootstrap` with rng=0, but are drawn once for all tests of a
+    table.
     """
     rng = np.random.default_rng(0)
     return [rng.integers(0, n, (_N_RESAMPLES, n)) for n in sizes]
 
 
 def holm(p_values: Mapping[Key, float | None]) -> dict[Key, float | None]:
-    """p-values corrected by Holm (1979) for how many there are; None stays None.
+    """Return p-values corrected for their number by Holm (1979); None stays None.
 
-    The k-th smallest of m is multiplied by m - k + 1 and raised to the corrected ones before it:
-    who rejects where they are below 5 % makes any false rejection with a probability below 5 %.
+    The k-th smallest of m is multiplied by m - k + 1, and raised to the corrected ones before it if
+    these are larger. Rejecting below 5 % then leads to any false rejection with a probability below
+    5 %.
 
     >>> holm({"a": 0.01, "b": 0.03, "c": None, "d": 0.04})
     {'a': 0.03, 'b': 0.06, 'c': None, 'd': 0.06}
@@ -251,7 +252,7 @@ def holm(p_values: Mapping[Key, float | None]) -> dict[Key, float | None]:
 
 
 def corrected(tests: Mapping[Key, PairedTest]) -> dict[Key, PairedTest]:
-    """The tests of one table with Holm's correction over them."""
+    """Return the tests of one table with Holm's correction over them."""
     t_tests = holm({key: test.t_test for key, test in tests.items()})
     wilcoxons = holm({key: test.wilcoxon for key, test in tests.items()})
     return {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def plot_accuracy(results: Results, experiment: str | None = None, ax: Axes | None = None) -> Axes:
     """Plot the mean accuracy on the experiences seen so far, after each: one line per method.
 
-    Of a swept method the best setting is drawn, and the title says on what it was chosen.
+    For a swept method the best setting is drawn, and the title says on which samples it was chosen.
 
     Args:
         results: What `avalanche_ext.results.load` has returned.
@@ -218,7 +218,7 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def _with_legend(axes: Axes, results: ExperimentResults) -> Axes:
-    """Add the names of methods, and what must be said of the settings that are drawn."""
+    """Add the names of methods, and remarks on the settings that are drawn."""
     axes.legend(frameon=False)
     axes.set_title("\n".join(line for note in chosen_on_test(results) for line in wrap(note, 60)))
     return axes

@@ -15,7 +15,7 @@ TITLES = ("metric", "method", "ours", "published", "difference", "in published s
 
 
 def published_numbers(results: ExperimentResults) -> dict[str, dict[str, Estimate]]:
-    """A paper's numbers by metric and method; empty if the experiment has none.
+    """Return a paper's numbers by metric and method; empty if the experiment has none.
 
     Raises:
         ResultsError: If a metric or method is unknown.
@@ -49,7 +49,7 @@ def published_section(
 def published_rows(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> list[list[str]]:
-    """A row of texts below TITLES for each published number.
+    """Return a row of texts below TITLES for each published number.
 
     Raises:
         ResultsError: If a metric or method is unknown.

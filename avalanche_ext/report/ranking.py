@@ -1,4 +1,4 @@
-"""Ranks of methods in several experiments, and whether they tell methods apart.
+"""Ranks of methods in several experiments, and whether their differences are significant.
 
 References:
     Demšar (2006), Statistical comparisons of classifiers over multiple data sets.
@@ -21,7 +21,7 @@ FEWEST_EXPERIMENTS = 2
 """With one there is nothing to average over."""
 
 FEWEST_FOR_VERDICT = 5
-"""With fewer experiments, Friedman's test hardly ever tells methods apart, and its p-value is
+"""With fewer experiments, Friedman's test hardly ever finds differences, and its p-value is
 rough."""
 
 
@@ -31,13 +31,13 @@ class Ranking:
 
     Attributes:
         metric: The metric whose mean over seeds is ranked.
-        experiments: How many experiments there are.
+        experiments: Number of experiments.
         ranks: The mean rank of each method that has finished in all of them, the best first;
             methods that tie share the mean of their places.
         friedman: p-value of Friedman's test that all methods are alike; None for fewer than three
             methods.
-        critical_difference: By how much two mean ranks must differ for Nemenyi's test to tell
-            them apart at 5 %; None where `friedman` is.
+        critical_difference: The difference between two mean ranks from which Nemenyi's test
+            distinguishes methods at 5 %; None if `friedman` is None.
     """
 
     metric: str
@@ -48,14 +48,14 @@ class Ranking:
 
     @property
     def has_verdict(self) -> bool:
-        """Whether there are experiments enough to say which methods differ."""
+        """Whether there are enough experiments to say which methods differ."""
         return self.friedman is not None and self.experiments >= FEWEST_FOR_VERDICT
 
     @property
     def alike(self) -> list[tuple[str, ...]]:
-        """The largest groups of neighbours that Nemenyi's test does not tell apart.
+        """The largest groups of neighbours that Nemenyi's test does not distinguish.
 
-        All methods are one group where Friedman's test finds no difference at 5 %.
+        All methods are one group if Friedman's test finds no difference at 5 %.
         """
         names = [*self.ranks]
         if self.friedman is not None and self.friedman >= 1 - CONFIDENCE:
@@ -74,9 +74,9 @@ class Ranking:
 
 
 def ranking(experiments: Sequence[ExperimentResults], metric: str = "ACC") -> Ranking | None:
-    """Rank the methods that all experiments have finished at least one run of.
+    """Rank the methods that have at least one finished run in every experiment.
 
-    Friedman's test and Nemenyi's critical difference (Demšar, 2006) take each experiment as one
+    Friedman's test and Nemenyi's critical difference (Demšar, 2006) treat each experiment as one
     observation of every method, whatever its number of seeds.
 
     Args:
@@ -84,7 +84,7 @@ def ranking(experiments: Sequence[ExperimentResults], metric: str = "ACC") -> Ra
         metric: One of `statistics.METRICS`.
 
     Returns:
-        The ranking; None for one experiment, or fewer than two methods in all.
+        The ranking; None for one experiment, or for fewer than two methods.
     """
     means = [_means(each, metric) for each in experiments]
     names = [name for name in means[0] if all(name in each for each in means)]

@@ -1,4 +1,4 @@
-"""Whether pictures must be drawn again: only where what they show has changed.
+"""Decides which pictures must be redrawn: only those whose content has changed.
 
 Drawing takes most of the time of a report.
 """
@@ -18,11 +18,11 @@ import avalanche_ext
 from avalanche_ext.results.files import read_json, replacing
 
 STAMP = ".pictures.json"
-"""The file that says what the pictures in a folder were drawn from."""
+"""The file that records what the pictures in a folder were drawn from."""
 
 
 def stamp_of(*shown: object) -> str:
-    """A hash of all that pictures depend on: what they show, and the code that draws them."""
+    """Return a hash of everything that pictures depend on: their data and the drawing code."""
     digest = hashlib.sha256(importlib.metadata.version("matplotlib").encode())
     package = Path(avalanche_ext.__file__).parent
     for path in [*sorted((package / "report").glob("*.py")), package / "metrics" / "heatmap.py"]:
@@ -39,7 +39,7 @@ def stamp_of(*shown: object) -> str:
 def drawn_before(folder: Path, stamp: str) -> list[str] | None:
     """Return the names of the pictures in a folder that were drawn with this stamp.
 
-    None where there are none such, or one is gone or was changed.
+    None if there are none, or if one is missing or was changed.
     """
     try:
         known = read_json(folder / STAMP)
@@ -53,10 +53,10 @@ def drawn_before(folder: Path, stamp: str) -> list[str] | None:
 
 
 def remember(folder: Path, stamp: str, names: Sequence[str]) -> None:
-    """Note which pictures in a folder were drawn with this stamp.
+    """Record which pictures in a folder were drawn with this stamp.
 
     Raises:
-        OSError: If the note cannot be written.
+        OSError: If the record cannot be written.
     """
     sizes = {name: (folder / name).stat().st_size for name in names}
     with replacing(folder / STAMP) as partial:

@@ -1,4 +1,4 @@
-"""ρ-spectra of representations, and how ρ goes with metrics."""
+"""ρ-spectra of representations, and the correlation of ρ with metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RhoRun:
 
     @property
     def alive_rho(self) -> float:
-        """ρ over the directions in use alone."""
+        """ρ over only the directions in use."""
         return float(self.spectra.alive_rho[-1])
 
     @property
@@ -51,8 +51,8 @@ class RhoRuns:
     Attributes:
         results: The experiment, with all settings of swept methods.
         shown: The experiment with the best setting of each swept method.
-        methods: The runs of `shown` that have measured ρ, by method and seed.
-        unreadable: What is wrong with files, by their paths in the experiment's folder.
+        methods: The runs of `shown` with ρ, by method and seed.
+        unreadable: The errors of files, by their paths in the experiment's folder.
     """
 
     results: ExperimentResults
@@ -99,7 +99,7 @@ class Correlation:
     Attributes:
         pearson: Pearson's coefficient; None where it is undefined.
         spearman: Spearman's, which is Pearson's of the ranks; None where it is undefined.
-        n: How many runs define both numbers.
+        n: Number of runs that define both numbers.
     """
 
     pearson: tuple[float, float] | None
@@ -115,7 +115,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Correlation:
         y: The other number, (n,).
 
     Returns:
-        The coefficients; None for fewer than three pairs, and where either number is constant.
+        The coefficients; None for fewer than three pairs, and if either number is constant.
     """
     first, second = (np.round(np.array(values), DECIMALS) for values in (x, y))
     n = len(first)
@@ -150,7 +150,7 @@ def rho_points(rho: RhoRuns, metric: str) -> dict[str, list[tuple[RhoRun, float]
 
 
 def correlation_with(rho: RhoRuns, metric: str, *, alive_only: bool = False) -> Correlation:
-    """Correlate ρ, or ρ over the directions in use alone, with a metric over all runs."""
+    """Correlate ρ, or ρ over only the directions in use, with a metric over all runs."""
     pairs = [pair for found in rho_points(rho, metric).values() for pair in found]
     return correlation(
         [run.alive_rho if alive_only else run.rho for run, _ in pairs],

@@ -37,7 +37,7 @@ _CORRELATED_NOTE = (
 
 
 def rho_text(rho: RhoRuns) -> str:
-    """The report's section on ρ: a table of methods and one of correlations; "" without ρ."""
+    """Return the report's section on ρ: tables of methods and of correlations; "" without ρ."""
     if not rho.methods:
         return ""
     note = " ".join([_CORRELATED_NOTE, *(f"{each}." for each in chosen_on_test(rho.results))])
@@ -109,13 +109,13 @@ def _coefficient(pair: tuple[float, float] | None) -> str:
 
 
 def rho_figure(rho: RhoRuns) -> Figure | None:
-    """A panel for each metric, with a point for each run that defines it and a colour a method.
+    """Draw a panel per metric, with a point per run that defines it and a colour per method.
 
     Args:
         rho: The experiment's ρ-spectra.
 
     Returns:
-        A figure without a window; None where no run has a point.
+        A figure without a window; None if no run has a point.
     """
     from matplotlib.figure import Figure
 

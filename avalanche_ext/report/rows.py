@@ -1,4 +1,4 @@
-"""A number of each method in a row of its own, on an axis that shows the differences."""
+"""A number of each method in its own row, on an axis scaled to show the differences."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ HEIGHT = 0.21
 """Inches of a row."""
 
 SMALL = 8
-"""Points of the texts that must be many, or should not stand out."""
+"""Font size in points of texts that are numerous or should not stand out."""
 
 _MARGIN = 0.06
-"""The free part of an axis beyond the values, at each end."""
+"""The free share of an axis beyond the values, at each end."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A mean, and the least and the greatest value that belong to it."""
+    """A mean with its smallest and largest value."""
 
     mean: float
     low: float
@@ -42,11 +42,11 @@ class Row:
         name: The method's name.
         mean: The number.
         bar: The ends of the bar around it.
-        text: What the point says of itself on a page.
+        text: The text of its point on a page.
         style: The colour and marker of the method.
         is_filled: Whether its marker is.
-        values: Single values beside the mean, (n,).
-        texts: What they say, (n,).
+        values: Single values in addition to the mean, (n,).
+        texts: Their texts, (n,).
     """
 
     name: str
@@ -60,22 +60,22 @@ class Row:
 
     @property
     def span(self) -> Span:
-        """All that is drawn of it."""
+        """The range of everything drawn in the row."""
         return Span(self.mean, min(*self.bar, *self.values), max(*self.bar, *self.values))
 
 
 def draw_rows(
     axes: Axes, rows: Sequence[Row], beside: Mapping[str, Span] | None = None, signed: bool = False
 ) -> None:
-    """Draw rows, the greatest number on top, with the methods' names on the right.
+    """Draw rows, the largest number on top, with the methods' names on the right.
 
-    The axis shows the differences. The row of a method whose mean lies far from the others' says
-    the mean instead.
+    The axis is scaled to show the differences. If a method's mean lies far from the others', its
+    row gives the mean as text instead.
 
     Args:
         axes: The matplotlib axes to draw on.
         rows: The rows, at least one.
-        beside: What the axis shows beside them, by name, such as the baseline.
+        beside: Further values on the axis, by name, such as the baseline.
         signed: Whether means in words have a plus sign.
     """
     from avalanche_ext.report.series import Series
@@ -110,7 +110,7 @@ def draw_rows(
 
 
 def _draw_singles(axes: Axes, shown: Sequence[tuple[int, Row]]) -> None:
-    """Draw the single values of rows, all at once, since there may be many, and their texts."""
+    """Draw the single values of rows and their texts, all at once, since there may be many."""
     from avalanche_ext.report.series import Series
 
     x = [value for _, row in shown for value in row.values]
@@ -124,7 +124,7 @@ def _draw_singles(axes: Axes, shown: Sequence[tuple[int, Row]]) -> None:
 
 
 def _name_mean(axes: Axes, y: int, row: Row, is_below: bool, signed: bool) -> None:
-    """Write the mean of a row whose point lies off the axis at the end that it lies beyond."""
+    """Write the mean of a row whose point lies off the axis, at the nearer end."""
     text = number(row.mean, signed=signed)
     axes.annotate(
         f"◂ {text}" if is_below else f"{text} ▸",
@@ -138,16 +138,16 @@ def _name_mean(axes: Axes, y: int, row: Row, is_below: bool, signed: bool) -> No
 
 
 def span(values: Floats) -> Span:
-    """The mean of values, (n,), and the ends of all that is drawn of them: ± std, and each."""
+    """Return the mean of values, (n,), and the range of everything drawn: ± std, and each value."""
     mean = float(values.mean())
     std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return Span(mean, min(mean - std, float(values.min())), max(mean + std, float(values.max())))
 
 
 def comparable(spans: Mapping[str, Span]) -> list[str]:
-    """The methods whose means can share an axis on which they can be told apart.
+    """Return the methods whose means remain distinguishable on one axis.
 
-    Of the others, far outliers, each would more than double the length of the axis.
+    The others are far outliers, each of which would more than double the length of the axis.
     """
     least, greatest = usual_range([each.mean for each in spans.values()])
     low, high = limits([each for each in spans.values() if least <= each.mean <= greatest])
@@ -163,15 +163,15 @@ def limits(spans: Sequence[Span]) -> tuple[float, float]:
 
 
 def usual_range(values: ArrayLike) -> tuple[Any, Any]:
-    """The values beyond which one is a far outlier, which would crowd all others into a corner.
+    """Return the limits beyond which a value is a far outlier, which would crowd all others.
 
-    That is three interquartile ranges outside the quartiles (Tukey, 1977).
+    They are three interquartile ranges outside the quartiles (Tukey, 1977).
 
     Args:
         values: Numbers, (n,) or (n, d) for d ranges at once, n > 0.
 
     Returns:
-        The least and the greatest usual value, floats or (d,).
+        The smallest and the largest usual value, floats or (d,).
     """
     lower, upper = np.quantile(np.asarray(values, dtype=np.float64), [0.25, 0.75], axis=0)
     reach = 3 * (upper - lower)

@@ -1,4 +1,4 @@
-"""Lines whose points have texts, which pages show under the pointer."""
+"""Lines whose points have texts, which a page shows under the mouse pointer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a table is, whatever the form it is printed in."""
+"""A table, independent of its output format."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Column:
     Attributes:
         title: Its title.
         cells: A text for each method.
-        best: The places of the best cells; empty where none is the best.
-        note: A sentence on it; "" where the title says enough.
-        is_number: Whether its cells are numbers, by which a page sorts; it sorts by texts if not.
+        best: The indices of the best cells; empty if there is no best one.
+        note: A sentence on it; "" if the title is clear enough.
+        is_number: Whether its cells are numbers; a page sorts them as such, and otherwise as text.
     """
 
     title: str
@@ -32,11 +32,11 @@ class Sheet:
     Attributes:
         name: A name for references, of letters, digits and "_-.".
         title: What the table shows, one line.
-        caption: The same for a paper, without how far the experiment is.
-        methods: The methods, one a row.
+        caption: The same for a paper, without the experiment's progress.
+        methods: The methods, one per row.
         columns: The columns beside their names.
         notes: Sentences below the table.
-        on_best: A sentence on the best cells; "" where there are none.
+        on_best: A sentence on the best cells; "" if there are none.
         absent: Lines on runs that the table lacks.
     """
 

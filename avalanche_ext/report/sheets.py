@@ -1,4 +1,4 @@
-"""The tables of one experiment, whatever the form they are printed in."""
+"""The tables of one experiment, independent of their output format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Reported = tuple[ExperimentResults, Sequence[MethodStatistics]]
 
 
 def heading(results: ExperimentResults) -> str:
-    """The first line of a report: the experiment, how far it is, and what was measured on."""
+    """Return the first line of a report: the experiment, its progress, and the samples used."""
     finished = sum(len(method.cells) for method in results.methods)
     size = f"{count(len(results.methods), 'method')} x {count(len(results.seeds), 'seed')}"
     done = f"{finished} of {results.n_cells} runs finished"
@@ -35,7 +35,7 @@ def _where(results: ExperimentResults) -> str:
 
 
 def with_runs(experiment: Reported) -> Reported:
-    """The same without the methods that have no finished run; all where none has one."""
+    """Return the same without methods that have no finished run; all if no method has one."""
     results, statistics = experiment
     shown = results.finished or results.methods
     names = {method.name for method in shown}
@@ -67,7 +67,7 @@ def sheet_of(experiment: Reported) -> Sheet:
 
 
 def paper_sheets(experiment: Reported) -> Iterator[Sheet]:
-    """Yield the tables of one experiment for a paper: without costs, published numbers apart.
+    """Yield the tables of one experiment for a paper: without costs, with published numbers apart.
 
     Raises:
         ResultsError: If `published` names an unknown metric or method.

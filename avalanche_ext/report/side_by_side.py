@@ -1,4 +1,4 @@
-"""The picture of methods over several experiments: ranks that tell them apart, and who wins."""
+"""The picture of methods over several experiments: their ranks, and how often each wins."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME = "side_by_side"
-"""The name of the picture's file without the ending."""
+"""The name of the picture's file without the extension."""
 
 MOST_WITH_NUMBERS = 25
-"""The most methods whose cells have numbers."""
+"""Maximum number of methods with numbers in their cells."""
 
 _ON_DARK, _ON_PALE = "#fefefe", "#101010"
-"""The colours of numbers, which a dark page leaves as they are, like those of cells."""
+"""The colours of numbers, which stay the same on a dark page, like those of cells."""
 
 _CELL = 0.42
 """Inches of a cell."""
 
 
 def caption(experiments: Sequence[ExperimentResults]) -> str:
-    """What the picture shows, as a sentence or two."""
+    """Return a caption of one or two sentences."""
     shown = ranking(experiments)
     below = (
         "How often the method of the row has the higher ACC than that of the column with the same "
@@ -53,15 +53,15 @@ def caption(experiments: Sequence[ExperimentResults]) -> str:
 def side_by_side_figure(experiments: Sequence[ExperimentResults]) -> Figure | None:
     """Demšar's diagram of mean ranks, and a matrix of how often methods win, in ACC.
 
-    There are no ranks below `ranking.FEWEST_FOR_VERDICT` experiments, which hardly tell methods
-    apart.
+    Below `ranking.FEWEST_FOR_VERDICT` experiments there are no ranks, because they could hardly
+    distinguish methods.
 
     Args:
         experiments: The experiments, all on the test stream or all on validation samples.
 
     Returns:
-        A figure without a window; None for one experiment, for accuracies on both streams, and
-        where no two methods share a seed.
+        A figure without a window; None for one experiment, for accuracies on both kinds of samples,
+        and if no two methods share a seed.
     """
     from matplotlib.figure import Figure
 
@@ -85,7 +85,7 @@ def side_by_side_figure(experiments: Sequence[ExperimentResults]) -> Figure | No
 
 
 def draw_wins(axes: Axes, wins: Wins) -> None:
-    """Draw who wins: violet where the method of the row does, orange where that of the column does.
+    """Draw who wins: violet if the row's method does, orange if the column's does.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -124,7 +124,7 @@ def draw_wins(axes: Axes, wins: Wins) -> None:
 
 
 def draw_ranks(axes: Axes, ranks: Ranking) -> None:
-    """Draw Demšar's (2006) diagram: mean ranks on a line, and bars over those that are alike.
+    """Draw Demšar's (2006) diagram: mean ranks on a line, and bars over indistinguishable ones.
 
     Args:
         axes: The matplotlib axes to draw on, which lose their frame.

@@ -36,7 +36,7 @@ _NOTES = {
 
 
 def spectra_text(spectra: Spectra, caveats: Sequence[str] = ()) -> str:
-    """The report's section on spectra: two tables; "" where there are none.
+    """Return the report's section on spectra, two tables; "" if there are none.
 
     Args:
         spectra: What runs have kept.
@@ -72,7 +72,7 @@ def _is_known(spectra: Spectra, number: str) -> bool:
 
 
 def _eigenvalue_rows(spectra: Spectra, shares: Mapping[str, str]) -> Iterator[list[str]]:
-    """The rows of the first table; `shares` has the headings of the numbers that are shares."""
+    """Yield the rows of the first table; `shares` has the headings of numbers that are shares."""
     yield ["method", "after", "k", "λ₁", "λ_k", *shares.values(), "eff. rank"]
     for name, runs in spectra.methods.items():
         for place, index in _PLACES.items():
@@ -108,7 +108,7 @@ def _number(runs: Mapping[int, FisherSpectra], index: int, name: str) -> Estimat
 
 
 def _most_mass(runs: Mapping[int, FisherSpectra], index: int) -> str:
-    """The layers with the largest mean mass over seeds, among those that all runs have."""
+    """Return the layers with the largest mean mass over seeds, among those that all runs have."""
     shares: dict[str, list[Floats]] = {}
     for run in runs.values():
         for layer, share in zip(layer_names(run), layer_shares(run, index), strict=True):
@@ -155,5 +155,5 @@ def _significant(value: Estimate | None) -> str:
 
 
 def finite(row: Floats) -> list[float]:
-    """The numbers of a row that is filled up with nan."""
+    """Return the numbers of a row that is padded with nan."""
     return [float(value) for value in row if np.isfinite(value)]

@@ -22,20 +22,20 @@ _BARS = {"weighted by λ": COLOURS[0], "unweighted": COLOURS[5], "share of the w
 
 
 def spectra_figure(spectra: Spectra, notes: Sequence[str] = ()) -> Figure | None:
-    """The spectra of each method over its runs, in a row of three panels a method.
+    """Draw the spectra of each method over its runs, in a row of three panels per method.
 
-    Left, the largest eigenvalues by their index, a line an experience. In the middle, the share of
-    the trace in the largest eigenvalues, of all that are known, with a dotted line at 5 % of the
-    samples' directions. Lines are means over seeds (geometric ones of eigenvalues), bands reach
-    from the least to the greatest. Right, the mass of each layer after the last experience, for the
-    layers with most, mean ± standard deviation over seeds.
+    On the left are the largest eigenvalues by index, one line per experience. In the middle is the
+    share of the trace in the largest of all known eigenvalues, with a dotted line at 5 % of the
+    samples' directions. Lines are means over seeds (geometric ones for eigenvalues), and bands span
+    from the smallest to the largest value. On the right is the mass of each layer after the last
+    experience, for the layers with the most mass, as mean ± standard deviation over seeds.
 
     Args:
         spectra: The experiment's spectra.
         notes: Sentences below the first title.
 
     Returns:
-        A figure without a window; None where there is no spectrum.
+        A figure without a window; None if there is no spectrum.
     """
     from matplotlib.figure import Figure
 
@@ -64,7 +64,7 @@ def _seeds(runs: Mapping[int, FisherSpectra]) -> str:
 
 
 def draw_eigenvalues(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:
-    """Draw the largest eigenvalues by their index: a line and a band over seeds an experience.
+    """Draw the largest eigenvalues by index: per experience, a line and a band over seeds.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -83,7 +83,7 @@ def draw_eigenvalues(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:
 
 
 def draw_shares(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:
-    """Draw the share of the trace in the largest eigenvalues; the arguments are as before."""
+    """Draw the trace's share in the largest eigenvalues; arguments as in `draw_eigenvalues`."""
     n_known = min(run.all_eigenvalues.shape[1] for run in runs.values())
     experiences = _experiences(runs)
     for experience, colour in zip(experiences, _colours(len(experiences)), strict=True):
@@ -103,7 +103,7 @@ def draw_shares(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:
 
 
 def draw_mass(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:
-    """Draw the mass of the layers after the last experience; the arguments are as before.
+    """Draw the mass of the layers after the last experience; arguments as in `draw_eigenvalues`.
 
     Layers that not all runs have are left out.
     """
@@ -137,7 +137,7 @@ def draw_mass(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:
 
 
 def _experiences(runs: Mapping[int, FisherSpectra]) -> list[int]:
-    """The experiences of which any run has a spectrum, ascending."""
+    """Return the experiences for which any run has a spectrum, ascending."""
     return sorted({each for run in runs.values() for each in run.experience.tolist()})
 
 
@@ -155,7 +155,7 @@ def _draw_rows(
     label: str | None = None,
     is_log: bool = False,
 ) -> None:
-    """Draw the mean of rows, as far as all reach, and the range of several."""
+    """Draw the mean of rows over their common length, and the range of several."""
     known = [values for row in rows if len(values := np.array(finite(row)))]
     if not known:
         return

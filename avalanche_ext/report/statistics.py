@@ -26,7 +26,7 @@ METRICS = (
 """The metrics of a method, by the names used in result files, in the order tables show them."""
 
 LOWER_IS_BETTER = ("forgetting", "intransigence", "stability_gap")
-"""The metrics whose lower values are better."""
+"""The metrics for which lower values are better."""
 
 TESTED = ("ACC", "BWT")
 """The metrics in which methods are tested against the baseline."""
@@ -34,7 +34,7 @@ TESTED = ("ACC", "BWT")
 
 @dataclass(frozen=True)
 class MethodStatistics:
-    """The numbers of one method for the tables; an estimate is None where no run defines it.
+    """The numbers of one method for the tables; an estimate is None if no run defines it.
 
     Attributes:
         name: The method's name.
@@ -42,7 +42,7 @@ class MethodStatistics:
         seconds: Seconds by phase, one for each of PHASES.
         memory: Bytes, one for each of MEMORY.
         tests: Its tests against the baseline, one for each of TESTED; empty for the baseline
-            itself, and where there is none.
+            itself, and if there is none.
     """
 
     name: str
@@ -53,7 +53,7 @@ class MethodStatistics:
 
 
 def method_statistics(results: ExperimentResults) -> list[MethodStatistics]:
-    """Every method's estimates over its finished runs, and its tests against the baseline."""
+    """Return each method's estimates over its finished runs, and its tests against the baseline."""
     runs = results.run_metrics()
     tests = {metric: _against(results.baseline, defined(runs, metric)) for metric in TESTED}
     return [
@@ -114,9 +114,9 @@ def tests_in(metric: str, statistics: Sequence[MethodStatistics]) -> dict[str, P
 
 
 def over_same_seeds(results: ExperimentResults) -> frozenset[str]:
-    """The methods among which one can be the best: those with the same finished seeds.
+    """Return the methods that compete for the best value: those with the same finished seeds.
 
-    They are the seeds of the method with most runs. Methods trained iid do not compete.
+    These are the seeds of the method with the most runs. Methods trained iid do not compete.
     """
     seeds = {
         method.name: frozenset(method.cells) for method in results.finished if not method.is_iid
@@ -127,7 +127,7 @@ def over_same_seeds(results: ExperimentResults) -> frozenset[str]:
 
 
 def defined(runs: RunMetrics, metric: str) -> dict[str, dict[int, float]]:
-    """One metric's values by method and seed, where they are defined.
+    """Return one metric's defined values by method and seed.
 
     Args:
         runs: `ExperimentResults.run_metrics`.

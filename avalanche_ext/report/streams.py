@@ -39,9 +39,9 @@ _BEYOND = 0.02
 
 
 def accuracy_figure(results: ExperimentResults) -> Figure:
-    """Accuracy over the stream on the left; after it on the right, where methods can be told apart.
+    """Draw accuracy over the stream on the left, and after it on the right.
 
-    The left part is that of `draw_accuracy`, the right one that of `draw_ends`, whose names are the
+    The left part is from `draw_accuracy`, the right one from `draw_ends`, whose names serve as the
     legend of both.
 
     Args:
@@ -59,10 +59,10 @@ def accuracy_figure(results: ExperimentResults) -> Figure:
 
 
 def learning_figure(results: ExperimentResults) -> Figure | None:
-    """Accuracy on each experience when it has just been learned, and its mean for each method.
+    """Draw the accuracy on each experience just after learning it, and its mean for each method.
 
-    It shows how much a method still learns after many experiences. The left part is that of
-    `draw_learning`, the right one that of `draw_ends`. Methods trained iid are left out.
+    It shows how much a method still learns after many experiences. The left part is from
+    `draw_learning`, the right one from `draw_ends`. Methods trained iid are left out.
 
     Args:
         results: Results of the experiment.
@@ -81,12 +81,13 @@ def learning_figure(results: ExperimentResults) -> Figure | None:
 
 
 def draw_accuracy(axes: Axes, results: ExperimentResults) -> None:
-    """Draw the mean accuracy on the experiences seen so far, after each: one line a method.
+    """Draw the mean accuracy on the experiences seen so far, after each: one line per method.
 
-    Bands show ± the sample standard deviation over seeds, where there are at least two seeds and at
+    Bands show ± the sample standard deviation over seeds, if there are at least two seeds and at
     most MOST_BANDS methods. A method trained iid has only its final ACC, as a short dashed line at
-    the right end. The axis shows the differences: the line of a method whose final ACC lies far
-    from the others' may leave it. Of a swept method the setting with the highest mean ACC is drawn.
+    the right end. The axis is scaled to show the differences, so the line of a method whose final
+    ACC lies far from the others' may leave it. For a swept method, the setting with the highest
+    mean ACC is drawn.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -113,7 +114,7 @@ def draw_accuracy(axes: Axes, results: ExperimentResults) -> None:
 
 
 def draw_learning(axes: Axes, results: ExperimentResults) -> None:
-    """Draw R[j,j], the accuracy on each experience when it has just been learned: a line a method.
+    """Draw R[j,j], the accuracy on each experience just after learning it: one line per method.
 
     Bands and the axis are as in `draw_accuracy`; methods trained iid are left out.
 
@@ -140,7 +141,7 @@ def draw_ends(
     what: str,
     label: str,
 ) -> None:
-    """Draw one number of each run: a row a method, as `draw_rows` does, with its mean ± std.
+    """Draw one number of each run: one row per method, as in `draw_rows`, with its mean ± std.
 
     Args:
         axes: The matplotlib axes to draw on.
@@ -177,7 +178,7 @@ def draw_ends(
 
 
 def _two_parts(results: ExperimentResults, rows: Mapping[str, Floats]) -> tuple[Figure, Axes, Axes]:
-    """A figure with a title, axes for curves, and axes with a row for each of `rows`."""
+    """Return a figure with a title, axes for curves, and axes with a row for each of `rows`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.4, max(4.2, 1.3 + HEIGHT * len(rows))), layout="constrained")
@@ -190,13 +191,13 @@ def _two_parts(results: ExperimentResults, rows: Mapping[str, Floats]) -> tuple[
 def _finish_stream(
     axes: Axes, curves: Mapping[str, Floats], ends: Mapping[str, Floats], iid: set[str]
 ) -> None:
-    """Give lines over experiences their ticks, and limits that show their differences.
+    """Set ticks for lines over experiences, and limits that show their differences.
 
     Args:
         axes: The axes.
-        curves: The values of each method's runs, (n, T), whose mean its line is.
-        ends: The number of each run by which methods are told apart, (n,).
-        iid: The methods of whose values only the last is drawn.
+        curves: The values of each method's runs, (n, T); its line is their mean.
+        ends: The number of each run in which methods should be distinguishable, (n,).
+        iid: The methods for which only the last value is drawn.
     """
     length = next(iter(curves.values())).shape[1]
     axes.set_xticks(range(1, length + 1, -(-length // MOST_TICKS)))
@@ -210,7 +211,7 @@ def _finish_stream(
 
 
 def _reach(values: Floats, has_band: bool) -> Span:
-    """What is drawn of the curves of n runs, (n, k): their mean, and ± std where it has a band."""
+    """Return everything drawn for the curves of n runs, (n, k): mean, and ± std with a band."""
     mean = values.mean(axis=0)
     std = values.std(axis=0, ddof=1) if has_band and len(values) > 1 else np.zeros_like(mean)
     return Span(float(mean.mean()), float((mean - std).min()), float((mean + std).max()))

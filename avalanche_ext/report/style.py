@@ -1,4 +1,4 @@
-"""How pictures look: a colour for each method, titles and what they must say, lines and bands."""
+"""The look of pictures: a colour for each method, titles and their remarks, lines and bands."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MOST_TICKS = 10
 MOST_BANDS = 8
 
 _CHARACTERS_PER_INCH = 10
-"""How many characters of a title fit on an inch."""
+"""Number of characters of a title that fit in an inch."""
 
 
 def looks(results: ExperimentResults) -> dict[str, dict[str, Any]]:
-    """The colour and marker of each method by its name, in all pictures and on the page.
+    """Return the colour and marker of each method by name, in all pictures and on the page.
 
-    They follow from the method's place in the configuration, so that a method keeps them while
-    others are missing. All settings of a swept method have those of the method.
+    They follow from the method's place in the configuration, so a method keeps them even while
+    others are missing. All settings of a swept method share those of the method.
     """
     return {
         name: {
@@ -47,7 +47,7 @@ def looks(results: ExperimentResults) -> dict[str, dict[str, Any]]:
 
 
 def places_in(experiments: Sequence[ExperimentResults]) -> dict[str, int]:
-    """Number the methods of experiments by name; the settings of a swept one have its number."""
+    """Number the methods of experiments by name; settings of a swept one share its number."""
     found: dict[str, int] = {}
     n_placed = 0
     for results in experiments:
@@ -60,11 +60,11 @@ def places_in(experiments: Sequence[ExperimentResults]) -> dict[str, int]:
 
 
 def heading(results: ExperimentResults, spread: str | None) -> str:
-    """The title of a figure: the experiment's name, and what is drawn of several seeds.
+    """Return the title of a figure: the experiment's name, and what is shown over several seeds.
 
     Args:
         results: The experiment.
-        spread: What bands or bars show; None where there are none.
+        spread: What bands or bars show; None if there are none.
     """
     name = f"{results.name}{measured_on(results)}"
     if not any(len(method.cells) > 1 for method in results.methods):
@@ -73,12 +73,12 @@ def heading(results: ExperimentResults, spread: str | None) -> str:
 
 
 def measured_on(results: ExperimentResults) -> str:
-    """What a label adds where accuracies are not those on the test stream."""
+    """Return a label's suffix if accuracies were not measured on the test stream."""
     return " (VALIDATION)" if results.split == VALIDATION else ""
 
 
 def chosen_on_test(results: ExperimentResults) -> list[str]:
-    """What a caption must say of pictures that draw one setting of a swept method, if there is one.
+    """Return the caption's remark on pictures that draw one setting of a swept method, if any.
 
     Args:
         results: The experiment, with all settings.
@@ -91,7 +91,7 @@ def chosen_on_test(results: ExperimentResults) -> list[str]:
 
 
 def set_title(figure: Figure | SubFigure, title: str, notes: Sequence[str] = ()) -> None:
-    """Write the title of a picture or of a part of it, and notes as lines that fit below."""
+    """Write the title of a picture or of a part of it, and notes below, wrapped to its width."""
     width = int(_CHARACTERS_PER_INCH * figure.get_figure(root=True).get_figwidth())
     lines = [title, *(line for note in notes for line in textwrap.wrap(note, width))]
     figure.suptitle("\n".join(lines), fontsize=11)
@@ -104,7 +104,7 @@ def tidy(axes: Axes) -> None:
 
 
 def has_bands(lines: Collection[object]) -> bool:
-    """Return whether there are so few lines that bands do not hide them."""
+    """Return whether there are few enough lines that bands do not hide them."""
     return len(lines) <= MOST_BANDS
 
 
@@ -116,14 +116,14 @@ def draw_with_band(
     places: Sequence[str],
     **style: Any,
 ) -> None:
-    """Draw a line of means, and a band of ± the standard deviation where there are some.
+    """Draw a line of means, with a band of ± the standard deviations if there are any.
 
     Args:
         axes: The matplotlib axes to draw on.
-        x: Where the points lie, (k,).
+        x: Positions of the points, (k,).
         estimates: The points' values, (k,).
         label: The line's name in the legend.
-        places: What each x means, (k,), such as "after experience 2".
+        places: The meaning of each x, (k,), such as "after experience 2".
         style: The method's look, and further properties of the line.
     """
     draw_line(axes, x, estimates, label, places, **style)

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 _PANELS_A_ROW = 3
 _LONGEST_UPRIGHT = 55
-"""Characters, with gaps, for which a panel is wide enough; longer tick labels are turned."""
+"""Number of characters, with gaps, that fit in a panel; longer tick labels are rotated."""
 
 
 def sweep_figure(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> Figure:
-    """ACC over the swept value: a line a method, a panel a parameter.
+    """Draw ACC over the swept value: one line per method, one panel per parameter.
 
-    Values stand in equal steps, since those of a sweep seldom suit one scale (0 among powers of
-    ten). Bands show ± the sample standard deviation over seeds. Methods that are not swept are
-    dashed lines.
+    Values are spaced equally, since those of a sweep seldom suit one scale (0 among powers of ten).
+    Bands show ± the sample standard deviation over seeds. Methods that are not swept are dashed
+    lines.
 
     Args:
         results: The experiment, with a finished run of a swept method.
@@ -87,7 +87,7 @@ def _draw_panel(
 
 
 def value_text(value: Any) -> str:
-    """A swept value as short text, the same for equal values.
+    """Return a swept value as short text, the same for equal values.
 
     >>> value_text(0.10), value_text(1), value_text(1.0), value_text(True)
     ('0.1', '1', '1', 'true')
@@ -98,7 +98,7 @@ def value_text(value: Any) -> str:
 
 
 def _in_order(values: Iterable[Any]) -> list[str]:
-    """The values' texts, each once, with numbers ascending and anything else in its order."""
+    """Return the values' texts, each once: numbers ascending, everything else in its order."""
     values = [*values]
     if all(isinstance(value, int | float) for value in values):
         values.sort()

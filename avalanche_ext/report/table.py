@@ -20,18 +20,18 @@ from avalanche_ext.report.versions import mixed_versions
 from avalanche_ext.results.experiment import ExperimentResults
 
 _SCREEN = 40
-"""The lines of a table with its tests; with more methods, tests are columns or left out."""
+"""Lines of a table with its tests; with more methods, tests are columns or left out."""
 
 
 def text_table(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> str:
-    """The whole report as text: summary, tests, published numbers, failed and missing runs.
+    """Return the whole report as text: summary, tests, published numbers, failed and missing runs.
 
     Args:
         results: The experiment.
         statistics: `method_statistics` of the same results.
 
     Returns:
-        Lines of at most some 120 characters, with a line end after the last.
+        Lines of at most about 120 characters, with a line end after the last.
 
     Raises:
         ResultsError: If `published` or a claim names an unknown metric or method.
@@ -68,7 +68,7 @@ def _summary(statistics: Sequence[MethodStatistics], columns: Sequence[Column]) 
 
 
 def _tested_below(statistics: Sequence[MethodStatistics]) -> list[str]:
-    """The metrics whose tests against the baseline have tables of their own, as far as they fit."""
+    """Return the metrics whose tests against the baseline get separate tables, if they fit."""
     defined = [metric for metric in TESTED if tests_in(metric, statistics)]
     most = _SCREEN // (len(statistics) + 3) - 1
     return defined[: max(most, 0)]
@@ -113,7 +113,7 @@ def _comparison(
 def _domination(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> Iterator[list[str]]:
-    """A table for each parameter that at least two methods are swept over."""
+    """Yield a table for each parameter that at least two methods are swept over."""
     for parameter, swept in settings_points(results, tradeoff_points(statistics)).items():
         if len(swept) < 2:
             continue

@@ -32,7 +32,7 @@ class Point:
 
 
 def tradeoff_points(statistics: Iterable[MethodStatistics]) -> dict[str, Point]:
-    """Every method's point by its name, except without runs or with one experience only."""
+    """Return every method's point by name; none without runs or with a single experience."""
     both = {
         each.name: (each.metrics["learning_accuracy"], each.metrics["BWT"]) for each in statistics
     }
@@ -40,16 +40,16 @@ def tradeoff_points(statistics: Iterable[MethodStatistics]) -> dict[str, Point]:
 
 
 def swept_parameters(results: ExperimentResults) -> dict[str, str]:
-    """The swept parameter of each setting, by the setting's name."""
+    """Return the swept parameter of each setting, by the setting's name."""
     return {
         setting: sweep.parameter for sweep in results.sweeps.values() for setting in sweep.values
     }
 
 
 def pareto_front(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[str]:
-    """The names of the points that no other dominates; of equal points, all or none.
+    """Return the names of the points that no other dominates; of equal points, all or none.
 
-    Settings of different parameters are not compared, since there may be more of one than of the
+    Settings of different parameters are not compared, since one may have more settings than the
     other.
 
     Args:
@@ -71,7 +71,7 @@ def pareto_front(points: Mapping[str, Point], parameters: Mapping[str, str]) -> 
 def settings_points(
     results: ExperimentResults, points: Mapping[str, Point]
 ) -> dict[str, dict[str, list[Point]]]:
-    """The points of each swept method's settings, by parameter and method, where there are any."""
+    """Return the points of each swept method's settings, if any, by parameter and method."""
     by_parameter: dict[str, dict[str, list[Point]]] = {}
     for name, sweep in results.sweeps.items():
         found = [points[setting] for setting in sweep.values if setting in points]
@@ -81,7 +81,7 @@ def settings_points(
 
 
 def beyond(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[str]:
-    """The names of far outliers, which would crowd all other points of a picture into a corner.
+    """Return the names of far outliers, which would crowd all other points into a corner.
 
     They lie more than three interquartile ranges outside the quartiles (Tukey 1977) in learning
     accuracy or BWT, and not on the Pareto front. The arguments are those of `pareto_front`.
@@ -96,5 +96,5 @@ def beyond(points: Mapping[str, Point], parameters: Mapping[str, str]) -> set[st
 
 
 def n_dominated(ours: Sequence[Point], theirs: Sequence[Point]) -> int:
-    """Count the points of theirs that some point of ours dominates."""
+    """Count their points that are dominated by one of ours."""
     return sum(any(point.dominates(other) for point in ours) for other in theirs)

@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 _HOLLOW = "white"
 _CONTEXT: dict[str, Any] = {"color": "lightgrey", "linewidth": 1.2, "zorder": 0}
 _MOST_TOGETHER = 2
-"""The most swept methods whose curves can be told apart in one panel."""
+"""Maximum number of swept methods whose curves are distinguishable in one panel."""
 _PANELS_A_ROW = 3
 
 
 def tradeoff_figure(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> Figure | None:
-    """BWT against learning accuracy: a curve through the settings of each swept method.
+    """Draw BWT against learning accuracy, with a curve through the settings of each swept method.
 
-    Points are means over seeds, with bars of ± the standard error. Those on the Pareto front are
-    filled, where settings are compared with those of the same parameter only. Points of settings
-    carry their value where there is room. Methods that are not swept are single points. More than
-    two swept methods have a panel each, in the same axes, with the others' curves in grey. Far
-    outliers are named below the frame instead of drawn in it.
+    Points are means over seeds, with bars of ± the standard error. Points on the Pareto front are
+    filled; settings are compared only with those of the same parameter. Points of settings show
+    their value if there is room. Methods that are not swept are single points. With more than two
+    swept methods, each has its own panel with the same limits and the others' curves in grey. Far
+    outliers are named below the frame instead of being drawn in it.
 
     Args:
         results: The experiment.
         statistics: `method_statistics` of the same results.
 
     Returns:
-        A figure without a window; None where BWT is undefined for all, with one experience.
+        A figure without a window; None if BWT is undefined for all methods, as with one experience.
     """
     from matplotlib.figure import Figure
 
@@ -129,11 +129,11 @@ def draw_tradeoff(
     Args:
         axes: The matplotlib axes to draw on.
         results: The experiment.
-        points: `tradeoff_points` of all its settings, against which the front is drawn.
+        points: `tradeoff_points` of all its settings, which determine the front.
         groups: The names of the settings to draw, by method; each is in `points`.
 
     Returns:
-        What `place_labels` should write: the points of swept methods with their values.
+        The labels for `place_labels`: the points of swept methods with their values.
     """
     front = pareto_front(points, swept_parameters(results))
     labels = []
@@ -155,7 +155,7 @@ def draw_tradeoff(
 def _entries(
     results: ExperimentResults, names: Sequence[str], several_parameters: bool, panels: bool
 ) -> list[Line2D]:
-    """The legend: the methods `names`, and what filled, hollow and grey mean."""
+    """Return the legend: the methods `names`, and the meaning of filled, hollow and grey."""
     from matplotlib.lines import Line2D
 
     look = looks(results)
@@ -199,7 +199,7 @@ def _draw_curve(
 
 
 def _frame(axes: Axes, points: Sequence[Point]) -> None:
-    """Set the limits to show these points with their bars, and some space around them."""
+    """Set the limits to show these points with their bars, with some space around them."""
     for estimates, set_limits in (
         ([point.learning_accuracy for point in points], axes.set_xlim),
         ([point.bwt for point in points], axes.set_ylim),

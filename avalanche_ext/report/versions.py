@@ -1,4 +1,4 @@
-"""Versions of packages that the runs of one table do not share."""
+"""Versions of packages that differ between the runs of one table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from avalanche_ext.words import count
 
 
 def mixed_versions(results: ExperimentResults) -> Iterator[list[str]]:
-    """The section that names packages of which finished runs had different versions, if any.
+    """Return a section on packages whose versions differ between finished runs, if any.
 
-    Runs from before versions were written count for none.
+    Runs from before versions were recorded do not count.
     """
     methods: dict[str, dict[str, list[str]]] = {}
     for method in results.methods:

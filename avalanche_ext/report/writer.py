@@ -23,24 +23,24 @@ from avalanche_ext.words import count
 TEXT = "report.txt"
 CSV = "summary.csv"
 PICTURES = tuple(f"{name}.{FORMATS[0]}" for name in NAMES)
-"""The files of the pictures that there can be, in the usual format."""
+"""The files of all possible pictures, in the default format."""
 
 
 def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
     """Read an experiment's results and write its report beside them.
 
     Writes report.txt (the tables), summary.csv (metrics and tests at full precision), and those
-    pictures of `gallery.NAMES` for which there is something to show. Pictures of an earlier report
-    are removed, those in another format too. Where nothing that they show has changed since, they
-    stay as they are. An exhibit that cannot be used is left out and named
-    at the end of report.txt.
+    pictures of `gallery.NAMES` that have something to show. Pictures of an earlier report are
+    removed, even in other formats. If their content has not changed, they are kept. An exhibit that
+    cannot be used is left out and named at the end of report.txt.
 
     Args:
         directory: The experiment's folder, `<out>/<experiment>`.
-        form: The pictures' format, one of FORMATS, in the place of png.
+        form: The pictures' format, one of FORMATS, instead of png.
 
     Returns:
-        The text of report.txt, followed by where the files lie, or why they could not be written.
+        The text of report.txt, followed by the files' folder, or the reason why they were not
+        written.
 
     Raises:
         ResultsError: If the folder holds no readable experiment.
@@ -75,7 +75,7 @@ def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
 
 
 def _unreadable_text(unreadable: Mapping[str, str]) -> str:
-    """The report's section on exhibits that cannot be used; empty where all can."""
+    """Return the report's section on exhibits that cannot be used; empty if all can."""
     if not unreadable:
         return ""
     lines = [

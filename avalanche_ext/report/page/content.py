@@ -1,4 +1,4 @@
-"""What a page says of each experiment."""
+"""The content of a page for each experiment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.files import CONFIG, EXPERIMENT, VALIDATION, cell_folder
 
 _SHOWN_ELSEWHERE = {"matrices"}
-"""Pictures that a page shows in its own way."""
+"""Pictures that a page shows in a special way."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class Configuration:
 
     Attributes:
         shared: What the runs of all methods share.
-        own: What each method has of its own, of its first run.
         experiment: The file experiment.yaml.
     """
 
@@ -52,25 +51,25 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a page says of an experiment.
+    """The content of a page for one experiment.
 
     Attributes:
         id: A name that no other experiment of the page has.
         results: The experiment.
-        statistics: `method_statistics` of it.
-        state: How many methods, seeds and finished runs it has.
-        is_held_out: Whether accuracies are those on held-out validation samples.
+        statistics: Its `method_statistics`.
+        state: Its numbers of methods, seeds and finished runs.
+        is_held_out: Whether accuracies were measured on held-out validation samples.
         summary: The summary.
-        absent: On runs that are not there: a heading and its lines, for each reason.
+        absent: Missing runs: a heading and its lines, for each reason.
         methods: The table of methods.
         tests: The tables of tests.
-        choices: The table of chosen hyper-parameters; None where nothing was searched.
+        choices: The table of chosen hyper-parameters; None if nothing was searched.
         runs: The table of runs.
-        pictures: Its pictures, each with what is drawn.
-        matrices: Its transfer matrices; None where there is none.
-        analyses: Tables of what runs have kept, as text.
+        pictures: Its pictures, each with its drawing. matrices: Its transfer matrices; None if
+            there are none.
+        analyses: Tables of the runs' exhibits, as text.
         versions: Versions of packages, and the number of runs that had each.
-        unreadable: What is wrong with files, by their paths.
+        unreadable: The errors of files, by their paths.
         configuration: The configurations.
     """
 
@@ -94,7 +93,7 @@ class Experiment:
 
 
 def content(results: ExperimentResults, number: int) -> Experiment:
-    """Return what a page says of an experiment.
+    """Return the content of a page for one experiment.
 
     Args:
         results: The experiment.
@@ -140,11 +139,11 @@ def content(results: ExperimentResults, number: int) -> Experiment:
 
 @dataclass(frozen=True)
 class Joint:
-    """What a page says of several experiments together.
+    """The content of a page for several experiments together.
 
     Attributes:
         tables: The tables that compare them.
-        pictures: The picture that compares them, with what is drawn; empty where there is none.
+        pictures: The picture that compares them, with its drawing; empty if there is none.
     """
 
     tables: Sequence[Table]
@@ -152,7 +151,7 @@ class Joint:
 
 
 def joint(experiments: Sequence[Experiment]) -> Joint:
-    """Return what compares experiments."""
+    """Return the comparison of experiments."""
     all_results = [each.results for each in experiments]
     picture = Picture(NAME, caption(all_results), partial(side_by_side_figure, all_results))
     drawn = drawing(picture.draw, f"all-{NAME}")
@@ -207,7 +206,7 @@ def _blocks(text: str) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    """The text of a file; "" where it cannot be read, as of a run that another command moves."""
+    """Return the text of a file; "" if it cannot be read, as when another command moves the run."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -11,7 +11,7 @@ from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.experiment import ExperimentResults
 
 _MOST_CELLS = 60_000
-"""The most cells of all matrices of an experiment, some 20 bytes each."""
+"""Maximum number of cells of all matrices of an experiment, about 20 bytes each."""
 
 _SHADES = 48
 
@@ -25,7 +25,7 @@ class Matrices:
         rows: Accuracies in thousandths, first of the untrained model, then after each experience,
             (methods, T + 1, T).
         pictures: An element <svg> for each method.
-        n_left_out: How many methods were too many for a page.
+        n_left_out: Number of methods that did not fit on the page.
         shades: The colours from 0 to 1.
     """
 
@@ -42,7 +42,7 @@ class Matrices:
 
 
 def matrices(results: ExperimentResults) -> Matrices | None:
-    """The matrices of the methods that fit on a page, in their order; None where there is none."""
+    """Return the matrices of the methods that fit on a page, in order; None if there are none."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -74,7 +74,7 @@ def matrices(results: ExperimentResults) -> Matrices | None:
 
 
 def _picture(rows: Floats, shades: Sequence[str], name: str) -> str:
-    """The cells as one path a shade, with a gap below the row of the untrained model."""
+    """Return the cells as one path per shade, with a gap below the untrained model's row."""
     from markupsafe import escape
 
     length = rows.shape[1]

@@ -1,4 +1,4 @@
-"""Putting the page together and writing it."""
+"""Assembling and writing the page."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ _COLOURS = (
 def write_page(directories: Sequence[str | Path]) -> Path:
     """Read experiments and write one page about them into the folder of the first.
 
-    The page needs no other file and no network: styles, script, data and pictures are in it. It is
-    written whole or not at all. Experiments that are half finished are shown as they are.
+    The page needs no other file and no network: it contains styles, script, data and pictures. It
+    is written completely or not at all. Unfinished experiments are shown in their current state.
 
     Args:
         directories: The experiments' folders, `<out>/<experiment>`, at least one.
 
     Returns:
         The file, `<out>/<experiment>/report.html`; `side_by_side.html` for several experiments,
-        which leaves the page of the first as it is.
+        which does not change the page of the first.
 
     Raises:
         ResultsError: If a folder holds no readable experiment.

@@ -12,11 +12,11 @@ from avalanche_ext.words import count
 
 _METRIC = "ACC"
 _MOST_NAMED = 4
-"""The most methods that one sentence names with their numbers."""
+"""Maximum number of methods that one sentence names with their numbers."""
 
 
 def sentences(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> list[str]:
-    """What the experiment shows, the most important first.
+    """Return the experiment's findings as sentences, the most important first.
 
     Args:
         results: The experiment.
@@ -33,7 +33,7 @@ def sentences(results: ExperimentResults, statistics: Sequence[MethodStatistics]
 def _comparison(
     results: ExperimentResults, statistics: Sequence[MethodStatistics]
 ) -> Iterator[str]:
-    """Sentences on the methods that are better than the baseline, worse, and neither."""
+    """Yield sentences on the methods that are better than the baseline, worse, or neither."""
     tests = tests_in(_METRIC, statistics)
     if not results.baseline:
         yield "No baseline is named in the YAML, so no method is tested against another."
@@ -145,7 +145,7 @@ def _sweeps(results: ExperimentResults) -> Iterator[str]:
 
 
 def _and(names: Sequence[str], most: int) -> str:
-    """Names as a list in a sentence, the first `most` of them."""
+    """Return names as a list in a sentence, at most the first `most` of them."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,4 +1,4 @@
-"""Pictures of matplotlib's as SVG in a page: in its colours, with texts for points."""
+"""Matplotlib's pictures as SVG in a page, in its colours, with texts for points."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK = "#123456"
-"""A colour of no picture, for what has the colour of the page's text."""
+"""A colour used in no picture, which stands for the colour of the page's text."""
 
 _PAPER = "#ffffff"
 
 _POINTS_PER_INCH = 72
 
 _MOST_ENLARGED = 1.8
-"""How many pixels of a page a point of a picture takes at most."""
+"""Maximum number of a page's pixels per point of a picture."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Drawing:
 
     Attributes:
         svg: The element <svg>.
-        points: x, y in its viewBox, and the text, of each point that has one.
+        points: x and y in its viewBox, and the text, for each point with a text.
     """
 
     svg: str
@@ -41,7 +41,7 @@ def drawing(draw: Callable[[], Figure | None], name: str) -> Drawing | None:
     """Draw a picture for a page.
 
     Args:
-        draw: Draws it; None where there is nothing to show.
+        draw: Draws it; None if there is nothing to show.
         name: A name that no other picture of the page has.
 
     Returns:
@@ -70,7 +70,7 @@ def drawing(draw: Callable[[], Figure | None], name: str) -> Drawing | None:
 
 
 def _points(figure: Figure) -> list[tuple[float, float, str]]:
-    """The points of all lines that have texts; the figure has been drawn."""
+    """Return the points of all lines with texts; the figure must have been drawn."""
     from avalanche_ext.report.series import Series
 
     height = figure.bbox.height
@@ -104,7 +104,7 @@ def _for_page(svg: str) -> str:
 
 
 def _with_limit(start: re.Match[str]) -> str:
-    """Begin a picture so that a narrow one does not fill the page."""
+    """Limit the width of a picture, so that a narrow one does not fill the page."""
     return f'<svg style="max-width: {_MOST_ENLARGED * float(start[1]):.0f}px" '
 
 

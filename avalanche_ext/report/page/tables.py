@@ -35,9 +35,9 @@ class Table:
 
     Attributes:
         name: A name that no other table of the experiment has.
-        title: What it shows.
-        columns: The columns; the first has the rows' names.
-        colours: For each row the place of its colour in pictures; () for no colours.
+        title: Its title.
+        columns: The columns; the first contains the rows' names.
+        colours: For each row the number of its colour in pictures; () for no colours.
         notes: Sentences below it.
     """
 
@@ -49,7 +49,7 @@ class Table:
 
     @property
     def definitions(self) -> dict[str, str]:
-        """What columns hold, by their titles, as far as the notes do not say it."""
+        """Return the meaning of columns by title, unless the notes state it."""
         return {
             column.title: column.note
             for column in self.columns
@@ -68,7 +68,7 @@ class Table:
 
 
 def methods_table(experiment: Reported) -> Table:
-    """One row a method: metrics, the test against the baseline, published numbers and costs.
+    """Return a table with one row per method: metrics, tests, published numbers and costs.
 
     Raises:
         ResultsError: If `published` names an unknown metric or method.
@@ -117,7 +117,7 @@ def tests_tables(experiment: Reported) -> list[Table]:
 
 
 def choices_table(results: ExperimentResults) -> Table | None:
-    """The hyper-parameters that were chosen; None where nothing was searched."""
+    """Return the table of chosen hyper-parameters; None if nothing was searched."""
     rows = choice_rows(results)
     if not rows:
         return None
@@ -147,7 +147,7 @@ def _tests_table(name: str, title: str, first: str, tests: Mapping[str, PairedTe
 
 
 def runs_table(results: ExperimentResults) -> Table:
-    """One row a run, finished or not."""
+    """Return a table with one row per run, finished or not."""
     metrics = results.run_metrics()
     shown = [
         name
