@@ -71,19 +71,19 @@ def by(argument: str, values: Mapping[Any, Trait], otherwise: Trait) -> Trait:
 
 @dataclass(frozen=True)
 class Traits:
-    """Traits of a plugin or strategy that decide what it can be combined with.
+    """Traits of a plugin or strategy that determine what it can be combined with.
 
     Attributes:
-        phase: When it acts; None if it changes nothing that is trained. A plugin of the phase
-            `DATA` replays stored samples.
+        phase: When it acts; None if it does not change training. A plugin of the phase `DATA`
+            replays stored samples.
         stores: Whether it stores samples of mini-batches as samples of the current task.
         knows_stream: Whether it can tell new rows of the stream from rows replayed by plugins of
             this package.
-        beyond_criterion: Whether it also adds to the loss, edits the gradient or takes steps of its
-            own, besides acting in its phase.
+        beyond_criterion: Whether, besides acting in its phase, it also adds to the loss, edits the
+            gradient or takes its own steps.
         criterion_alone: Whether it works only if the loss is the criterion over all rows.
         splits_loss: Whether it makes the loss a sum of criteria over parts of the rows.
-        replaces_criterion: Whether it takes the criterion over all rows out of the loss again.
+        replaces_criterion: Whether it removes the criterion over all rows from the loss again.
         has_own_loss: Whether a strategy's loss is not the criterion over the rows of the
             mini-batch.
         has_own_loop: Whether a strategy trains without the backward pass and the optimizer's step
@@ -93,20 +93,19 @@ class Traits:
         trains_once: Whether a strategy trains once, on all experiences together.
         packs_weights: Whether a strategy trains on one task at a time, and keeps earlier tasks by
             masking gradients.
-        freezes_earlier: Whether a strategy never changes again the weights that earlier experiences
-            trained.
+        freezes_earlier: Whether a strategy freezes the weights that earlier experiences trained.
         starts_anew: Whether it resets the model when an experience begins.
-        looks_back: Whether it changes nothing before the first experience has ended.
-        freezes_hidden: Whether it trains the classifier alone after the first experience.
-        trains_hidden: Whether it acts on the hidden layers alone.
-        has_no_scores: Whether a strategy's model gives no class scores in evaluation mode that
-            could be differentiated, but distances from class means.
+        looks_back: Whether it does nothing before the first experience has ended.
+        freezes_hidden: Whether it trains only the classifier after the first experience.
+        trains_hidden: Whether it acts only on the hidden layers.
+        has_no_scores: Whether a strategy's model has no differentiable class scores in evaluation
+            mode, but distances from class means.
         needs_scores: Whether it differentiates the model's class scores in evaluation mode.
         adds_views: Whether a strategy's model sees a second view of each row of the mini-batch.
         reads_rows: Whether it needs one representation of each row of the mini-batch.
-        reads_graph: Whether it differentiates the mini-batch's output or loss itself, or looks at
+        reads_graph: Whether it differentiates the mini-batch's output or loss itself, or observes
             layers while the model runs, which a compiled step does not allow. A loss on layers that
-            compiled code can contain, see `RepresentationLossPlugin`, does not count.
+            compiled code can contain does not count, see `RepresentationLossPlugin`.
     """
 
     phase: Phase | None = None
@@ -139,7 +138,7 @@ class Traits:
 
     @property
     def changes_the_step(self) -> bool:
-        """Whether it changes more of a training step than the mini-batch."""
+        """Whether it changes a training step beyond its mini-batch."""
         return self.beyond_criterion or self.phase not in (None, Phase.DATA)
 
     @property
@@ -217,13 +216,13 @@ AVALANCHE: dict[str, Traits] = {
     "SynapticIntelligence": _PENALTY,
     "SynapticIntelligencePlugin": _PENALTY,
 }
-"""Traits of Avalanche's plugins and strategies by class name; all others change no step."""
+"""Traits of Avalanche's plugins and strategies by class name; all others do not change steps."""
 
 _THEIRS = "avalanche."
 
 
 def traits_of(part: Any) -> Traits:
-    """Return the traits of a plugin or strategy: Avalanche's, and over these what it declares."""
+    """Return the traits of a plugin or strategy: Avalanche's, overridden by those it declares."""
     known = _avalanches(*type(part).__mro__)
     values = [(name, getattr(part, name, None)) for name in NAMES]
     # Another library's plugin may use these names for other things.
@@ -235,14 +234,14 @@ def traits_of(part: Any) -> Traits:
 
 @cache
 def _avalanches(*bases: type) -> Traits:
-    """Return the traits in `AVALANCHE` of the first of these classes that is there."""
+    """Return the traits in `AVALANCHE` of the first of these classes found there."""
     names = [base.__name__ for base in bases if base.__module__.startswith(_THEIRS)]
     return next((AVALANCHE[name] for name in names if name in AVALANCHE), Traits())
 
 
 @dataclass(frozen=True)
 class Part:
-    """A strategy or plugin of a method: its name for the user, and its traits."""
+    """A strategy or plugin of a method: the name that users see, and its traits."""
 
     name: str
     traits: Traits
@@ -264,7 +263,7 @@ class Conflict:
 
 
 def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
-    """Yield why parts of a method, a strategy and its plugins, cannot be combined; none if fine."""
+    """Yield reasons why a method's strategy and plugins cannot be combined; none if they can."""
     lone = next((part for part in parts if part.traits.criterion_alone), None)
     own_loss = next((part for part in parts if part.traits.has_own_loss), None)
     own_loop = next((part for part in parts if part.traits.has_own_loop), None)
@@ -375,7 +374,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
 
 
 def _mix_up(first: Traits, second: Traits) -> bool:
-    """Return whether one would store what the other replays as new samples of the stream."""
+    """Return whether one would store samples that the other replays as new ones of the stream."""
     if first.knows_stream and second.knows_stream:
         return first.replays and second.replays
     return (first.replays and second.stores) or (second.replays and first.stores)

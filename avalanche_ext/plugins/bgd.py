@@ -28,7 +28,7 @@ class _Draw(NamedTuple):
 
 
 class BGDPlugin(MethodPlugin):
-    """BGD: learn a Gaussian over each weight, and keep weights that have become certain in place.
+    """BGD: learn a Gaussian over each weight, and hold weights in place once they are certain.
 
     Bayesian gradient descent (Zeno, Golan, Hoffer and Soudry 2018, "Task agnostic continual
     learning using online variational Bayes"). In every iteration the gradient of the criterion is
@@ -40,12 +40,12 @@ class BGDPlugin(MethodPlugin):
     and loss. The other draws run on copies of the model's buffers, so that normalisation layers
     count a mini-batch once. If a forward or backward pass fails, the parameters stay at the draw
     until the strategy trains or evaluates again. The plugin replaces the optimizer's step: the
-    optimizer finds no gradients, keeps its state, and its settings have no influence.
+    optimizer finds no gradients, so its state does not change and its settings have no effect.
 
     **Beside other plugins.** The criterion must be a mean over rows: the method multiplies it by
-    the number of rows, because it needs the sum. Replay may change the mini-batch, if it leaves the
-    loss the criterion over all rows (`loss="union"`). Plugins that add to the loss, edit the
-    gradient or move the weights are refused, because they would act on the first draw alone.
+    the number of rows, because it needs the sum. Replay may change the mini-batch, as long as the
+    loss remains the criterion over all rows (`loss="union"`). Plugins that add to the loss, edit
+    the gradient or move the weights are refused, because they would act on the first draw alone.
 
     Args:
         n_draws: K, the number of draws of the weights for each mini-batch.
@@ -103,12 +103,12 @@ class BGDPlugin(MethodPlugin):
             )
 
     def before_training(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Undo the draw that a failed iteration has left; raise what `check` raises."""
+        """Undo a draw left by a failed iteration; raise the errors of `check`."""
         self._restore()
         super().before_training(strategy, **kwargs)
 
     def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Undo the draw that a failed iteration has left."""
+        """Undo a draw left by a failed iteration."""
         self._restore()
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:

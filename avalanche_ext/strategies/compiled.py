@@ -34,28 +34,28 @@ _USUAL: dict[str, tuple[type, str]] = {
     "backward": (BaseSGDTemplate, "backward pass"),
     "optimizer_step": (BaseSGDTemplate, "optimizer step"),
 }
-"""Methods of Avalanche's template that a compiled step is made of or replaces."""
+"""Methods of Avalanche's template that a compiled step uses or replaces."""
 _MOST_CHANGES = 20
-"""How often a model may be changed within experiences; each time there may be code to compile."""
+"""Maximum number of changes of a model within experiences; each may require compilation."""
 _BETWEEN = ("before_forward", "after_forward", "before_backward")
 """Hooks in which a plugin can reach the graph of the loss."""
 _OF_TERMS = ("representation_loss", "loss_at", "loss_tensors")
-"""Methods of a term of the loss that compiled code contains."""
+"""Methods of a loss term that compiled code includes."""
 
 
 def compile_steps(strategy: Any) -> None:
-    """Let a strategy take the loss of a mini-batch and its gradients from compiled code.
+    """Make a strategy compute the loss of a mini-batch and its gradients by compiled code.
 
-    It is for small models, whose step is mostly calls of single operations. Avalanche's hooks are
-    called as ever, with `mb_output`, `loss` and the parameters' `grad`, and a step of plain SGD is
-    taken without the optimizer's bookkeeping. A plugin may offer its term of the loss, see
-    `CompiledSteps.offer_term`, which the code then contains. It is made in the first iteration, in
-    seconds; see `functional.model.compiled.CompiledLoss`. Each step differs from the uncompiled one
-    by rounding.
+    This helps with small models, whose steps mostly consist of calls of single operations.
+    Avalanche's hooks are called as usual, with `mb_output`, `loss` and the parameters' `grad`, and
+    a step of plain SGD is taken without the optimizer's bookkeeping. A plugin may offer its term of
+    the loss, which the code then includes, see `CompiledSteps.offer_term`. Compiling takes seconds
+    in the first iteration; see `functional.model.compiled.CompiledLoss`. Each step differs from the
+    uncompiled one only by rounding.
 
-    A step runs uncompiled while hooks are set on the model, and from then on where no code can be
-    made of the model; a warning says why, once. `why_eager` says before training which strategies
-    and plugins rule compiled steps out.
+    A step runs uncompiled while hooks are set on the model. If the model cannot be compiled, all
+    further steps run uncompiled. A single warning says why. `why_eager` says before training which
+    strategies and plugins rule out compiled steps.
 
     Args:
         strategy: One of Avalanche's, with its plugins, before it is trained.
@@ -70,11 +70,11 @@ def compile_steps(strategy: Any) -> None:
 
 
 def why_eager(strategy: Any) -> str:
-    """Return why a strategy's steps cannot be compiled, as a sentence's end; "" if they can.
+    """Return why a strategy's steps cannot be compiled, as the end of a sentence; "" if they can.
 
     A plugin needs uncompiled steps if it declares `reads_graph`, or acts in `before_forward`,
     `after_forward` or `before_backward` and does not declare `reads_graph = False`, or overrides
-    the loss of a base class that does. Those of Avalanche's are known.
+    the loss of a base class that does. Avalanche's plugins are known.
     """
     kind = type(strategy)
     for name, (usual, meaning) in _USUAL.items():
@@ -133,7 +133,7 @@ class ComputedTerm(Term, Protocol):
 
 
 class CompiledSteps:
-    """The methods that take the place of a strategy's own in training; see `compile_steps`."""
+    """The methods that replace a strategy's own in training; see `compile_steps`."""
 
     def __init__(self, strategy: Any) -> None:
         self._strategy = strategy
@@ -144,9 +144,9 @@ class CompiledSteps:
         self._step: Evaluated | None = None
         self._empty: Tensor | None = None
         self.n_compiled = 0
-        """Iterations so far whose gradients came from compiled code."""
+        """Number of iterations so far with gradients from compiled code."""
         self._reason = ""
-        """Why no step is compiled any more."""
+        """The reason why steps are no longer compiled."""
         self._was_watched = False
         self._n_changes = 0
         vars(strategy).update({name: getattr(self, name) for name in _REPLACED})
@@ -157,10 +157,10 @@ class CompiledSteps:
         return {**self.__dict__, **made_again, "_offered": [], "_terms": []}
 
     def offer_term(self, term: ComputedTerm) -> None:
-        """Take on a term of the loss of this iteration, which a plugin adds in `before_backward`.
+        """Accept a term of this iteration's loss, which a plugin adds in `before_backward`.
 
-        In `forward`, compiled code computes it; or it watches the model, if the step runs
-        uncompiled.
+        In `forward`, compiled code computes it; if the step runs uncompiled, the term watches the
+        model instead.
         """
         self._offered.append(term)
 
@@ -208,7 +208,7 @@ class CompiledSteps:
         self.n_compiled += 1
 
     def _weighted(self, step: Evaluated, loss: Any) -> list[Tensor]:
-        """Take the gradients of what plugins have added to the loss; return those of the rest."""
+        """Compute the gradients of terms that plugins have added; return those of the rest."""
         loss.backward()
         if step.outputs.grad is not None:
             raise RuntimeError(
@@ -236,7 +236,7 @@ class CompiledSteps:
                     torch._foreach_add_(stepped, gradients, alpha=-group["lr"])
 
     def _evaluated(self) -> Evaluated | None:
-        """Return what compiled code makes of the mini-batch; None if the step runs uncompiled."""
+        """Return compiled results for the mini-batch; None if the step runs uncompiled."""
         strategy = self._strategy
         if self._reason or strategy.retain_graph:
             return None
@@ -253,7 +253,7 @@ class CompiledSteps:
             return None
 
     def _current(self) -> CompiledLoss:
-        """Return what is compiled for the model as it is now."""
+        """Return the compiled loss for the current model."""
         strategy, compiled = self._strategy, self._compiled
         model, criterion = strategy.model, strategy._criterion
         # When an experience begins, models grow, and the user may have added plugins.
@@ -287,7 +287,7 @@ _REPLACED = ("offer_term", "forward", "criterion", "backward", "optimizer_step")
 
 
 def _is_plain_sgd(optimizer: Any) -> bool:
-    """Return whether a step is θ − η ∇ for each parameter, and nobody looks on."""
+    """Return whether a step is θ − η ∇ for each parameter, without anything observing it."""
     if type(optimizer) is not SGD or "step" in vars(optimizer):  # A scheduler counts the calls.
         return False
     hooks = (

@@ -37,11 +37,11 @@ _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class NotCompilableError(Exception):
-    """Why no compiled function gives a model's loss; the text completes "because …"."""
+    """A model's loss cannot be compiled; the text completes "because …"."""
 
 
 class Term(Protocol):
-    """A loss besides the criterion, a pure function of what the model computes and of labels.
+    """A loss beside the criterion, a pure function of the model's computations and of labels.
 
     Attributes:
         lam: Its weight λ.
@@ -50,26 +50,26 @@ class Term(Protocol):
     lam: float
 
     def watch(self, model: nn.Module) -> None:
-        """Look at what layers compute whenever the model is called, until `look_away`."""
+        """Observe what layers compute whenever the model is called, until `look_away`."""
 
     def look_away(self) -> None:
-        """End what `watch` has begun."""
+        """Stop observing."""
 
     def loss_parameters(self) -> Iterable[nn.Parameter]:
-        """Return the parameters that are trained with it."""
+        """Return the term's trained parameters."""
 
     def loss_tensors(self, labels: Tensor) -> Sequence[Tensor]:
-        """Return what it takes besides: those parameters, and what it draws for a mini-batch."""
+        """Return its further inputs: those parameters, and what it draws for a mini-batch."""
 
     def loss_seen(self, outputs: Tensor, labels: Tensor, *tensors: Tensor) -> Tensor:
-        """Return the loss, a scalar, of what it saw while the model computed `outputs`."""
+        """Return the loss, a scalar, of what it observed while the model computed `outputs`."""
 
 
 class Evaluated(NamedTuple):
-    """What a compiled function has computed of a mini-batch.
+    """The results of a compiled function for a mini-batch.
 
     Attributes:
-        parameters: Those that have gradients, in the model's order; then the terms'.
+        parameters: The model's parameters with gradients, in the model's order; then the terms'.
         gradients: The gradient of the loss for each parameter, in its shape; new tensors.
         criterion: The criterion, a scalar.
         outputs: The model's outputs, (B, C).
@@ -84,12 +84,12 @@ class Evaluated(NamedTuple):
 
 
 class CompiledLoss:
-    """The loss of a model's outputs and its gradients, by a function that is compiled once.
+    """The loss of a model's outputs and its gradients, computed by a function compiled once.
 
     The loss is the criterion plus λ times each of some terms. The function is `grad_and_value` of
-    it over the parameters. `torch.compile` makes code of it for mini-batches of one row, and for
-    those of several rows, when the first comes. Models of one architecture with terms of the same
-    settings, but for λ, share the code, and inductor keeps it on disk for other processes.
+    this loss over the parameters. `torch.compile` makes code of it for mini-batches of one row, and
+    for those of several rows, when the first comes. Models of one architecture with terms of the
+    same settings, but for λ, share the code, and inductor keeps it on disk for other processes.
 
     Before code is used, its loss, outputs and gradients are compared with those of copies of model
     and terms that run step by step. Whether it still fits them is looked up in each call: by torch,
@@ -100,7 +100,7 @@ class CompiledLoss:
         model: Called with samples alone. It must neither draw random numbers nor change itself in
             its forward pass, as dropout and batch normalisation do in training.
         criterion: Returns a scalar, given outputs and labels.
-        terms: What is added to the criterion. They may draw numbers in `loss_tensors` alone.
+        terms: The terms added to the criterion. They may draw numbers in `loss_tensors` alone.
     """
 
     def __init__(self, model: nn.Module, criterion: nn.Module, terms: Sequence[Term] = ()) -> None:
@@ -132,7 +132,7 @@ class CompiledLoss:
     def is_still_of(
         self, model: nn.Module, criterion: nn.Module, terms: Sequence[Term] = ()
     ) -> bool:
-        """Return the same as `is_of`, sooner, of a model to which nothing can have been added."""
+        """Return the same as `is_of`, faster, for a model to which nothing can have been added."""
         return (
             model is self._model
             and criterion is self._criterion
@@ -314,7 +314,7 @@ def missing_compiler() -> str:
 
 @contextmanager
 def _watching(terms: Sequence[Term], model: nn.Module) -> Iterator[None]:
-    """Let terms watch a model that has no other hooks.
+    """Let terms observe a model that has no other hooks.
 
     Their hooks have the same numbers each time, because torch compiles code for these numbers.
     """
@@ -330,7 +330,7 @@ def _watching(terms: Sequence[Term], model: nn.Module) -> Iterator[None]:
 
 
 class _Given(NamedTuple):
-    """What changes from one mini-batch to the next.
+    """The inputs that change from one mini-batch to the next.
 
     Attributes:
         x: Samples.
@@ -352,7 +352,7 @@ class _Given(NamedTuple):
 
 
 class _Expected(NamedTuple):
-    """What a model computes of an example, step by step.
+    """What a model computes for an example without compilation.
 
     Attributes:
         gradients: The gradients of its parameters, by name; none where the loss does not depend.
@@ -372,7 +372,7 @@ def _trained_of(tensors: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 
 class _Call(NamedTuple):
-    """A call of the code that torch has compiled of a graph."""
+    """A call of the code that torch has compiled from a graph."""
 
     code: Callable[..., Sequence[Any]]
     inputs: Sequence[Any]
@@ -380,12 +380,12 @@ class _Call(NamedTuple):
 
 
 _NOTES: list[list[_Call]] = []
-"""Where calls are noted, while somebody wants to know."""
+"""The list in which calls are recorded, if any."""
 
 
 @contextmanager
 def _noting() -> Iterator[list[_Call]]:
-    """Note calls of compiled graphs inside."""
+    """Record calls of compiled graphs inside this context."""
     notes: list[_Call] = []
     _NOTES.append(notes)
     try:
@@ -527,7 +527,7 @@ def _kind(name: str, module: nn.Module) -> Hashable:
 
 
 def _settings(term: Term) -> Iterator[Hashable]:
-    """Yield what decides which code is compiled of a term; λ is among what the code is given."""
+    """Yield the settings that determine a term's code; λ is an input of the code instead."""
     for name, value in vars(term).items():
         if isinstance(value, _PLAIN) and name != "lam":
             yield name, value
@@ -536,7 +536,7 @@ def _settings(term: Term) -> Iterator[Hashable]:
 
 
 def _parts(model: nn.Module, terms: Sequence[Term]) -> Iterator[tuple[dict[str, Any], str, object]]:
-    """Yield modules, tensors and settings of all parts, with the places that they stand in."""
+    """Yield modules, tensors and settings of all parts, with their places."""
     for module in model.modules():
         for places in (module._modules, module._parameters, module._buffers):
             yield from ((places, name, part) for name, part in places.items())

@@ -21,7 +21,7 @@ LOGITS = "logits"
 
 @dataclass
 class _Pass:
-    """What the layers saw while the model ran once, by name, and what the model returned."""
+    """The layers' inputs or outputs in one run of the model, by name, and the model's output."""
 
     gathered: dict[str, list[Tensor]] = field(default_factory=dict)
     output: object = None
@@ -46,8 +46,8 @@ class Gatherer:
         Args:
             model: The model, or a wrapper of it, that will be called.
             layers: Its layers by name; see `gathered_layers`.
-            of: "outputs" of layers that the user has named, which must all run, or "inputs" of the
-                default ones, of which at least one must run.
+            of: "outputs" of layers named by the user, which must all run, or "inputs" of the
+                default layers, at least one of which must run.
         """
         self.stop()  # A failed forward pass leaves its hooks behind.
         self._passes, self._expected = [], None
@@ -71,21 +71,21 @@ class Gatherer:
         self._hooking.close()
 
     def taken(self, output: Tensor, task_labels: Tensor) -> dict[str, Tensor]:
-        """Return what was gathered in the pass that returned `output`, and forget everything.
+        """Return what was gathered in the pass that returned `output`, and discard the rest.
 
         Args:
-            output: The model's output for the mini-batch. If the model ran once, this may be
-                another tensor than it returned.
+            output: The model's output for the mini-batch. If the model ran only once, this may be a
+                different tensor from the one it returned.
             task_labels: The mini-batch's task labels, (B,).
 
         Returns:
-            What each layer that has run saw, (B, H_l), by name, in the order in which they ran; in
-            float32 if it was of lower precision.
+            The gathered tensors of each layer that ran, (B, H_l), by name, in the order of the
+            runs; in float32 if they had lower precision.
 
         Raises:
-            ValueError: If the model ran several times and did not return `output` in exactly one
-                of them, if a required layer gathered nothing, or if a layer saw other rows than
-                the mini-batch's.
+            ValueError: If the model ran several times and `output` is not the result of exactly one
+                run, if nothing was gathered from a required layer, or if a layer saw rows other
+                than the mini-batch's.
         """
         passes, self._passes = self._passes, []
         expected, self._expected = self._expected, None
@@ -120,7 +120,7 @@ class Gatherer:
 
 
 def in_float32(rows: Tensor) -> Tensor:
-    """Return rows of lower precision, as autocast gives them, in float32; others as they are."""
+    """Convert rows of lower precision, as from autocast, to float32; return others unchanged."""
     return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
@@ -163,7 +163,7 @@ def linear_layers(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
 
     Args:
         model: The model, or a part of it.
-        prefix: What stands before the names of a part's layers.
+        prefix: Prefix of the names of a part's layers.
     """
     layers: dict[str, nn.Module] = {}
     for name, wrapper in model.named_children():
@@ -176,7 +176,7 @@ def linear_layers(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
 
 
 def _is_packed_linear(module: nn.Module) -> bool:
-    """Return whether it is PackNet's layer around a linear one, whose weight it uses by itself."""
+    """Return whether it is PackNet's wrapper of a linear layer, which uses the weight directly."""
     return isinstance(module, WeightAndBiasPackNetModule) and isinstance(module.wrappee, nn.Linear)
 
 
@@ -195,11 +195,11 @@ def _of_output(passes: Sequence[_Pass], output: object) -> _Pass:
 
 
 def _of_batch(name: str, pieces: Sequence[Tensor], task_labels: Tensor) -> Tensor:
-    """Join what a layer saw in several calls to one (B, H).
+    """Join the tensors from several calls of a layer to one, (B, H).
 
     The heads of a multi-head model see the samples of one task after another; these are put back in
     the batch's order. A layer that runs more than once sees the whole batch each time; these pieces
-    are put side by side.
+    are concatenated.
     """
     sizes = [len(piece) for piece in pieces]
     if all(size == len(task_labels) for size in sizes):

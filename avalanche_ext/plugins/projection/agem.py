@@ -35,8 +35,8 @@ class AGEMPlugin(MemoryPlugin):
         z = argmin ½‖z − g‖²  subject to  ⟨z, r⟩ ≥ 0,  which is  g − min(0, ⟨g, r⟩ / ⟨r, r⟩) r,
 
     computed by `functional.project_gradient`. Without references the gradient stays as it is. A
-    task is an experience of the original stream, so that online streams give the same constraints
-    as others. A sample is stored in the first epoch of its experience only.
+    task is an experience of the original stream, so online streams give the same constraints as
+    others. A sample is stored in the first epoch of its experience only.
 
     The defaults are the paper's. Other settings are those of
 
@@ -46,9 +46,9 @@ class AGEMPlugin(MemoryPlugin):
        others `references="earlier", balance="task", replay="never"`: there the code replays in the
        first task the one arriving sample, B times, which is a step on that sample.
 
-    With `replay="never"` it can stand beside a plugin that replays; g is then the gradient on the
-    replayed batch, and the stream's rows are stored after the step, as in the paper and in GMED's
-    code. With the other values it replays itself, so that no other plugin can, and the stream's
+    With `replay="never"` it can be combined with a plugin that replays; g is then the gradient on
+    the replayed batch, and the stream's rows are stored after the step, as in the paper and in
+    GMED's code. With the other values it replays itself, so no other plugin can, and the stream's
     rows are stored first, as in the DRL paper's code; see `MemoryPlugin`.
 
     Deviations:
@@ -71,9 +71,9 @@ class AGEMPlugin(MemoryPlugin):
             than the arriving rows have.
         replacement: Whether references are drawn with replacement. If not, and there are fewer than
             `sample_size`, all are taken.
-        replay: When to take the step on `batch_size` rows that are drawn from the whole memory,
-            uniformly and with replacement, instead of on the stream's rows: "never", "always", or
-            only in the "first_task", which then has no references.
+        replay: When to take the step on `batch_size` rows drawn from the whole memory, uniformly
+            and with replacement, instead of on the stream's rows: "never", "always", or only in the
+            "first_task", which then has no references.
         batch_size: Number of rows replayed in an iteration, if there is replay.
         seed: Seed of the draws of references, and of the memory that is created for a name, which
             draws the replayed rows.

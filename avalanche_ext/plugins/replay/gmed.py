@@ -50,8 +50,8 @@ class GMEDPlugin(LookAheadReplayPlugin):
     2. The memory is a reservoir in which every sample is equally likely to be held; see
        `ReservoirBuffer`.
     3. MIR and editing share one look-ahead on the stream.
-    4. With `decay`, a sample that takes another's slot starts without edits. The code counts the
-       edits of a slot, and goes on.
+    4. With `decay`, a sample that takes another's slot starts with no edits. The code counts edits
+       per slot, and keeps counting.
 
     Args:
         mem_size: Number of samples the memory holds; not used if `buffer` is a buffer.
@@ -59,12 +59,12 @@ class GMEDPlugin(LookAheadReplayPlugin):
         stride: α, at least 0; with 0 this is plain replay or MIR. In the paper 5, 0.05 and 1 on
             Split, Permuted and Rotated MNIST, 0.05 on CIFAR-10, 1 on mini-ImageNet.
         reg_strength: β, at least 0. In the paper 0.01, 0.001, 0.01, 0.001 and 0.1, respectively.
-        retrieval: How replayed samples are chosen, "random" or "mir".
+        retrieval: How replayed samples are chosen: "random" or "mir".
         edit: "gmed", or one of the paper's ablations: "random" moves a sample by α in a fixed
             direction that belongs to its slot; "hindsight" looks ahead on a draw from the memory
             instead of the stream.
         n_steps: Number of successive edits in each iteration.
-        decay: Share by which α shrinks with each edit that a sample has had, in [0, 1).
+        decay: Share by which α shrinks with each earlier edit of a sample, in [0, 1).
         bounds: Least and greatest value of an input; edited samples are clamped to them.
         n_candidates: Number of samples MIR chooses from, at least `batch_size`.
         lr: Step size of the look-ahead; None takes the optimizer's current learning rate.
@@ -237,7 +237,7 @@ class _EditRecord:
         return dict(zip(self._norms, norms, strict=True))
 
     def series(self) -> list[float]:
-        """Return the mean length in each iteration of the experience; nan where none was edited."""
+        """Return the mean length in each iteration of the experience; nan without edits."""
         norms = self.norms()
         last = max(norms, default=self._first - 1)
         return [norms.get(i, math.nan) for i in range(self._first, last + 1)]

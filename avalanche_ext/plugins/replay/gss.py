@@ -28,13 +28,13 @@ class GSSPlugin(StoringPlugin):
     heads. It cannot be combined with other replay or with `BGDPlugin`.
 
     **Training.** Each mini-batch is trained on `n_iterations` times, each time in one step on the
-    batch and one on samples from the memory. For each batch the memory is shuffled and gone through
-    in parts of `batch_size`. The strategy's own iteration is the first step on the batch. The other
-    steps follow it, with the strategy's model in training mode, its optimizer and the optimizer's
-    state, and the criterion alone: penalties, projections and pulls of other plugins act in the
-    strategy's step only. A plugin that follows the parameters' path sees the 2 · `n_iterations`
-    steps as one. Afterwards gradients are again those of the strategy's step; its clock counts
-    iterations, not steps.
+    batch and one on samples from the memory. For each batch the memory is shuffled and divided into
+    parts of `batch_size`, which are used in turn. The strategy's own iteration is the first step on
+    the batch. The other steps follow it, with the strategy's model in training mode, its optimizer
+    and the optimizer's state, and the criterion alone: penalties, projections and pulls of other
+    plugins act in the strategy's step only. A plugin that follows the parameters' path sees the 2 ·
+    `n_iterations` steps as one. Afterwards gradients are again those of the strategy's step; its
+    clock counts iterations, not steps.
 
     **Storing.** In the first epoch of its experience each batch is then shown to the memory. The
     score of a sample is the largest cosine of its gradient with the gradients on up to
@@ -54,8 +54,8 @@ class GSSPlugin(StoringPlugin):
     Args:
         mem_size: Number of samples the memory holds.
         batch_size: Number of samples in each part of the memory, for steps and for references.
-        n_iterations: How often each mini-batch is trained on: 3 in the paper on MNIST, 10 in the
-            DRL paper's comparison.
+        n_iterations: Number of times each mini-batch is trained on: 3 in the paper on MNIST, 10 in
+            the DRL paper's comparison.
         n_references: Largest number of parts of the memory to compare samples with.
         threshold: A batch changes a full memory only if its largest cosine is below this, from -1
             to 1.
@@ -170,7 +170,7 @@ def _step(strategy: Strategy, columns: Columns) -> None:
 
 @contextmanager
 def _gradients_kept(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Clear the gradients of an optimizer's parameters, and put them back afterwards."""
+    """Clear the gradients of an optimizer's parameters, and restore them afterwards."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters]
     for p in parameters:

@@ -56,9 +56,9 @@ class HALPlugin(OnlineReplayPlugin):
     multi-head layer, and φ̂ is the running mean of φ over the class's samples during the task. CE
     is the strategy's criterion.
 
-    HAL needs tasks: a task is an experience of the original stream, so that online streams get the
-    same anchors as others. Anchors are learned when the first experience of another task begins,
-    before the model is adapted to it; the last task gets none. A task that returns gets new ones.
+    HAL needs tasks: a task is an experience of the original stream, so online streams get the same
+    anchors as others. Anchors are learned when the first experience of another task begins, before
+    the model is adapted to it; the last task gets none. A task that returns gets new ones.
 
     The defaults follow a summary of the method, with a reservoir as in GMED's comparison (Jin et
     al. 2021). The official code's settings are `size_per_class=1, replayed="earlier", n_anchors=10,
@@ -66,8 +66,8 @@ class HALPlugin(OnlineReplayPlugin):
 
     1. Anchors run in evaluation mode, with the running statistics of batch normalisation.
     2. θ̃ is a step of plain SGD on the criterion alone, without momentum or other plugins' losses.
-    3. Adam begins each task's anchors anew; in the code its moments go on from one anchor to the
-       next.
+    3. Adam starts anew for each task's anchors; in the code its moments carry over from one anchor
+       to the next.
 
     Args:
         mem_size: Number of samples the memory holds; not used if `buffer` is a buffer, or with
@@ -87,19 +87,20 @@ class HALPlugin(OnlineReplayPlugin):
             rate for each parameter.
         n_anchors: Number of anchors drawn for the loss in each iteration, without replacement; None
             takes all.
-        first_anchors: The anchors of the first task: "learned" as those of others, or the "last"
-            sample of each class.
+        first_anchors: The anchors of the first task: "learned" like those of other tasks, or the
+            "last" sample of each class.
         rescale: Whether learned anchors are rescaled to [0, 1], each by its own least and greatest
             value.
         hindsight_steps: Number of steps of SGD from θ to θ_M.
         anchor_steps: Number of steps of Adam on the anchors.
         anchor_lr: Adam's learning rate.
         embedding_weight: γ, at least 0.
-        means: How running means come about. "of_batches": they start at a class's mean in its
-            first mini-batch of the task, and take in its mean in each later one. "from_zero": an
-            image takes in one sample of the stream after the other; an embedding takes in the sum
-            over its class's rows in a mini-batch, replayed ones too, and goes on in later tasks.
-        decay: Share of a running mean that stays when something comes in, from 0 to 1.
+        means: How running means are computed. "of_batches": they start at a class's mean in its
+            first mini-batch of the task, and are updated with its mean in each later one.
+            "from_zero": they start at 0. An image is updated with one sample of the stream after
+            another; an embedding is updated with the sum over its class's rows in a mini-batch,
+            including replayed ones, and carries over to later tasks.
+        decay: Share of a running mean that remains after an update, from 0 to 1.
         embedding_decay: The same for embeddings; None takes `decay`.
         seed: Seed of the draws of anchors, and of the memory that is created.
 

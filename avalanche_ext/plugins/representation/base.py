@@ -35,10 +35,10 @@ DefaultLayers = Literal["hidden and logits", "last hidden"]
 class RepresentationLossPlugin(MethodPlugin):
     """Add λ times a loss on the model's representations of the whole mini-batch, replay included.
 
-    A new loss is a subclass with a `representation_loss`. Forward hooks gather the representations,
-    and only while the strategy computes the output of a training mini-batch, so that other plugins
-    may run the model; those of lower precision than float32, as autocast gives them, are converted
-    to it. A compiled model trains uncompiled beside this plugin. If the loss has parameters, the
+    A new loss is a subclass with a `representation_loss`. Forward hooks gather the representations
+    only while the strategy computes the output of a training mini-batch, so other plugins may run
+    the model. Representations of lower precision than float32, as from autocast, are converted to
+    float32. A compiled model trains uncompiled beside this plugin. If the loss has parameters, the
     strategy's optimizer trains them with the model's, see `join_optimizer`.
 
     Compiled steps (`strategies.compiled`) contain the loss of a class that declares `reads_graph =
@@ -49,16 +49,16 @@ class RepresentationLossPlugin(MethodPlugin):
     Args:
         lam: Weight λ of the loss, at least 0; with 0 nothing is gathered.
         layers: Names of modules, as in `model.named_modules()`, whose outputs are used, and
-            "logits" for the model's output; at least one. None is the DRL paper's choice: the
-            input of each linear or multi-head layer, except inputs that do not depend on trained
+            "logits" for the model's output; at least one. None is the DRL paper's choice: the input
+            of each linear or multi-head layer, except inputs that do not depend on trained
             parameters, such as the data. On an MLP these are all hidden layers after their
-            activations, on a ResNet the pooled features. `default_layers` says which of them, and
-            whether the logits, are used.
+            activations, on a ResNet the pooled features. `default_layers` determines which of them
+            are used, and whether the logits are.
         lr: Learning rate of the loss's own parameters; None takes the optimizer's.
 
     Attributes:
-        computed: λ times the loss of this iteration, if compiled code has computed it, until it is
-            added.
+        computed: λ times the loss of this iteration, if compiled code has computed it and it has
+            not been added yet.
 
     Raises:
         ValueError: If `layers` is empty; when training starts, if the model lacks one of the
@@ -97,7 +97,7 @@ class RepresentationLossPlugin(MethodPlugin):
         return ()
 
     def loss_tensors(self, labels: Tensor) -> Sequence[Tensor]:
-        """Return what `loss_at` takes besides; by default nothing."""
+        """Return further arguments of `loss_at`; by default none."""
         return ()
 
     def loss_at(
@@ -119,7 +119,7 @@ class RepresentationLossPlugin(MethodPlugin):
             join_optimizer(strategy, self.loss_parameters(), self.lr)
 
     def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Attach the hooks, or let a strategy that compiles its steps see to the loss."""
+        """Attach the hooks, or hand the loss to a strategy that compiles its steps."""
         self.computed = None
         if self.lam == 0:
             return
@@ -156,7 +156,7 @@ class RepresentationLossPlugin(MethodPlugin):
         self._gatherer.stop()
 
     def loss_seen(self, outputs: Tensor, labels: Tensor, *tensors: Tensor) -> Tensor:
-        """Return the loss of what a model with one head saw while it computed `outputs`, (B, C)."""
+        """Return the loss of the representations behind a one-head model's `outputs`, (B, C)."""
         representations = self._representations(outputs, torch.zeros_like(labels))
         return self.loss_at(representations, labels, *tensors)
 
@@ -177,7 +177,7 @@ class RepresentationLossPlugin(MethodPlugin):
 
 
 def concatenated(representations: Sequence[Tensor]) -> Tensor:
-    """Return representations, each (B, H_l), side by side, (B, Σ H_l)."""
+    """Concatenate representations, each (B, H_l), to (B, Σ H_l)."""
     return torch.cat(list(representations), dim=1)
 
 
@@ -192,13 +192,13 @@ def join_optimizer(
     """Add a loss's parameters to the strategy's optimizer, unless it already has them.
 
     Call it at the start of each experience, after the strategy has adapted the optimizer to the
-    model. When the model grows, Avalanche leaves parameters that are not the model's, and their
+    model. When the model grows, Avalanche keeps parameters that are not the model's, with their
     state, in the optimizer; they must be added again only if a strategy creates a new optimizer or
     is set to remove them.
 
-    With `lr=None` the parameters join the optimizer's first group: they have its settings and its
+    With `lr=None` the parameters join the optimizer's first group, with its settings and its
     current learning rate, and a schedule still finds the groups it knows. With their own learning
-    rate, which no schedule changes, they form a group with the optimizer's other defaults.
+    rate, which no schedule changes, they form a separate group with the optimizer's other defaults.
 
     Args:
         strategy: Avalanche's strategy; the parameters are moved to its device.

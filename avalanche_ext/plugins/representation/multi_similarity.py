@@ -29,8 +29,8 @@ class MultiSimilarityPlugin(RepresentationLossPlugin):
     1. No pairs are mined: all pairs of the mini-batch count, as in the DRL paper.
     2. The loss applies to every hidden layer and to the logits, each normalised separately, and is
        added to the criterion. Theirs is the only loss, on one embedding.
-    3. `form="rows"`, the default, reproduces the DRL paper's numbers. `form="matrix"` is its code,
-       `form="pairs"` the formula of Wang et al.
+    3. `form="rows"`, the default, reproduces the DRL paper's numbers. `form="matrix"` is the form
+       in its code, `form="pairs"` the formula of Wang et al.
 
     Args:
         lam: Weight λ of the loss; in the DRL paper 5 on Permuted MNIST, 1 on Split MNIST and

@@ -33,8 +33,8 @@ class RMarginPlugin(RepresentationLossPlugin):
 
     1. Distances are squared, and the loss is a sum over all pairs of the mini-batch, not over
        sampled ones.
-    2. There is no hinge unless `hinge` is set. Without it the trained boundary β has no influence
-       on the model.
+    2. There is no hinge unless `hinge` is set. Without the hinge, the trained boundary β does not
+       affect the model.
     3. Mini-batches of the same size share one mask of switched pairs, by position; `redraw` draws a
        mask in each iteration.
     4. Switched pairs are left out; `switch="repel"` pushes them apart, as Roth et al. do.
@@ -103,7 +103,7 @@ class RMarginPlugin(RepresentationLossPlugin):
         return self.loss_at(representations, labels, *self.loss_tensors(labels))
 
     def loss_tensors(self, labels: Tensor) -> Sequence[Tensor]:
-        """Return β and, unless no pair is, which pairs are switched, (B, B)."""
+        """Return β and, if any pairs are switched, their mask, (B, B)."""
         return (self.boundary, self._switched(labels)) if self.p_switch else (self.boundary,)
 
     def loss_at(
