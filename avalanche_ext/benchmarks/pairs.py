@@ -78,7 +78,7 @@ def open_source(request: Request, data_root: Path | None, seed: int) -> Source:
 
     Raises:
         DataNotFoundError: If it is absent.
-        ValueError: If the two parts would be the same, or a sample is no image with a label.
+        ValueError: If the two parts would be the same, or a sample is not an image with a label.
     """
     made = request.dataset
     if isinstance(made, str):

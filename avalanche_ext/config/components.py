@@ -184,8 +184,8 @@ def component(
         kind: What it must be.
         name: What the YAML calls it.
         args: The arguments the YAML gives.
-        path: Where the YAML has the arguments.
-        name_path: Where the YAML has the name.
+        path: The path of the arguments in the YAML.
+        name_path: The path of the name in the YAML.
 
     Returns:
         The component and no problem, or None and all problems with it.
@@ -310,7 +310,7 @@ def sound_part(
         kind: What it is.
         name: What the YAML calls it.
         args: The arguments the YAML gives.
-        path: Where the YAML has the arguments.
+        path: The path of the arguments in the YAML.
         problems: Its problems.
     """
     entry, _ = find_entry(kind, name, path)

@@ -84,7 +84,7 @@ def check_range(target: str, key: str, value: Any, path: str) -> Iterator[Proble
         target: The class, `package.module:Name`. Those of other packages are not checked.
         key: The argument's name.
         value: Its value, which has the type in the signature.
-        path: Where the YAML has it.
+        path: Its path in the YAML.
     """
     module, _, name = target.partition(":")
     package = module.partition(".")[0]

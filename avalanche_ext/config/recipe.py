@@ -121,11 +121,11 @@ def check_recipe(
     """Check that all settings of a recipe have an effect in the method.
 
     Args:
-        strategy: The strategy; None where it has problems of its own, as with the other parts.
+        strategy: The strategy; None if it has problems, as for the other parts.
         plugins: Its plugins.
         optimizer: The method's optimizer.
         recipe: The method's recipe.
-        path: Where the YAML has the method.
+        path: The path of the method in the YAML.
     """
     training = recipe.training
     state = built_in(strategy.target) if strategy else None
@@ -231,7 +231,7 @@ def _misfits(
         given: The section.
         scheduler: The schedule that it names.
         online: Number of samples of each mini-experience, if the benchmark is online.
-        path: Where the YAML has the section.
+        path: The path of the section in the YAML.
         own: The section's own keys, without those of the section that it changes.
     """
     if given.get("iterations") is not None and "epochs" in given:

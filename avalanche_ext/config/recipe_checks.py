@@ -77,8 +77,8 @@ def check_scheduler(
 
     Args:
         scheduler: The schedule.
-        training: How the method trains; None where the section has problems of its own.
-        section: Where the YAML has the section `training`.
+        training: The method's training section; None if the section has problems.
+        section: The path of the section `training` in the YAML.
         own: The keys of this section; the others come from the experiment's section.
         n_experiences: Number of experiences that the method trains on, 1 if unknown.
     """
@@ -142,7 +142,7 @@ def check_momentum(
 
     Args:
         scheduler: The schedule, if there is one.
-        optimizer: The optimizer; None where it has problems of its own.
+        optimizer: The optimizer; None if it has problems.
         path: The path at which a problem is reported.
     """
     if scheduler is None or optimizer is None or not is_torch(optimizer):
@@ -168,10 +168,10 @@ def check_packed(
     """Check that PackNet has an epoch before it prunes, and that frozen weights do not decay.
 
     Args:
-        strategy: The strategy; None where it has problems of its own, as with the other parts.
-        optimizer: What the method steps with.
-        training: How the method trains.
-        path: Where the YAML has the method.
+        strategy: The strategy; None if it has problems, as for the other parts.
+        optimizer: The method's optimizer.
+        training: The method's training section.
+        path: The path of the method in the YAML.
     """
     if strategy is None or strategy.name != "avalanche:PackNet":
         return
@@ -204,8 +204,8 @@ def check_feature_replay(strategy: Component | None, path: str) -> Iterator[Prob
     It draws only whole mini-batches from the memory, and waits for ever if there is none.
 
     Args:
-        strategy: The strategy; None where it has problems of its own.
-        path: Where the YAML has the method.
+        strategy: The strategy; None if it has problems.
+        path: The path of the method in the YAML.
     """
     if strategy is None or strategy.name != "avalanche:FeatureReplay":
         return
@@ -227,10 +227,10 @@ def check_greedy(
     """Check that the memory of Avalanche's GSS-greedy can hold a mini-batch plus replayed rows.
 
     Args:
-        strategy: The strategy; None where it has problems of its own, as with the other parts.
+        strategy: The strategy; None if it has problems, as for the other parts.
         plugins: The plugins, in order.
-        training: How the method trains.
-        path: Where the YAML has the method.
+        training: The method's training section.
+        path: The path of the method in the YAML.
     """
     for place in places_of(strategy, plugins, path):
         size = place.component.args.get("mem_size", _GREEDY_MEMORY)
@@ -257,10 +257,10 @@ def check_look_ahead(
     n_inner_updates⌉, and uses one part for each update.
 
     Args:
-        strategy: The strategy; None where it has problems of its own.
-        training: How the method trains; None where it has problems of its own.
-        path: Where the YAML has the method.
-        benchmark: What the method learns; None where it has problems of its own.
+        strategy: The strategy; None if it has problems.
+        training: The method's training section; None if it has problems.
+        path: The path of the method in the YAML.
+        benchmark: The method's benchmark; None if it has problems.
     """
     if strategy is None or training is None or strategy.name != "avalanche:LaMAML":
         return

@@ -190,11 +190,11 @@ class Section(BaseModel):
 class Training(Section):
     """How each cell trains and evaluates.
 
-    `iterations` per experience take the place of `epochs`; `repeats` is the number of steps on each
+    `iterations` per experience replace `epochs`; `repeats` is the number of steps on each
     mini-batch. With `iid`, the samples of all experiences come in random order. `precision` is that
-    of the model's forward and backward pass, `channels_last` how its convolutions lay images out.
-    With `compile`, the loss and its gradients come from compiled code. A key counts in a cell's
-    hash only where it differs from its default: a default must never change.
+    of the model's forward and backward pass, and `channels_last` the memory layout of its image
+    convolutions. With `compile`, the loss and its gradients come from compiled code. A key counts
+    in a cell's hash only if it differs from its default, so a default must never change.
     """
 
     batch_size: PositiveInteger
@@ -221,9 +221,10 @@ class Evaluate(Section):
     """Evaluation inside experiences, after every n-th mini-batch.
 
     Attributes:
-        every: n, the mini-batches between two evaluations.
-        test_size: Samples of each test experience that are evaluated; None for all.
-        beta: The mini-batches of an experience that LCA is over; None for all that each has.
+        every: n, the number of mini-batches between two evaluations.
+        test_size: Number of samples of each test experience to evaluate; None for all.
+        beta: Number of mini-batches of each experience that LCA averages over; None for as many as
+            all experiences have.
     """
 
     elsewhere = _HOMES | {"test_size": "evaluate.test_size"}
@@ -240,7 +241,7 @@ class Wandb(Section):
         mode: "offline" keeps wandb's files for `wandb sync`.
         project: The project in wandb.
         entity: The user or team; None for the account's default.
-        tags: Tags of every run, beside experiment, method and benchmark.
+        tags: Tags of every run, in addition to experiment, method and benchmark.
         report: Whether `run` also sends the report, as a wandb run of the experiment.
     """
 
@@ -252,11 +253,11 @@ class Wandb(Section):
 
 
 class Validation(Section):
-    """What is evaluated instead of the test stream: training samples that are held out.
+    """Held-out training samples that are evaluated instead of the test stream.
 
     Attributes:
-        experiences: Only the first so many experiences are learned.
-        per_experience: Samples of each that are held out, drawn by the run's seed.
+        experiences: Number of experiences to learn, the first ones.
+        per_experience: Number of samples of each to hold out, drawn with the run's seed.
     """
 
     experiences: PositiveInteger
@@ -286,7 +287,7 @@ class PublishedCorrelations(Section):
 
 
 class Published(Section):
-    """A paper's numbers per metric and method, which the report shows beside ours."""
+    """A paper's numbers per metric and method, which the report shows next to ours."""
 
     reference: Text
     ACC: dict[Text, PublishedValue] = {}

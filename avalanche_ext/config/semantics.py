@@ -97,11 +97,11 @@ def check_built_ins(
     """Check that Avalanche's strategies and plugins work with the model and the benchmark.
 
     Args:
-        strategy: The strategy; None where it has problems of its own.
-        plugins: The plugins, in order; None where one has problems of its own.
-        path: Where the YAML has the method.
-        model: What learns; None where it has problems of its own.
-        benchmark: What the method learns; None where it has problems of its own.
+        strategy: The strategy; None if it has problems.
+        plugins: The plugins, in order; None for those with problems.
+        path: The path of the method in the YAML.
+        model: The model; None if it has problems.
+        benchmark: The method's benchmark; None if it has problems.
     """
     has_heads = model.args.get("multi_head") if model else None
     scenario = benchmark.args.get("scenario") if benchmark else None
@@ -134,10 +134,10 @@ def check_method(
     """Check a method's parts against each other and against the benchmark.
 
     Args:
-        strategy: The strategy; None where it has problems of its own.
-        plugins: The plugins, in order; None where one has problems of its own.
-        path: Where the YAML has the method.
-        benchmark: What the method learns.
+        strategy: The strategy; None if it has problems.
+        plugins: The plugins, in order; None for those with problems.
+        path: The path of the method in the YAML.
+        benchmark: The method's benchmark.
     """
     places = places_of(strategy, plugins, path)
     yield from _check_combination(places)

@@ -68,13 +68,14 @@ class TuneSection(Section):
     """How hyper-parameters are searched before the experiment runs.
 
     Attributes:
-        experiences: The settings are trained on the first so many experiences.
-        validation_per_experience: Training samples of each that are held out, and evaluated.
-        seeds: The seeds of the search, which the experiment does not have: how many, or a list.
+        experiences: Number of experiences that settings are trained on, the first ones.
+        validation_per_experience: Number of training samples of each to hold out and evaluate.
+        seeds: The seeds of the search, none of which the experiment may have: their number, or a
+            list.
         metric: What a setting is chosen by.
-        search: By method, the values of each path below it.
-        sampler: "grid" tries every setting, "random" and "tpe" (Optuna's) as many as `trials`.
-        trials: Settings that are tried of each method, at most as many as there are.
+        search: For each method, the values to try for each path below it.
+        sampler: "grid" tries every setting; "random" and "tpe" (Optuna's) try `trials` of them.
+        trials: Number of settings to try for each method, at most all of them.
     """
 
     experiences: PositiveInteger

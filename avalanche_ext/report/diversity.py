@@ -57,11 +57,11 @@ _MEAN_COLOUR = COLOURS[1]
 
 
 def diversities_text(diversities: Diversities, caveats: Sequence[str] = ()) -> str:
-    """The report's section on the diversity of gradients; "" where there is none.
+    """The report's section on the diversity of gradients; "" if there is none.
 
     Args:
-        diversities: What runs have kept.
-        caveats: What must be said of the runs that are shown.
+        diversities: The runs' exhibits.
+        caveats: Remarks on the runs that are shown.
     """
     if not diversities.methods:
         return ""

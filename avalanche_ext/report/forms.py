@@ -25,8 +25,8 @@ def forms_text(forms: Exhibits[FisherForms], caveats: Sequence[str] = ()) -> str
     """Return the report's section on approximations of the Fisher; "" if there are none.
 
     Args:
-        forms: What runs have kept.
-        caveats: What must be said of the runs that are shown.
+        forms: The runs' exhibits.
+        caveats: Remarks on the runs that are shown.
     """
     if not forms.methods:
         return ""

@@ -32,7 +32,7 @@ def forms_figure(forms: Exhibits[FisherForms], notes: Sequence[str] = ()) -> Fig
     learned.
 
     Args:
-        forms: What the experiment's runs have kept.
+        forms: The exhibits of the experiment's runs.
         notes: Sentences below the title.
 
     Returns:

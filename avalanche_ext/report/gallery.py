@@ -229,7 +229,7 @@ def write_picture(
     """Write a picture into a folder.
 
     Args:
-        draw: Draws it; None where there is nothing to show.
+        draw: Draws it; None if there is nothing to show.
         directory: The folder.
         name: The file's name without the extension.
         form: Its format, one of FORMATS.

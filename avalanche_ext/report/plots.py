@@ -30,8 +30,8 @@ def plot_accuracy(results: Results, experiment: str | None = None, ax: Axes | No
     For a swept method the best setting is drawn, and the title says on which samples it was chosen.
 
     Args:
-        results: What `avalanche_ext.results.load` has returned.
-        experiment: The experiment; needed where there are several.
+        results: The result of `avalanche_ext.results.load`.
+        experiment: The experiment; needed if there are several.
         ax: The axes to draw on; None makes a figure.
 
     Returns:
@@ -69,9 +69,9 @@ def plot_metric(
     """Plot one metric of each run: one row per method, the highest on top, with its mean ± std.
 
     Args:
-        results: What `avalanche_ext.results.load` has returned.
+        results: The result of `avalanche_ext.results.load`.
         metric: Its name, a column of `results.frame()`.
-        experiment: The experiment; needed where there are several.
+        experiment: The experiment; needed if there are several.
         ax: The axes to draw on; None makes a figure.
 
     Returns:
@@ -109,10 +109,10 @@ def plot_matrix(
     """Plot R as a heatmap: accuracies on each test experience after each experience.
 
     Args:
-        results: What `avalanche_ext.results.load` has returned.
+        results: The result of `avalanche_ext.results.load`.
         method: The method.
         seed: The run; None for the mean over the finished runs.
-        experiment: The experiment; needed where several have the method.
+        experiment: The experiment; needed if several have the method.
         ax: The axes to draw on; None makes a figure.
 
     Returns:
@@ -169,10 +169,10 @@ def plot_inside(
     """Plot the accuracy inside experiences over mini-batches, of runs with `evaluate`.
 
     Args:
-        results: What `avalanche_ext.results.load` has returned.
+        results: The result of `avalanche_ext.results.load`.
         experience: The test experience, counted from 1; None for the mean over the experiences seen
             so far.
-        experiment: The experiment; needed where there are several.
+        experiment: The experiment; needed if there are several.
         ax: The axes to draw on; None makes a figure.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A paper's numbers beside ours."""
+"""A paper's numbers next to ours."""
 
 from __future__ import annotations
 

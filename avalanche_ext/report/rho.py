@@ -97,8 +97,8 @@ class Correlation:
     """The correlation of two numbers over n runs, each coefficient with its two-sided p-value.
 
     Attributes:
-        pearson: Pearson's coefficient; None where it is undefined.
-        spearman: Spearman's, which is Pearson's of the ranks; None where it is undefined.
+        pearson: Pearson's coefficient; None if it is undefined.
+        spearman: Spearman's, which is Pearson's of the ranks; None if it is undefined.
         n: Number of runs that define both numbers.
     """
 

@@ -39,8 +39,8 @@ def spectra_text(spectra: Spectra, caveats: Sequence[str] = ()) -> str:
     """Return the report's section on spectra, two tables; "" if there are none.
 
     Args:
-        spectra: What runs have kept.
-        caveats: What must be said of the runs that are shown.
+        spectra: The runs' exhibits.
+        caveats: Remarks on the runs that are shown.
     """
     if not spectra.methods:
         return ""

@@ -68,7 +68,7 @@ def learning_figure(results: ExperimentResults) -> Figure | None:
         results: Results of the experiment.
 
     Returns:
-        A figure without a window; `savefig` writes it. None where there is nothing to draw.
+        A figure without a window; `savefig` writes it. None if there is nothing to draw.
     """
     shown = results.with_best_settings()
     means = {name: values.mean(axis=1) for name, values in _diagonals(shown).items()}

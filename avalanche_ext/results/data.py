@@ -141,7 +141,7 @@ class Results:
         Args:
             method: The method.
             seed: The run; None for the mean over the finished runs.
-            experiment: The experiment; needed where several have the method.
+            experiment: The experiment; needed if several have the method.
 
         Raises:
             ResultsError: If there is no such finished run.
@@ -159,7 +159,7 @@ class Results:
         Args:
             kind: A class of `avalanche_ext.results.exhibits`.
             method: The method.
-            experiment: The experiment; needed where several have the method.
+            experiment: The experiment; needed if several have the method.
 
         Raises:
             ResultsError: If there is no finished run, or one of their files cannot be read.
@@ -238,7 +238,7 @@ class Results:
 
         Args:
             method: The method.
-            name: The experiment's name; needed where several have the method.
+            name: The experiment's name; needed if several have the method.
 
         Raises:
             ResultsError: If the method does not exist, or none of its runs has finished.

@@ -51,7 +51,7 @@ Outcome = Literal["completed", "failed"]
 
 
 class Stopwatch:
-    """Seconds spent in each phase of a run, by the processes that have gone on with it too."""
+    """Seconds spent in each phase of a run, including by earlier processes of a resumed run."""
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(PHASES, 0.0)
@@ -59,7 +59,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time spent inside to one phase, and not to the phase around it."""
+        """Count the time spent inside as one phase, and not as the surrounding phase."""
         around = [each for each in self._running if each != PHASES[-1]]
         for each in around:
             self._stop(each)
@@ -85,13 +85,13 @@ class Stopwatch:
 
 @dataclass
 class _Begun:
-    """A run that has its objects: made anew, or restored from a checkpoint.
+    """A run with its objects, either new or restored from a checkpoint.
 
     Attributes:
         built: The objects.
-        checkpoints: What takes its checkpoints.
+        checkpoints: Takes its checkpoints.
         watch: Counts its seconds.
-        position: Where its checkpoint was taken; None for a run from the start.
+        position: The position of its checkpoint; None for a run from the start.
     """
 
     built: Built
@@ -103,7 +103,7 @@ class _Begun:
 def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
     """Run a cell on its threads and write its files. An error is written too, not raised.
 
-    Only an error that cannot be written, as on a full disk, is raised.
+    Only an error that cannot be written, such as with a full disk, is raised.
 
     Args:
         cell: What to run.
@@ -167,7 +167,7 @@ def _begun(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun:
 
 
 def _resumed(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun | None:
-    """Return the run as its checkpoint has it; None if there is none that can be used."""
+    """Return the run restored from its checkpoint; None if there is no usable one."""
     found = read_checkpoint(files, cell)
     if found is None:
         return None
@@ -184,7 +184,7 @@ def _resumed(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun | N
 
 @contextmanager
 def _doubting(resumed: _Begun | None, files: CellFiles) -> Iterator[None]:
-    """Set the checkpoint aside after which training fails: it may make it fail again and again."""
+    """Set aside a checkpoint after which training fails, since it might fail again and again."""
     try:
         yield
     except Exception as error:
@@ -196,7 +196,7 @@ def _doubting(resumed: _Begun | None, files: CellFiles) -> Iterator[None]:
 
 
 def _repeat_events(directory: Path, wandb: WandbSink) -> None:
-    """Tell wandb's new run of a cell that goes on what it had reported by then."""
+    """Repeat the earlier events of a resumed cell in its new wandb run."""
     for event in read_events(directory, since=0.0):
         kind = event.pop("event")
         del event["time"]
@@ -214,8 +214,8 @@ def _train(cell: Cell, files: CellFiles, run: _Begun, sinks: Sinks) -> dict[str,
     """Train on each experience in turn, evaluate before and after each; return the result.
 
     JointTraining trains once, on the samples of all experiences, and is evaluated once: all rows of
-    its R are this evaluation's, and the run counts as i.i.d. Numbers that plugins report go to the
-    sinks, their exhibits into the cell's folder.
+    its R come from this evaluation, and the run counts as i.i.d. Plugins' numbers go to the sinks,
+    and their exhibits into the cell's folder.
     """
     built, watch, position = run.built, run.watch, run.position
     test_stream = built.benchmark.test_stream
@@ -258,7 +258,7 @@ def _train(cell: Cell, files: CellFiles, run: _Begun, sinks: Sinks) -> dict[str,
 
 
 def _train_on(cell: Cell, built: Built, experience: Sequence[Any], part: int | None) -> None:
-    """Train on an experience, or to its end from the middle of one of its parts."""
+    """Train on an experience, or resume in one of its parts and train to its end."""
     options = {"shuffle": cell.training.shuffle}
     if part is None:
         built.strategy.train(experience, eval_streams=[], **options)
@@ -268,7 +268,7 @@ def _train_on(cell: Cell, built: Built, experience: Sequence[Any], part: int | N
 
 
 def _n_experiences(cell: Cell) -> int | None:
-    """The number of experiences that the configuration gives; None if only the data tell."""
+    """Return the number of experiences in the configuration; None if it depends on the data."""
     if cell.validation:
         return cell.validation.experiences
     benchmark = cell.benchmark.args
@@ -281,7 +281,7 @@ def _is_joint(built: Built) -> bool:
 
 
 def _rows(built: Built) -> NDArray[np.float64]:
-    """R, (t, T); of joint training, the row of its one evaluation T times, (T, T)."""
+    """Return R, (t, T); for joint training, the row of its one evaluation T times, (T, T)."""
     R = built.matrix.R
     return np.repeat(R, R.shape[1], axis=0) if _is_joint(built) else R
 
@@ -320,7 +320,7 @@ def _memory(strategy: Strategy) -> dict[str, int]:
 
 
 def _digest(model: nn.Module) -> str:
-    """Return a hash of the weights and buffers of a model, by their names and every bit."""
+    """Return a hash of a model's weights and buffers, of their names and every bit."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -335,7 +335,7 @@ def _wait_for(device: torch.device) -> None:
 
 @contextmanager
 def _without_avalanche_deprecations() -> Iterator[None]:
-    """Hide Avalanche's deprecation warnings about its own code, which come in every experience."""
+    """Hide Avalanche's deprecation warnings about its own code, shown in every experience."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 

@@ -84,7 +84,7 @@ def diagonal_fisher(
         kind: See `fisher_rows`. "true" takes C backward passes, the other kinds take one.
         t: Task labels, (N,), of multi-head models.
         seed: Seed of the labels drawn for `kind="sampled"`.
-        chunk_size: How many samples are in one pass; None: as many as fit into memory.
+        chunk_size: Number of samples per pass; None: as many as fit into memory.
 
     Returns:
         The diagonal for each trained parameter, by name, in its shape.

@@ -326,7 +326,7 @@ def kronecker_fisher(
         t: Task labels, (N,), of multi-head models.
         sharing: "expand" or "reduce", for layers that see several positions.
         seed: Seed of the labels drawn for `kind="sampled"`.
-        chunk_size: How many samples are in one pass; None: as many as fit into memory.
+        chunk_size: Number of samples per pass; None: as many as fit into memory.
 
     Raises:
         ValueError: If there are no samples, sizes differ, or a label is not in [0, C).

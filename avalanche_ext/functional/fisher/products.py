@@ -32,7 +32,7 @@ class FisherProducts:
         x: Samples, (N, ...).
         rows: Returns s; see `diagonal.fisher_rows`.
         t: Task labels, (N,), of multi-head models.
-        chunk_size: How many samples are in one pass; None: as many as fit into 64 MiB.
+        chunk_size: Number of samples per pass; None: as many as fit into 64 MiB.
     """
 
     def __init__(

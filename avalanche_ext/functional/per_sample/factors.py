@@ -76,7 +76,7 @@ def summed_factors(
         rows: Returns s; nothing is divided by N or R.
         t: Task labels, (N,).
         sharing: "expand" or "reduce", see `LayerSums`.
-        chunk_size: How many samples are in one call; None: as many as fit into memory.
+        chunk_size: Number of samples per call; None: as many as fit into memory.
 
     Returns:
         The sums of each layer, and Σ_n Σ_r (∂⟨s_rn, f(x_n)⟩ / ∂θ)², (P,), which is zero for the

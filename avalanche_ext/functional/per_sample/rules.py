@@ -52,7 +52,7 @@ class SampleGradients(Protocol):
 
 
 def has_rule(layer: nn.Module) -> bool:
-    """Return whether `sample_gradients` knows a layer with parameters of its own.
+    """Return whether `sample_gradients` has a rule for a layer that owns parameters.
 
     It knows torch's own linear layers, convolutions, embeddings and normalisation layers, but not
     subclasses, which may behave differently. It does not know layers that change their weight or

@@ -93,8 +93,8 @@ def gradient_cosines(model: nn.Module, x: Tensor, y: Tensor, *, t: Tensor | None
     gradients are stored, (N, P).
 
     Args:
-        model: Returns logits (n, C), given samples, and their task labels if there are any; it
-            stays as it was.
+        model: Returns logits (n, C), given samples, and their task labels if there are any; it does
+            not change.
         x: Samples, (N, ...).
         y: Labels, (N,).
         t: Task labels, (N,), of multi-head models.

@@ -38,10 +38,10 @@ def discriminative_representation_loss(
             paper's text.
 
     Returns:
-        A scalar, 0 where there are no pairs.
+        A scalar, 0 if there are no pairs.
 
     Raises:
-        ValueError: If a shape is another, or `normalisation` is unknown.
+        ValueError: If a shape is wrong, or `normalisation` is unknown.
 
     Examples:
         >>> h = torch.tensor([[1.0, 0.0], [1.0, 1.0], [2.0, 0.0]])
@@ -101,7 +101,7 @@ def margin_loss(
         A scalar, 0 for a single row.
 
     Raises:
-        ValueError: If a shape is another, or `switch` is unknown.
+        ValueError: If a shape is wrong, or `switch` is unknown.
     """
     check_rows(representations, labels)
     check_option("switch", switch, Switch)

@@ -55,7 +55,7 @@ def multi_similarity_loss(
         A scalar, 0 for a single row.
 
     Raises:
-        ValueError: If a shape is another, or `form` is unknown.
+        ValueError: If a shape is wrong, or `form` is unknown.
     """
     layers = [representations] if isinstance(representations, Tensor) else [*representations]
     for layer in layers:

@@ -41,8 +41,8 @@ class ConsolidationPlugin(MethodPlugin):
     **When.** At the end of each experience, from its samples. On an online stream this is the
     experience of the original stream. It is consolidated after its last part or, if parts were left
     out, when the next experience begins, before the model is adapted to it. With `every`, the
-    plugin instead consolidates after every so many iterations, from the last rows of the stream,
-    ignoring the boundaries of experiences. It cannot distinguish new rows from rows that
+    plugin instead consolidates after that many iterations each time, from the last rows of the
+    stream, ignoring the boundaries of experiences. It cannot distinguish new rows from rows that
     Avalanche's own plugins replay.
 
     **How.** With `update="proximal"`, a proximal step (`functional.fisher.curvature`) pulls the

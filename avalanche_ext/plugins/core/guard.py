@@ -82,7 +82,7 @@ class LossGuard(SupervisedPlugin):  # type: ignore[misc]
 def guard(strategy: Strategy) -> None:
     """Give the strategy a `LossGuard`, unless it has one.
 
-    It is a plugin of its own, so that no method's hooks can get in its way.
+    It is a separate plugin, so that no method's hooks can interfere with it.
     """
     plugins = strategy.plugins
     if not any(isinstance(plugin, LossGuard) for plugin in plugins):

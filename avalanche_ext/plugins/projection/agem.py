@@ -114,7 +114,7 @@ class AGEMPlugin(MemoryPlugin):
         self._references: Columns | None = None
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the parameters that are trained, once other plugins have frozen what they freeze."""
+        """Note the trained parameters, after other plugins have frozen theirs."""
         super().before_training_epoch(strategy, **kwargs)
         self._layout = FlatLayout(own_model(strategy).named_parameters())
 

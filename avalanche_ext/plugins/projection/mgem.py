@@ -119,7 +119,7 @@ class MGEMPlugin(StoringPlugin):
         FlatLayout(own_model(strategy).named_parameters(), self.partition)
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the parameters that are trained, once other plugins have frozen what they freeze."""
+        """Note the trained parameters, after other plugins have frozen theirs."""
         super().before_training_epoch(strategy, **kwargs)
         named = [*own_model(strategy).named_parameters()]
         if self._layout is None or not self._layout.is_of(named):

@@ -112,7 +112,7 @@ class OGDPlugin(MethodPlugin):
         self._n_projected, self._kept = 0, None
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the parameters that are trained, once other plugins have frozen what they freeze."""
+        """Note the trained parameters, after other plugins have frozen theirs."""
         self._follow(strategy)
 
     def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:

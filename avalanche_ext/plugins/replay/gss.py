@@ -99,7 +99,7 @@ class GSSPlugin(StoringPlugin):
         super().before_training_exp(strategy, **kwargs)
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note the parameters that are trained, once other plugins have frozen what they freeze."""
+        """Note the trained parameters, after other plugins have frozen theirs."""
         super().before_training_epoch(strategy, **kwargs)
         used = own_model(strategy), criterion_of(strategy)
         if self._similarity is None or not self._similarity.is_of(*used):

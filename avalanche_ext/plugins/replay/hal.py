@@ -66,7 +66,7 @@ class HALPlugin(OnlineReplayPlugin):
 
     1. Anchors run in evaluation mode, with the running statistics of batch normalisation.
     2. θ̃ is a step of plain SGD on the criterion alone, without momentum or other plugins' losses.
-    3. Adam starts anew for each task's anchors; in the code its moments carry over from one anchor
+    3. Adam is restarted for each task's anchors; in the code its moments carry over from one anchor
        to the next.
 
     Args:
