@@ -37,7 +37,7 @@ def absent_sections(results: ExperimentResults) -> Iterator[list[str]]:
     if missing:
         n_missing = sum(len(seeds) * len(names) for seeds, names in missing.items())
         yield [
-            f"{count(n_missing, 'run')} not there yet (run the experiment again):",
+            f"{count(n_missing, 'run')} missing (run the experiment again):",
             *(
                 f"  {line}"
                 for seeds, names in missing.items()

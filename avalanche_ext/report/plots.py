@@ -54,7 +54,7 @@ def plot_learning(results: Results, experiment: str | None = None, ax: Axes | No
     """
     found = _finished(results, experiment)
     if all(method.is_iid for method in found.finished):
-        raise ResultsError(f"{found.name}: methods trained iid learn no experience by itself")
+        raise ResultsError(f"{found.name}: methods trained iid do not learn experiences one by one")
     axes = _axes(ax)
     draw_learning(axes, found)
     return _with_legend(axes, found)
@@ -86,7 +86,7 @@ def plot_metric(
         *dict.fromkeys(name for each in runs.values() for row in each.values() for name in row)
     ]
     if metric not in names:
-        raise ResultsError(f"there is no metric '{metric}', but {', '.join(names)}")
+        raise ResultsError(f"there is no metric '{metric}' (known: {', '.join(names)})")
     values = {
         name: np.array([*each.values()])
         for name, each in defined(runs, metric).items()

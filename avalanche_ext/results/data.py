@@ -228,9 +228,9 @@ class Results:
         """
         names = [each.name for each in self.experiments]
         if name is None and len(names) > 1:
-            raise ResultsError(f"there are several experiments: say which of {', '.join(names)}")
+            raise ResultsError(f"there are several experiments: choose one of {', '.join(names)}")
         if name is not None and name not in names:
-            raise ResultsError(f"there is no experiment '{name}', but {', '.join(names)}")
+            raise ResultsError(f"there is no experiment '{name}' (known: {', '.join(names)})")
         return self.experiments[names.index(name) if name else 0]
 
     def experiment_of(self, method: str, name: str | None = None) -> ExperimentResults:
@@ -250,10 +250,10 @@ class Results:
         asked = [self.experiment(experiment)] if experiment else self.experiments
         found = [(each, method) for each in asked for method in each.methods if method.name == name]
         if not found:
-            raise ResultsError(f"there is no method '{name}', but {', '.join(self.methods)}")
+            raise ResultsError(f"there is no method '{name}' (known: {', '.join(self.methods)})")
         if len(found) > 1:
             names = ", ".join(each.name for each, _ in found)
-            raise ResultsError(f"several experiments have a method '{name}': say which of {names}")
+            raise ResultsError(f"several experiments have a method '{name}': choose one of {names}")
         if not found[0][1].cells:
             raise ResultsError(f"{name}: no run has finished yet")
         return found[0]

@@ -19,7 +19,7 @@ _MISSING = object()
 
 
 def _nothing_live(name: str) -> Any:
-    raise StateError(f"it needs {name}, which is not here")
+    raise StateError(f"it needs {name}, which does not exist here")
 
 
 def restored(
@@ -151,7 +151,7 @@ class _Decoder:
             case "kept":
                 name = f"{getattr(twin, '__module__', '')}:{getattr(twin, '__qualname__', '')}"
                 if name != rest[0]:
-                    raise StateError(f"it needs the function {rest[0]}, which is not here")
+                    raise StateError(f"it needs the function {rest[0]}, which does not exist here")
                 return twin
             case "given":
                 return self._given(rest[0], rest[1], number, twin)
@@ -182,7 +182,8 @@ class _Decoder:
 
     def _given(self, name: str, state: Any, number: int, twin: Any) -> Any:
         if not self._is_free(twin, named(name, self._packages)):
-            raise StateError(f"it has the state of a {name.replace(':', '.')}, which is not here")
+            missing = name.replace(":", ".")
+            raise StateError(f"it has the state of a {missing}, which does not exist here")
         self._made[number] = twin
         twin.load_state_dict(self.value(state))
         return twin
@@ -190,7 +191,7 @@ class _Decoder:
     def _object(self, name: str, state: Any, number: int, twin: Any) -> Any:
         found = named(name, self._packages)
         if not isinstance(found, type):
-            raise StateError(f"it has an object of {name}, which is no class")
+            raise StateError(f"it has an object of {name}, which is not a class")
         kind: Any = found
         is_filled_in = self._is_free(twin, kind)
         made = self._made[number] = twin if is_filled_in else kind.__new__(kind)

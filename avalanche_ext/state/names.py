@@ -98,7 +98,7 @@ def named(where: str, packages: Collection[str]) -> Any:
     try:
         return _attribute(import_module(module), name)
     except (ImportError, AttributeError):
-        raise StateError(f"it mentions {where}, which is not there") from None
+        raise StateError(f"it mentions {where}, which does not exist") from None
 
 
 def _attribute(thing: Any, name: str) -> Any:

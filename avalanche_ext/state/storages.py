@@ -61,7 +61,7 @@ def typed(content: Any) -> Tensor:
         empty = torch.empty(0, dtype=getattr(torch, name), device=of_bytes.device)
         content = empty.set_(of_bytes.untyped_storage(), offset, shape, stride)
     if not isinstance(content, Tensor):
-        raise TypeError(f"{type(content).__name__} is no tensor")
+        raise TypeError(f"{type(content).__name__} is not a tensor")
     return content
 
 

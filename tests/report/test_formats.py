@@ -67,7 +67,7 @@ def test_markdown_has_the_numbers_and_what_is_missing(one: Path) -> None:
     assert rows[2]["BWT"] == "-0.350"
     assert "**tab_one: 3 methods x 6 seeds, 13 of 18 runs finished**" in text
     assert "1 run failed:\n  my_er, seed 1: loss became NaN" in text
-    assert "4 runs not there yet" in text
+    assert "4 runs missing" in text
     assert (
         "Bold: the best of the methods with the same seeds; the others have fewer or others."
         in " ".join(text.split())

@@ -110,7 +110,7 @@ def test_plots_say_what_is_measured_on_validation_samples(tmp_path: Path) -> Non
 def test_a_metric_is_a_row_a_method(loaded: results.Results) -> None:
     axes = report.plot_metric(loaded, "BWT")
     assert {tick.get_text() for tick in axes.get_yticklabels()} == {"a", "b"}
-    with pytest.raises(ResultsError, match="there is no metric 'bwt', but ACC,"):
+    with pytest.raises(ResultsError, match=r"there is no metric 'bwt' \(known: ACC,"):
         report.plot_metric(loaded, "bwt")
     with pytest.raises(ResultsError, match="one: 'AAA' is undefined for all finished runs"):
         report.plot_metric(loaded, "AAA")

@@ -252,7 +252,7 @@ def test_what_failed_and_what_is_missing_is_told(tmp_path: Path) -> None:
     assert "Without a finished run: drl, er." in text
     assert "against ber" not in text, "no pair of runs"
     assert "2 runs failed:\n  drl, seeds 0, 1: loss became NaN at iteration 312\n" in text
-    assert "5 runs not there yet" in text
+    assert "5 runs missing" in text
     assert "  ber, drl: seed 2\n  er: seeds 0, 1, 2\n" in text
 
 

@@ -232,9 +232,9 @@ def test_what_is_missing_is_listed_and_named(folder: Path) -> None:
         ["one", "b", 2, "–"],
     ]
     for ask, message in (
-        (lambda: loaded.matrix("c"), "there is no method 'c', but a, b"),
+        (lambda: loaded.matrix("c"), r"there is no method 'c' \(known: a, b\)"),
         (lambda: loaded.matrix("a", 2), "a, seed 2: has not finished; finished: 0, 1"),
-        (lambda: loaded.matrix("a", 0, "two"), "there is no experiment 'two', but one"),
+        (lambda: loaded.matrix("a", 0, "two"), r"there is no experiment 'two' \(known: one\)"),
         (lambda: loaded.curves("a", 1), "was not evaluated inside experiences: run it with"),
     ):
         with pytest.raises(ResultsError, match=message):
@@ -262,9 +262,9 @@ def test_several_experiments_are_one_table(folder: Path, tmp_path: Path) -> None
     assert counts.to_dict() == {("one", "a"): 2, ("one", "b"): 1, ("two", "a"): 1}
     assert loaded.matrix("a", 0, "two").tolist() == R["b", 0]
     assert loaded.matrix("b", 0).tolist() == R["b", 0]
-    with pytest.raises(ResultsError, match="several experiments have a method 'a': say which of"):
+    with pytest.raises(ResultsError, match="several experiments have a method 'a': choose one of"):
         loaded.matrix("a", 0)
-    with pytest.raises(ResultsError, match="there are several experiments: say which of one, two"):
+    with pytest.raises(ResultsError, match="there are several experiments: choose one of one, two"):
         loaded.experiment()
     with pytest.raises(ResultsError, match="c: no run has finished yet"):
         loaded.matrix("c")

@@ -207,7 +207,7 @@ def test_live_objects_are_named_and_not_stored():
     assert not any(isinstance(part, torch.Tensor) for node in state["nodes"] for part in node)
     back = restored(through_a_file(state), live={"data": data}.__getitem__)
     assert back[0] is data
-    with pytest.raises(StateError, match="it needs data, which is not here"):
+    with pytest.raises(StateError, match="it needs data, which does not exist here"):
         restored(state)
 
 

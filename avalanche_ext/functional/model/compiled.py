@@ -224,7 +224,7 @@ class CompiledLoss:
         import torch._inductor.config as inductor
 
         if not (isinstance(x, Tensor) and isinstance(y, Tensor) and len(y)):
-            raise NotCompilableError("a mini-batch is empty, or is no tensor")
+            raise NotCompilableError("a mini-batch is empty or not a tensor")
         if len(y) > 1:
             n_times = -(-_ROWS // len(y))
             x, y = (torch.cat([each] * n_times)[:_ROWS] for each in (x, y))

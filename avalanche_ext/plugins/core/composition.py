@@ -205,7 +205,7 @@ class StoringPlugin(MethodPlugin):
         if n_brought > n_held:
             name = type(self).__name__
             raise ValueError(
-                f"{name} would take old samples for new ones: experience {self._origin} holds "
+                f"{name} would treat old samples as new ones: experience {self._origin} holds "
                 f"{n_held} samples, but the strategy trains on {n_brought}; remove {name}, or the "
                 "strategy or plugin that adds samples"
             )

@@ -179,4 +179,4 @@ def runs_table(results: ExperimentResults) -> Table:
 def _state(is_finished: bool, error: str | None) -> str:
     if is_finished:
         return "finished"
-    return "not there yet" if error is None else f"failed: {error}"
+    return "missing" if error is None else f"failed: {error}"
