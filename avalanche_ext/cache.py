@@ -151,7 +151,7 @@ def decoded(
         except (OSError, RuntimeError) as error:  # Torch has errors of its own for a full disk.
             reason = reason_of(error) if isinstance(error, OSError) else "the disk may be full"
             warnings.warn(
-                f"{name} is decoded by each run anew: {path.parent} cannot be written ({reason}); "
+                f"each run decodes {name} again: {path.parent} cannot be written ({reason}); "
                 f"set {FOLDER_VARIABLE} to a folder with room",
                 UncachedWarning,
                 stacklevel=2,

@@ -189,7 +189,7 @@ def test_data_that_cannot_be_kept_are_a_note_before_the_first_cell(tmp_path, cap
     assert run_experiment(grid, tmp_path / "out", jobs=1).n_completed == 4
     said = capfd.readouterr().err
     assert said.count("cannot be written") == 1
-    assert "note: images is decoded by each run anew: " in said
+    assert "note: each run decodes images again: " in said
     assert "Warning" not in said
 
 
