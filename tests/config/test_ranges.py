@@ -137,8 +137,8 @@ def scheduler(name: str, **args: Any) -> dict[str, Any]:
             training(
                 iterations=100, scheduler={"name": "OneCycleLR", "max_lr": 0.1, "total_steps": 3}
             ),
-            "training.scheduler: 'OneCycleLR' has a fixed number of steps, but the number of epochs "
-            "in training.iterations is unknown: give the scheduler by: iteration",
+            "training.scheduler: 'OneCycleLR' has a fixed number of steps, but the number of "
+            "epochs in training.iterations is unknown: give the scheduler by: iteration",
         ),
         (
             {
