@@ -16,13 +16,8 @@ from torch.optim import SGD
 from torch.optim import optimizer as torch_optimizers
 
 from avalanche_ext.data import criterion_of
-from avalanche_ext.functional.model.compiled import (
-    CompiledLoss,
-    Evaluated,
-    NotCompilableError,
-    Term,
-    missing_compiler,
-)
+from avalanche_ext.functional.compiled.loss import CompiledLoss, Evaluated, missing_compiler
+from avalanche_ext.functional.compiled.terms import NotCompilableError, Term
 from avalanche_ext.functional.model.wrapped import unwrapped
 from avalanche_ext.traits import traits_of
 
@@ -50,7 +45,7 @@ def compile_steps(strategy: Any) -> None:
     Avalanche's hooks are called as usual, with `mb_output`, `loss` and the parameters' `grad`, and
     a step of plain SGD is taken without the optimizer's bookkeeping. A plugin may offer its term of
     the loss, which the code then includes, see `CompiledSteps.offer_term`. Compiling takes seconds
-    in the first iteration; see `functional.model.compiled.CompiledLoss`. Each step differs from the
+    in the first iteration; see `functional.compiled.loss.CompiledLoss`. Each step differs from the
     uncompiled one only by rounding.
 
     A step runs uncompiled while hooks are set on the model. If the model cannot be compiled, all

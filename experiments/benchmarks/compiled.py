@@ -29,7 +29,7 @@ from torch import nn
 from avalanche_ext.benchmarks import split_mnist
 from avalanche_ext.data import InMemoryLoaders
 from avalanche_ext.functional import multi_similarity_loss
-from avalanche_ext.functional.model.compiled import CompiledLoss
+from avalanche_ext.functional.compiled.loss import CompiledLoss
 from avalanche_ext.plugins import (
     BalancedReplayPlugin,
     DRLPlugin,

@@ -10,8 +10,8 @@ from torch import nn
 from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
-from avalanche_ext.functional.model import compiled
-from avalanche_ext.functional.model.compiled import CompiledLoss
+from avalanche_ext.functional.compiled import code
+from avalanche_ext.functional.compiled.loss import CompiledLoss
 from avalanche_ext.models import MLP
 from avalanche_ext.plugins import (
     BalancedReplayPlugin,
@@ -139,8 +139,14 @@ def check_same(folder, calls, method, **changed):
     assert found.clock.train_iterations == expected.clock.train_iterations == len(calls)
 
 
+def forget_code():
+    code._FUNCTIONS.clear()
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("name", ["er", "terms"])
 def test_all_sizes_of_mini_batches_share_two_compiled_versions(tmp_path, calls, name):
+    forget_code()  # Of tests before this one.
     before = counters["stats"]["unique_graphs"]
     for batch_size in (1, 2, 7, 13, 59):
         learned(tmp_path, METHODS[name], compile=True, training={"batch_size": batch_size})
@@ -504,8 +510,7 @@ def test_a_run_goes_on_bit_for_bit_with_code_compiled_anew(tmp_path, monkeypatch
     out = tmp_path / "out"
     assert run_until(whole, out, monkeypatch, n_batches=5)
     assert run_until(whole, out, monkeypatch, 1)
-    compiled._FUNCTIONS.clear()
-    torch._dynamo.reset()
+    forget_code()
     run(whole, out)
     assert left_by(whole, out) == left_by(whole, tmp_path / "whole")
     assert left_by(whole, out)["result"]["compiled"] == 1.0

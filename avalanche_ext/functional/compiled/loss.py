@@ -1,0 +1,231 @@
+"""The loss of a mini-batch and its gradients from one compiled function of the parameters."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
+
+from avalanche_ext.functional.compiled.code import DirectCode, Given, function_of, noting
+from avalanche_ext.functional.compiled.example import are_close, step_by_step
+from avalanche_ext.functional.compiled.kinds import is_known, kinds_of, parts_of
+from avalanche_ext.functional.compiled.terms import (
+    NotCompilableError,
+    Term,
+    first_line,
+    trained_of,
+    watching,
+)
+
+_ROWS = 37
+"""Rows of the example that code for several rows is compiled with. That code takes any number from
+2; the example is the same in every process, so that all compile the same code."""
+
+_MOST_VERSIONS = 64
+"""Versions of the code of one architecture that torch may compile."""
+
+
+class Evaluated(NamedTuple):
+    """The results of a compiled function for a mini-batch.
+
+    Attributes:
+        parameters: The model's parameters with gradients, in the model's order; then the terms'.
+        gradients: The gradient of the loss for each parameter, in its shape; new tensors.
+        criterion: The criterion, a scalar.
+        outputs: The model's outputs, (B, C).
+        terms: λ times the loss of each term, scalars.
+    """
+
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+    criterion: Tensor
+    outputs: Tensor
+    terms: list[Tensor]
+
+
+class CompiledLoss:
+    """The loss of a model's outputs and its gradients, computed by a function compiled once.
+
+    The loss is the criterion plus λ times each of some terms. The function is `grad_and_value` of
+    this loss over the parameters. `torch.compile` makes code of it for mini-batches of one row, and
+    for those of several rows, when the first comes. Models of one architecture with terms of the
+    same settings, but for λ, share the code, and inductor keeps it on disk for other processes.
+
+    Before code is used, its loss, outputs and gradients are compared with those of copies of model
+    and terms that run step by step. Whether it still fits them is looked up in each call: by torch,
+    or sooner by `is_still_of` for models and terms that are torch's and ours alone, since these
+    depend on nothing but their parts and settings.
+
+    Args:
+        model: Called with samples alone. It must neither draw random numbers nor change itself in
+            its forward pass, as dropout and batch normalisation do in training.
+        criterion: Returns a scalar, given outputs and labels.
+        terms: The terms added to the criterion. They may draw numbers in `loss_tensors` alone.
+    """
+
+    def __init__(self, model: nn.Module, criterion: nn.Module, terms: Sequence[Term] = ()) -> None:
+        self._model = model
+        self._criterion = criterion
+        self._terms = [*terms]
+        self._parts = [*parts_of(model, terms)]
+        self._kinds = kinds_of(model, criterion, terms)
+        self._modules = [*model.modules()]
+        self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._needing = [*self._trained.values()]
+        self._frozen = [p for p in model.parameters() if not p.requires_grad]
+        self._function = function_of(self._kinds)
+        self._is_known = all(map(is_known, (*model.modules(), *criterion.modules(), *terms)))
+        self._ready: dict[bool, DirectCode | None] = {}
+        self._copies = False
+        self._weights = torch.ones(1)
+        self._lams: list[float] = []
+        self._given: Given | None = None
+
+    def is_of(self, model: nn.Module, criterion: nn.Module, terms: Sequence[Term] = ()) -> bool:
+        """Return whether it was made for this model, criterion and terms as they are."""
+        return (
+            self.is_still_of(model, criterion, terms)
+            and sum(1 for _ in parts_of(model, terms)) == len(self._parts)
+            and kinds_of(model, criterion, terms) == self._kinds
+        )
+
+    def is_still_of(
+        self, model: nn.Module, criterion: nn.Module, terms: Sequence[Term] = ()
+    ) -> bool:
+        """Return the same as `is_of`, faster, for a model to which nothing can have been added."""
+        return (
+            model is self._model
+            and criterion is self._criterion
+            and [*map(id, terms)] == [*map(id, self._terms)]
+            and all(parts.get(name) is part for parts, name, part in self._parts)
+            and all(p.requires_grad for p in self._needing)
+            and not any(p.requires_grad for p in self._frozen)
+        )
+
+    def is_watched(self) -> bool:
+        """Return whether hooks are set on the model or a parameter: compiled code skips them."""
+        return bool(
+            torch_modules._global_forward_hooks
+            or torch_modules._global_forward_pre_hooks
+            or torch_modules._global_backward_hooks
+            or torch_modules._global_backward_pre_hooks
+            or any(
+                m._forward_hooks
+                or m._forward_pre_hooks
+                or m._backward_hooks
+                or m._backward_pre_hooks
+                for m in self._modules
+            )
+            or any(
+                p._backward_hooks or p._post_accumulate_grad_hooks for p in self._trained.values()
+            )
+        )
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, y: Tensor) -> Evaluated:
+        """Return loss, outputs and gradients of samples x, (B, ...), and labels y, (B,).
+
+        Raises:
+            NotCompilableError: If the model, criterion, terms or this machine do not allow it.
+        """
+        is_one = len(y) == 1
+        if is_one not in self._ready:
+            self._ready[is_one] = self._prepare(x, y)
+        tensors = [[*term.loss_tensors(y)] for term in self._terms]
+        given = self._given = Given(x, y, self._weights_now(x.device), tensors)
+        gradients, (criterion, outputs, *terms) = self._computed(given)
+        parameters = [*self._trained.values(), *trained_of(tensors)]
+        return Evaluated(parameters, gradients, criterion, outputs, terms)
+
+    @torch.no_grad()
+    def weighted(self, factors: Sequence[float]) -> list[Tensor]:
+        """Return the gradients of the last mini-batch, with other weights in its loss.
+
+        Args:
+            factors: Of the criterion and of each of `Evaluated.terms`.
+        """
+        assert self._given is not None
+        weights = self._given.weights * self._given.weights.new_tensor(factors)
+        return self._computed(self._given._replace(weights=weights))[0]
+
+    def _weights_now(self, device: torch.device) -> Tensor:
+        """Return the weights of the criterion and of each of T terms, (1 + T,)."""
+        lams = [term.lam for term in self._terms]
+        if lams != self._lams:
+            self._lams = lams
+            self._weights = torch.tensor([1.0, *lams], dtype=torch.float64, device=device)
+        return self._weights
+
+    def _computed(self, given: Given) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the gradients, and criterion, outputs and terms."""
+        direct = self._ready[len(given.y) == 1]
+        found = direct(given) if direct and direct.fits(given) else self._checked(given)
+        n_others = 2 + len(self._terms)
+        gradients, others = found[:-n_others], found[-n_others:]
+        if self._copies:
+            parameters = *self._trained.values(), *trained_of(given.tensors)
+            pairs = zip(gradients, parameters, strict=True)
+            gradients = [torch.empty_like(p).copy_(g) for g, p in pairs]
+        return gradients, others
+
+    def _checked(self, given: Given) -> list[Tensor]:
+        """Return all that code computes; torch looks up whether it fits the model."""
+        try:
+            with watching(self._terms, self._model):
+                return self._function(
+                    self._model, self._criterion, self._terms, self._trained, *given
+                )
+        except Exception as error:  # Whatever the parts of the compiler and a compiler raise.
+            raise NotCompilableError(f"it cannot be compiled: {first_line(error)}") from error
+
+    def _prepare(self, x: Tensor, y: Tensor) -> DirectCode | None:
+        """Compile code for mini-batches like this one, and compare it with the model."""
+        import torch._dynamo.config as dynamo
+        import torch._inductor.config as inductor
+
+        if not (isinstance(x, Tensor) and isinstance(y, Tensor) and len(y)):
+            raise NotCompilableError("a mini-batch is empty or not a tensor")
+        if len(y) > 1:
+            n_times = -(-_ROWS // len(y))
+            x, y = (torch.cat([each] * n_times)[:_ROWS] for each in (x, y))
+        expected = step_by_step(self._model, self._criterion, self._terms, x, y)
+        if self._ready and expected.gradients.keys() != self._trained.keys():
+            raise NotCompilableError("which parameters have a gradient depends on the mini-batch")
+        self._trained = {n: p for n, p in self._trained.items() if n in expected.gradients}
+        given = Given(x, y, self._weights_now(x.device), expected.tensors)
+        if len(y) > 1:
+            for each in (x, y):
+                torch._dynamo.mark_dynamic(each, 0)
+            for each in chain(*given.tensors):
+                sides = [dim for dim, n in enumerate(each.shape) if n == _ROWS]
+                torch._dynamo.mark_dynamic(each, [] if each.requires_grad else sides)
+        # Other sizes of earlier models must not decide what is compiled. The code is small.
+        with (
+            dynamo.patch(automatic_dynamic_shapes=False, recompile_limit=_MOST_VERSIONS),
+            inductor.patch(compile_threads=1),
+            noting() as calls,
+        ):
+            found = self._checked(given)
+        numbers = [*expected.gradients.values(), *expected.of_tensors, *expected.others]
+        gradients = found[: len(found) - len(expected.others)]
+        self._copies = self._copies or len({each.data_ptr() for each in gradients}) < len(gradients)
+        parameters = *self._trained.values(), *trained_of(given.tensors)
+        pairs = [*zip(gradients, parameters, strict=True)]
+        self._copies = self._copies or any(g.stride() != p.stride() for g, p in pairs)
+        if not all(map(are_close, found, numbers)):
+            raise NotCompilableError("compiled code gives other numbers than the model")
+        return DirectCode.of(calls[-1], given, found) if self._is_known else None
+
+
+def missing_compiler() -> str:
+    """Return the name of the C++ compiler that inductor needs on the CPU, if it is not here."""
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    return "" if shutil.which(shlex.split(name)[0]) else name
