@@ -38,7 +38,7 @@ class Run:
 class Sink(Protocol):
     """Receives the numbers of one run, in order: `start`, `experience`s, `finish` or `fail`.
 
-    If plugins record series, `series` is called between the `experience`s.
+    If plugins record series, `series` is called between calls of `experience`.
     """
 
     def start(self, run: Run) -> None:
