@@ -453,6 +453,49 @@ def test_hooks_on_the_model_are_called_and_noted(calls):
     torch.testing.assert_close(*map(weights, strategies), rtol=1e-5, atol=1e-5)
 
 
+class Reweighted(SupervisedPlugin):
+    """Gives the criterion other weights and another setting in the middle of an experience."""
+
+    def before_training_iteration(self, strategy, **kwargs):
+        if strategy.clock.train_iterations == 3:
+            strategy._criterion.weight = torch.linspace(0.1, 3.0, 10)
+            strategy._criterion.label_smoothing = 0.1
+
+
+def test_a_criterion_may_change_in_the_middle_of_an_experience(calls):
+    strategies = [make_naive(Reweighted(), model=mlp()) for _ in range(2)]
+    compile_steps(strategies[0])
+    for strategy in strategies:
+        strategy._criterion = nn.CrossEntropyLoss(torch.ones(10))
+        train(strategy, digits(train_size=60))
+    assert len(calls) == strategies[0].clock.train_iterations
+    torch.testing.assert_close(*map(weights, strategies), rtol=1e-5, atol=1e-5)
+
+
+class Scaled(nn.CrossEntropyLoss):
+    """A criterion whose scale is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, outputs, labels):
+        return super().forward(self.scale * outputs, labels)
+
+
+def test_with_a_criterion_that_is_trained_steps_are_uncompiled():
+    strategies = [make_naive(model=mlp()) for _ in range(2)]
+    for strategy in strategies:
+        strategy._criterion = Scaled()
+        strategy.optimizer.param_groups[0]["params"].append(strategy._criterion.scale)
+    compile_steps(strategies[0])
+    with pytest.warns(UserWarning, match="because the criterion has parameters that are trained"):
+        train(strategies[0], digits(train_size=60))
+    train(strategies[1], digits(train_size=60))
+    assert torch.equal(*map(weights, strategies))
+    assert strategies[0]._criterion.scale == strategies[1]._criterion.scale != 1.0
+
+
 class Growing(nn.Module):
     """A classifier that grows, beside a layer that nothing depends on."""
 

@@ -58,8 +58,11 @@ def step_by_step(
 
     Raises:
         NotCompilableError: If the forward pass or a term draws random numbers or changes a
-            part, or a term trains parameters that are not among its tensors.
+            part, if the criterion has parameters that are trained, or if a term trains
+            parameters that are not among its tensors.
     """
+    if any(p.requires_grad for p in criterion.parameters()):
+        raise NotCompilableError("the criterion has parameters that are trained")
     own: tuple[object, ...] = (model, criterion, *terms)
     try:
         model, criterion, terms = deepcopy((model, criterion, terms))

@@ -36,10 +36,10 @@ def _settings(term: Term) -> Iterator[Hashable]:
 
 
 def parts_of(
-    model: nn.Module, terms: Sequence[Term]
+    model: nn.Module, criterion: nn.Module, terms: Sequence[Term]
 ) -> Iterator[tuple[dict[str, Any], str, object]]:
     """Yield modules, tensors and settings of all parts, with their places."""
-    for module in model.modules():
+    for module in (*model.modules(), *criterion.modules()):
         for places in (module._modules, module._parameters, module._buffers):
             yield from ((places, name, part) for name, part in places.items())
         settings = vars(module)

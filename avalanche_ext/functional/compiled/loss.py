@@ -75,7 +75,7 @@ class CompiledLoss:
         self._model = model
         self._criterion = criterion
         self._terms = [*terms]
-        self._parts = [*parts_of(model, terms)]
+        self._parts = [*parts_of(model, criterion, terms)]
         self._kinds = kinds_of(model, criterion, terms)
         self._modules = [*model.modules()]
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -93,7 +93,7 @@ class CompiledLoss:
         """Return whether it was made for this model, criterion and terms as they are."""
         return (
             self.is_still_of(model, criterion, terms)
-            and sum(1 for _ in parts_of(model, terms)) == len(self._parts)
+            and sum(1 for _ in parts_of(model, criterion, terms)) == len(self._parts)
             and kinds_of(model, criterion, terms) == self._kinds
         )
 
