@@ -11,7 +11,7 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from avalanche_ext.buffers import Slots, TaskClassBuffer, uniform
+from avalanche_ext.buffers import PolicyBuffer, Slots, TaskClassBuffer, uniform
 from avalanche_ext.data import Strategy, criterion_of, origin_index
 from avalanche_ext.functional.lookahead.anchors import (
     Key,
@@ -108,9 +108,10 @@ class HALPlugin(OnlineReplayPlugin):
         anchors: x, y and t of the anchors of all tasks that have ended; None before.
 
     Raises:
-        ValueError: If an argument has a wrong type or is out of range, or if both `buffer` and
-            `size_per_class` are given; when training starts, if the model has no linear or
-            multi-head layer, or torch has no second derivative of the criterion.
+        ValueError: If an argument has a wrong type or is out of range; if both `buffer` and
+            `size_per_class` are given; if `replayed` is "earlier" and `buffer` is Avalanche's; when
+            training starts, if the model has no linear or multi-head layer, or torch has no second
+            derivative of the criterion.
     """
 
     beyond_criterion: ClassVar[bool] = True
@@ -146,6 +147,12 @@ class HALPlugin(OnlineReplayPlugin):
             )
         memory = buffer if size_per_class is None else TaskClassBuffer(size_per_class, seed)
         super().__init__(mem_size, batch_size, buffer=memory, loss=loss, seed=seed)
+        if replayed == "earlier" and isinstance(self.buffer, PolicyBuffer):
+            raise ValueError(
+                "replayed='earlier' needs the experience of each stored sample, which Avalanche's "
+                f"{type(self.buffer.policy).__name__} does not record: give one of our buffers, or "
+                "replayed='all'"
+            )
         self.lam = lam
         self.replayed = replayed
         self.lr = lr

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from avalanche.benchmarks import split_online_stream
+from avalanche.training.storage_policy import ReservoirSamplingBuffer
 from torch import Tensor, nn
 
 from avalanche_ext.buffers import ReservoirBuffer
@@ -203,6 +204,11 @@ def test_anchors_are_drawn_anew_in_each_iteration_without_replacement():
 def test_two_memories_are_refused():
     with pytest.raises(ValueError, match=r"size_per_class=2 makes a memory of its own.*buffer"):
         HALPlugin(size_per_class=2, buffer="ring")
+
+
+def test_earlier_tasks_are_unknown_in_avalanches_buffers():
+    with pytest.raises(ValueError, match=r"replayed='earlier'.*ReservoirSamplingBuffer does not"):
+        HALPlugin(buffer=ReservoirSamplingBuffer(20), replayed="earlier")
 
 
 def test_a_linear_models_embedding_is_the_image():
