@@ -250,7 +250,7 @@ def test_options_that_do_not_go_together_are_refused(options, message):
 def test_a_backend_without_its_package_says_what_to_install(monkeypatch, backend, package):
     monkeypatch.delitem(sys.modules, f"avalanche_ext.runner.engines.{backend}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    needed = rf"--backend {backend} needs more \(.*{package}.*\): pip install "
+    needed = rf"--backend {backend} needs extra packages \(.*{package}.*\): pip install "
     with pytest.raises(PreflightError, match=needed + rf'"avalanche-ext\[{backend}\]"$'):
         engine(backend)
 

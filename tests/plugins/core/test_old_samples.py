@@ -68,7 +68,7 @@ def refused(strategy, plugin):
     first, second = plain_benchmark(digits(train_size=20)).train_stream[:2]
     strategy.train(first, eval_streams=[])
     before = weights(strategy)
-    with pytest.raises(ValueError, match=f"^{type(plugin).__name__} would take old") as error:
+    with pytest.raises(ValueError, match=f"^{type(plugin).__name__} would treat old") as error:
         strategy.train(second, eval_streams=[])
     assert torch.equal(weights(strategy), before)
     assert len(plugin.buffer) <= 20
