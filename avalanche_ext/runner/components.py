@@ -163,7 +163,7 @@ def build_on(benchmark: CLScenario, cell: Cell, *, tries_model: bool = True) -> 
     )
     check_class("strategy", cell.method.strategy, strategy)
     repair(strategy)
-    set_precision(strategy, training)
+    set_precision(strategy, training, input_shape)
     inside = _evaluated_inside(cell, benchmark, strategy)
     if training.compile and not why_eager(strategy):
         compile_steps(strategy)

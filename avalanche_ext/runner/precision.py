@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import torch
 from avalanche.models import IncrementalClassifier, MultiHeadClassifier
@@ -18,12 +19,13 @@ from avalanche_ext.functional.model.precision import (
     use_bfloat16,
     use_channels_last,
 )
+from avalanche_ext.models.features import last_layer
 
 _READ_IN_ORDER = (AGEMPlugin, GSS_greedyPlugin)
 """Plugins of Avalanche that fail where a gradient does not lie in memory in its own order."""
 
 
-def set_precision(strategy: Strategy, training: Training) -> None:
+def set_precision(strategy: Strategy, training: Training, input_shape: Sequence[int]) -> None:
     """Let the model of a strategy compute as a cell asks.
 
     Raises:
@@ -42,20 +44,23 @@ def set_precision(strategy: Strategy, training: Training) -> None:
             raise ValueError(f"training.channels_last is true, but {error}: leave it out") from None
     if precision_here(training) == "bf16":
         try:
-            use_bfloat16(strategy.model, _heads(strategy.model))
+            use_bfloat16(strategy.model, _heads(strategy.model, input_shape))
         except ValueError as error:
             raise ValueError(f"training.precision is bf16, but {error}: use fp32") from None
 
 
-def _heads(model: nn.Module) -> list[nn.Module]:
+def _heads(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
     """Return the layers that classify, which cost little and whose rounding costs accuracy.
 
-    Avalanche's own heads cannot compute in bfloat16 at all where each sample has a task label.
+    Avalanche's own heads cannot compute in bfloat16 at all if each sample has a task label. A model
+    that ends in another layer has no such layers.
     """
     kinds = (IncrementalClassifier, MultiHeadClassifier)
-    heads = [module for module in model.modules() if isinstance(module, kinds)]
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return [*heads] or [*linear[-1:]]
+    heads: list[nn.Module] = [each for each in model.modules() if isinstance(each, kinds)]
+    if not heads:
+        with suppress(ValueError, TypeError):  # It does not end in one, or takes more than samples.
+            heads = [last_layer(model, input_shape)[1]]
+    return [head for head in heads if head is not model]
 
 
 def precision_here(training: Training) -> str:

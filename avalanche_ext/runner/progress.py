@@ -133,7 +133,7 @@ class Progress:
 def _is_in_notebook() -> bool:
     """Return whether this is a notebook, even if libraries have imported parts of Jupyter."""
     ipython = sys.modules.get("IPython")
-    return ipython is not None and ipython.get_ipython() is not None
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _written_at(path: Path) -> float:

@@ -557,3 +557,13 @@ def test_a_run_goes_on_bit_for_bit_with_code_compiled_anew(tmp_path, monkeypatch
     run(whole, out)
     assert left_by(whole, out) == left_by(whole, tmp_path / "whole")
     assert left_by(whole, out)["result"]["compiled"] == 1.0
+
+
+def test_a_setting_that_is_set_again_to_an_equal_value_is_no_change():
+    model, criterion = nn.Linear(3, 2), nn.CrossEntropyLoss()
+    model.temperature = 0.2
+    loss = CompiledLoss(model, criterion)
+    model.temperature = float("0.2")
+    assert loss.is_still_of(model, criterion)
+    model.temperature = 0.3
+    assert not loss.is_still_of(model, criterion)

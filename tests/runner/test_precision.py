@@ -46,6 +46,12 @@ class Network(nn.Module):
     def forward(self, x):
         return self.classifier(self.features(x))
 
+class Reversed(Network):
+    def __init__(self, input_shape, n_classes):
+        nn.Module.__init__(self)
+        self.classifier = nn.Linear(16, n_classes)
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())
+
 class Growing(Network):
     def __init__(self, input_shape, n_classes):
         super().__init__(input_shape, n_classes)
@@ -125,6 +131,7 @@ def test_in_bfloat16_training_is_that_in_float32_up_to_rounding(name):
         (MODEL, "class"),
         ({"name": "mlp", "hidden_sizes": [16], "multi_head": True}, "task"),
         ({"name": "./network.py:Growing"}, "class"),
+        ({"name": "./network.py:Reversed"}, "class"),
     ],
 )
 def test_the_layer_that_classifies_computes_in_float32(tmp_path, model, scenario):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,7 +57,10 @@ def test_a_notebook_has_a_bar_and_a_script_with_its_libraries_has_lines(monkeypa
     for each in ("script", "notebook"):
         (tmp_path / each).mkdir()
     assert shown(monkeypatch, tmp_path / "script", io.StringIO(), NORMAL).splitlines() == LINES
-    monkeypatch.setattr("IPython.get_ipython", object)
+    monkeypatch.setattr("IPython.get_ipython", object)  # ipython script.py 2> file
+    (tmp_path / "ipython").mkdir()
+    assert shown(monkeypatch, tmp_path / "ipython", io.StringIO(), NORMAL).splitlines() == LINES
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=None))
     assert "of 4 cells" in shown(monkeypatch, tmp_path / "notebook", io.StringIO(), NORMAL)
 
 

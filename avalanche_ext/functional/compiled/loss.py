@@ -16,7 +16,7 @@ from torch.nn.modules import module as torch_modules
 
 from avalanche_ext.functional.compiled.code import DirectCode, Given, function_of, noting
 from avalanche_ext.functional.compiled.example import are_close, step_by_step
-from avalanche_ext.functional.compiled.kinds import is_known, kinds_of, parts_of
+from avalanche_ext.functional.compiled.kinds import PLAIN, is_known, kinds_of, parts_of
 from avalanche_ext.functional.compiled.terms import (
     NotCompilableError,
     Term,
@@ -105,7 +105,7 @@ class CompiledLoss:
             model is self._model
             and criterion is self._criterion
             and [*map(id, terms)] == [*map(id, self._terms)]
-            and all(parts.get(name) is part for parts, name, part in self._parts)
+            and all(_is_same(parts.get(name), part) for parts, name, part in self._parts)
             and all(p.requires_grad for p in self._needing)
             and not any(p.requires_grad for p in self._frozen)
         )
@@ -229,3 +229,8 @@ def missing_compiler() -> str:
     """Return the name of the C++ compiler that inductor needs on the CPU, if it is not here."""
     name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     return "" if shutil.which(shlex.split(name)[0]) else name
+
+
+def _is_same(now: object, part: object) -> bool:
+    """Return whether a part is the one it was; a setting may be set again to an equal value."""
+    return now is part or (isinstance(part, PLAIN) and type(now) is type(part) and now == part)

@@ -143,7 +143,7 @@ class HALPlugin(OnlineReplayPlugin):
     ) -> None:
         if size_per_class is not None and buffer != "reservoir":
             raise ValueError(
-                f"size_per_class={size_per_class} makes a memory of its own: leave out buffer"
+                f"size_per_class={size_per_class} already defines the memory: leave out buffer"
             )
         memory = buffer if size_per_class is None else TaskClassBuffer(size_per_class, seed)
         super().__init__(mem_size, batch_size, buffer=memory, loss=loss, seed=seed)

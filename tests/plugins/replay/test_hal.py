@@ -202,7 +202,7 @@ def test_anchors_are_drawn_anew_in_each_iteration_without_replacement():
 
 
 def test_two_memories_are_refused():
-    with pytest.raises(ValueError, match=r"size_per_class=2 makes a memory of its own.*buffer"):
+    with pytest.raises(ValueError, match=r"size_per_class=2 already defines the memory.*buffer"):
         HALPlugin(size_per_class=2, buffer="ring")
 
 
