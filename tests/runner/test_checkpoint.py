@@ -73,6 +73,13 @@ def test_recipes_and_streams_go_on_bit_for_bit(tmp_path, monkeypatch, name):
     check_resumed(tmp_path, monkeypatch, {"plugins": [REPLAY, "drl"]}, **RECIPES[name])
 
 
+def test_hal_as_in_its_official_code_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    options = {"size_per_class": 2, "replayed": "earlier", "n_anchors": 2, "first_anchors": "last"}
+    options |= {"rescale": True, "means": "from_zero", "embedding_decay": 0.5}
+    short = {"hindsight_steps": 3, "anchor_steps": 3}
+    check_resumed(tmp_path, monkeypatch, {"plugins": [{"hal": {**options, **short}}]})
+
+
 def test_every_plugin_of_ours_is_among_them():
     used = {
         next(iter(each)) if isinstance(each, dict) else each
