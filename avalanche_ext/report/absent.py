@@ -29,7 +29,7 @@ def absent_sections(results: ExperimentResults) -> Iterator[list[str]]:
         lines = [f"{name}, {_seeds(seeds)}: {error}" for (name, error), seeds in failed.items()]
         if len(lines) > _MOST_REASONS:
             n_others = len(lines) - _MOST_REASONS
-            lines[_MOST_REASONS:] = [f"and {n_others} others: see their failure.json"]
+            lines[_MOST_REASONS:] = [f"and {n_others} more (see failure.json in their folders)"]
         yield [
             f"{count(sum(map(len, failed.values())), 'run')} failed:",
             *(f"  {line}" for line in lines),
@@ -37,7 +37,7 @@ def absent_sections(results: ExperimentResults) -> Iterator[list[str]]:
     if missing:
         n_missing = sum(len(seeds) * len(names) for seeds, names in missing.items())
         yield [
-            f"{count(n_missing, 'run')} missing (run the experiment again):",
+            f"{count(n_missing, 'run')} missing (run the experiment again to finish them):",
             *(
                 f"  {line}"
                 for seeds, names in missing.items()

@@ -53,8 +53,8 @@ def choices_title(results: ExperimentResults) -> str:
     if first.experiences > 1:
         where = f"each of the first {first.experiences} experiences"
     return (
-        f"Chosen by {first.metric} ({better} is better) on VALIDATION samples: "
-        f"{first.validation_per_experience} of {where}, held out of training; {seeds}"
+        f"Hyper-parameters chosen by {first.metric} ({better} is better) on VALIDATION samples: "
+        f"{first.validation_per_experience} held out from {where}; {seeds}"
     )
 
 
@@ -106,26 +106,26 @@ def _warnings(choice: Choice) -> Iterator[str]:
     for path, extreme in choice.at_edges():
         options = ", ".join(map(value_text, choice.searched[path]))
         yield (
-            f"Warning: {names[path]} of {choice.method} is the {extreme} of {options}: a better "
-            "value may lie beyond."
+            f"Warning: {choice.method}'s {names[path]} is the {extreme} value tried ({options}); a "
+            "better one may lie beyond."
         )
     margin = choice.margin
     if margin and margin.std is None:
         yield (
-            f"Caution: one seed cannot say whether the choice for {choice.method} is better than "
-            "the next best."
+            f"Caution: one seed is too few to tell {choice.method}'s chosen setting from the next "
+            "best."
         )
     elif margin and margin.std is not None and margin.mean <= margin.std:
         yield (
-            f"Caution: {count(len(choice.seeds), 'seed')} are too few to tell the choice for "
-            f"{choice.method} from the next best."
+            f"Caution: {count(len(choice.seeds), 'seed')} are too few to tell {choice.method}'s "
+            "chosen setting from the next best."
         )
     failed = choice.without_score
     if failed:
         first = next(iter(failed))
         yield (
-            f"Warning: {count(len(failed), 'setting')} of {choice.method} could not be trained, "
-            f"such as {_text(choice.tried[first].values)}: {failed[first]}"
+            f"Warning: {count(len(failed), 'setting')} of {choice.method} failed, for example "
+            f"{_text(choice.tried[first].values)}: {failed[first]}"
         )
 
 

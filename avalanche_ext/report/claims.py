@@ -61,8 +61,8 @@ def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
     if not results.claims:
         return
     yield [
-        "Claims: higher in ACC or the metric named, paired by seed; p: one-sided, and with Holm's "
-        "correction for their number",
+        "Claims: one-sided tests in ACC or the named metric, paired by seed; Holm p: corrected "
+        "for the number of claims",
         *comparison_lines(
             "claim", {claim_text(each.claim): each.test for each in claim_tests(results)}
         ),

@@ -18,20 +18,20 @@ SIGNED = ("BWT", "FWT")
 
 _TITLES = {"learning_accuracy": "learned", "average_incremental_accuracy": "AIA"}
 _NOTES = {
-    "BWT": "BWT, FWT: Lopez-Paz and Ranzato (2017).",
-    "forgetting": "Forgetting: Chaudhry et al. (2018).",
-    "learning_accuracy": "learned: accuracy on each experience just after learning it.",
-    "average_incremental_accuracy": "AIA: the mean of ACC after each experience.",
-    "AAA": "AAA: the mean over all evaluations inside experiences of the mean accuracy on those "
-    "seen so far (Caccia et al., 2022).",
-    "WC_ACC": "WC_ACC: min_ACC and the final accuracy on the last of the k experiences, weighted "
-    "k - 1 to 1 (De Lange et al., 2023).",
-    "min_ACC": "min_ACC: the mean over earlier experiences of their lowest accuracy after they "
-    "were learned (De Lange et al., 2023).",
-    "stability_gap": "stability_gap: how far accuracies on earlier experiences fall inside an "
-    "experience below both its ends.",
-    "LCA": "LCA: the mean accuracy on an experience over its first mini-batches (Chaudhry et al., "
-    "2019).",
+    "BWT": "BWT, FWT: as in Lopez-Paz and Ranzato (2017).",
+    "forgetting": "forgetting: as in Chaudhry et al. (2018).",
+    "learning_accuracy": "learned: accuracy on each experience right after training on it.",
+    "average_incremental_accuracy": "AIA: average incremental accuracy.",
+    "AAA": "AAA: average anytime accuracy, the mean accuracy on the experiences seen so far, "
+    "averaged over all evaluations during training (Caccia et al., 2022).",
+    "WC_ACC": "WC_ACC: worst-case accuracy, the mean of min_ACC (weight k - 1) and the final "
+    "accuracy on the last of the k experiences (weight 1; De Lange et al., 2023).",
+    "min_ACC": "min_ACC: the lowest accuracy on each earlier experience since it was learned, "
+    "averaged over experiences (De Lange et al., 2023).",
+    "stability_gap": "stability_gap: how far the accuracy on earlier experiences drops during an "
+    "experience, below its values at the start and at the end.",
+    "LCA": "LCA: learning curve area, the mean accuracy on an experience over its first "
+    "mini-batches (Chaudhry et al., 2019).",
 }
 _SHOWN = (
     "ACC",
@@ -138,12 +138,12 @@ def _tests(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -
     yield Column(
         f"vs {results.baseline}",
         differences,
-        note=f"vs {results.baseline}: the difference in ACC, paired by seed.",
+        note=f"vs {results.baseline}: difference in ACC, paired by seed.",
     )
     yield Column(
         "p",
         [p_value(test.t_test_holm) if test else "" for test in tests],
-        note=f"p: its two-sided t-test, with Holm's correction for {count(n_tests, 'test')}.",
+        note=f"p: two-sided paired t-test, Holm-corrected for {count(n_tests, 'test')}.",
     )
 
 
@@ -156,19 +156,19 @@ def _costs(statistics: Sequence[MethodStatistics]) -> Iterator[Column]:
     costs: Sequence[tuple[str, str, Sequence[Estimate | None], int]] = (
         (
             "seconds",
-            "seconds: of training alone.",
+            "seconds: training time, without evaluation.",
             [row.seconds["training"] for row in statistics],
             1,
         ),
         (
             "peak MB",
-            "peak MB: memory of the process in training (on a GPU, of its tensors there).",
+            "peak MB: peak memory of the process during training (on a GPU, of its tensors).",
             [row.memory["peak"] for row in statistics],
             _MEGABYTE,
         ),
         (
             "kept MB",
-            "kept MB: what the method keeps for the next experience beside the model.",
+            "kept MB: memory that the method keeps between experiences, besides the model.",
             [row.memory["kept"] for row in statistics],
             _MEGABYTE,
         ),

@@ -76,9 +76,8 @@ def on_tests(tests: Mapping[str, PairedTest]) -> list[str]:
     """Return the remarks on a table of tests: a caution on few pairs, and the meaning of a dash."""
     cells = [cell for _, cells in comparison_columns(tests) for cell in cells]
     dash = (
-        f"{NONE}: differences that do not vary, or too few pairs (fewer than 2 for a t-test, "
-        f"{FEWEST_FOR_EFFECT} for d, {FEWEST_PAIRS} for an interval, {FEWEST_FOR_WILCOXON} for "
-        "Wilcoxon's test)."
+        f"{NONE}: the differences do not vary, or there are too few pairs (a t-test needs 2, d "
+        f"{FEWEST_FOR_EFFECT}, an interval {FEWEST_PAIRS}, Wilcoxon's test {FEWEST_FOR_WILCOXON})."
     )
     return [*caution(tests), *([dash] if NONE in cells else [])]
 
@@ -95,4 +94,4 @@ def caution(tests: Mapping[str, PairedTest]) -> list[str]:
         which = f"fewer than {FEWEST_PAIRS} seeds: {named}"
     else:
         which = f"fewer than {FEWEST_PAIRS} seeds: {len(few)} of {len(tests)} methods"
-    return [f"Caution: too few pairs for sound tests and intervals ({which})."]
+    return [f"Caution: too few pairs for reliable tests and intervals ({which})."]

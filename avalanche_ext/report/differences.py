@@ -41,7 +41,7 @@ def differences_figure(
     )
     title = f"{results.name}{measured_on(results)}: differences from {results.baseline}"
     all_tests = [test for metric in tested for test in tests_in(metric, statistics).values()]
-    notes = [f"paired by seed; no interval and no verdict below {FEWEST_PAIRS} seeds"]
+    notes = [f"paired by seed; no intervals or significance with fewer than {FEWEST_PAIRS} seeds"]
     if any(test.interval for test in all_tests):
         notes = [
             f"paired by seed; bars: 95 % intervals; filled: p < {LEVEL} after Holm's correction"
@@ -90,7 +90,7 @@ def _row(name: str, metric: str, test: PairedTest, look: Mapping[str, Any]) -> R
         name=name,
         mean=mean,
         bar=test.interval or (mean, mean),
-        text=", ".join([*parts, f"Holm p {p_value(p)}", f"{wins_text(test)} seeds higher"]),
+        text=", ".join([*parts, f"Holm p {p_value(p)}", f"higher for {wins_text(test)} seeds"]),
         style=look,
         is_filled=test.is_significant,
     )

@@ -23,19 +23,19 @@ Diversities = Exhibits[GradientDiversity]
 
 
 _COLUMNS = {
-    "gradient_mean": "cos of gradients",
-    "gradient_std": "std of pairs",
-    "conflicting": "below 0",
-    "conflict_mean": "mean of these",
-    "representation_mean": "cos of repr.",
+    "gradient_mean": "gradient cosine",
+    "gradient_std": "std over pairs",
+    "conflicting": "share < 0",
+    "conflict_mean": "mean of < 0",
+    "representation_mean": "repr. cosine",
     "correlation": "correlation",
 }
 _NOTES = (
-    "negative: pairs of samples of different classes; positive: of one class. cos of gradients: "
-    "the mean cosine similarity of the gradients of their cross-entropies; below 0: the share of "
-    "pairs whose gradients conflict, with the mean of their cosines; cos of repr.: the mean cosine "
-    "similarity of the representations; correlation: Pearson's, of the two cosines over pairs. The "
-    "seconds of training include those of this analysis."
+    "negative: pairs of samples from different classes; positive: from the same class. gradient "
+    "cosine: mean cosine similarity of the gradients of the two cross-entropies; share < 0: share "
+    "of pairs whose gradients conflict, and their mean cosine; repr. cosine: mean cosine "
+    "similarity of the representations; correlation: Pearson correlation of the two cosines over "
+    "pairs. The training time includes this analysis."
 )
 
 _CELLS = 60
@@ -66,7 +66,7 @@ def diversities_text(diversities: Diversities, caveats: Sequence[str] = ()) -> s
     if not diversities.methods:
         return ""
     lines = [
-        "Gradients of pairs of samples after the last experience, mean ± std over seeds",
+        "Gradient similarity of pairs of samples after the last experience, mean ± std over seeds",
         *aligned(_rows(diversities)),
         "",
         *wrapped(_NOTES),
@@ -143,7 +143,7 @@ def _draw_densities(part: SubFigure, diversities: Diversities) -> None:
         row[0].set_ylabel(f"{kind} pairs:\ncosine of gradients")
         row[0].set_ylim(*ranges[kind][1])
     grid[0, 0].set_xlim(*ranges[PAIR_KINDS[0]][0])
-    part.colorbar(image, ax=grid, label="share of the pairs in a cell", aspect=40)
+    part.colorbar(image, ax=grid, label="share of pairs per cell", aspect=40)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     grid[0, 0].legend(handles, labels, loc="upper left", fontsize=8, frameon=False)
 
@@ -196,7 +196,7 @@ def _draw_distributions(
             axes.stairs(shares, edges, color=look[name]["color"], label=name, lw=1.4)
         axes.axvline(0.0, color="grey", lw=0.8)
         axes.set_xlabel(f"cosine of gradients, {kind} pairs")
-        axes.set_ylabel("share of the pairs")
+        axes.set_ylabel("share of pairs")
         tidy(axes)
     handles, labels = axes.get_legend_handles_labels()
     part.legend(handles, labels, loc="outside right upper", frameon=False)

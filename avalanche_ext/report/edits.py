@@ -53,7 +53,7 @@ def edits_figure(edits: Exhibits[Edits], notes: Sequence[str] = ()) -> Figure | 
     parts = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
     for part, (run, kept) in zip(parts, blocks.items(), strict=True):
         _draw(part, kept, n_columns)
-        title = f"{run}: edited memory (label; edits, length of the change ‖x′ − x‖₂)"
+        title = f"{run}: edited memory samples (label; edits, size of the change ‖x′ − x‖₂)"
         set_title(part, title, notes if part is parts[0] else ())
     return figure
 

@@ -71,7 +71,7 @@ def _figure(experiments: Sequence[ExperimentResults], form: str) -> str:
     try:
         drawn = write_picture(partial(side_by_side_figure, experiments), folder, NAME, form)
     except OSError as error:  # The folder may be read-only, or the disk full.
-        return f"\n{NAME}.{form} could not be written into {folder}: {reason_of(error)}\n"
+        return f"\n{NAME}.{form} could not be written to {folder}: {reason_of(error)}\n"
     return f"\n{drawn} is in {folder}\n" if drawn else ""
 
 
@@ -84,7 +84,7 @@ def _page(folders: Sequence[Path]) -> str:
         return f"{write_page(folders)}\n"
     except OSError as error:  # The folder may be read-only, or the disk full.
         raise ResultsError(
-            f"{folders[0]}: the page cannot be written: {reason_of(error)}"
+            f"{folders[0]}: the page could not be written: {reason_of(error)}"
         ) from error
 
 

@@ -14,10 +14,10 @@ from avalanche_ext.results.exhibits import FisherForms
 from avalanche_ext.results.experiment import Exhibits
 
 _NOTE = (
-    "F: the Fisher; δ: how far the weights have moved while they learn the next experience. Of one "
-    "experience: tr F̂ / tr F; error: Σ |λ̂_i − λ_i| / Σ λ_i over the largest eigenvalues; "
-    "curvature: δᵀ F̂ δ / δᵀ F δ, the median over experiences and seeds at each iteration, of these "
-    "the median and the range. Of all: the curvature of the sum over all experiences so far."
+    "trace: tr F̂ / tr F; error: Σ |λ̂_i − λ_i| / Σ λ_i over the largest eigenvalues; curvature: "
+    "δᵀ F̂ δ / δᵀ F δ, where δ is the change of the weights during the next experience: the median "
+    "over experiences and seeds at each iteration, then the median and the range over iterations. "
+    "curvature of sum: the same for the sum of F over all experiences so far."
 )
 
 
@@ -31,7 +31,7 @@ def forms_text(forms: Exhibits[FisherForms], caveats: Sequence[str] = ()) -> str
     if not forms.methods:
         return ""
     lines = [
-        "What forms F̂ of the Fisher keep of it, mean ± std over experiences and seeds",
+        "Approximations F̂ of the Fisher F compared with F, mean ± std over experiences and seeds",
         *aligned(_rows(forms)),
         "",
         *wrapped(_NOTE),
@@ -41,7 +41,7 @@ def forms_text(forms: Exhibits[FisherForms], caveats: Sequence[str] = ()) -> str
 
 
 def _rows(forms: Exhibits[FisherForms]) -> Iterator[list[str]]:
-    yield ["method", "form", "trace", "error", "curvature", "of all"]
+    yield ["method", "approximation", "trace", "error", "curvature", "curvature of sum"]
     for name, runs in forms.methods.items():
         of_one, of_all = by_iteration(runs), by_iteration(runs, is_sum=True)
         for form in dict.fromkeys(each for run in runs.values() for each in run.form.tolist()):

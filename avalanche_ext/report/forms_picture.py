@@ -48,11 +48,11 @@ def forms_figure(forms: Exhibits[FisherForms], notes: Sequence[str] = ()) -> Fig
     if not ratios:
         return None
     figure = Figure(figsize=(_WIDTH * len(ratios) + 2, 2 * _HEIGHT), layout="constrained")
-    set_title(figure, "Curvature along the path of training that each form sees", notes)
+    set_title(figure, "Curvature along the training path, relative to the Fisher F", notes)
     panels = figure.subplots(2, len(ratios), squeeze=False, sharey=True)
     for column, (name, both) in zip(panels.T, ratios.items(), strict=True):
         for axes, found, of in zip(
-            column, both, ("the experience before", "all before"), strict=True
+            column, both, ("the previous experience", "all previous experiences"), strict=True
         ):
             _draw(axes, found)
             axes.set_title(f"{name}: Fisher of {of}")

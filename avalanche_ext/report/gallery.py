@@ -123,27 +123,27 @@ def pictures(
     if results.finished:
         yield Picture(
             "accuracy",
-            "Left: mean accuracy on the experiences seen so far, after each. Right: after the "
-            "last, the mean over seeds ± the standard deviation, and each seed.",
+            "Left: mean accuracy on the experiences seen so far. Right: its value after the last "
+            "experience: mean ± standard deviation over seeds, with a tick for each seed.",
             partial(accuracy_figure, results),
         )
         yield Picture(
             "differences",
-            "The mean difference of each method from the baseline, paired by seed, with its 95 % "
-            "interval by the bootstrap. Filled: p < 0.05 after Holm's correction, from at least "
+            "Mean difference of each method from the baseline, paired by seed, with 95 % bootstrap "
+            "confidence intervals. Filled: p < 0.05 after Holm's correction, with at least "
             f"{FEWEST_PAIRS} seeds.",
             partial(differences_figure, results, statistics),
         )
         yield Picture(
             "learning",
-            "Left: accuracy on each experience when it has just been learned. Right: its mean over "
+            "Left: accuracy on each experience right after training on it. Right: its mean over "
             "experiences.",
             partial(learning_figure, results),
         )
         yield Picture(
             "inside",
-            "Accuracy over mini-batches. Left: mean over the experiences seen so far. Right: on "
-            "the first experience; what falls and rises again is the stability gap.",
+            "Accuracy during training. Left: mean over the experiences seen so far. Right: on the "
+            "first experience; a drop that recovers is the stability gap.",
             partial(
                 inside_figure, results.with_best_settings(), kept.inside, chosen_on_test(results)
             ),
@@ -156,41 +156,41 @@ def pictures(
     if swept_parameters(results).keys() & {method.name for method in results.finished}:
         yield Picture(
             "tradeoff",
-            "Learning against forgetting: each point is a setting, with the standard error over "
-            "seeds. Up and to the right is better.",
+            "Backward transfer against learning accuracy: one point per setting, with standard "
+            "errors over seeds. Up and to the right is better.",
             partial(tradeoff_figure, results, statistics),
         )
         yield Picture(
             "sweep",
-            "ACC over the swept value, with the standard deviation over seeds. Settings are "
-            "compared on the results that this report shows: the best of them flatters its method.",
+            "ACC against the swept value, with standard deviations over seeds. The best setting "
+            "is chosen on these same results, so its ACC is optimistic.",
             partial(sweep_figure, results, statistics),
         )
     yield Picture(
         "edits",
-        "Remembered examples before and after editing, and the differences.",
+        "Memory samples before and after editing, and their differences.",
         partial(edits_figure, kept.edits, chosen_on_test(results)),
     )
     yield Picture(
         "spectrum",
-        "The Fisher's largest eigenvalues, their share of the trace, and the layers that hold it.",
+        "The Fisher's largest eigenvalues, their share of the trace, and their mass by layer.",
         partial(spectra_figure, kept.spectra, chosen_on_test(results)),
     )
     yield Picture(
         "curvature",
-        "The curvature along the path of training on the next experience that forms of the Fisher "
-        "see, over that of the Fisher itself: the median over experiences and seeds, with the "
-        "middle half.",
+        "Curvature along the training path of the next experience: approximations of the Fisher "
+        "relative to the Fisher itself; median over experiences and seeds, with the interquartile "
+        "range.",
         partial(forms_figure, kept.forms, chosen_on_test(results)),
     )
     yield Picture(
         "rho",
-        "ρ of the representations against the metrics, a point for each run.",
+        "ρ of the representations against each metric, one point per run.",
         partial(rho_figure, kept.rho),
     )
     yield Picture(
         "gradient_diversity",
-        "Cosines of the gradients of pairs of samples against those of their representations.",
+        "Cosine similarity of gradients against that of representations, over pairs of samples.",
         partial(
             diversities_figure,
             kept.diversities,

@@ -96,7 +96,7 @@ def draw_inside(
     for end in ends[:-1]:
         axes.axvline(end, color="grey", linewidth=0.8, linestyle=":", zorder=0)
     on = "the experiences seen so far" if experience is None else f"experience {experience}"
-    axes.set_xlabel("mini-batches learned" + " (dotted: an experience ends)" * (len(ends) > 1))
+    axes.set_xlabel("training mini-batches" + " (dotted: end of an experience)" * (len(ends) > 1))
     what = f"accuracy on {on}" if experience else f"mean accuracy on {on}"
     axes.set_ylabel(f"{what}{measured_on(results)}")
     if reaches:

@@ -38,8 +38,8 @@ def _joint_sheet(experiments: Sequence[Reported], metric: str) -> Sheet:
     notes = [*on_absent(all_results), "± is the sample standard deviation over seeds."]
     if len({results.split for results in all_results}) > 1:
         notes.append(
-            "Nothing is averaged over these experiments, since some were measured on the test "
-            "stream and others on validation samples."
+            "No averages over these experiments: some were measured on the test stream, others on "
+            "validation samples."
         )
     else:
         for more, texts in (_ranks(names, all_results, metric), _duels(names, all_results, metric)):
@@ -104,8 +104,8 @@ def _ranks(
         return [], []
     texts = [number(ranks.ranks[name], 2) if name in ranks.ranks else NONE for name in names]
     return [Column("mean rank", texts)], [
-        f"mean rank: over the {ranks.experiments} experiments, each counting the same, 1 for the "
-        f"best of the {len(ranks.ranks)} methods that all of them have.",
+        f"mean rank: among the {len(ranks.ranks)} methods that all experiments have (1 is best), "
+        f"averaged over the {ranks.experiments} experiments.",
         *_verdict(ranks),
     ]
 
@@ -113,13 +113,12 @@ def _ranks(
 def _verdict(ranks: Ranking) -> Iterator[str]:
     if ranks.experiments < FEWEST_FOR_VERDICT:
         yield (
-            f"Caution: fewer than {FEWEST_FOR_VERDICT} experiments cannot tell methods apart by "
-            "their ranks, so no test is made of them."
+            f"Caution: fewer than {FEWEST_FOR_VERDICT} experiments are too few to test the ranks."
         )
     if ranks.has_verdict and ranks.critical_difference is not None:
         yield (
-            f"Friedman's test that all are alike: {p_text(ranks.friedman)}; "
-            f"Nemenyi's critical difference of mean ranks, which counts only where p < 0.05: "
+            f"Friedman's test that all methods are equal: {p_text(ranks.friedman)}. Nemenyi's "
+            f"critical difference of mean ranks, meaningful only if p < 0.05: "
             f"{number(ranks.critical_difference, 2)}."
         )
 
@@ -130,7 +129,9 @@ def _duels(
     """Return the columns against the baseline and remarks on them, if there is a baseline."""
     baselines = [*dict.fromkeys(filter(None, (results.baseline for results in experiments)))]
     if len(baselines) > 1:
-        return [], [f"The baselines differ ({', '.join(baselines)}), so none is compared with."]
+        return [], [
+            f"No comparison with a baseline: the baselines differ ({', '.join(baselines)})."
+        ]
     found = duels(experiments, baselines[0], metric) if baselines else {}
     if not found:
         return [], []
@@ -154,11 +155,11 @@ def _duels(
         Column("wins", wins),
         Column("pairs", n_pairs),
     ], [
-        f"vs {baseline}: the difference paired by seed, its mean over the experiments that have "
-        "both, each counting the same; its 95 % interval, where each has five pairs, by the "
-        "bootstrap over the seeds of each. wins: how often a method has the higher value with the "
-        "same seed, each pair counting the same, with Jeffreys' 95 % interval. pairs: how many, "
-        "and in how many experiments."
+        f"vs {baseline}: difference paired by seed, averaged over the experiments that have both "
+        "methods, with equal weights; 95 % bootstrap confidence interval over the seeds of each "
+        "experiment, if each has at least five pairs. wins: share of all pairs in which the method "
+        "has the higher value, with Jeffreys' 95 % interval. pairs: number of pairs and of "
+        "experiments."
     ]
 
 

@@ -17,7 +17,7 @@ def notes_of(
     """Return the sentences that readers need, on columns and on metrics without a column."""
     named = {*(results.published or ()), *(claim.metric for claim in results.claims)}
     over_samples = (
-        "instance_accuracy: over all test samples, however many an experience has (Jin et al., "
+        "instance_accuracy: accuracy over the pooled test samples of all experiences (Jin et al., "
         "2021)."
     )
     cells = [cell for column in columns for cell in column.cells]
@@ -30,13 +30,13 @@ def notes_of(
         *([over_samples] if "instance_accuracy" in named else []),
         *(
             [
-                "Methods trained iid, on all experiences in random order, have only the final "
+                "Methods trained iid (on all experiences at once, shuffled) have only final "
                 "accuracies."
             ]
             if any(method.is_iid for method in results.methods)
             else []
         ),
-        *([f"{NONE}: not measured, or not defined."] if NONE in cells else []),
+        *([f"{NONE}: not measured or undefined."] if NONE in cells else []),
     ]
 
 
@@ -45,7 +45,7 @@ def on_absent(experiments: Sequence[ExperimentResults]) -> list[str]:
     finished = {method.name for results in experiments for method in results.finished}
     names = dict.fromkeys(each.name for results in experiments for each in results.methods)
     without = [name for name in names if name not in finished]
-    return [f"Without a finished run: {', '.join(without)}."] if finished and without else []
+    return [f"No finished runs: {', '.join(without)}."] if finished and without else []
 
 
 def on_best(experiments: Sequence[ExperimentResults], columns: Sequence[Column]) -> str:
@@ -57,8 +57,11 @@ def on_best(experiments: Sequence[ExperimentResults], columns: Sequence[Column])
         for results in experiments
     )
     if some:
-        return "Bold: the best of the methods with the same seeds; the others have fewer or others."
-    return "Bold: the best."
+        return (
+            "Bold: best of the methods that ran the same seeds; the others ran fewer or different "
+            "ones."
+        )
+    return "Bold: best."
 
 
 def said_in_notes(
@@ -75,7 +78,7 @@ def said_in_notes(
         said["FWT"] = f"FWT is {mean} for all methods{same}."
     forgot = [row for row in statistics if row.metrics["forgetting"]]
     if forgot and all(_forgets_what_bwt_says(row) for row in forgot):
-        said["forgetting"] = "Forgetting (Chaudhry et al., 2018) is -BWT."
+        said["forgetting"] = "Forgetting (Chaudhry et al., 2018) equals -BWT."
     for metric in ("learning_accuracy", "average_incremental_accuracy"):
         if all(row.metrics[metric] in (None, row.metrics["ACC"]) for row in statistics):
             said[metric] = ""
@@ -109,7 +112,7 @@ def _on_intransigence(statistics: Sequence[MethodStatistics]) -> str:
         intransigence, learned = row.metrics["intransigence"], row.metrics["learning_accuracy"]
         if intransigence and learned:
             return (
-                "Intransigence (Chaudhry et al., 2018; against the best of these methods) is "
-                f"{number(intransigence.mean + learned.mean)} - learned."
+                "Intransigence (Chaudhry et al., 2018; relative to the best of these methods) "
+                f"equals {number(intransigence.mean + learned.mean)} - learned."
             )
     return ""

@@ -150,7 +150,7 @@ def plot_tradeoff(results: Results, experiment: str | None = None, ax: Axes | No
     }
     axes = _axes(ax)
     labels = draw_tradeoff(axes, found, points, groups)
-    axes.set_xlabel(f"learning accuracy (just after each experience){measured_on(found)}")
+    axes.set_xlabel(f"learning accuracy (right after each experience){measured_on(found)}")
     axes.set_ylabel("backward transfer (BWT)")
     names = [(points[each].means, name) for name, drawn in groups.items() for each in drawn[:1]]
     figure = axes.get_figure(root=True)

@@ -43,7 +43,7 @@ def published_section(
     """
     rows = published_rows(results, statistics)
     if rows and results.published:
-        yield [f"Beside {results.published['reference']}", *aligned([TITLES, *rows])]
+        yield [f"Compared with {results.published['reference']}", *aligned([TITLES, *rows])]
 
 
 def published_rows(

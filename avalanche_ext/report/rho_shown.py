@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NOTE = (
-    "ρ: KL(uniform ‖ normalised singular values) of hidden representations (Roth et al., 2020); "
-    "singular values below the machine precision of the data times the largest are raised to that; "
-    "in use: the directions above that bound, and ρ over these alone; into a layer: ρ of its "
-    "inputs, or of its outputs where layers were named."
+    "ρ: KL(uniform ‖ normalised singular values) of the hidden representations (Roth et al., "
+    "2020). Singular values below the machine precision of the data times the largest one are "
+    "raised to that bound; in use: the number of directions above it; ρ in use: ρ over these "
+    "directions only; into a layer: ρ of its inputs, or of its outputs if the YAML names layers."
 )
 _CORRELATED_NOTE = (
-    "Over the final models of all runs, except of methods trained iid. p-values treat runs as "
-    "independent, although runs of one method are alike."
+    "Over the final models of all runs, except those trained iid. The p-values assume independent "
+    "runs, although runs of the same method are similar."
 )
 
 
@@ -42,14 +42,14 @@ def rho_text(rho: RhoRuns) -> str:
         return ""
     note = " ".join([_CORRELATED_NOTE, *(f"{each}." for each in chosen_on_test(rho.results))])
     published = rho.published and rho.results.published
-    beside = f", beside {published['reference']}" if published else ""
+    beside = f", compared with {published['reference']}" if published else ""
     lines = [
         "ρ-spectrum of the representations after the last experience, mean ± std over seeds",
         *aligned(_method_rows(rho)),
         "",
         *wrapped(_NOTE),
         "",
-        f"Correlation of ρ with metrics{beside}",
+        f"Correlation of ρ with each metric{beside}",
         *aligned(_correlation_rows(rho)),
         *wrapped(note),
     ]
@@ -126,7 +126,7 @@ def rho_figure(rho: RhoRuns) -> Figure | None:
     if not drawn:
         return None
     figure = Figure(figsize=(4.2 * len(drawn) + 1.4, 4.2), layout="constrained")
-    title = f"{rho.results.name}{measured_on(rho.results)}: a point for each run"
+    title = f"{rho.results.name}{measured_on(rho.results)}: one point per run"
     set_title(figure, title, chosen_on_test(rho.results))
     panels = figure.subplots(1, len(drawn), squeeze=False)[0]
     for axes, (metric, methods) in zip(panels, drawn.items(), strict=True):

@@ -81,7 +81,7 @@ def paper_sheets(experiment: Reported) -> Iterator[Sheet]:
             Column(title, cells)
             for title, cells in zip(("metric", *TITLES[2:-1]), [metrics, *others], strict=True)
         ]
-        title = f"{results.name} beside {results.published['reference']}"
+        title = f"{results.name} compared with {results.published['reference']}"
         yield Sheet(f"{results.name}-published", title, title, names, columns, [], "", [])
 
 

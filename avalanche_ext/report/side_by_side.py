@@ -37,16 +37,16 @@ def caption(experiments: Sequence[ExperimentResults]) -> str:
     """Return a caption of one or two sentences."""
     shown = ranking(experiments)
     below = (
-        "How often the method of the row has the higher ACC than that of the column with the same "
-        f"seed, over the pairs of {count(len(experiments), 'experiment')}; each pair counts the "
-        "same, a tie half. Bold: Jeffreys' 95 % interval leaves out 1/2, not corrected for the "
-        f"number of cells; from {FEWEST_PAIRS} pairs on."
+        "Share of pairs with the same seed in which the row's method has a higher ACC than the "
+        f"column's, over {count(len(experiments), 'experiment')}; a tie counts half. Bold: "
+        "Jeffreys' 95 % interval excludes 1/2 (not corrected for the number of cells), with at "
+        f"least {FEWEST_PAIRS} pairs."
     )
     if not shown or not shown.has_verdict:
         return below
     return (
-        "Above: mean ranks, 1 for the best; a bar joins methods that Nemenyi's test does not tell "
-        f"apart at 5 % (Demšar, 2006). Below: {below[0].lower()}{below[1:]}"
+        "Above: mean ranks (1 is best); bars join methods that Nemenyi's test cannot tell apart at "
+        f"the 5 % level (Demšar, 2006). Below: {below[0].lower()}{below[1:]}"
     )
 
 

@@ -97,8 +97,8 @@ def draw_shares(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:
         axes.axvline(n_known / 20, ls=":", color="grey")
     axes.set_xscale("log")
     axes.set_ylim(0.0, 1.02)
-    axes.set_xlabel("number n of the largest" + (" (dotted: 5 % of directions)" * bool(n_known)))
-    axes.set_ylabel("share of the trace in the largest n")
+    axes.set_xlabel("number n of eigenvalues" + (" (dotted: 5 % of directions)" * bool(n_known)))
+    axes.set_ylabel("share of the trace in the n largest")
     tidy(axes)
 
 
@@ -131,7 +131,7 @@ def draw_mass(axes: Axes, runs: Mapping[int, FisherSpectra]) -> None:
     axes.set_yticks(places, [names[layer] for layer in shown])
     axes.invert_yaxis()
     of_all = f" ({len(shown)} of {len(names)} layers)" if len(shown) < len(names) else ""
-    axes.set_xlabel(f"mass of layers in the largest k, last experience{of_all}")
+    axes.set_xlabel(f"mass by layer in the k largest, last experience{of_all}")
     axes.legend(frameon=False)
     tidy(axes)
 

@@ -103,11 +103,11 @@ def draw_accuracy(axes: Axes, results: ExperimentResults) -> None:
         if name in iid:
             last = values[:, -1:].repeat(2, axis=1)
             style = {"ls": "--", "markevery": [1], **look[name]}
-            where = ["trained on all in random order"] * 2
+            where = ["trained iid"] * 2
             _draw(axes, [0.9 * length, length], last, name, where, curves, **style)
         else:
             _draw(axes, range(1, length + 1), values, name, after, curves, **look[name])
-    note = " (dashed: trained on all in random order)" if iid else ""
+    note = " (dashed: trained iid)" if iid else ""
     axes.set_xlabel(f"experiences learned{note}")
     axes.set_ylabel(f"mean accuracy so far{measured_on(results)}")
     _finish_stream(axes, curves, {name: values[:, -1] for name, values in curves.items()}, iid)
@@ -130,7 +130,7 @@ def draw_learning(axes: Axes, results: ExperimentResults) -> None:
         on = [f"on experience {i}" for i in x]
         _draw(axes, x, values, name, on, curves, **look[name])
     axes.set_xlabel("experience")
-    axes.set_ylabel(f"accuracy just after learning it{measured_on(results)}")
+    axes.set_ylabel(f"accuracy right after training on it{measured_on(results)}")
     _finish_stream(axes, curves, {name: each.mean(axis=1) for name, each in curves.items()}, set())
 
 

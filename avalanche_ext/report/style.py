@@ -87,7 +87,9 @@ def chosen_on_test(results: ExperimentResults) -> list[str]:
         return []
     names = [*results.sweeps]
     which = names[0] if len(names) == 1 else f"each of {len(names)} swept methods"
-    return [f"Of {which}: the setting with the highest mean ACC, chosen on these same results"]
+    return [
+        f"For {which}, only the setting with the highest mean ACC on these same results is shown"
+    ]
 
 
 def set_title(figure: Figure | SubFigure, title: str, notes: Sequence[str] = ()) -> None:

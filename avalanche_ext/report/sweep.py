@@ -83,7 +83,7 @@ def _draw_panel(
             axes.axhline(mean, ls="--", lw=1.2, label=name, clip_on=False, **look[name])
     turned = len(ticks) * (max(map(len, ticks)) + 1) > _LONGEST_UPRIGHT
     axes.set_xticks(range(len(ticks)), ticks, rotation=45 if turned else 0)
-    axes.set_xlabel(f"{parameter} (in equal steps)")
+    axes.set_xlabel(f"{parameter} (evenly spaced)")
 
 
 def value_text(value: Any) -> str:

@@ -81,13 +81,13 @@ def _notes_on_tests(
     shown = [test for metric in tested for test in tests_in(metric, statistics).values()]
     shown += [each.test for each in claim_tests(results)]
     if any(test.interval for test in shown):
-        yield "95 % interval: of the mean difference, by the bootstrap over seeds."
+        yield "95 % interval: bootstrap over seeds, for the mean difference."
     if any(test.effect is not None for test in shown):
-        yield "d: the mean difference in standard deviations of the differences."
+        yield "d: Cohen's d of the paired differences."
     if shown:
         yield "wins: seeds with the higher value."
     elif tests:
-        yield "More of the tests: summary.csv, or --format html."
+        yield "All test results: summary.csv, or --format html."
         yield from caution(tests)
 
 
@@ -101,8 +101,8 @@ def _comparison(
         if row.tests and row.metrics[metric] and row.name not in tests
     ]
     return [
-        f"{metric} against {results.baseline}, paired by seed; p: two-sided, and with Holm's "
-        "correction for the tests of this table",
+        f"{metric} against {results.baseline}, paired by seed; two-sided tests; Holm p: corrected "
+        "for the tests in this table",
         *comparison_lines("method", tests),
         *wrapped(
             f"No seed in common with {results.baseline}: {', '.join(apart)}." if apart else ""
@@ -126,7 +126,7 @@ def _domination(
             }
             rows.append([name, *(counts.get(other, NONE) for other in swept)])
         yield [
-            "Column's settings dominated by some setting of the row (learning accuracy and BWT: "
-            "neither worse, one better)",
+            "Settings of the column's method that are Pareto-dominated by one of the row's method "
+            "(learning accuracy and BWT)",
             *aligned(rows),
         ]

@@ -84,7 +84,7 @@ def tradeoff_figure(
         for axes, names in zip(grid.flat, panels, strict=False)
     ]
     outside = beyond(points, swept_parameters(results))
-    below = "learning accuracy (just after each experience)"
+    below = "learning accuracy (right after each experience)"
     if outside:
         _frame(grid[0, 0], [point for name, point in points.items() if name not in outside])
         hidden = {
@@ -92,7 +92,7 @@ def tradeoff_figure(
         }
         if hidden:
             listed = _listed(hidden, columns + 1)
-            below = f"{below}\n\nnot in the frame (learning accuracy, BWT):\n{listed}"
+            below = f"{below}\n\noutside the plot (learning accuracy, BWT):\n{listed}"
     if len(panels) == 1:
         grid[0, 0].set_xlabel(below)
         grid[0, 0].set_ylabel("backward transfer (BWT)")

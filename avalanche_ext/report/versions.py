@@ -22,7 +22,7 @@ def mixed_versions(results: ExperimentResults) -> Iterator[list[str]]:
     mixed = {package: runs for package, runs in methods.items() if len(runs) > 1}
     if mixed:
         yield [
-            "This table mixes versions (run METHOD again with --rerun METHOD):",
+            "Runs used different package versions (repeat a method's runs with --rerun METHOD):",
             *(line for package, runs in mixed.items() for line in _lines(package, runs)),
         ]
 

@@ -70,7 +70,7 @@ def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
         written = [TEXT, CSV, *drawn]
     except OSError as error:  # The folder may be read-only, or the disk full.
         reason = reason_of(error)
-        return f"{text}\nThis report could not be written into {directory}: {reason}\n"
+        return f"{text}\nThis report could not be written to {directory}: {reason}\n"
     return f"{text}\n{', '.join(written)} are in {directory}\n"
 
 
@@ -79,8 +79,8 @@ def _unreadable_text(unreadable: Mapping[str, str]) -> str:
     if not unreadable:
         return ""
     lines = [
-        f"Left out: {count(len(unreadable), 'file')} that cannot be used (remove the run's folder "
-        "and run the experiment again):",
+        f"Left out: {count(len(unreadable), 'unusable file')} (delete the run's folder and run the "
+        "experiment again):",
         *(f"  {path}: {' '.join(error.split())}" for path, error in unreadable.items()),
     ]
     return section(lines)

@@ -49,13 +49,13 @@ def test_the_section_says_what_was_chosen_on_what_and_how_surely(tmp_path: Path)
     (lines,) = choices_section(results(tmp_path, CHOICE))
     text = " ".join(" ".join(lines).split())
     assert text == (
-        "Chosen by ACC (higher is better) on VALIDATION samples: 200 of each of the first 3 "
-        "experiences, held out of training; seeds 10000, 10001 "
+        "Hyper-parameters chosen by ACC (higher is better) on VALIDATION samples: 200 held out "
+        "from each of the first 3 experiences; seeds 10000, 10001 "
         "method chosen ACC margin next best settings "
         "drl lr 0.2, lam 2 0.700 ± 0.141 +0.150 ± 0.212 lr 0.1, lam 1 3 of 6 "
-        "Warning: lr of drl is the largest of 0.1, 0.2: a better value may lie beyond. "
-        "Caution: 2 seeds are too few to tell the choice for drl from the next best. "
-        "Warning: 1 setting of drl could not be trained, such as lr 0.2, lam 3: the loss became "
+        "Warning: drl's lr is the largest value tried (0.1, 0.2); a better one may lie beyond. "
+        "Caution: 2 seeds are too few to tell drl's chosen setting from the next best. "
+        "Warning: 1 setting of drl failed, for example lr 0.2, lam 3: the loss became "
         "nan"
     )
 
@@ -72,7 +72,7 @@ def test_a_choice_by_one_seed_is_doubtful(tmp_path: Path) -> None:
     tried = {name: CHOICE.tried[name] for name in ("drl-0.1-1", "drl-0.2-2")}
     (row,) = choice_rows(results(tmp_path, replace(CHOICE, seeds=[10_000], tried=tried)))
     assert (
-        "Caution: one seed cannot say whether the choice for drl is better than the next best."
+        "Caution: one seed is too few to tell drl's chosen setting from the next best."
         in row.warnings
     )
 

@@ -67,8 +67,8 @@ def test_the_report_has_a_row_for_each_claim(directory: Path) -> None:
     text = text_of(directory)
     lines = text[text.index("Claims: ") :].splitlines()
     assert lines[0] == (
-        "Claims: higher in ACC or the metric named, paired by seed; p: one-sided, and with Holm's "
-        "correction for their number"
+        "Claims: one-sided tests in ACC or the named metric, paired by seed; Holm p: corrected "
+        "for the number of claims"
     )
     # Three differences of 0.05, 0.1 and 0.15: t = 2 √3 with 2 degrees of freedom.
     assert [re.split(r" {2,}", line) for line in lines[1:4]] == [
@@ -77,7 +77,7 @@ def test_the_report_has_a_row_for_each_claim(directory: Path) -> None:
         ["er > never", "–", "–", "–", "–", "–"],
     ]
     assert lines[4] == (
-        "Caution: too few pairs for sound tests and intervals (fewer than 5 seeds: gmed > er 3, "
+        "Caution: too few pairs for reliable tests and intervals (fewer than 5 seeds: gmed > er 3, "
         "er > never 0)."
     )
 
@@ -107,7 +107,7 @@ def test_a_claim_may_name_its_metric(tmp_path: Path) -> None:
     text = text_of(tmp_path)
     for row in ("gmed > er  ", "gmed > er in instance_accuracy  ", "gmed > er in BWT  "):
         assert f"\n{row}" in text
-    assert "instance_accuracy: over all test samples" in " ".join(text.split())
+    assert "instance_accuracy: accuracy over the pooled test samples" in " ".join(text.split())
 
 
 def test_pairs_without_the_metric_are_left_out(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_claims_come_between_the_comparisons_and_the_papers_numbers(tmp_path: Pa
     for method in ("er", "gmed"):
         write_result(tmp_path, method, 0, two_by_two(0.5))
     text = text_of(tmp_path)
-    order = [text.index(part) for part in ("BWT against er", "Claims: ", "Beside A paper")]
+    order = [text.index(part) for part in ("BWT against er", "Claims: ", "Compared with A paper")]
     assert order == sorted(order)
 
 

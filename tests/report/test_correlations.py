@@ -188,10 +188,10 @@ def test_a_papers_correlations_stand_beside_ours(directory: Path) -> None:
     write_experiment(directory, [*FINAL], [0, 1], published=published)
     write_four(directory)
     text = text_of(directory)
-    assert "Correlation of ρ with metrics, beside A paper, Table 4" in text
+    assert "Correlation of ρ with each metric, compared with A paper, Table 4" in text
     assert cells_of(text, "ACC")[0][-1] == "-0.838"
     assert cells_of(text, "forgetting")[0][-1] == "–"
-    assert "Beside A paper" not in write_report(directory)
+    assert "Compared with A paper" not in write_report(directory)
 
 
 def test_correlations_of_no_such_metric_are_refused(directory: Path) -> None:
@@ -238,7 +238,7 @@ def test_of_a_swept_method_the_best_setting_counts_and_the_report_says_so(
     write_experiment(directory, [*FINAL], [0, 1], sweeps=sweeps)
     rho = rho_of(directory)
     assert [*rho.methods] == ["drl"]
-    said = "the setting with the highest mean ACC, chosen on these same results."
+    said = "only the setting with the highest mean ACC on these same results is shown."
     assert said in " ".join(rho_text(rho).split())
 
 
@@ -275,7 +275,7 @@ def test_a_file_that_makes_no_sense_is_named_and_the_others_are_shown(
     write_last(directory, "drl", 0, 1.5)
     write_rho(directory, "er", 0, **changes)
     text = write_report(directory)
-    assert "Left out: 1 file that cannot be used (remove the run's folder" in text
+    assert "Left out: 1 unusable file (delete the run's folder" in text
     assert "er/seed-0/rho_spectrum.npz" in text
     assert cells_of(text, "drl")[1][:3] == ["drl", "1", "1.500"]
 

@@ -52,7 +52,7 @@ def test_each_metric_has_a_panel_with_means_and_intervals(tmp_path: Path) -> Non
     low, high = statistics["good"].tests["ACC"].interval or (0.0, 0.0)
     np.testing.assert_allclose(bars.get_paths()[1].vertices, [[low, 1], [high, 1]])
     assert good.texts[0].startswith("good: ACC +0.058, [+0.05")
-    assert good.texts[0].endswith("Holm p <0.001, 5/5 seeds higher")
+    assert good.texts[0].endswith("Holm p <0.001, higher for 5/5 seeds")
 
 
 def test_significant_differences_are_filled(tmp_path: Path) -> None:
@@ -99,7 +99,10 @@ def test_without_a_baseline_there_is_nothing_to_draw(tmp_path: Path) -> None:
 
 
 def test_the_title_speaks_of_intervals_only_where_there_are_some(tmp_path: Path) -> None:
-    for n_seeds, said in ((4, "no interval and no verdict below 5 seeds"), (5, "bars: 95 %")):
+    for n_seeds, said in (
+        (4, "no intervals or significance with fewer than 5 seeds"),
+        (5, "bars: 95 %"),
+    ):
         write(tmp_path / str(n_seeds), {"a": 0.1, "b": 0.2}, n_seeds)
         figure = figure_of(tmp_path / str(n_seeds))
         assert figure is not None

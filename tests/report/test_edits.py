@@ -87,7 +87,7 @@ def test_rows_and_methods_are_named(directory: Path) -> None:
         write_edits(directory, method, 0, [3], [12], images(1), images(1))
     figure = figure_of(directory)
     assert [part.get_suptitle() for part in figure.subfigs] == [
-        f"{method}, seed 0: edited memory (label; edits, length of the change ‖x′ − x‖₂)"
+        f"{method}, seed 0: edited memory samples (label; edits, size of the change ‖x′ − x‖₂)"
         for method in ("gmed", "other")
     ]
     for part in figure.subfigs:

@@ -149,7 +149,7 @@ def test_of_a_swept_method_the_best_setting_is_drawn_and_the_caption_says_so(
     for figure in (accuracy_figure(results), learning_figure(results), matrices_figure(results)):
         assert figure is not None
         assert " ".join(figure.get_suptitle().split()).endswith(
-            "Of a: the setting with the highest mean ACC, chosen on these same results"
+            "For a, only the setting with the highest mean ACC on these same results is shown"
         )
     assert rows_of(accuracy_figure(results)) == ["a-2"]
 

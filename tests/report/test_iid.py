@@ -96,7 +96,7 @@ def test_a_report_of_nothing_else_has_no_matrices(tmp_path: Path) -> None:
 
 
 def test_the_report_says_why_numbers_are_missing(directory: Path) -> None:
-    note = "Methods trained iid, on all experiences in random order"
+    note = "Methods trained iid (on all experiences at once, shuffled)"
     assert note in " ".join(write_report(directory).split())
     for seed in (0, 1):
         write_result(directory, "iid", seed, IID)

@@ -92,7 +92,10 @@ def test_plots_say_that_the_setting_they_draw_was_chosen_on_the_same_results(
     swept = results.load(tmp_path / "swept")
     for plot in (report.plot_accuracy, report.plot_learning):
         title = " ".join(plot(swept).get_title().split())
-        assert title == "Of a: the setting with the highest mean ACC, chosen on these same results"
+        assert (
+            title
+            == "For a, only the setting with the highest mean ACC on these same results is shown"
+        )
 
 
 def test_plots_say_what_is_measured_on_validation_samples(tmp_path: Path) -> None:

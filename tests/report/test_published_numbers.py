@@ -29,7 +29,7 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     for seed, last in enumerate([0.5, 0.6]):
         write_result(tmp_path, "ber", seed, two_by_two(last))
     text = text_of(tmp_path)
-    table = text[text.index("Beside A paper") :].splitlines()
+    table = text[text.index("Compared with A paper") :].splitlines()
     assert [re.split(r" {2,}", line) for line in table[2:5]] == [
         ["ACC", "ber", "0.725 ± 0.035", "0.650 ± 0.100", "+0.075", "+0.7"],
         ["ACC", "drl", "–", "0.900 ± 0.100", "–", "–"],
@@ -48,7 +48,7 @@ def test_published_accuracy_over_instances_stands_beside_ours_and_says_what_it_i
     lines = text_of(tmp_path).splitlines()
     assert lines[-1] == "instance_accuracy  ber     0.637 ± 0.053  0.650 ± 0.100  -0.013      -0.1"
     assert (
-        "instance_accuracy: over all test samples, however many an experience has "
+        "instance_accuracy: accuracy over the pooled test samples of all experiences "
         "(Jin et al., 2021)."
     ) in " ".join(lines)
 

@@ -124,13 +124,13 @@ def test_an_unknown_share_is_a_dash_and_its_column_is_gone_where_none_is_known(
     text = spectra_text(spectra_of(directory))
     assert rows_of(text, "ewc")[0][5:] == ["0.750", "0.500", "–", "2.8"]
     assert rows_of(text, "other")[0][7] == "1.000"
-    assert "of weights: the share" in text
+    assert "5 % of weights: in the largest 5 %" in " ".join(text.split())
 
 
 def test_notes_say_that_the_analysis_is_in_the_seconds_of_training(directory: Path) -> None:
     write_spectrum(directory, "ewc", 0)
     notes = " ".join(spectra_text(spectra_of(directory)).split())
-    assert "seconds of training include those of this analysis." in notes
+    assert "training time includes this analysis." in notes
 
 
 def test_parameters_of_the_model_itself_have_a_layer_with_a_name(directory: Path) -> None:
@@ -278,7 +278,7 @@ def test_of_a_swept_method_the_tables_say_how_the_setting_was_chosen(directory: 
     tables = stored.partition("Fisher spectrum after")[2]
     assert "ewc-2" in tables
     assert "ewc-1" not in tables
-    assert "Of ewc: the setting with the highest mean ACC, chosen on these same results." in tables
+    assert "For ewc, only the setting with the highest mean ACC on these" in tables
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_damaged_file_is_left_out_and_the_other_runs_count(directory: Path) ->
         path.write_bytes(whole[:length])
         assert [*spectra_of(directory).methods["ewc"]] == [1]
     text = write_report(directory)
-    assert "Left out: 1 file that cannot be used (remove the run's folder" in text
+    assert "Left out: 1 unusable file (delete the run's folder" in text
     assert "\n  ewc/seed-0/spectrum.npz: BadZipFile: " in text
     assert "spectrum.png are in" in text
 

@@ -73,30 +73,30 @@ def test_whole_report_of_a_small_experiment(tmp_path: Path) -> None:
         "ber     0.700 ± 0.050  -0.400 ± 0.100    0.900  0.800     2.00\n"
         "drl     0.767 ± 0.104  -0.267 ± 0.208    0.900  0.833     2.00\n"
         "\n"
-        "Accuracies are fractions; ± is the sample standard deviation over seeds. BWT, FWT: "
+        "Accuracies are fractions; ± is the sample standard deviation over seeds. BWT, FWT: as in "
         "Lopez-Paz and Ranzato\n"
-        "(2017). learned: accuracy on each experience just after learning it. AIA: the mean of ACC "
-        "after each\n"
-        "experience. seconds: of training alone. FWT is +0.000 ± 0.000 for all methods. Forgetting "
-        "(Chaudhry et al.,\n"
-        "2018) is -BWT. Intransigence (Chaudhry et al., 2018; against the best of these methods) "
-        "is 0.900 - learned. d:\n"
-        "the mean difference in standard deviations of the differences. wins: seeds with the "
+        "(2017). learned: accuracy on each experience right after training on it. AIA: average "
+        "incremental accuracy.\n"
+        "seconds: training time, without evaluation. FWT is +0.000 ± 0.000 for all methods. "
+        "Forgetting (Chaudhry et\n"
+        "al., 2018) equals -BWT. Intransigence (Chaudhry et al., 2018; relative to the best of "
+        "these methods) equals\n"
+        "0.900 - learned. d: Cohen's d of the paired differences. wins: seeds with the "
         "higher value.\n"
         "\n"
-        "ACC against ber, paired by seed; p: two-sided, and with Holm's correction for the tests "
-        "of this table\n"
+        "ACC against ber, paired by seed; two-sided tests; Holm p: corrected for the tests in this "
+        "table\n"
         "method  difference      d     wins   t-test p  Holm p\n"
         "drl     +0.067 ± 0.058  +1.2  2.5/3  0.184     0.184\n"
-        "Caution: too few pairs for sound tests and intervals (only 3 seeds).\n"
+        "Caution: too few pairs for reliable tests and intervals (only 3 seeds).\n"
         "\n"
-        "BWT against ber, paired by seed; p: two-sided, and with Holm's correction for the tests "
-        "of this table\n"
+        "BWT against ber, paired by seed; two-sided tests; Holm p: corrected for the tests in this "
+        "table\n"
         "method  difference      d     wins   t-test p  Holm p\n"
         "drl     +0.133 ± 0.115  +1.2  2.5/3  0.184     0.184\n"
-        "Caution: too few pairs for sound tests and intervals (only 3 seeds).\n"
+        "Caution: too few pairs for reliable tests and intervals (only 3 seeds).\n"
         "\n"
-        "Beside A paper, Table 1\n"
+        "Compared with A paper, Table 1\n"
         "metric  method  ours           published      difference  in published std\n"
         "ACC     drl     0.767 ± 0.104  0.800 ± 0.010  -0.033      -3.3\n"
     )
@@ -140,8 +140,10 @@ def test_intervals_come_with_five_pairs_and_wilcoxon_with_six(tmp_path: Path) ->
     assert re.fullmatch(r"\[\+0\.0\d\d, \+0\.0\d\d\]", rows["drl"][1])
     assert rows["five"][-2:] == ["–", "–"]
     assert rows["er"] == ["+0.200", "–", "–", "1/1", *["–"] * 4]
-    assert "Caution: too few pairs for sound tests and intervals (fewer than 5 seeds: er 1)" in text
-    assert "–: differences that do not vary, or too few pairs (fewer than 2 for a t-test" in text
+    assert "too few pairs for reliable tests and intervals (fewer than 5 seeds: er 1)" in text
+    assert (
+        "–: the differences do not vary, or there are too few pairs (a t-test needs 2, d 3" in text
+    )
 
 
 def test_small_p_is_a_bound(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_thirty_methods_with_their_tests_fit_a_screen(tmp_path: Path) -> None:
     rows = cells_of(text, "method  ACC")
     assert rows["method"][:3] == ["ACC", "vs m0", "p"]
     assert rows["m29"][1] == "+0.078"
-    assert "with Holm's correction for 29 tests" in " ".join(text.split())
+    assert "Holm-corrected for 29 tests" in " ".join(text.split())
     # What the columns leave out is in summary.csv.
     assert csv_of(tmp_path)[29]["ACC_difference_low"]
 
@@ -249,7 +251,7 @@ def test_what_failed_and_what_is_missing_is_told(tmp_path: Path) -> None:
     summary = cells_of(text, "method  runs")
     assert summary["ber"][:2] == ["2/3", "0.725 ± 0.035"]
     assert [*summary] == ["method", "ber"]
-    assert "Without a finished run: drl, er." in text
+    assert "No finished runs: drl, er." in text
     assert "against ber" not in text, "no pair of runs"
     assert "2 runs failed:\n  drl, seeds 0, 1: loss became NaN at iteration 312\n" in text
     assert "5 runs missing" in text
@@ -263,7 +265,7 @@ def test_many_failures_are_counted(tmp_path: Path) -> None:
         write_failure(tmp_path, method, 0, f"{method} is broken")
     text = text_of(tmp_path)
     assert "13 runs failed:\n  m0, seed 0: m0 is broken\n" in text
-    assert text.endswith("m9 is broken\n  and 3 others: see their failure.json\n")
+    assert text.endswith("m9 is broken\n  and 3 more (see failure.json in their folders)\n")
 
 
 def test_nothing_finished_is_still_a_report(tmp_path: Path) -> None:
@@ -291,7 +293,7 @@ def test_domination_counts_the_settings_that_another_method_betters(tmp_path: Pa
     }
     write_points(tmp_path, points, SWEEPS)
     text = text_of(tmp_path)
-    start = text.index("Column's settings dominated")
+    start = text.index("Settings of the column's method")
     assert text[start:].splitlines()[1:4] == [
         "lam    good    worse",
         "good   –       1 of 3",
@@ -312,7 +314,7 @@ def test_domination_is_among_the_sweeps_of_one_parameter(tmp_path: Path) -> None
         "e": ("n_steps", {"e-1": 1}),
     }
     write_points(tmp_path, points, sweeps)
-    tables = text_of(tmp_path).split("Column's settings dominated")[1:]
+    tables = text_of(tmp_path).split("Settings of the column's method")[1:]
     assert [table.splitlines()[1:4] for table in tables] == [
         ["lam  a       b", "a    –       1 of 2", "b    0 of 1  –"],
         ["lr  c       d", "c   –       0 of 1", "d   0 of 1  –"],
@@ -327,7 +329,7 @@ def test_without_two_swept_methods_to_compare_there_is_no_domination(
     write_experiment(tmp_path, names, [0], sweeps=SWEEPS)
     for name in finished:
         write_result(tmp_path, name, 0, two_by_two(0.5))
-    assert "settings dominated" not in text_of(tmp_path)
+    assert "Pareto-dominated" not in text_of(tmp_path)
 
 
 def test_csv_has_every_number_at_full_precision(tmp_path: Path) -> None:
@@ -381,7 +383,7 @@ def test_the_best_is_sought_among_methods_with_the_same_seeds(tmp_path: Path) ->
     sheet = sheet_of(experiment)
     (acc,) = (column for column in sheet.columns if column.title == "ACC")
     assert acc.best == {1}
-    assert sheet.on_best.endswith("with the same seeds; the others have fewer or others.")
+    assert sheet.on_best.endswith("ran the same seeds; the others ran fewer or different ones.")
 
 
 def test_fwt_of_other_seeds_is_no_difference_between_methods(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_versions_that_runs_do_not_share_are_named_with_their_methods(tmp_path: 
     old, new = {"torch": "2.6.0", "numpy": "2.1"}, {"torch": "2.7.1", "numpy": "2.1"}
     text = report(tmp_path, {("er", 0): old, ("er", 1): new, ("drl", 0): new, ("drl", 1): {}})
     assert (
-        "This table mixes versions (run METHOD again with --rerun METHOD):\n"
+        "Runs used different package versions (repeat a method's runs with --rerun METHOD):\n"
         "  torch 2.6.0 in 1 run: er\n"
         "  torch 2.7.1 in 2 runs: er, drl\n"
     ) in text

@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(directory: Path) -> None:
     (directory / "report.txt").mkdir()
     text = write_report(directory)
     assert "paired by seed" in text
-    assert text.endswith(f"This report could not be written into {directory}: Is a directory\n")
+    assert text.endswith(f"This report could not be written to {directory}: Is a directory\n")
 
 
 def test_a_report_needs_neither_torch_nor_avalanche_nor_wandb_nor_a_display(

@@ -85,7 +85,7 @@ def _picture(rows: Floats, shades: Sequence[str], name: str) -> str:
     paths = "".join(
         f'<path fill="{shades[shade]}" d="{"".join(each)}"/>' for shade, each in cells.items()
     )
-    label = f"Transfer matrix of {escape(name)}; the slider above shows its rows as numbers"
+    label = f"Transfer matrix of {escape(name)}; the slider above shows each row as numbers"
     return (
         f'<svg class="matrix" viewBox="0 0 {length} {length + 1.25}" role="img" '
         f'aria-label="{label}" shape-rendering="crispEdges">{paths}</svg>'

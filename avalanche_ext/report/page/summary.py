@@ -36,7 +36,7 @@ def _comparison(
     """Yield sentences on the methods that are better than the baseline, worse, or neither."""
     tests = tests_in(_METRIC, statistics)
     if not results.baseline:
-        yield "No baseline is named in the YAML, so no method is tested against another."
+        yield "The YAML names no baseline, so no method is tested against one."
     if not tests:
         return
     untested = [name for name, test in tests.items() if test.t_test_holm is None]
@@ -53,9 +53,9 @@ def _comparison(
         verb = "beats" if len(better) == 1 else "beat"
         yield f"{len(better)} of {n} {verb} {results.baseline} in ACC: {_listed(better, 'higher')}."
     elif tested and len(tests) == 1:
-        yield f"{next(iter(tests))} does not beat {results.baseline} significantly in ACC."
+        yield f"{next(iter(tests))} does not significantly beat {results.baseline} in ACC."
     elif tested:
-        yield f"None of {n} beats {results.baseline} significantly in ACC."
+        yield f"None of {n} significantly beats {results.baseline} in ACC."
     if others:
         yield f"Not significantly different from {results.baseline}: {_listed(others)}."
     if worse:
@@ -63,22 +63,22 @@ def _comparison(
         yield f"{len(worse)} of {n} {verb} worse: {_listed(worse, 'lower')}."
     if untested:
         yield (
-            f"No test can be made of {_and(untested, _MOST_NAMED)}: it needs two seeds common with "
-            f"{results.baseline}, and differences that vary."
+            f"Not tested: {_and(untested, _MOST_NAMED)}. A test needs at least two seeds in common "
+            f"with {results.baseline}, and differences that vary."
         )
     if not tested:
         return
     few = min(test.n_pairs for test in tested.values())
     if few < FEWEST_PAIRS:
         yield (
-            f"Take care: with {count(few, 'seed')}, the tests rest on the assumption that "
-            f"differences are normally distributed; below {FEWEST_PAIRS} seeds, no difference is "
-            "called significant."
+            f"Caution: with only {count(few, 'seed')}, the tests rely on normally distributed "
+            f"differences. With fewer than {FEWEST_PAIRS} seeds, no difference is called "
+            "significant."
         )
     yield (
-        "p is that of two-sided paired t-tests over seeds, corrected by Holm for all tests in "
-        f"ACC. Intervals are those of the mean difference at {100 * CONFIDENCE:g} %, by the "
-        "bootstrap over seeds; they are not corrected."
+        "p-values come from two-sided paired t-tests over seeds, with Holm's correction for all "
+        f"tests in ACC. Intervals are {100 * CONFIDENCE:g} % bootstrap confidence intervals of the "
+        "mean difference, without correction."
     )
 
 
@@ -103,7 +103,7 @@ def _difference(test: PairedTest, wins: str | None) -> str:
         parts.insert(0, f"interval {low} to {high}")
     n = test.wins if wins == "higher" else test.n_pairs - test.wins
     by = number(abs(_mean(test)))
-    return f"by {by} ({', '.join(parts)}, {wins} in {n:g} of {count(test.n_pairs, 'seed')})"
+    return f"by {by} ({', '.join(parts)}, {wins} for {n:g} of {count(test.n_pairs, 'seed')})"
 
 
 def _best(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> Iterator[str]:
@@ -117,9 +117,9 @@ def _best(results: ExperimentResults, statistics: Sequence[MethodStatistics]) ->
     best = max(learned, key=lambda name: learned[name].mean)
     among = ""
     if iid & found.keys():
-        among = " among methods that learn one experience after another"
+        among = " among methods trained on one experience after another"
     if found.keys() - iid - learned.keys():
-        among += f"{' and' if among else ' among methods that'} have the same seeds"
+        among += f"{' and' if among else ' among methods'} run with the same seeds"
     text = f"The highest mean ACC{among} is {best}'s, {plus_minus(learned[best])}"
     if results.baseline in found and best != results.baseline:
         text += f"; {results.baseline} has {plus_minus(found[results.baseline])}"
@@ -130,8 +130,8 @@ def _chosen(results: ExperimentResults) -> Iterator[str]:
     if results.choices:
         names = _and([choice.method for choice in results.choices], _MOST_NAMED)
         yield (
-            f"The hyper-parameters of {names} were chosen on samples held out of training, and not "
-            "on these results."
+            f"The hyper-parameters of {names} were chosen on held-out validation samples, not on "
+            "these results."
         )
 
 
@@ -139,8 +139,8 @@ def _sweeps(results: ExperimentResults) -> Iterator[str]:
     if results.sweeps:
         names = _and([*results.sweeps], _MOST_NAMED)
         yield (
-            f"Swept: {names}. Where a figure draws one setting of a swept method, it is the one "
-            "with the highest mean ACC on these same results, which flatters the method."
+            f"Swept: {names}. Figures that draw one setting of a swept method draw the one with "
+            "the highest mean ACC on these same results, so its accuracy is optimistic."
         )
 
 

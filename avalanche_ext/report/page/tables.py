@@ -19,13 +19,13 @@ from avalanche_ext.report.style import COLOURS, looks
 from avalanche_ext.results.experiment import ExperimentResults
 
 _ON_TESTS = {
-    "difference": "the mean over seeds ± the standard deviation",
-    "95 % interval": "of the mean difference, by the bootstrap over seeds",
-    "d": "Cohen's d: the mean difference in standard deviations of the differences",
-    "wins": "the seeds in which the value is the higher one; a tie counts half",
-    "t-test p": "of the paired t-test",
-    "Wilcoxon p": "of Wilcoxon's signed-rank test",
-    "Holm p": "the p-value on its left, corrected by Holm for the tests of this table",
+    "difference": "mean ± standard deviation over seeds",
+    "95 % interval": "bootstrap over seeds, for the mean difference",
+    "d": "Cohen's d of the paired differences: their mean over their standard deviation",
+    "wins": "seeds for which the method has the higher value; a tie counts half",
+    "t-test p": "p-value of the paired t-test",
+    "Wilcoxon p": "p-value of Wilcoxon's signed-rank test",
+    "Holm p": "the p-value to its left, Holm-corrected for the tests in this table",
 }
 
 
@@ -111,7 +111,7 @@ def tests_tables(experiment: Reported) -> list[Table]:
             tables.append(_tests_table(f"against-{metric}", title, "method", tests))
     if results.claims:
         claims = {claim_text(each.claim): each.test for each in claim_tests(results)}
-        title = "Claims: higher in ACC or the metric named, paired by seed; one-sided tests"
+        title = "Claims: one-sided tests in ACC or the named metric, paired by seed"
         tables.append(_tests_table("claims", title, "claim", claims))
     return tables
 
@@ -128,10 +128,10 @@ def choices_table(results: ExperimentResults) -> Table | None:
         Column(
             "margin",
             [plus_minus(row.margin, signed=True) for row in rows],
-            note="how much better it is than the next best, paired by tuning seed",
+            note="advantage over the next best setting, paired by tuning seed",
         ),
         Column("next best", [row.runner_up or NONE for row in rows], is_number=False),
-        Column("settings", [row.settings for row in rows], note="how many were tried"),
+        Column("settings", [row.settings for row in rows], note="number of settings tried"),
     ]
     notes = [warning for row in rows for warning in row.warnings]
     return Table("choices", choices_title(results), columns, notes=notes)
@@ -173,7 +173,7 @@ def runs_table(results: ExperimentResults) -> Table:
         Column("state", states, is_number=False),
         *(Column(title.replace("_", " "), cells) for title, cells in numbers.items()),
     ]
-    return Table("runs", "Single runs", columns)
+    return Table("runs", "Individual runs", columns)
 
 
 def _state(is_finished: bool, error: str | None) -> str:

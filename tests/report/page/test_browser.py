@@ -230,7 +230,7 @@ def test_what_columns_hold_opens_under_the_keyboard(page: Chrome) -> None:
     holds = definitions.find_element(By.TAG_NAME, "dl")
     assert not holds.is_displayed()
     definitions.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
-    assert "the seeds in which the value is the higher one; a tie counts half" in holds.text
+    assert "seeds for which the method has the higher value; a tie counts half" in holds.text
 
 
 def test_a_heading_sorts_under_the_keyboard_and_says_in_which_direction(page: Chrome) -> None:

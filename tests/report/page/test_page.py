@@ -144,7 +144,7 @@ def test_what_is_measured_on_validation_is_labelled(tmp_path: Path) -> None:
     record = yaml.safe_load((tmp_path / "record.yaml").read_text())
     (tmp_path / "record.yaml").write_text(yaml.safe_dump({**record, "split": "validation"}))
     page = Page(write_page([tmp_path]))
-    assert "All accuracies are those on held-out validation samples" in page.text
+    assert "All accuracies are on held-out validation samples" in page.text
     assert "ACC after the last experience (VALIDATION)" in page.text
 
 
@@ -184,38 +184,39 @@ def test_the_summary_begins_with_what_beats_the_baseline_and_by_how_much(tmp_pat
     better, unsure, worse, *_, best = summary(tmp_path)
     assert re.fullmatch(
         r"1 of 3 methods beats ber in ACC: good by 0\.158 \(interval \+0\.15\d to \+0\.16\d, "
-        r"p < 0\.001, higher in 5 of 5 seeds\)\.",
+        r"p < 0\.001, higher for 5 of 5 seeds\)\.",
         better,
     )
     assert re.fullmatch(
         r"Not significantly different from ber: same \([-+]0\.00\d, p = 0\.\d+\)\.", unsure
     )
     assert worse.startswith("1 of 3 methods is worse: bad by 0.143 (interval -0.149 to -0.13")
-    assert worse.endswith("lower in 5 of 5 seeds).")
+    assert worse.endswith("lower for 5 of 5 seeds).")
     assert best.startswith("The highest mean ACC is good's, 0.858 ±")
 
 
 def test_the_summary_says_where_nothing_is_tested_or_seeds_are_few(tmp_path: Path) -> None:
     write_experiment(tmp_path / "none", ["a"], [0])
     write_result(tmp_path / "none", "a", 0, two_by_two(0.5))
-    assert summary(tmp_path / "none")[0].startswith("No baseline is named in the YAML")
+    assert summary(tmp_path / "none")[0].startswith("The YAML names no baseline")
     write_experiment(tmp_path / "few", ["a", "b"], [0, 1], baseline="a")
     for seed in (0, 1):
         write_result(tmp_path / "few", "a", seed, two_by_two(0.5))
         write_result(tmp_path / "few", "b", seed, two_by_two(0.6 + seed / 10))
     found = summary(tmp_path / "few")
-    assert found[0] == "b does not beat a significantly in ACC."
-    assert any(sentence.startswith("Take care: with 2 seeds, the tests") for sentence in found)
+    assert found[0] == "b does not significantly beat a in ACC."
+    assert any(sentence.startswith("Caution: with only 2 seeds, the tests") for sentence in found)
     write_experiment(tmp_path / "alike", ["a", "b"], [0, 1], baseline="a")
     for seed in (0, 1):
         write_result(tmp_path / "alike", "a", seed, two_by_two(0.5))
         write_result(tmp_path / "alike", "b", seed, two_by_two(0.8 + seed / 1000))
-    assert summary(tmp_path / "alike")[0] == "b does not beat a significantly in ACC."
+    assert summary(tmp_path / "alike")[0] == "b does not significantly beat a in ACC."
     write_experiment(tmp_path / "one", ["a", "b"], [0], baseline="a")
     for method in ("a", "b"):
         write_result(tmp_path / "one", method, 0, two_by_two(0.5))
     assert summary(tmp_path / "one") == [
-        "No test can be made of b: it needs two seeds common with a, and differences that vary.",
+        "Not tested: b. A test needs at least two seeds in common with a, and differences that "
+        "vary.",
         "The highest mean ACC is a's, 0.700.",
     ]
 
@@ -231,9 +232,7 @@ def test_chosen_hyper_parameters_have_a_table_and_a_sentence(tmp_path: Path) -> 
     record = yaml.safe_load((tmp_path / "record.yaml").read_text())
     record["choices"] = [asdict(choice)]
     (tmp_path / "record.yaml").write_text(yaml.safe_dump(record))
-    assert summary(tmp_path)[-1].startswith(
-        "The hyper-parameters of drl were chosen on samples held"
-    )
+    assert summary(tmp_path)[-1].startswith("The hyper-parameters of drl were chosen on held-out")
     page = Page(write_page([tmp_path]))
     assert [text for text in page.texts["caption"] if "VALIDATION" in text]
     cells = page.texts["td"]
@@ -241,13 +240,13 @@ def test_chosen_hyper_parameters_have_a_table_and_a_sentence(tmp_path: Path) -> 
     assert cells[place : place + 5] == [
         "lr 0.2", "0.750 ± 0.071", "+0.100 ± 0.000", "lr 0.1", "2",
     ]  # fmt: skip
-    assert "Warning: lr of drl is the largest of 0.1, 0.2" in page.text
+    assert "Warning: drl's lr is the largest value tried (0.1, 0.2)" in page.text
 
 
 def test_of_swept_methods_the_summary_warns(tmp_path: Path) -> None:
     write_experiment(tmp_path, ["a-1", "a-2"], [0], sweeps={"a": ("lam", {"a-1": 1, "a-2": 2})})
     write_result(tmp_path, "a-1", 0, two_by_two(0.5))
-    assert "which flatters the method" in summary(tmp_path)[-1]
+    assert "so its accuracy is optimistic" in summary(tmp_path)[-1]
 
 
 def test_a_folder_that_is_no_experiment_is_named_and_an_old_page_stays(tmp_path: Path) -> None:
