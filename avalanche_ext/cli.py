@@ -100,10 +100,10 @@ def _run(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return WRONG_USE
     elsewhere = f", {outcome.n_elsewhere} run by other commands" if outcome.n_elsewhere else ""
-    unseen = f", {outcome.n_unseen} whose results cannot be seen" if outcome.n_unseen else ""
+    unseen = f", {outcome.n_unseen} with results not visible here" if outcome.n_unseen else ""
     print(
         f"{count(outcome.n_completed, 'cell')} run, {outcome.n_failed} failed, "
-        f"{outcome.n_done_before} done before{elsewhere}{unseen}\n"
+        f"{outcome.n_done_before} already finished{elsewhere}{unseen}\n"
     )
     of_cells = CELL_FAILED if outcome.n_failed or outcome.n_unseen else 0
     if outcome.waiting:
@@ -200,9 +200,7 @@ def _search(experiment: Experiment) -> str:
 
 def _report(options: argparse.Namespace) -> int:
     if options.figures and options.format != "text":
-        options.parser.error(
-            f"--figures {options.figures} is for --format text, which writes figures"
-        )
+        options.parser.error(f"--figures {options.figures} works only with --format text")
     return _show_report(options.directories, options.format, options.figures or "png")
 
 
@@ -353,14 +351,14 @@ def _parser() -> _Parser:
         return added
 
     run = add("run", _run, "run the unfinished cells of a YAML, then show the report")
-    check = add("check", _check, "list all problems of a YAML without running it")
+    check = add("check", _check, "list all problems in a YAML without running it")
     for reader in (run, check):
         reader.add_argument("file", type=Path, metavar="FILE", help="the experiment's YAML")
         reader.add_argument(
             "overrides",
             nargs="*",
             metavar="key=value",
-            help="replace values of the YAML, such as optimizer.lr=0.1 or seeds=[0,3]",
+            help="replace values in the YAML, such as optimizer.lr=0.1 or seeds=[0,3]",
         )
         reader.add_argument(
             "--seeds", type=_positive, metavar="N", help="use seeds 0 to N-1 instead of the YAML's"
@@ -397,7 +395,7 @@ def _parser() -> _Parser:
         type=Path,
         nargs="+",
         metavar="DIR",
-        help="<out>/<name of experiment>; several are shown side by side",
+        help="<out>/<experiment>; several are shown side by side",
     )
     report.add_argument(
         "--format",
@@ -409,7 +407,7 @@ def _parser() -> _Parser:
     report.add_argument(
         "--figures",
         choices=("png", "pdf", "svg"),
-        help="the format of the figures, written into the first DIR with the text (default: png)",
+        help="format of the figures, which go into the first DIR (default: png)",
     )
     listing = add(
         "list", _list, "list methods, benchmarks and models with their arguments and papers"
@@ -418,11 +416,11 @@ def _parser() -> _Parser:
         "names",
         nargs="*",
         metavar="NAME",
-        help="show only these; also Avalanche's, such as avalanche:EWCPlugin",
+        help="show only these; Avalanche's own work too, such as avalanche:EWCPlugin",
     )
     add("schema", _schema, "print the YAML's JSON schema, for editors")
-    cache = add("cache", _cache, "show where decoded data sets are kept, and how large they are")
-    cache.add_argument("--clear", action="store_true", help="remove them")
+    cache = add("cache", _cache, "show the cache of decoded data sets and its size")
+    cache.add_argument("--clear", action="store_true", help="empty the cache")
     return parser
 
 
@@ -440,16 +438,18 @@ def _add_grid_options(run: _Parser) -> None:
         type=_names,
         default=(),
         metavar="A,B",
-        help="set the results of these methods aside and run their cells again",
+        help="run the cells of these methods again, keeping their old results in another place",
     )
     run.add_argument(
         "--shard",
         type=_shard,
         default=(1, 1),
         metavar="I/N",
-        help="run only the I-th of N parts of the cells, as in a job array",
+        help="run only part I of N of the cells, for job arrays",
     )
-    run.add_argument("--dry-run", action="store_true", help="print which cells would run, and why")
+    run.add_argument(
+        "--dry-run", action="store_true", help="only print which cells would run, and why"
+    )
     run.add_argument(
         "--backend",
         choices=("local", "dask", "ray"),
@@ -473,7 +473,7 @@ def _add_grid_options(run: _Parser) -> None:
         "-q", "--quiet", action="store_true", help="show only the report and errors"
     )
     loudness.add_argument(
-        "-v", "--verbose", action="store_true", help="write a line when a cell begins and ends"
+        "-v", "--verbose", action="store_true", help="print a line when a cell starts and finishes"
     )
 
 

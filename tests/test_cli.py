@@ -338,7 +338,7 @@ def test_run_reports_and_its_code_says_whether_a_cell_failed(
     jobs = ["--jobs", str(n_failed)] if n_failed else []
     assert main(["run", str(written(EXPERIMENT, tmp_path)), "--out", "o", *jobs]) == code
     assert capsys.readouterr().out.splitlines() == [
-        f"1 cell run, {n_failed} failed, 2 done before",
+        f"1 cell run, {n_failed} failed, 2 already finished",
         "",
         "report of o/small",
         "To send these runs to wandb: wandb sync o/small/*/*/wandb/offline-run-*",

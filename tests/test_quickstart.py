@@ -64,7 +64,7 @@ def test_shows_the_table_that_the_readme_prints(finished):
     )
     assert printed
     shown = untimed(
-        finished[1].replace("\r", "").split("done before\n\n")[1].split("\n\nreport.txt")[0]
+        finished[1].replace("\r", "").split("already finished\n\n")[1].split("\n\nreport.txt")[0]
     )
     promised = untimed(printed[1])
     shown = shown[: len(promised)]  # The tests in BWT follow.
@@ -105,7 +105,7 @@ def test_the_same_command_again_runs_nothing_is_quiet_and_shows_the_same(finishe
     report = (out / "quickstart" / "report.txt").read_text("utf-8")
     assert main(quickstart(out)) == 0
     shown, said = capfd.readouterr()
-    assert "0 cells run, 0 failed, 25 done before" in shown
+    assert "0 cells run, 0 failed, 25 already finished" in shown
     assert report in shown
     assert said == ""
 

@@ -19,18 +19,18 @@ _HEADINGS: dict[Kind, str] = {
     "strategy": "Strategies (methods.<name>.strategy, with their arguments in args)",
     "benchmark": "Benchmarks (benchmark)",
     "model": "Models (model)",
-    "optimizer": "Optimizers (optimizer), torch's",
-    "criterion": "Criteria (training.criterion), torch's",
-    "scheduler": "Schedulers (training.scheduler), torch's",
+    "optimizer": "Optimizers (optimizer), from torch",
+    "criterion": "Criteria (training.criterion), from torch",
+    "scheduler": "Schedulers (training.scheduler), from torch",
     "dataset": "Data sets (benchmark.dataset of split, permuted and rotated; benchmark.datasets)",
 }
 
 
 _STATES: dict[State, str] = {
-    "works": "Avalanche's that work:",
-    "adapted": "Avalanche's that work with a model or a repair of ours:",
-    "wrong": "Avalanche's that run, but are wrong:",
-    "refused": "Avalanche's that are refused:",
+    "works": "From Avalanche, supported:",
+    "adapted": "From Avalanche, supported with a model or a fix of ours:",
+    "wrong": "From Avalanche, runs but gives wrong results:",
+    "refused": "From Avalanche, refused:",
 }
 
 
@@ -88,7 +88,7 @@ def _block(kind: Kind, name: str, entry: Entry) -> str:
 def _remark(built_in: BuiltIn) -> str:
     """Return the state of one of Avalanche's classes as a sentence."""
     if built_in.state == "refused":
-        return f"It is refused: it {built_in.remark}."
+        return f"Refused: it {built_in.remark}."
     needs = []
     if built_in.heads:
         needs.append(f"model.multi_head {'true' if built_in.heads == 'many' else 'false'}")

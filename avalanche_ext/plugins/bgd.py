@@ -28,7 +28,7 @@ class _Draw(NamedTuple):
 
 
 class BGDPlugin(MethodPlugin):
-    """BGD: learn a Gaussian over each weight, and hold weights in place once they are certain.
+    """BGD: learn a Gaussian over each weight; the more certain a weight, the less it changes.
 
     Bayesian gradient descent (Zeno, Golan, Hoffer and Soudry 2018, "Task agnostic continual
     learning using online variational Bayes"). In every iteration the gradient of the criterion is

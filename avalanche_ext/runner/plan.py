@@ -104,7 +104,7 @@ def explain(experiment: Experiment, out: Path, selection: Selection) -> str:
         if is_claimed(files.claim):
             n_elsewhere += 1
             holder = holder_of(files.claim) or "another process"
-            why = f"it is being run by {holder}"
+            why = f"being run by {holder}"
         else:
             with readable_results():
                 why = _reason(files, cell.method_name in rerun)
@@ -138,17 +138,17 @@ def readable_results() -> Iterator[None]:
 def _reason(files: CellFiles, is_rerun: bool) -> str | None:
     """Return why a cell that is not running would be run; None if it is done."""
     if files.has_result():
-        return "--rerun asks for it" if is_rerun else None
+        return "requested by --rerun" if is_rerun else None
     if files.failed_at() is not None:
-        return f"it failed ({files.failure()})"
+        return f"failed ({files.failure()})"
     before = files.begun_config()
     if not before:
-        return "it has not been run"
+        return "not run yet"
     changes = [*dict.fromkeys(printable(each) for each in _changes(before, files.config))]
     if not changes or files.has_begun():
-        return "it was started, but did not finish"
+        return "started but not finished"
     more = f", and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
-    return f"its configuration has changed ({', '.join(changes[:_MOST_CHANGES])}{more})"
+    return f"configuration changed ({', '.join(changes[:_MOST_CHANGES])}{more})"
 
 
 def _changes(before: Any, after: Any, path: str = "") -> Iterator[str]:

@@ -119,7 +119,7 @@ class Progress:
                 self._bar.initial += share  # It took none of this command's time.
             if self._says_begins:
                 place = f"resumes at {_place(n_learned, n_experiences)}"
-                self.say(f"{_name(cell)}: {place if is_resumed else 'begins'}")
+                self.say(f"{_name(cell)}: {place if is_resumed else 'starts'}")
         self._shares[folder] = share
 
     def _refresh(self) -> None:

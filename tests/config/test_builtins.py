@@ -205,7 +205,7 @@ def test_the_list_groups_avalanches_by_state() -> None:
         ("avalanche:Naive", "It works."),
         ("avalanche:DER", "It works with model.multi_head false."),
         ("avalanche:EWC", "It runs, but it squares the gradient of each mini-batch's mean"),
-        ("avalanche:SynapticIntelligence", "It is refused: it is the same as avalanche:Naive bit"),
+        ("avalanche:SynapticIntelligence", "Refused: it is the same as avalanche:Naive bit"),
     ],
 )
 def test_the_list_says_of_one_how_it_fares(name: str, sentence: str) -> None:

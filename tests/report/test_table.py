@@ -140,7 +140,9 @@ def test_intervals_come_with_five_pairs_and_wilcoxon_with_six(tmp_path: Path) ->
     assert re.fullmatch(r"\[\+0\.0\d\d, \+0\.0\d\d\]", rows["drl"][1])
     assert rows["five"][-2:] == ["–", "–"]
     assert rows["er"] == ["+0.200", "–", "–", "1/1", *["–"] * 4]
-    assert "too few pairs for reliable tests and intervals (fewer than 5 seeds: er 1)" in text
+    assert (
+        "Caution: too few pairs for reliable tests and intervals (fewer than 5 seeds: er 1)" in text
+    )
     assert (
         "–: the differences do not vary, or there are too few pairs (a t-test needs 2, d 3" in text
     )

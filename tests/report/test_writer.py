@@ -229,5 +229,5 @@ def test_figures_in_a_format_are_asked_for_only_where_they_are_written(
 ) -> None:
     with pytest.raises(SystemExit):
         main(["report", str(directory), *more, "--figures", "pdf"])
-    assert "--figures pdf is for --format text, which writes figures" in capsys.readouterr().err
+    assert "--figures pdf works only with --format text" in capsys.readouterr().err
     assert not [*directory.glob("*.pdf")]

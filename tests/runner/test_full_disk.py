@@ -57,13 +57,13 @@ def test_a_full_disk_is_named_and_nothing_finished_is_lost(
     remount(disk, "size=20m")
     code, shown, _ = run()
     assert code == 0
-    assert f"{n_done} done before" in shown
+    assert f"{n_done} already finished" in shown
     assert "2 of 2 runs finished" in shown
     remount(disk, "ro")
     code, shown, _ = run()
     assert code == 0
     assert "2 of 2 runs finished" in shown
-    assert f"could not be written into {disk / 'small'}: {READ_ONLY}" in shown
+    assert f"could not be written to {disk / 'small'}: {READ_ONLY}" in shown
     code, shown, said = run("--dry-run")
     assert (code, shown, said) == (0, "small: 0 of 2 cells would run\n", "")
     code, _, said = run("--seeds", "2")

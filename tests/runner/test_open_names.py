@@ -121,10 +121,10 @@ def test_a_benchmark_a_model_an_optimizer_and_a_plugin_of_the_users_run(
     assert main(command) == 0
     assert "mine" in capsys.readouterr().out
     assert main(command) == 0
-    assert "0 cells run, 0 failed, 1 done before" in capsys.readouterr().out
+    assert "0 cells run, 0 failed, 1 already finished" in capsys.readouterr().out
     (folder / "helper.py").write_text("def twice(x):\n    return 3 * x\n", "utf-8")
     assert main(command) == 0
-    assert "1 cell run, 0 failed, 0 done before" in capsys.readouterr().out
+    assert "1 cell run, 0 failed, 0 already finished" in capsys.readouterr().out
 
 
 def test_constructors_get_what_they_ask_for(folder: Path) -> None:

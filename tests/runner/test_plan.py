@@ -66,8 +66,8 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
     out = tmp_path / "out"
     assert explain(experiment(tmp_path), out, Selection()).splitlines() == [
         "small: 4 of 4 cells would run",
-        "  naive  seeds 0, 1: it has not been run",
-        "  ber    seeds 0, 1: it has not been run",
+        "  naive  seeds 0, 1: not run yet",
+        "  ber    seeds 0, 1: not run yet",
     ]
     assert not out.exists()
 
@@ -80,9 +80,9 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert explain(experiment(tmp_path), out, Selection()).splitlines() == [
         "small: 3 of 4 cells would run",
-        "  ber    seed 0: its configuration has changed (optimizer.args.lr: 0.01 → 0.05)",
-        "  naive  seed 1: it was started, but did not finish",
-        "  ber    seed 1: it failed (DivergedError: the loss became nan)",
+        "  ber    seed 0: configuration changed (optimizer.args.lr: 0.01 → 0.05)",
+        "  naive  seed 1: started but not finished",
+        "  ber    seed 1: failed (DivergedError: the loss became nan)",
     ]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
@@ -90,9 +90,9 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
         told = explain(experiment(tmp_path), out, Selection(methods=["naive"], rerun=["naive"]))
     first, rerun, held = told.splitlines()
     assert first == "small: 1 of 2 cells would run, 1 is running elsewhere"
-    assert rerun == "  naive  seed 0: --rerun asks for it"
+    assert rerun == "  naive  seed 0: requested by --rerun"
     assert re.fullmatch(
-        r"  naive  seed 1: it is being run by process \d+ on \S+ since [-\d]+ [:\d]+", held
+        r"  naive  seed 1: being run by process \d+ on \S+ since [-\d]+ [:\d]+", held
     )
 
 
@@ -114,8 +114,8 @@ def test_a_dry_run_on_the_folder_of_somebody_else_says_so_or_what_it_can_see(tmp
                 explain(grid, out, Selection())
         finally:
             os.seteuid(0)
-    assert "naive  seed 0: it is being run by process " in seen[1]
-    assert seen[2] == "  ber    seed 0: it has not been run"
+    assert "naive  seed 0: being run by process " in seen[1]
+    assert seen[2] == "  ber    seed 0: not run yet"
     assert str(refused.value) == f"--out {out / 'small'}: cannot be read (Permission denied)"
 
 

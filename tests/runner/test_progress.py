@@ -66,7 +66,7 @@ def test_a_notebook_has_a_bar_and_a_script_with_its_libraries_has_lines(monkeypa
 
 def test_verbose_also_says_when_cells_begin(monkeypatch, tmp_path):
     told = shown(monkeypatch, tmp_path, io.StringIO(), VERBOSE).splitlines()
-    assert told == [*LINES, "naive seed 1: begins"]
+    assert told == [*LINES, "naive seed 1: starts"]
 
 
 def test_a_terminal_has_one_bar_that_counts_parts_of_cells_and_the_time_left(monkeypatch, tmp_path):
@@ -130,7 +130,7 @@ def test_damaged_files_end_no_line_and_no_bar(monkeypatch, tmp_path):
         monkeypatch.setattr("avalanche_ext.runner.progress.read_cell", gone)
         progress.ended(fourth)
     told = terminal.getvalue()
-    assert "naive seed 1: begins" in told, "the bar goes on after the odd ones"
+    assert "naive seed 1: starts" in told, "the bar goes on after the odd ones"
     assert "ber seed 1: unreadable result ([Errno 2] gone) (1 of 4)" in told
 
 

@@ -103,9 +103,9 @@ def test_the_methods_run_with_what_is_chosen_on_validation_samples(tmp_path: Pat
     (choice,) = read_results(out / "small").choices
     assert choice.values == {LR: 0.1}
     assert [*choice.tried] == ["ber-0.001", "ber-0.1"]
-    text = text_of(out / "small")
-    assert "Chosen by ACC (higher is better) on VALIDATION samples: 20 of each" in text
-    assert "lr of ber is the largest of 0.001, 0.1" in text
+    text = " ".join(text_of(out / "small").split())
+    assert "chosen by ACC (higher is better) on VALIDATION samples: 20 held out from each" in text
+    assert "ber's lr is the largest value tried (0.001, 0.1)" in text
     held_out = read_results(out / "small-tuning")
     assert "held-out VALIDATION samples" in text_of(held_out.folder).splitlines()[0]
     assert ",validation,ber-0.1," in csv_table([(held_out, method_statistics(held_out))])

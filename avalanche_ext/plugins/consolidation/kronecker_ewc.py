@@ -28,7 +28,7 @@ Merge = Literal["sum", "nearest", "none"]
 
 
 class KroneckerEWCPlugin(ConsolidationPlugin):
-    """EWC with the Fisher's blocks of layers, each as a Kronecker product.
+    """EWC with a Kronecker-factored Fisher block for each layer.
 
     Online EWC holds each weight on its own. Here the penalty also knows how the weights of a layer
     [W b] act together:

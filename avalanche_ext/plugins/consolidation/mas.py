@@ -22,7 +22,7 @@ from avalanche_ext.validation import validated
 
 
 class MASPlugin(ConsolidationPlugin):
-    """MAS: keep weights in place, more firmly the more sensitive the model's outputs are to them.
+    """MAS: penalise changes of weights, in proportion to the sensitivity of the outputs to them.
 
     Memory aware synapses (Aljundi et al. 2018). The importance Ωᵢ of a weight is the mean over
     samples x of `|∂‖f(x)‖² / ∂θᵢ|`, which needs no labels; the penalty is (λ/2) Σᵢ Ωᵢ (θᵢ − θ*ᵢ)².

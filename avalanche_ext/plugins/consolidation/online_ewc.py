@@ -24,7 +24,7 @@ Importance = Literal["true", "sampled", "empirical", "reversed"]
 
 
 class OnlineEWCPlugin(ConsolidationPlugin):
-    """Online EWC: keep weights in place by one running diagonal Fisher for all tasks.
+    """Online EWC: penalise changes of weights by one running diagonal Fisher for all tasks.
 
     Elastic weight consolidation (Kirkpatrick et al. 2017) minimises
 

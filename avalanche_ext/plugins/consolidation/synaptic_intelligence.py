@@ -25,7 +25,7 @@ from avalanche_ext.validation import validated
 
 
 class SynapticIntelligencePlugin(ConsolidationPlugin):
-    """SI: keep weights in place, more firmly the more they have helped to lower the loss.
+    """SI: penalise changes of weights, in proportion to how much they have lowered the loss.
 
     Synaptic intelligence (Zenke, Poole and Ganguli 2017). Along the optimizer's path, weight i
     lowers the loss by ωᵢ = −Σ gᵢ Δθᵢ, the sum over iterations of gradient times step. At the end of

@@ -40,7 +40,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class HALPlugin(OnlineReplayPlugin):
-    """HAL: experience replay that also keeps outputs at anchors, points that are easily forgotten.
+    """HAL: experience replay that also preserves the outputs at points that are easily forgotten.
 
     Hindsight anchor learning (Chaudhry et al. 2021). Let θ̃ = θ − η ∇_θ CE(θ) be a step on the
     stream's rows and the rows drawn from the memory. The loss is
