@@ -192,7 +192,13 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     @property
     def buffer(self) -> InMemoryDataset:
-        """The samples held now, as a dataset that later changes to the buffer do not affect."""
+        """The samples held now, as a dataset that later changes to the buffer do not affect.
+
+        A dataset assigned to it replaces them all, and its task labels become the tasks.
+
+        Raises:
+            ValueError: If they are all 0, as without task labels, and tasks have been read or used.
+        """
         if self._snapshot is None:
             x, y, t, *logits = [c.clone() for c in self._storage.occupied()] or _no_samples()
             held = InMemoryDataset(x, y, t)
@@ -201,9 +207,15 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     @buffer.setter
     def buffer(self, dataset: Any) -> None:
+        x, y, t = fetch_all(dataset) if len(dataset) else _no_samples()
+        if len(y) and "task" in self._indexes and not t.any():
+            raise ValueError(
+                f"{type(self).__name__} cannot tell which task each assigned sample belongs to, "
+                "because all task labels are 0: use add with origin, or update_from_dataset once "
+                "for each task"
+            )
         self._clear()
-        if len(dataset):
-            x, y, t = fetch_all(dataset)
+        if len(y):
             self.add(x, y, t)
 
     @property
@@ -285,18 +297,9 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self.max_size = new_size
         self._refresh()
 
-    def _reserve(self, needed: int) -> None:
-        """Provide at least this many slots; the indexes already contain the arriving samples."""
-        if needed > self.max_size:
-            self._storage = self._storage.reallocated(needed, range(len(self)))
-            self._notes = self._notes.reallocated(needed, range(self.max_size))
-            self.max_size = needed
-
     def _clear(self) -> None:
         self.n_seen = 0
-        self._storage = SlotStorage(self.max_size)
-        self._notes = SlotNotes().reallocated(self.max_size, [])
-        self._refresh()
+        self._reallocate(self.max_size, [])
 
     def _refresh(self) -> None:
         """Rebuild the indexes and drop the snapshot."""
@@ -320,8 +323,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
-        self.max_size = state["max_size"]
-        self._clear()
+        self._reallocate(state["max_size"], [])
         self.n_seen = state["n_seen"]
         held = len(state["arrival"])
         if held:

@@ -181,10 +181,6 @@ class GreedyBuffer(SlotBuffer):
         self.scores = self.scores[[*kept]]
         super()._reallocate(new_size, kept)
 
-    def _clear(self) -> None:
-        self.scores = np.empty(0)
-        super()._clear()
-
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state as tensors and plain data."""
         return {**super().state_dict(), "scores": self.scores.tolist()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -183,7 +184,71 @@ class RingBuffer(SlotBuffer):
         return sorted(slot for slots in index.slots.values() for slot in slots)
 
 
-class TaskBuffer(SlotBuffer):
+class _LastOfEach(SlotBuffer):
+    """The last samples of each group, that is of samples that agree in all of `_by`."""
+
+    _by: ClassVar[tuple[GroupBy, ...]]
+    _groups_are: ClassVar[str]
+
+    def __init__(self, size_per_group: int, seed: int) -> None:
+        super().__init__(size_per_group, seed)
+        for by in self._by:
+            self.groups(by)
+
+    @cached_property
+    def _members(self) -> defaultdict[tuple[int, ...], list[int]]:
+        """The slots of each group, oldest first."""
+        group_of = [
+            {slot: group for group, slots in self.groups(by).items() for slot in slots}
+            for by in self._by
+        ]
+        members = defaultdict[tuple[int, ...], list[int]](list)
+        for slot in sorted(range(len(self)), key=self._notes.arrival.__getitem__):
+            members[tuple(of[slot] for of in group_of)].append(slot)
+        return members
+
+    @property
+    def _size_per_group(self) -> int:
+        return self.max_size // max(1, len(self._members))
+
+    def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
+        size_per_group, size, slots = self._size_per_group, len(self), []
+        for row, group in enumerate(zip(*(groups[by] for by in self._by), strict=True)):
+            held = self._members[group]
+            if len(held) < size_per_group:
+                slot, size = size, size + 1
+            else:
+                slot = held.pop(0)
+            held.append(slot)
+            self._occupy(slot, row, groups)
+            slots.append(slot)
+        needed = size_per_group * max(1, len(self._members))
+        if needed > self.max_size:
+            # Not by `_reallocate`, since the indexes already contain the arriving samples.
+            self._storage = self._storage.reallocated(needed, range(len(self)))
+            self._notes = self._notes.reallocated(needed, range(self.max_size))
+            self.max_size = needed
+        return slots
+
+    def resize(self, strategy: Strategy, new_size: int) -> None:
+        """Divide `new_size` slots equally among the groups seen; each keeps its last samples."""
+        n = max(1, len(self._members))
+        super().resize(strategy, n * positive(f"new_size / {n} {self._groups_are}", new_size // n))
+
+    def _keep(self, new_size: int) -> Sequence[int]:
+        n_last = new_size // max(1, len(self._members))
+        return sorted(slot for slots in self._members.values() for slot in slots[-n_last:])
+
+    def _clear(self) -> None:
+        self.max_size = self._size_per_group
+        super()._clear()
+
+    def _refresh(self) -> None:
+        super()._refresh()
+        self.__dict__.pop("_members", None)
+
+
+class TaskBuffer(_LastOfEach):
     """GEM's episodic memory: the last samples of each task (Lopez-Paz and Ranzato 2017).
 
     A task is the experience a sample came from. Each new task adds slots, so `max_size` is the size
@@ -199,46 +264,20 @@ class TaskBuffer(SlotBuffer):
         ValueError: If `size_per_task` is below 1.
     """
 
+    _by = ("task",)
+    _groups_are = "tasks"
+
     @validated
     def __init__(self, size_per_task: PositiveInt, seed: int = 0) -> None:
         super().__init__(size_per_task, seed)
-        self.size_per_task = size_per_task
-        self.groups("task")
 
-    def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
-        members, size, slots = self.groups("task"), len(self), []
-        for row, task in enumerate(groups["task"]):
-            held = members.get(task, [])
-            if len(held) < self.size_per_task:
-                slot, size = size, size + 1
-            else:
-                slot = held[0]
-            self._occupy(slot, row, groups)
-            slots.append(slot)
-        self._reserve(self.size_per_task * max(1, len(members)))
-        return slots
-
-    def resize(self, strategy: Strategy, new_size: int) -> None:
-        """Divide `new_size` slots equally among the tasks seen; each keeps its last samples."""
-        n_tasks = max(1, len(self.groups("task")))
-        self.size_per_task = positive(f"new_size / {n_tasks} tasks", new_size // n_tasks)
-        super().resize(strategy, self.size_per_task * n_tasks)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the whole state as tensors and plain data."""
-        return {**super().state_dict(), "size_per_task": self.size_per_task}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
-        self.size_per_task = state["size_per_task"]
-        super().load_state_dict(state)
-
-    def _keep(self, new_size: int) -> Sequence[int]:
-        members = self.groups("task").values()
-        return sorted(slot for slots in members for slot in slots[-self.size_per_task :])
+    @property
+    def size_per_task(self) -> int:
+        """Number of samples held of each task."""
+        return self._size_per_group
 
 
-class TaskClassBuffer(SlotBuffer):
+class TaskClassBuffer(_LastOfEach):
     """HAL's episodic memory: the last samples of each class of each task (Chaudhry et al. 2021).
 
     A task is the experience a sample came from. Each new class of a task adds slots, so `max_size`
@@ -252,51 +291,14 @@ class TaskClassBuffer(SlotBuffer):
         ValueError: If `size_per_class` is below 1.
     """
 
+    _by = ("task", "class")
+    _groups_are = "classes of tasks"
+
     @validated
     def __init__(self, size_per_class: PositiveInt, seed: int = 0) -> None:
         super().__init__(size_per_class, seed)
-        self.size_per_class = size_per_class
-        self.groups("task")
-        self.groups("class")
 
-    def _members(self) -> dict[tuple[int, int], list[int]]:
-        """Return the slots of each class of each task, oldest first."""
-        task_of = {slot: task for task, slots in self.groups("task").items() for slot in slots}
-        members = defaultdict[tuple[int, int], list[int]](list)
-        for label, slots in self.groups("class").items():
-            for slot in slots:
-                members[task_of[slot], label].append(slot)
-        return members
-
-    def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
-        members, size, slots = self._members(), len(self), []
-        for row, key in enumerate(zip(groups["task"], groups["class"], strict=True)):
-            held = members[key]
-            if len(held) < self.size_per_class:
-                slot, size = size, size + 1
-            else:
-                slot = held.pop(0)
-            held.append(slot)
-            self._occupy(slot, row, groups)
-            slots.append(slot)
-        self._reserve(self.size_per_class * max(1, len(members)))
-        return slots
-
-    def resize(self, strategy: Strategy, new_size: int) -> None:
-        """Divide `new_size` slots equally among the classes of tasks; each keeps its last."""
-        n = max(1, len(self._members()))
-        self.size_per_class = positive(f"new_size / {n} classes of tasks", new_size // n)
-        super().resize(strategy, self.size_per_class * n)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the whole state as tensors and plain data."""
-        return {**super().state_dict(), "size_per_class": self.size_per_class}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
-        self.size_per_class = state["size_per_class"]
-        super().load_state_dict(state)
-
-    def _keep(self, new_size: int) -> Sequence[int]:
-        members = self._members().values()
-        return sorted(slot for slots in members for slot in slots[-self.size_per_class :])
+    @property
+    def size_per_class(self) -> int:
+        """Number of samples held of each class of each task."""
+        return self._size_per_group

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer
 from avalanche_ext.buffers.slots import GroupBy, Slots
-from avalanche_ext.data import Strategy, fetch_all
+from avalanche_ext.data import InMemoryDataset, Strategy, fetch_all
 
 
 class PolicyBuffer(SlotBuffer):
@@ -31,6 +31,18 @@ class PolicyBuffer(SlotBuffer):
         super().__init__(policy.max_size, seed)
         self.policy = policy
         self._take_over()
+
+    @property
+    def buffer(self) -> InMemoryDataset:
+        """The samples copied from the policy; it cannot be assigned."""
+        return super().buffer
+
+    @buffer.setter
+    def buffer(self, dataset: Any) -> None:
+        raise TypeError(
+            f"this buffer copies what Avalanche's {type(self.policy).__name__} holds: call "
+            "update_from_dataset, or use a buffer from avalanche_ext.buffers"
+        )
 
     def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
         """Keep nothing and return -1 for each sample: the policy sees whole experiences only."""

@@ -295,6 +295,36 @@ def test_the_setter_takes_what_it_is_given(make):
     assert held(target) == held(source)
 
 
+@pytest.mark.parametrize("name", ["ring over tasks", "task", "task and class", "reservoir"])
+def test_a_dataset_without_task_labels_is_refused_where_tasks_are_read(name):
+    buffer = BUFFERS[name](6)
+    fill(buffer, GROUPS)
+    buffer.groups("task")
+    before, (x, y, t) = held(buffer), numbered([1, 2], 50)
+    with pytest.raises(ValueError, match="all task labels are 0: use add with origin, or update_"):
+        buffer.buffer = InMemoryDataset(x, y, 0 * t)
+    assert held(buffer) == before
+    buffer.buffer = InMemoryDataset(x, y, 0 * t + 3)
+    assert buffer.groups("task") == {3: [0, 1]}
+    buffer.buffer = InMemoryDataset(x[:0], y[:0], t[:0])
+    assert held(buffer) == []
+
+
+@pytest.mark.parametrize("make", [TaskBuffer, TaskClassBuffer])
+def test_the_setter_keeps_the_size_of_each_group(make):
+    buffer = make(3)
+    fill(buffer, GROUPS)
+    buffer.buffer = InMemoryDataset(*numbered([2, 2, 1, 2, 2]))
+    assert held(buffer) == [1, 2, 3, 4]
+    assert buffer.max_size == 6
+
+
+def test_a_view_refuses_assignment():
+    view = as_slot_buffer(ReservoirSamplingBuffer(2))
+    with pytest.raises(TypeError, match="copies what Avalanche's ReservoirSamplingBuffer holds"):
+        view.buffer = InMemoryDataset(*numbered([0, 1]))
+
+
 def test_a_view_holds_all_samples_even_of_a_policy_that_exceeds_its_size():
     policy = ReservoirSamplingBuffer(2)
     policy.buffer = InMemoryDataset(*numbered([0, 1, 1]))
