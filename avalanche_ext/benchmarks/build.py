@@ -118,7 +118,8 @@ def iid_stream(benchmark: CLScenario, epochs: PositiveInt, seed: int) -> CLScena
     Args:
         benchmark: Benchmark with datasets in memory and one task label, as `build_benchmark` makes
             for the scenarios "class" and "domain"; it is not changed.
-        epochs: Number of passes. Each takes the memory of a copy of the training samples.
+        epochs: Number of passes. Each takes the memory of a copy of the training samples, unless
+            they are large and share one tensor, as permutations do.
         seed: Seed of the orders.
 
     Returns:

@@ -15,6 +15,7 @@ from avalanche.benchmarks.utils.transform_groups import TransformGroups
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from avalanche_ext.data.joined import joined
 from avalanche_ext.data.samples import Lazy, Samples, SharedRows, rows_of
 from avalanche_ext.data.views import SampleTransforms, Transform, drawing, draws_of
 
@@ -172,8 +173,8 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
                 "their own, cannot be mixed: leave out train_transforms or iid"
             )
         datasets = [self, *others]
-        parts = [dataset._x for dataset in datasets]
-        x = Lazy(lambda: torch.cat([part.read() for part in parts]), *parts)
+        sizes = [len(each) for each in datasets]
+        x = joined([each._x for each in datasets], sizes, self.y.device)
         y, t = (torch.cat([getattr(each, name) for each in datasets]) for name in ("y", "t"))
         return self._derived(x, y, t)
 
