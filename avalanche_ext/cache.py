@@ -143,12 +143,12 @@ def decoded(
         if (content := _read(path, digest)) is not None:
             return content
         content = decode()
-        # What changes meanwhile, or so soon afterwards that the times stay the same, is not known.
+        # Files may have changed meanwhile, or so soon before that the times cannot tell.
         if not before.is_settled or _Fingerprint.of(files) != before:
             return content
         try:
             _write(path, digest, content)
-        except (OSError, RuntimeError) as error:  # Torch has errors of its own for a full disk.
+        except (OSError, RuntimeError) as error:  # torch raises its own errors for a full disk.
             reason = reason_of(error) if isinstance(error, OSError) else "the disk may be full"
             warnings.warn(
                 f"each run decodes {name} again: {path.parent} cannot be written ({reason}); "
@@ -181,7 +181,7 @@ class _Fingerprint:
         try:
             for file in files:
                 seen = os.stat(file)
-                # The time of change also tells of files that were given an older time on purpose.
+                # ctime also reveals files whose mtime was set back.
                 times = seen.st_mtime_ns, seen.st_ctime_ns
                 digest.update(f"{file}\0{seen.st_size}\0{times}\n".encode(errors="replace"))
                 n_bytes += seen.st_size
@@ -214,9 +214,9 @@ def _read(path: Path, digest: str) -> Content | None:
         if stored["digest"] != digest:
             return None
         if time.time() - path.stat().st_mtime > _DAY:
-            with suppress(OSError):  # The folder may be somebody else's.
+            with suppress(OSError):  # The folder may belong to someone else.
                 os.utime(path)
-    # Whatever torch raises for bytes that it did not write.
+    # torch may raise anything for bytes that it did not write.
     except Exception:
         return None
     return content
@@ -249,7 +249,7 @@ def _alone(path: Path) -> Iterator[None]:
 
     Without locks, several processes may decode it; each still writes a complete file.
     """
-    # Not a file that stands for a lock: it would outlive a process that is killed.
+    # A lock file's mere existence would outlive a killed process.
     lock = FileLock(path.with_suffix(".lock"), fallback_to_soft=False)
     with suppress(OSError, NotImplementedError, Timeout):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,11 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"interrupted: {_how_to_go_on(arguments)}", file=sys.stderr)
         return TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
-    except BrokenPipeError:  # The reader, `head` or `less`, has seen enough.
+    except BrokenPipeError:  # The reader, such as `head` or `less`, has quit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from avalanche_ext.config import ConfigError  # Not above: `report` needs none of it.
+        from avalanche_ext.config import ConfigError  # Imported late: `report` does not need it.
 
         if not isinstance(error, ConfigError):
             raise
@@ -160,7 +160,7 @@ def _terminable() -> Iterator[None]:
 def _how_to_go_on(arguments: Sequence[str]) -> str:
     again = "run the same command again"
     if any(word.startswith("--rerun") for word in arguments):
-        # With it, the cells that have just been run again would be run once more.
+        # With it, cells that have already been rerun would run once more.
         again += " without --rerun"
     return f"{again} to continue"
 
@@ -301,7 +301,7 @@ class _Parser(argparse.ArgumentParser):
         hint = f"did you mean '{near}'?" if near else self._hint(mistyped)
         message = re.sub(r" \(choose from .*\)", "", message)
         message = message.replace("argument command: invalid choice:", "unknown command")
-        message = message.removesuffix(", key=value")  # Which is not required.
+        message = message.removesuffix(", key=value")  # It is optional.
         self.exit(WRONG_USE, f"{self.prog}: {message} ({hint})\n")
 
     def _hint(self, mistyped: re.Match[str] | None) -> str:
@@ -320,7 +320,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, rest = _parser().parse_known_args(arguments)
-    # argparse puts into `overrides` only the words that directly follow the file.
+    # argparse fills `overrides` only with the words directly after the file.
     if "overrides" in options:
         options.overrides += [word for word in rest if _is_override(word)]
         rest = [word for word in rest if not _is_override(word)]

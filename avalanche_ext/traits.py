@@ -35,7 +35,7 @@ class By:
 
     def of(self, value: Any) -> Any:
         """Return the trait for this value of the argument."""
-        # Compared one by one, since a value may be a list.
+        # A value may be an unhashable list.
         matches = (trait for known, trait in self.values.items() if known == value)
         return next(matches, self.otherwise)
 
@@ -225,7 +225,7 @@ def traits_of(part: Any) -> Traits:
     """Return the traits of a plugin or strategy: Avalanche's, overridden by those it declares."""
     known = _avalanches(*type(part).__mro__)
     values = [(name, getattr(part, name, None)) for name in NAMES]
-    # Another library's plugin may use these names for other things.
+    # Another library's plugin may use these names for something else.
     declared: dict[str, Any] = {
         name: value for name, value in values if isinstance(value, (Phase, bool))
     }

@@ -19,7 +19,7 @@ _LONGEST_WORD = 60
 _MOST_NAMES = 20
 _SHORTEST_BEGINNING = 3
 
-# What Avalanche's plugins and papers call arguments that have other names here.
+# Names of arguments in Avalanche and in papers that differ from ours.
 _SYNONYMS = {
     "patterns_per_exp": ("size_per_task", "mem_size"),
     "patterns_per_experience": ("size_per_task", "mem_size"),
@@ -34,7 +34,7 @@ _SYNONYMS = {
     "num_tasks": ("n_experiences",),
     "hidden": ("hidden_sizes",),
     "hidden_dim": ("hidden_sizes",),
-    # What the report's columns are called.
+    # Titles of the report's columns.
     "aia": ("average_incremental_accuracy",),
     "learned": ("learning_accuracy",),
 }

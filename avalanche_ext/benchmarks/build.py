@@ -53,7 +53,7 @@ def build_benchmark(
         `n_classes`, `n_classes_per_exp` and `classes_order`, which Avalanche's iCaRL and PNN read
         from each experience's `benchmark`, and the tasks' `train_rows`.
     """
-    # Both parts count, because a small training subset may lack a class of the test samples.
+    # Both parts count: a small training subset may lack a class of the test set.
     classes = [torch.unique(torch.cat([task.train_y, task.test_y])) for task in tasks]
     streams: dict[str, list[InMemoryDataset]] = {"train": [], "test": []}
     views: dict[tuple[int, ...], tuple[SampleTransforms, SampleTransforms]] = {}

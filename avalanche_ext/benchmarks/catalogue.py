@@ -292,7 +292,7 @@ def image_folder(
     )
 
 
-# The data set, and no arguments for its constructor.
+# The data set, without arguments for its constructor.
 split_digits = partial(split, "digits", None, None, None)
 split_mnist = partial(split, "mnist", None, None, None)
 split_fmnist = partial(split, "fmnist", None, None, None)

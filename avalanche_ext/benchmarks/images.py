@@ -114,7 +114,7 @@ def images_of(files: Sequence[str], image_size: int | None, channels: int | None
 
 def _read_all(files: Sequence[str]) -> list[Tensor]:
     parts = [files[i : i + _FILES_AT_A_TIME] for i in range(0, len(files), _FILES_AT_A_TIME)]
-    # Pillow lets go of the interpreter while it decodes.
+    # Pillow releases the GIL while decoding.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         images = pool.map(lambda part: [read_image(Path(file)) for file in part], parts)
         return [image for part in images for image in part]

@@ -76,7 +76,7 @@ class Permutation:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the permuted samples (N, C, H, W)."""
-        # Fifteen times as fast as `x.flatten(1)[:, order]`, and faster still by 32 bits.
+        # Fifteen times as fast as `x.flatten(1)[:, order]`; 32-bit indices are faster still.
         return x.flatten(1).index_select(1, self.order.to(x.device)).view_as(x)
 
 

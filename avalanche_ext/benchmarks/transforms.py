@@ -112,7 +112,7 @@ def transforms_of(
 
 
 def _equal(one: Transform, other: Transform) -> bool:
-    # The text of a transform that does not show its arguments has an address, so it is not equal.
+    # A transform whose text hides its arguments shows an address, so it never compares equal.
     return one is other or (type(one) is type(other) and repr(one) == repr(other))
 
 

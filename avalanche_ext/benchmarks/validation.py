@@ -59,7 +59,7 @@ def validation_benchmark(
     for name, value in vars(benchmark).items():
         if name == "n_classes_per_exp":
             setattr(result, name, value[:experiences])
-        elif name not in vars(result) and name != "train_rows":  # Fewer rows are trained on.
+        elif name not in vars(result) and name != "train_rows":  # There are fewer training rows.
             setattr(result, name, value)
     first = next(iter(parts.values()))[0].logging()
     size = first.subexp_size if isinstance(first, OnlineCLExperience) else None
@@ -82,7 +82,7 @@ def _held_out(
                 "validation_per_experience"
             )
         order = np.random.default_rng([seed, i]).permutation(n)
-        # What is held out already comes first, so that as many samples as possible stay.
+        # Reuse images already held out, so that as many samples as possible remain.
         order = order[np.argsort(~np.isin(own[order], everywhere), kind="stable")]
         held.append(np.sort(order[:per_experience]))
         everywhere = np.union1d(everywhere, own[held[-1]])

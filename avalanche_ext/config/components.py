@@ -100,10 +100,10 @@ def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Pro
         else:
             return None, [Problem(path, f"unknown {kind} {shown(name)} ({_nearest(kind, name)})")]
         other_kind = kind_of(entry.target)
-        read_signature(entry.target)  # It may be in a file that cannot be understood.
+        read_signature(entry.target)  # Its file may not be readable.
     except (LookupError, SourceError) as error:
         reason = str(error.args[0])
-        is_plain = reason.startswith("unknown ")  # Which names the name itself.
+        is_plain = reason.startswith("unknown ")  # The reason already quotes the name.
         wrong = reason if is_plain else f"{shown(name)} cannot be used: {reason}"
         return None, [Problem(path, wrong)]
     # Any module can transform images, or be a loss.
@@ -220,7 +220,7 @@ def component(
         for parameter in signature.parameters
         if parameter.required
         and parameter.name not in (*INJECTED[kind], *args)
-        and f"'{parameter.name}'" not in meant  # Its misspelt key is a problem already.
+        and f"'{parameter.name}'" not in meant  # Its misspelt key was already reported.
     ]
     problems += _missing(missing, name, path, name_path)
     if problems:
@@ -231,7 +231,7 @@ def component(
         defaults = _defaults({ORDER_SEED: parameters[ORDER_SEED]})
     else:
         defaults = {}
-    # What is the runner's changes no hash where a YAML says the default.
+    # Settings of the runner do not change the hash if a YAML sets the default.
     own = {parameter.name for parameter in read_signature(entry.target).parameters}
     later = {*entry.later, *(each.name for each in OF_THE_RUN.get(kind, ()))} - (
         own - {*entry.later}
@@ -287,7 +287,7 @@ def _may_be_passed(kind: Kind, key: str, signature: Signature, target: str) -> b
     """Return whether only a call can show whether a keyword is accepted."""
     known = {*INJECTED[kind], *(parameter.name for parameter in signature.parameters)}
     if kind == "model":
-        known -= _NUMBERS_OF_CLASSES - keywords(target)  # Nobody else gives these to it.
+        known -= _NUMBERS_OF_CLASSES - keywords(target)  # Nothing else passes these to it.
     return signature.is_open and key not in known
 
 

@@ -12,7 +12,7 @@ from avalanche_ext.config.schema import Component
 from avalanche_ext.config.signatures import read_signature
 from avalanche_ext.words import did_you_mean, shown
 
-# Types of arguments that name something, as benchmarks/argument_types.py calls them.
+# Types of arguments that hold a name; see benchmarks/argument_types.py.
 _DATASET, _DATASETS, _TRANSFORMS = "DatasetName", "DatasetNames", "Transforms"
 _GROUPS = ("args", "train", "test")
 _CHOOSE_PART = ("train", "split")
@@ -138,7 +138,7 @@ def _group_path(found: str, path: str, groups: Mapping[str, Any], is_missing: bo
     first = rest.partition(".")[0].partition("[")[0]
     if not found.startswith(f"{path}.") or found.endswith((".dataset", ".name")):
         return found
-    # What is missing from one part only is missing from both.
+    # An argument that only one part lacks counts as missing from both.
     owners = (
         [] if is_missing else [group for group in _GROUPS if first in (groups.get(group) or {})]
     )

@@ -86,7 +86,7 @@ def write(document: dict[str, Any], path: str, value: Any) -> str:
         elif not isinstance(container, dict):
             raise ConfigError([Problem(path, f"'{done}' is {shown(container)}, which has no keys")])
         elif container and key not in container and keys and isinstance(keys[-1], int):
-            # A mapping in a list is a plugin, and its only key is its name.
+            # A mapping in a list is a plugin whose only key is its name.
             raise ConfigError(
                 [Problem(path, f"'{done}' has no '{key}'{did_you_mean(key, [*container])}")]
             )

@@ -40,7 +40,7 @@ _AVALANCHE: dict[str, Any] = {
     "mode": Literal["separate", "online"],  # EWC's.
 }
 _TORCH: dict[str, Any] = {
-    # Optimizers. From 1 on, a momentum never forgets.
+    # Optimizers. A momentum of 1 or more never decays.
     **dict.fromkeys(("lr", "weight_decay", "eps", "lr_decay", "momentum_decay"), _NOT_NEGATIVE),
     **dict.fromkeys(("initial_accumulator_value", "lambd", "alpha", "t0"), _NOT_NEGATIVE),
     **dict.fromkeys(("momentum", "betas"), _BELOW_ONE),

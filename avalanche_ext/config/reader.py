@@ -188,7 +188,7 @@ class _Inspector:
         if id(node) in self._open:
             wrong = "contains itself through an anchor"
             raise ConfigError([*self.problems, Problem(path, wrong)])
-        if id(node) not in self._extents:  # The problems of an alias were reported at its anchor.
+        if id(node) not in self._extents:  # Already reported at the alias's anchor.
             self._open.add(id(node))
             inner = self._visit_inside(node, path)
             self._open.remove(id(node))
@@ -237,7 +237,7 @@ class _Inspector:
     def _visit_scalar(self, node: yaml.ScalarNode, path: str) -> None:
         text = node.value
         self._check_text(node)
-        if node.tag == _MERGE:  # It merges as a key only.
+        if node.tag == _MERGE:  # It merges only as a key.
             node.tag = _TEXT
         if node.tag == _TEXT:
             return

@@ -133,7 +133,7 @@ class _Resolver:
             sections = of_type(dict, self.document.get("methods"), {})
             self.problems += check_tune(tune, name, sections, seeds, [*self.sweeps])
         is_lacking = _has_correlations(published) and not _has(methods, "rho_spectrum")
-        # A method or an analysis with problems may be meant to have it.
+        # A method or an analysis with problems may be the one that needs it.
         sections = ("methods", "analyses")
         if is_lacking and not any(lies_at(p.path, key) for p in self.problems for key in sections):
             wrong = "needs ρ of some method: add analyses: {rho_spectrum: {}}"

@@ -144,7 +144,7 @@ def check_method(
     for place in places:
         yield from _check_modes(place)
         if not place.component.target.startswith("avalanche_ext."):
-            continue  # What an argument of another package means is not known by its name.
+            continue  # An argument's name does not tell its meaning in another package.
         if benchmark:
             yield from _check_memory(place, benchmark)
         yield from _check_candidates(place)
@@ -153,7 +153,7 @@ def check_method(
 
 def _check_combination(places: Sequence[Place]) -> Iterator[Problem]:
     """Check that the parts of a method can act together."""
-    # A strategy of ours stands for the plugins that it is made of.
+    # Our strategies are built from these plugins.
     owners = [(place, traits) for place in places for traits in place.traits]
     parts = [Part(place.component.name, traits) for place, traits in owners]
     for conflict in conflicts(parts):
@@ -215,7 +215,7 @@ def _check_consolidation(place: Place) -> Iterator[Problem]:
 def _check_memory(place: Place, benchmark: Component) -> Iterator[Problem]:
     """Check that a memory balanced over groups can hold a sample of each group."""
     args = place.component.args
-    # Where a YAML cannot name another buffer, what is balanced is a ring.
+    # If a YAML cannot choose the buffer, a balanced one is a ring.
     if args.get("buffer", "ring" if "balance" in args else None) != "ring":
         return
     if args.get("balance") == "task":

@@ -38,7 +38,7 @@ from avalanche_ext.config.validation import adapter
 NO_DEFAULT = object()
 """The default of a required parameter, or of one whose default is not a plain value."""
 
-# Parameters that Avalanche does not annotate, although only Python can build their values.
+# Parameters without annotations in Avalanche whose values only Python can build.
 _OBJECTS = ("augmentations", "generator_strategy", "model", "scheduler", "storage_policy")
 
 
@@ -124,7 +124,7 @@ def _read_signature(target: str) -> Signature:
     return Signature(tuple(parameters), " ".join(paragraph.split()), is_open, place)
 
 
-_installed_signature = cache(_read_signature)  # What is installed does not change meanwhile.
+_installed_signature = cache(_read_signature)  # Installed packages do not change during the run.
 
 
 @remembered
@@ -401,10 +401,10 @@ def _type(name: str, annotation: ast.expr | None, default: Any, module: Module) 
     except Inexpressible:
         return None
     except (ValueError, TypeError, IndexError, SyntaxError, RecursionError):
-        return Any  # Only a call can tell what is meant by `Literal[A]` or `Json = list["Json"]`.
+        return Any  # `Literal[A]` or `Json = list["Json"]` can only be resolved at run time.
     if not module.is_known and not _is_sound(expressible):
         return Any
-    # A default that contradicts its annotation shows that the annotation is wrong: Avalanche has
+    # A default that contradicts its annotation proves the annotation wrong: Avalanche has
     # `batch_size: int = None` and `temperature: int = 0.1`.
     if isinstance(default, float) and expressible == Integer:
         return Number

@@ -203,7 +203,7 @@ def _bytes(file: Path) -> bytes:
 def _parsed(file: Path, content: bytes) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python gives them again when the file is run.
+            warnings.simplefilter("ignore")  # Python repeats them when the file runs.
             return ast.parse(content, str(file))
     except SyntaxError as error:
         raise SourceError(f"{file}:{error.lineno or 1}: not valid Python: {error.msg}") from None
@@ -289,7 +289,7 @@ def defined_names(module: Module) -> list[str]:
                 if alias.name == "*":
                     origin = _imported(module, module.absolute(statement), statement.level > 0)
                     names.update(dict.fromkeys(defined_names(origin) if origin else ()))
-                elif module.folder is None:  # What a user's file imports is not what it offers.
+                elif module.folder is None:  # A user's file does not offer its imports.
                     names[alias.asname or alias.name] = None
     return [name for name in names if not name.startswith("_")]
 

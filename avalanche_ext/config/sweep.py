@@ -170,7 +170,7 @@ def reported(
             values_with.setdefault(problem, []).append(index)
     for problem, indices in values_with.items():
         always = len(indices) == len(problems)
-        # Of a value that is a list, the item is named too.
+        # For a list, the item is named too.
         is_in_value = problem.path.startswith(f"{sweep.target}[")
         item = problem.path.removeprefix(sweep.target) if is_in_value else ""
         if item or (lies_at(sweep.target, problem.path) and not (always and problem in base)):

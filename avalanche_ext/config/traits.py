@@ -28,7 +28,7 @@ def read_traits(target: str, args: Mapping[str, Any]) -> list[Traits]:
         source = _read(target) if is_file(target) else _read_installed(target)
     except LookupError:
         return [Traits()]
-    # Where the YAML leaves out an argument of a user's class, its default decides.
+    # If the YAML omits an argument of a user's class, the default applies.
     args = {**read_signature(target).defaults(), **args}
     for plugins, strategys in source.renamed.items():
         args = {**args, plugins: args.get(strategys)}
@@ -60,7 +60,7 @@ def _read(target: str) -> _Source:
     )
 
 
-_read_installed = cache(_read)  # What is installed does not change meanwhile.
+_read_installed = cache(_read)  # Installed packages do not change during the run.
 
 
 def _part(found: Found) -> _Part:
@@ -72,7 +72,7 @@ def _part(found: Found) -> _Part:
 def _traits(part: _Part, args: Mapping[str, Any]) -> Traits:
     """Return Avalanche's traits of a class's base, overridden by declared ones."""
     given = {name: _given(value, args) for name, value in part.declared.items()}
-    # A class of the user's may use these names for other things.
+    # A user's class may use these names for something else.
     declared: dict[str, Any] = {n: v for n, v in given.items() if isinstance(v, Phase | bool)}
     return replace(part.known, **declared)
 

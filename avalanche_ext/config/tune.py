@@ -345,7 +345,7 @@ def resolve_search(
     where = at("tune.search", name)
     try:
         return _resolved(name, section, shared, tune, taken)
-    except ConfigError as error:  # Of paths that do not go together.
+    except ConfigError as error:  # The paths conflict.
         return None, [Problem(where, problem.message) for problem in error.problems]
 
 
@@ -391,7 +391,7 @@ def _resolved(
             break
         kept = method.plugins[: len(method.plugins) - len(shared.analyses)]
         settings[folder] = Setting(setting, method, replace(method, plugins=kept), varied)
-    # A method without problems of its own is None where a section that all share has some.
+    # A method is None if a section shared by all methods has problems.
     if problems or not settings:
         return None, problems
     return Search(options, _bounds(base, name, options, shared), settings), []

@@ -141,7 +141,7 @@ class RepeatedBatches:
         self.repeat = 0
 
     def __getattr__(self, name: str) -> Any:
-        if name == "loader":  # It is not there yet while a copy is made.
+        if name == "loader":  # It does not exist yet while being copied.
             raise AttributeError(name)
         return getattr(self.loader, name)
 

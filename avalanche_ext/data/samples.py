@@ -122,7 +122,7 @@ class Shared:
 
     def to(self, device: torch.device | str) -> Shared:
         """Return the tensor on a device, always the same one."""
-        place = torch.empty(0, device=device).device  # With its number: cuda is cuda:0.
+        place = torch.empty(0, device=device).device  # With its index: cuda becomes cuda:0.
         if place not in self._elsewhere:
             there = self.tensor.to(place)
             self._elsewhere[place] = self if there is self.tensor else Shared(there)
@@ -225,7 +225,7 @@ class SharedRows(Samples):
             if rows == slice(None) and self._made is None:
                 return self.read()
             rows = torch.arange(len(self), device=self.shared.tensor.device)[rows]
-        # Parts of an online stream are read as a whole and once.
+        # Parts of an online stream are read once, as a whole.
         goes_on, self._was_read = self._was_read or len(rows) < len(self), True
         if self._made is None and goes_on and not self._had_to_go and self._is_worth_keeping:
             self._keep()

@@ -41,7 +41,7 @@ class SampleTransforms:
         self.transforms = tuple(transforms)
         self.changes = tuple(changes)
         self.seed = seed
-        # Setting all three takes longer than cropping an image, and torchvision needs one alone.
+        # Setting all three takes longer than a crop, and torchvision only needs one.
         self._n_generators = 1 if all(map(_draws_from_torch, self.transforms)) else 3
         self._states: Any = None
         self._worker: int | None = None
@@ -59,12 +59,12 @@ class SampleTransforms:
 
     @contextmanager
     def _own_generators(self) -> Iterator[None]:
-        # Not kept in an attribute: a copy of it would be of other generators.
+        # Not an attribute: a copy of it would refer to other generators.
         generators = _GENERATORS[: self._n_generators]
         before = [get() for get, _ in generators]
         worker = get_worker_info()
         if worker is not None and self._worker != worker.seed:
-            # Each worker of a loader has a copy, which would draw what the others draw.
+            # Without this, the copies in a loader's workers would draw the same numbers.
             self._states, self._worker = _seeded_states([self.seed, worker.seed]), worker.seed
         elif self._states is None:
             self._states = _seeded_states([self.seed])
@@ -131,7 +131,7 @@ def _put_draws(transform: Transform | None, draws: Any) -> None:
 
 
 def _set(states: Sequence[Any], generators: Sequence[tuple[Any, Callable[[Any], Any]]]) -> None:
-    # The states of all three may be there although fewer are set.
+    # There may be states for all three although fewer are set.
     for state, (_, put) in zip(states, generators, strict=False):
         put(state)
 

@@ -44,7 +44,7 @@ def bayesian_step(
         products.addcmul_(gradient, noise)
         n_draws += 1
     a = std * products / (2 * n_draws)
-    # For a > 0 the difference of the root and a would lose digits; this is the same number.
+    # For a > 0, subtracting a from the root would lose digits; this form is equivalent.
     grown = torch.hypot(a, torch.ones_like(a)) + a.abs()
     factor = torch.where(a > 0, 1 / grown, grown)
     return mean - lr / n_draws * std**2 * gradients, std * factor

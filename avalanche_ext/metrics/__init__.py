@@ -46,7 +46,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Not imported above, so that reports do not wait for Avalanche.
+    # Imported late, so that reports do not wait for Avalanche.
     if name in ("NoEvaluation", "TransferMatrix"):
         from avalanche_ext.metrics import recorder
 

@@ -123,7 +123,7 @@ def average_forgetting(R: ArrayLike) -> float:
     """
     R = _matrix(R)
     before_now = len(R) - 1
-    # Rows before i hold zeros after tril, which win no maximum: accuracies are not negative.
+    # After tril, rows before i are zero and never the maximum, as accuracies are not negative.
     best = np.tril(R[:before_now, :before_now]).max(axis=0, initial=0.0)
     return _mean(best - R[-1, :before_now])
 

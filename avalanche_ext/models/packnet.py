@@ -39,7 +39,7 @@ def packnet_model(
     packed: nn.Module = PackNetModel(nn.Sequential(features, classifier))
     for layer in packed.modules():
         if isinstance(layer, WeightAndBiasPackNetModule):
-            # Avalanche's asks whether the weight is a parameter, and fails where the bias is None.
+            # Avalanche checks the weight instead of the bias, and fails if the bias is None.
             layer.has_bias = layer.wrappee.bias is not None
     return packed
 

@@ -51,7 +51,7 @@ class ProgressiveNetwork(PNN):  # type: ignore[misc]
     """
 
     def __init__(self, n_features: int) -> None:
-        # PNN itself would build an MLP of its own.
+        # PNN would build its own MLP.
         MultiTaskModule.__init__(self)
         self.columns = nn.ModuleList()
         self.columns.append(self._column(0))
@@ -124,7 +124,7 @@ class ProgressiveMLP(ProgressiveNetwork):
     def _features(self, x: Tensor, columns: nn.ModuleList) -> Tensor:
         outputs = [x.flatten(1)] * len(columns)
         for layers in zip(*columns, strict=True):
-            # A layer sees its own column's output below it, and those of all earlier columns.
+            # A layer gets the outputs of the layer below in its own and all earlier columns.
             outputs = [relu(layer(outputs[: i + 1])) for i, layer in enumerate(layers)]
         return outputs[-1]
 
@@ -137,7 +137,7 @@ class ProgressiveFeatures(ProgressiveNetwork):
     """
 
     def __init__(self, features: Features) -> None:
-        self._template = [deepcopy(features)]  # In a list, so that it is no part of the network.
+        self._template = [deepcopy(features)]  # A list, so that it is no submodule.
         super().__init__(features.n_features)
 
     def _column(self, n_before: int) -> nn.Module:

@@ -98,7 +98,7 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
         """Begin a new mask if the experience about to be learned is a new task."""
         if not self.training:
             return
-        # The parts of an online stream have no labels of their own.
+        # Parts of an online stream have no labels.
         whole = getattr(experience, "origin_experience", None) or experience
         labels, origin = sorted({*getattr(whole, "task_labels", ())}), whole.current_experience
         if len(labels) != 1:
@@ -131,7 +131,7 @@ class SupSup(MultiTaskModule):  # type: ignore[misc]
         else:
             given = torch.as_tensor(task_labels).expand(len(x))
             indices = torch.tensor([self._index(int(label)) for label in given.tolist()])
-        # In the order of their labels, as heads run, so that hooks know which rows a layer sees.
+        # Ordered by label, like heads, so that hooks know which rows a layer sees.
         used = sorted({*indices.tolist()}, key=lambda i: (*self.labels, inf)[i])
         if len(used) == 1:
             return self._run(x, used[0])
@@ -213,7 +213,7 @@ class MaskedLayer(nn.Module):
     def _masked(self, x: Tensor, index: int) -> Tensor:
         n_fixed = len(self.masks)
         if index < n_fixed:
-            # So that a loss on earlier tasks has a gradient, of zero.
+            # Gives losses on earlier tasks a gradient, of zero.
             mask = self.masks[index] + 0 * self.scores
         else:
             mask = supermask(self.scores if index == n_fixed else self._drawn(index), self.share)

@@ -245,7 +245,7 @@ def write_picture(
     figure = draw()
     if figure is None:
         return None
-    # The date, and names in SVG that differ every time, would make equal pictures differ.
+    # Dates and random ids in SVG would make equal pictures differ.
     metadata = {"png": None, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[form]
     with (
         rc_context({"svg.hashsalt": "avalanche-ext"}),

@@ -45,7 +45,7 @@ def place_labels(
     Returns:
         The texts that were written.
     """
-    figure.draw_without_rendering()  # Only after the layout have things a place on the page.
+    figure.draw_without_rendering()  # Positions are known only after the layout.
     taken, lines = _markers(axes, pixels_per_point=figure.dpi / 72), _lines(axes)
     written = []
     for point, text, colour in labels:

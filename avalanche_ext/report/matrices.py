@@ -96,7 +96,7 @@ def _draw_small(
     for place, (R, name) in enumerate(zip(matrices, names, strict=True)):
         top, left = (place // columns) * (height + 1 + gap) + gap, (place % columns) * (width + gap)
         sheet[top, left : left + width] = R[0]
-        # A row stays free between the untrained model and the rest.
+        # One empty row separates the untrained model from the rest.
         sheet[top + 2 : top + 1 + height, left : left + width] = R[1:]
         shown = name if len(name) <= _CHARACTERS else f"{name[: _CHARACTERS - 1]}…"
         axes.text(

@@ -117,7 +117,7 @@ def _means(results: ExperimentResults, metric: str) -> dict[str, float]:
 
 def _friedman(ranks: Floats) -> float:
     if not np.ptp(ranks):
-        return 1.0  # All tie everywhere, where the statistic is 0 / 0.
+        return 1.0  # All methods tie, so the statistic is 0 / 0.
     from scipy import stats
 
     return float(stats.friedmanchisquare(*ranks.T).pvalue)

@@ -29,7 +29,7 @@ def stamp_of(*shown: object) -> str:
         digest.update(path.read_bytes())
     content = io.BytesIO()
     pickler = pickle.Pickler(content)
-    # Wherever the folder lies, and however it is named, its pictures are the same.
+    # The pictures do not depend on the folder's place or name.
     pickler.dispatch_table = {**copyreg.dispatch_table, type(package): lambda path: (Path, ())}
     pickler.dump(shown)
     digest.update(content.getvalue())

@@ -205,7 +205,7 @@ def _finish_stream(
     near = comparable({name: span(each) for name, each in ends.items()})
     drawn = {name: each[:, -1:] if name in iid else each for name, each in curves.items()}
     low, high = limits([_reach(drawn[name], has_bands(curves)) for name in near])
-    # A deviation may reach beyond what an accuracy can be.
+    # mean ± std may exceed [0, 1].
     axes.set_ylim(max(low, -_BEYOND), min(high, 1.0 + _BEYOND))
     tidy(axes)
 

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Okabe and Ito's colours, which differ for the colour-blind too; yellow is too pale on white.
-# Markers differ without colour. With seven colours and eight markers, a pair repeats only after 56
-# methods.
+# Okabe and Ito's palette for colour-blind readers, without yellow, which is too pale on white. With
+# seven colours and eight markers, a pair repeats only after 56 methods.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP*X"
 

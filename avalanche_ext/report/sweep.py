@@ -70,7 +70,7 @@ def _draw_panel(
         if name in swept:
             values = swept[name].values
             drawn = [setting for setting in values if setting in accuracies]
-            # Another method's sweep may have the parameter's values in another order.
+            # Another method may sweep the same values in a different order.
             drawn.sort(key=lambda setting: ticks.index(value_text(values[setting])))
             x = [ticks.index(value_text(values[setting])) for setting in drawn]
             if drawn:

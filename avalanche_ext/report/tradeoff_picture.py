@@ -71,7 +71,7 @@ def tradeoff_figure(
     for unused in grid.flat[len(panels) :]:
         unused.remove()
     for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
-        axes.tick_params(labelbottom=True)  # Those with nothing below them.
+        axes.tick_params(labelbottom=True)  # Panels with no panel below them.
     title = heading(results, "standard error")
     if len(panels) == 1:
         grid[0, 0].set_title(title)
@@ -109,7 +109,7 @@ def tradeoff_figure(
     )
     for axes, each in zip(grid.flat, labels, strict=False):
         place_labels(figure, axes, each)
-    if len(panels) > 1:  # After the labels, which may lie on the others' curves.
+    if len(panels) > 1:  # After the labels, so that these may lie on the grey curves.
         for axes, names in zip(grid.flat, panels, strict=False):
             for other in swept:
                 if other != names[0]:

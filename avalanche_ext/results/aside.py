@@ -46,10 +46,10 @@ class Aside:
     def set_result(self, label: str) -> None:
         """Set the result aside with the files that belong to it."""
         if (self.folder / CONFIG).exists():
-            # Copied, because a result is never without its configuration.
+            # Copied, since a result must never lack its configuration.
             with replacing(self.place(CONFIG, label)) as partial:
                 shutil.copyfile(self.folder / CONFIG, partial)
-        # The result last: exhibits without a result belong to an attempt that has failed.
+        # The result comes last: exhibits without one belong to a failed attempt.
         names = [path.name for path in self.exhibits()]
         for name in (*names, EVENTS, WANDB, RESULT):
             if (self.folder / name).exists():
@@ -100,7 +100,7 @@ class Aside:
         for path, place in self._under(label):
             if path != config and (place.is_dir() or not place.exists()):
                 _move(path, place)
-        if config.exists():  # Last, because its copy marks what a dead process has begun.
+        if config.exists():  # Last, because its copy marks an unfinished move by a dead process.
             os.replace(config, self.folder / CONFIG)
 
     def has(self, label: str) -> bool:

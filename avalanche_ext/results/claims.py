@@ -75,7 +75,7 @@ def claimed(path: Path, patience: float = _MOMENT) -> Iterator[None]:
         raise OSError(error.errno, reason, str(path)) from error
     note = path.with_suffix(".json")
     try:
-        with suppress(OSError):  # The note is for people: the lock holds without it.
+        with suppress(OSError):  # The note is only informative: the lock works without it.
             note.write_text(json.dumps(asdict(_this_process())), "utf-8")
         yield
     finally:
@@ -108,7 +108,7 @@ def holder_of(path: Path) -> Holder | None:
         if not (isinstance(host, str) and type(pid) is int and isinstance(since, int | float)):
             return None
         holder = Holder(printable(host), pid, since)
-        str(holder)  # It has no date if the time is out of range.
+        str(holder)  # It fails if the time is out of range.
     except (OSError, ValueError, KeyError, OverflowError):
         return None
     return holder
@@ -128,7 +128,7 @@ def look_again(folder: Path) -> None:
 
 
 def _lock(path: Path) -> FileLock:
-    # Not a file that stands for a lock: it would outlive a holder that is killed.
+    # A lock file's mere existence would outlive a killed holder.
     return FileLock(path, fallback_to_soft=False)
 
 

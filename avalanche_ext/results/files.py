@@ -117,7 +117,7 @@ def one_line(error: BaseException) -> str:
 
 def partial_of(path: Path) -> Path:
     """Return a temporary name beside a file, under which it is written until complete."""
-    # No process id, which two machines that share the folder may have at once.
+    # Not a process id, which two machines sharing the folder may both have.
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
 
 
@@ -175,7 +175,7 @@ def _mapping(path: Path, parse: Callable[[str], Any], form: str) -> dict[str, An
         raise ValueError("not text in UTF-8") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    # A YAML's tags make constructors of Python's own raise, too.
+    # YAML tags also call Python constructors, which may raise anything.
     except (ValueError, TypeError, AttributeError, OverflowError, yaml.YAMLError) as error:
         what = f"{type(error).__name__}: {printable(error)}"
         raise ValueError(f"not {form}: {what}") from None

@@ -86,7 +86,7 @@ class CellFiles:
     def _failed_by_itself(self) -> bool:
         try:
             return bool(read_json(self.folder / FAILURE)["by_itself"])
-        except (OSError, ValueError, KeyError):  # It is from before this was written.
+        except (OSError, ValueError, KeyError):  # An older file lacks the entry.
             return False
 
     def has_begun(self) -> bool:
@@ -125,7 +125,7 @@ class CellFiles:
         Raises:
             OSError: If it cannot be read at present, or is a later version's.
         """
-        from avalanche_ext.results.cell import result_of  # Not above, because it needs numpy.
+        from avalanche_ext.results.cell import result_of  # Imported late: it needs numpy.
 
         for path in (self.folder / RESULT, self._aside.place(RESULT, self._hash)):
             with suppress(FileNotFoundError):  # Another command may be moving it.
@@ -153,7 +153,7 @@ class CellFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._clear()
         _write_yaml(self.folder / CONFIG, self.config)
-        # After the configuration, which tells whose checkpoint is there.
+        # After the configuration, which says whose checkpoint it is.
         self._aside.bring_interrupted_back(self._hash)
         return self.folder
 
@@ -174,14 +174,14 @@ class CellFiles:
         if self._is_set_aside():
             self._clear()
             (self.folder / EVENTS).unlink(missing_ok=True)
-            # Before the result, which it must never contradict.
+            # Before the result, so that the two never contradict each other.
             _write_yaml(self.folder / CONFIG, self.config)
             os.replace(aside, self.folder / RESULT)
         if self.is_done():
             for label in (self._hash, *self._aside.half_set(self._hash)):
                 self._aside.take_back(label)
             self.checkpoint.unlink(missing_ok=True)
-            # Whoever wrote it did not see the result yet, as on a network's file system.
+            # Its writer did not see the result yet, as on a network file system.
             (self.folder / FAILURE).unlink(missing_ok=True)
             remove_partials(self.folder)
 
@@ -279,7 +279,7 @@ class CellFiles:
 
     def write_exhibit(self, name: str, arrays: Mapping[str, Any]) -> None:
         """Write arrays as NAME.npz, with the configuration's hash as "hash"."""
-        import numpy as np  # Not above: `avalanche-ext check` knows this class and needs no numpy.
+        import numpy as np  # Imported late: `check` needs this class without numpy.
 
         path = exhibit_file(self.folder, name)
         with replacing(path) as partial, partial.open("wb") as file:
@@ -324,7 +324,7 @@ class CellFiles:
         if other is not None:
             for label in self._aside.half_set(other):
                 self._aside.take_back(label)
-            # This run's own label is for its checkpoint, should it be interrupted.
+            # This run's label is reserved for its checkpoint.
             taken = other == self._hash or self._aside.place(RESULT, other).exists()
             self._aside.set_result(self._aside.free_label(other) if taken else other)
         begun = str(self.begun_config().get("hash"))
@@ -384,7 +384,7 @@ def _wrong_with(path: Path) -> str:
     Raises:
         OSError: If it cannot be read at present, or by this version, which says nothing about it.
     """
-    from avalanche_ext.results.cell import result_of  # Not above, because it needs numpy.
+    from avalanche_ext.results.cell import result_of  # Imported late: it needs numpy.
 
     try:
         content = read_json(path)

@@ -73,15 +73,15 @@ def _plain(given: Given) -> dict[str, Any]:
 
 
 def _feature_replay(given: Given) -> dict[str, Any]:
-    # Avalanche's default criterion is one object for all runs, and masks no class seen so far,
-    # against the strategy's own description; with it the method forgets as Naive does.
+    # Avalanche's default criterion is shared by all runs and masks no class seen so far, contrary
+    # to the strategy's description; with it, the method forgets like Naive.
     criterion = MaskedCrossEntropy(mask="new")
     model = FeaturesAndClassifier(given.model, given.input_shape)
     return {"model": model, "criterion": criterion}
 
 
 def _generative_replay(given: Given) -> dict[str, Any]:
-    # As Avalanche's default, which is for images of 28×28 pixels only, and prints its progress.
+    # Like Avalanche's default, which only takes 28×28 images and prints its progress.
     generator = MlpVAE(tuple(given.input_shape), nhid=2, device=given.template["device"])
     strategy = VAETraining(
         model=generator,

@@ -111,7 +111,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
         data_root: Folder of the data.
     """
     torch.set_num_threads(cell.training.threads)
-    # A strategy and its data form cycles, which would keep the worker's last cell in memory.
+    # The last cell's strategy and data form reference cycles that keep them in memory.
     gc.collect()
     files = cell.files(out)
     resumed: _Begun | None = None
@@ -139,7 +139,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
             with _doubting(resumed, files):
                 result = _train(cell, files, resumed or _begun(cell, files, data_root), sinks)
         sinks.finish(result)
-        # Last, because a cell with a result has not failed.
+        # Written last: a cell with a result counts as done.
         files.write_result(result)
         with suppress(OSError):
             files.checkpoint.unlink(missing_ok=True)
@@ -150,7 +150,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
         with suppress(Exception):
             sinks.fail(message)
         try:
-            # Without its checkpoint, a run that goes on may do better.
+            # A resumed run might succeed from the start, without its checkpoint.
             by_itself = resumed is None and not is_of_machine(error)
             files.write_failure(message, traceback.format_exc(), by_itself=by_itself)
         except OSError:

@@ -171,7 +171,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         except OSError as error:
             self._say_not_written(error)
             return
-        # The disk takes several times as long as all else, and training need not wait for it.
+        # Writing to disk dominates the time, and training need not wait for it.
         finishing = Thread(target=self._put_in_place, args=(partial,))
         finishing.start()
         self._finishing = finishing
@@ -205,7 +205,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         loader = resumable_loader(self._strategy) if position.part is not None else None
         strategy = vars(self._strategy)
         return {
-            # First, so that they are found at the same place whatever else refers to them.
+            # First, so that their place does not depend on what else refers to them.
             "transforms": self._live.transforms,
             "strategy": {key: strategy[key] for key in strategy if key not in _PER_ITERATION},
             "position": loader.state_dict() if loader else None,
@@ -224,7 +224,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         """
         try:
             self._restore(position, state)
-        # Whatever a component raises for a state that does not suit it.
+        # A component may raise anything for a state that does not fit.
         except Exception as error:
             if isinstance(error, StateError) or is_of_machine(error):
                 raise
@@ -265,7 +265,7 @@ def _gives_state(thing: object) -> bool:
 
 
 def _generators(device: torch.device) -> dict[str, Any]:
-    # Not by the GPU's number, which may be another when the run goes on.
+    # Not by the GPU's number, which may differ when the run resumes.
     on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"global": global_states(), "gpu": on_gpu}
 

@@ -58,7 +58,7 @@ def versions(cell: Cell) -> dict[str, str]:
     machine.
     """
     names = {"avalanche-lib", "torch", "torchvision", "numpy", "scikit-learn"}
-    # Files of the user's are of none.
+    # User files belong to no package.
     others = {name for name in packages_of(cell) if name.isidentifier()} - {*KNOWN_PACKAGES}
     if others:
         installed = _distributions()
@@ -93,7 +93,7 @@ def checkpoint_bytes(
         "progress": vars(position),
         "state": state,
     }
-    # Saved straight to a file, an error of the disk would be an obscure one of torch's.
+    # If torch wrote the file itself, disk errors would be obscure.
     buffer = BytesIO()
     torch.save(content, buffer)
     return buffer.getbuffer()
@@ -152,7 +152,7 @@ def _position(content: Mapping[str, Any]) -> Position:
 
 
 def _understood(path: Path, cell: Cell) -> dict[str, Any]:
-    # Read at once, so that no later error can be one of the disk's.
+    # Read completely first, so that later errors are not disk errors.
     stored = BytesIO(path.read_bytes())
     try:
         with zipfile.ZipFile(stored) as archive:
@@ -163,7 +163,7 @@ def _understood(path: Path, cell: Cell) -> dict[str, Any]:
         content = torch.load(stored, map_location="cpu", weights_only=True)
     except StateError:
         raise
-    # Whatever torch raises for bytes that it did not write.
+    # torch may raise anything for bytes that it did not write.
     except Exception as error:
         if is_of_machine(error):
             raise

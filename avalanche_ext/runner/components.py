@@ -83,7 +83,7 @@ def create_benchmark(cell: Cell, data_root: Path | None) -> CLScenario:
     data_root = given_data_root(data_root)
     roots = dict.fromkeys(("data_root", "dataset_root", "root"), data_root)
     benchmark = by_own_names(benchmark)
-    # A function of others may draw from the global generators.
+    # Functions of other packages may use the global generators.
     with seeded_generators([derived_seed(seed, "benchmark")]):
         made = call(benchmark, asked_for(benchmark, {"seed": seed, **roots}))
     if not is_ours(benchmark):
@@ -112,11 +112,11 @@ def build_on(benchmark: CLScenario, cell: Cell, *, tries_model: bool = True) -> 
         Exception: As `build` does.
     """
     seed, training = cell.seed, cell.training
-    # At least one iteration an epoch: `iterations` end the training, not `epochs`.
+    # An epoch has at least one iteration, so `iterations` ends the training before `epochs` does.
     epochs = training.iterations or training.epochs
     if training.iid:
         check_mixable(benchmark, cell.benchmark)
-        # The stream itself makes all the passes.
+        # The stream itself repeats the data.
         benchmark, epochs = iid_stream(benchmark, epochs, derived_seed(seed, "iid")), 1
     _seed_everything(seed)
     sample = one_sample(benchmark)
@@ -199,7 +199,7 @@ def _evaluated_inside(
         is_mixed=cell.training.iid or isinstance(strategy, JointTraining),
         seed=derived_seed(cell.seed, "evaluate"),
     )
-    # Behind all that may still move the weights, but before the clock, which must stay the last.
+    # After everything that may change the weights, but before the clock, which must be last.
     strategy.plugins.insert(len(strategy.plugins) - 1, plugin)
     return plugin
 
@@ -213,7 +213,7 @@ def _model(cell: Cell, sample: Tensor, n_classes: int, tries: bool) -> nn.Module
     check_class("model", component, model)
     has_heads = run_keys("model", component)["multi_head"]
     if tries and wants_logits(cell.method.strategy):
-        # Heads grow to as many outputs as they need.
+        # Heads grow as needed.
         check_output(model, sample, 0 if has_heads else n_classes, component, cell.benchmark)
     return with_heads(model, shape) if has_heads else model
 

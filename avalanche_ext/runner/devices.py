@@ -92,5 +92,5 @@ def _moved(method: Method) -> Method:
 
 
 def _on_cuda(training: Training) -> Training:
-    # A worker sees its device alone, so it is always the first.
+    # A worker sees only its own device, so it is always the first.
     return training.model_copy(update={"device": "cuda"})

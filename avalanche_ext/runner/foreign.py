@@ -125,7 +125,7 @@ def parameters(component: Component) -> set[str]:
         ComponentError: If the file that it is in raises anything when it is imported.
     """
     try:
-        # A decorator may hide from the source what shows once it is imported.
+        # A decorator may hide the signature from the source, but not from `inspect`.
         names = {*inspect.signature(locate(component.target)).parameters}
     except (Exception, SystemExit) as error:
         if not component.files:

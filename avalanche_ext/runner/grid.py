@@ -123,7 +123,7 @@ def run_experiment(
     """
     out = out.absolute()
     experiment = on_devices(experiment, devices)
-    # Now, because searches may take hours before the experiment's own folder is written.
+    # Read now: a search may take hours before the experiment's folder is written.
     contents = read_user_files(experiment)
 
     def run(experiment: Experiment, selection: Selection) -> GridOutcome:
@@ -211,10 +211,10 @@ def _run_cells(
         pending = [cell for cell in pending if not cell.files(out).is_done()]
     counts = _Counts()
     if pending:
-        with workers:  # Before the checks, because a local engine begins to import torch.
+        with workers:  # Before the checks: a local engine imports torch meanwhile.
             if checks_devices:
                 check_devices(pending)
-            # Workers on other machines have another environment.
+            # Workers on other machines have their own environment.
             root = given_data_root(data_root)
             root = root and root.absolute()
             check_builds_by(workers, pending, root, meanwhile)
@@ -223,14 +223,14 @@ def _run_cells(
             with Progress(pending, out, verbosity) as progress:
                 counts = _Grid(pending, out, root, workers, progress).run()
     try:
-        # Another command may have run other configurations of these cells meanwhile, or more seeds.
-        # Or a process may have died that had just written a result, or was setting one aside.
+        # Another command may have run other configurations or seeds meanwhile, or a process may
+        # have died just after writing a result or while setting one aside.
         for cell in cells:
             if not cell.files(out).is_tidy():
                 _prepare(cell, out)
         _record(experiment, out, contents)
     except (OSError, ClaimedError) as error:
-        # A finished folder may be read-only. Its report is that of the last command that could.
+        # A finished folder may be read-only; its record then stays as it is.
         written = f"it is being written by {error}"
         reason = reason_of(error) if isinstance(error, OSError) else written
         print(f"note: {directory / EXPERIMENT} is not updated: {reason}", file=sys.stderr)
@@ -290,7 +290,7 @@ class _Grid:
         while self._running or self._claimed or self._died or self._unseen:
             if self._died and not self._running:
                 self._submit(self._died.pop())
-            if not self._running:  # Waiting for no future takes no time.
+            if not self._running:  # `wait` returns at once if there are no futures.
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             ended, _ = wait(self._running, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
             for future in ended:
@@ -421,7 +421,7 @@ def _prepare(cell: Cell, out: Path, is_rerun: bool = False) -> None:
             if is_rerun:
                 files.supersede()
     except ClaimedError:
-        return  # Whoever runs it has prepared it.
+        return  # The process that runs it has prepared it.
 
 
 @contextmanager

@@ -160,4 +160,4 @@ def _alias(old: ast.alias, name: str, bound: str) -> ast.alias:
     return ast.copy_location(ast.alias(name, bound), old)
 
 
-sys.meta_path.insert(0, _Finder())  # Python's own would find the files too, as they are.
+sys.meta_path.insert(0, _Finder())  # Before Python's finders, which would not rewrite imports.

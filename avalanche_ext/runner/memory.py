@@ -81,7 +81,7 @@ def kept(strategy: Strategy) -> int | None:
     packages = {type(plugin).__module__.partition(".")[0] for plugin in keeping}
     storages: dict[int, int] = {}
     try:
-        # All at once, because plugins may share a memory.
+        # All together, because plugins may share a memory.
         _add_storages(encoded(keeping, packages=packages), storages)
     except NotStorableError:
         return None

@@ -189,7 +189,7 @@ def _raise_all(problems: Sequence[str]) -> None:
 
 def n_cuda_devices() -> int:
     """Return the number of GPUs that CUDA can use here."""
-    # Torch takes seconds to import; without a driver there is no need to ask it.
+    # Importing torch takes seconds, and is pointless without a driver.
     return _n_cuda_devices() if _has_cuda_driver() else 0
 
 
@@ -204,7 +204,7 @@ def _distinct(cells: Sequence[Cell]) -> list[Cell]:
     first_of_each: dict[str, Cell] = {}
     for cell in cells:
         first_of_each.setdefault(cell.method_name, cell)
-    # By all that they say, which a set of hundreds finds at once.
+    # Compared by `repr`, since there may be hundreds.
     distinct: dict[str, Cell] = {}
     for cell in first_of_each.values():
         distinct.setdefault(repr(cell.method), cell)

@@ -111,19 +111,19 @@ class Progress:
         if not events or events[0].get("event") != "start":
             return
         n_learned = sum(_number(event.get("experience"), -1) >= 0 for event in events)
-        n_experiences = _number(events[0].get("n_experiences"))  # 0 if only the data can tell.
+        n_experiences = _number(events[0].get("n_experiences"))  # 0 if it depends on the data.
         share = min(n_learned / n_experiences, 1.0) if n_experiences > 0 else 0.0
         if folder not in self._shares:
             is_resumed = events[0]["time"] < self._since
             if self._has_bar and is_resumed:
-                self._bar.initial += share  # It took none of this command's time.
+                self._bar.initial += share  # That part took no time in this command.
             if self._says_begins:
                 place = f"resumes at {_place(n_learned, n_experiences)}"
                 self.say(f"{_name(cell)}: {place if is_resumed else 'starts'}")
         self._shares[folder] = share
 
     def _refresh(self) -> None:
-        # Its rate, and so the time left, are those of whole and broken cells.
+        # Counts fractions of cells, so that the remaining time is right.
         shares = sum(share for folder, share in [*self._shares.items()] if folder in self._running)
         self._bar.set_description_str(f"{self._n_ended} of {self._total} cells", refresh=False)
         self._bar.n = round(self._n_ended + shares, 2)

@@ -44,7 +44,7 @@ class Rehearsal:
         if self._built and rest == self._rest:
             self._built = _with_other_arguments(self._built, cell)
         else:
-            self._built = None  # Two models may be more than the memory holds.
+            self._built = None  # Two models at once may exceed the memory.
             model = repr((cell.model, cell.method.strategy.target, cell.training.iid))
             self._built = build_on(self._benchmark, cell, tries_model=model not in self._tried)
             self._tried.add(model)
@@ -60,7 +60,7 @@ def _beside_arguments(cell: Cell) -> str:
     """Return a method's settings, without arguments that `_with_other_arguments` can replace."""
     method = cell.method
     if not method.strategy.target.startswith(("avalanche.", "avalanche_ext.")):
-        return repr(method)  # The user's may look at its plugins and optimizer when it is made.
+        return repr(method)  # A user's strategy may inspect its plugins and optimizer when built.
     scheduler = method.scheduler and method.scheduler.target
     parts = (method.strategy, method.model, method.training, method.criterion, scheduler)
     plugins = [plugin.target for plugin in method.plugins]

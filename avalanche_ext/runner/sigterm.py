@@ -54,7 +54,7 @@ class EarlyEnd:
 
     def _ask(self) -> None:
         if self.is_asked_for:
-            return  # It comes twice where the process group and the grid both send it.
+            return  # The process group and the grid may both send it.
         self.is_asked_for = True
         if not self._may_wait() or not hasattr(signal, "setitimer"):
             self._end()

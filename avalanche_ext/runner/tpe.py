@@ -93,7 +93,7 @@ def write_journal(
     tuning = experiment.tuning
     assert tuning is not None
     search = tuning.searches[method]
-    # Other configurations of the same settings have studies of their own.
+    # Each configuration has its own study.
     stage = tuning_stage(experiment, {method: [*search.settings]})
     hashes = sorted(cell.hash for cell in stage.cells())
     digest = hashlib.sha256("".join(hashes).encode()).hexdigest()[:8]
@@ -109,7 +109,7 @@ def write_journal(
     study = _stored(storage, study_name, tuning)
     known = {trial.user_attrs["setting"]: trial.value for trial in study.get_trials(deepcopy=False)}
     if any(known[name] != ended.get(name) for name in known):
-        # A run was repeated. Trials that have ended cannot be changed.
+        # A run was repeated, and finished trials cannot be changed.
         optuna.delete_study(study_name=study_name, storage=storage)
         study, known = _stored(storage, study_name, tuning), {}
     for name in [name for name in ended if name not in known]:

@@ -49,7 +49,7 @@ def run_tuned(
     outcomes: list[GridOutcome] = []
     ran: set[str] = set()
     while True:
-        # Of all methods, so that the search's report keeps those that are not searched now.
+        # Covers all methods, so that the report of the search keeps those not searched now.
         settings = {name: proposed(experiment, name, out) for name in experiment.undecided}
         new = [each for name in searched for each in settings[name] if each not in ran]
         if not new:
@@ -217,7 +217,7 @@ def _write_journal(
             for method, names in settings.items():
                 tried = _tried(stage, names, experiment.tuning, out)
                 write_journal(experiment, method, tried, folder)
-    # No run reads the journal, so that a damaged one must stop none.
+    # No run reads the journal, so a damaged one must not stop any.
     except Exception as error:
         _say(f"note: {folder / JOURNAL} is not updated: {one_line(error)}")
 
@@ -229,7 +229,7 @@ def _ended(cell: Cell, out: Path) -> bool:
         if not (files.has_result() or files.has_failed()):
             look_again(files.folder)
         return files.has_result() or files.has_failed()
-    except OSError:  # It cannot be read at present.
+    except OSError:  # It cannot be read now.
         return False
 
 

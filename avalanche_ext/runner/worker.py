@@ -32,7 +32,7 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
             return _run(cell, out, data_root)
     except ClaimedError as error:
         return "claimed", str(error)
-    except Exception as error:  # Of the claim, without which nothing may be written.
+    except Exception as error:  # Claiming failed, and without a claim nothing may be written.
         with suppress(OSError):
             if files.has_result():
                 return "found", ""
@@ -44,18 +44,18 @@ def _run(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, str]:
     from avalanche_ext.cache import UncachedWarning
     from avalanche_ext.runner.cell import run_cell
 
-    warnings.simplefilter("ignore", UncachedWarning)  # It was a note before the first cell.
+    warnings.simplefilter("ignore", UncachedWarning)  # The grid printed it before the first cell.
     files = cell.files(out)
     look_again(files.folder)
     try:
-        # Another command may have run another configuration of this cell after it.
+        # Another command may since have run this cell with another configuration.
         files.bring_back()
         if files.is_done():
             return "found", ""
         if run_cell(cell, out, data_root) == "failed":
             return "failed", files.failure()
-    except Exception as error:  # Of the folder: a cell's own are written already.
-        with suppress(OSError):  # Nor is a failure written beside a result that cannot be read.
+    except Exception as error:  # The folder is at fault: a cell writes its own errors.
+        with suppress(OSError):  # Do not write a failure next to an unreadable result.
             if files.has_result():
                 return "found", ""
             files.write_failure(one_line(error))

@@ -246,7 +246,7 @@ class _Decoder:
         """Return whether the object has exactly this class and has not been filled in yet."""
         if type(twin) is not kind or id(twin) in self._filled:
             return False
-        self._filled[id(twin)] = twin  # Kept, because another object may get its id.
+        self._filled[id(twin)] = twin  # Kept alive, so that no other object gets its id.
         return True
 
 

@@ -83,7 +83,7 @@ class _Encoder:
         self._packages = packages
         self._gives_state = gives_state
         self._numbers: dict[int, int] = {}
-        self._alive: list[Any] = []  # Numbers go by `id`, which another object may get later.
+        self._alive: list[Any] = []  # Keeps objects alive, so that no other gets the same `id`.
 
     def value(self, thing: Any, path: str) -> Any:
         """Return the representation of an object: itself, or the number of its node."""
@@ -105,7 +105,7 @@ class _Encoder:
             try:
                 return torch.tensor(things, dtype=dtype)
             except (OverflowError, RuntimeError, ValueError):
-                pass  # Whole numbers of more than 64 bits.
+                pass  # Integers of more than 64 bits.
         if kinds <= PLAIN:
             return list(things)
         return [self.value(thing, f"{path}[{i}]") for i, thing in enumerate(things)]
@@ -160,7 +160,7 @@ class _Encoder:
     def _tensor(self, tensor: Tensor, path: str) -> Any:
         if tensor.layout is not torch.strided:
             raise _not_storable(path, "a tensor that is not dense")
-        # A tensor that was computed from others is taken without them.
+        # Computed tensors are stored without their graph.
         is_leaf = tensor.is_leaf and tensor.requires_grad
         gradient = self.value(tensor.grad if tensor.is_leaf else None, f"{path}.grad")
         attributes = self._dict(vars(tensor), path)[1:] if vars(tensor) else None
@@ -184,7 +184,7 @@ class _Encoder:
         if not isinstance(thing, type | types.FunctionType | types.BuiltinFunctionType):
             return None
         if isinstance(thing, types.FunctionType) and name_of(thing) is None:
-            # It is made anew with whatever holds it.
+            # It is created again together with its owner.
             return ["kept", f"{thing.__module__}:{thing.__qualname__}"]
         return ["global", self._name(thing, path)]
 

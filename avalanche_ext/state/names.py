@@ -44,7 +44,7 @@ class StateError(ValueError):
 def name_of(thing: Any) -> str | None:
     """Return the location of a class or function, `module:Name`; None if it cannot be imported."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    # What is written in C does not always say where it is; much of it is in torch.
+    # C functions do not always name their module, often torch.
     for place in ((module, name), ("torch", getattr(thing, "__name__", None))):
         if None in place or "<" in str(place[1]):
             continue

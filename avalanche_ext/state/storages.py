@@ -79,7 +79,7 @@ class Mover:
         key = storage.data_ptr(), device
         if key not in self._moved:
             there = _bytes_of(tensor, 0, storage.nbytes()).to(device)
-            self._moved[key] = tensor, there  # The tensor too, so that its place is not reused.
+            self._moved[key] = tensor, there  # With the tensor, so that its address is not reused.
         _, there = self._moved[key]
         return _view(there, tensor, int(tensor.storage_offset()))
 

@@ -77,7 +77,7 @@ class PluginStrategy(SupervisedTemplate):  # type: ignore[misc]
             inner(self, **kwargs)
 
         init: Any = call
-        # Avalanche refuses a keyword that no `__init__` of the class or its bases names.
+        # Avalanche rejects a keyword that no `__init__` in the class hierarchy names.
         init.__signature__ = expected
         changed: Any = cls
         changed.__init__ = init

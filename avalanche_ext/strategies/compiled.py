@@ -98,7 +98,7 @@ def _reads_graph(plugin: Any) -> bool:
     if any(name in vars(plugin) for name in (*_BETWEEN, *_OF_TERMS)):
         return True
     for base in type(plugin).__mro__:
-        # A declaration holds for the methods of its class and its bases, not for subclasses'.
+        # A declaration covers methods of its class and bases, not of subclasses.
         if "reads_graph" in vars(base):
             return bool(plugin.reads_graph)
         if base.__module__.startswith("avalanche."):
@@ -147,7 +147,7 @@ class CompiledSteps:
         vars(strategy).update({name: getattr(self, name) for name in _REPLACED})
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is compiled is made again.
+        # Compiled code is created again.
         made_again = dict.fromkeys(("_compiled", "_experience", "_step", "_empty"))
         return {**self.__dict__, **made_again, "_offered": [], "_terms": []}
 
@@ -168,7 +168,7 @@ class CompiledSteps:
             for term in self._terms:
                 term.watch(strategy.model)
             return type(strategy).forward(strategy)
-        # So that whoever uses the loss or the output in another loss is noticed in `backward`.
+        # Lets `backward` notice if the loss or the output is used in another loss.
         self._step.criterion.requires_grad_()
         for term, value in zip(self._terms, self._step.terms, strict=True):
             term.computed = value.requires_grad_()
@@ -194,7 +194,7 @@ class CompiledSteps:
             return
         assert self._empty is not None
         gradients, loss = step.gradients, strategy.loss
-        # The template has added the criterion to an empty loss, and each plugin its term, once.
+        # The empty loss must have received the criterion and one term per plugin, each once.
         are_added = all(term.computed is None for term in self._terms)
         if loss is not self._empty or self._empty._version != 1 + len(self._terms) or not are_added:
             gradients = self._weighted(step, loss)
@@ -251,7 +251,7 @@ class CompiledSteps:
         """Return the compiled loss for the current model."""
         strategy, compiled = self._strategy, self._compiled
         model, criterion = strategy.model, strategy._criterion
-        # When an experience begins, models grow, and the user may have added plugins.
+        # At the start of an experience, models grow and users may have added plugins.
         terms = self._terms
         is_same = strategy.experience is self._experience
         reason = "" if is_same else why_eager(strategy)
@@ -283,7 +283,7 @@ _REPLACED = ("offer_term", "forward", "criterion", "backward", "optimizer_step")
 
 def _is_plain_sgd(optimizer: Any) -> bool:
     """Return whether a step is θ − η ∇ for each parameter, without anything observing it."""
-    if type(optimizer) is not SGD or "step" in vars(optimizer):  # A scheduler counts the calls.
+    if type(optimizer) is not SGD or "step" in vars(optimizer):  # A scheduler wraps it.
         return False
     hooks = (
         optimizer._optimizer_step_pre_hooks,

@@ -10,7 +10,7 @@ __all__ = ["JsonLinesSink", "Run", "Sink", "Sinks", "WandbLogger", "WandbSink"]
 
 
 def __getattr__(name: str) -> Any:
-    # Not imported above, so that sinks do not wait for Avalanche.
+    # Imported late, so that sinks do not wait for Avalanche.
     if name == "WandbLogger":
         from avalanche_ext.tracking.wandb_logger import WandbLogger
 

@@ -35,7 +35,7 @@ class JsonLinesSink:
         self._path = run.directory / EVENTS
         if run.n_bytes_kept is not None:
             os.truncate(self._path, run.n_bytes_kept)
-            os.utime(self._path)  # Whoever follows a grid sees that the run goes on.
+            os.utime(self._path)  # Shows whoever follows the grid that the run is alive.
             return
         self._path.write_text("", encoding="utf-8")
         self._write(

@@ -98,7 +98,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self._warned_of_gaps = False
         self._run = WandbRun()
         self._run.start(mode, project, entity, Path(directory), group, name, config or {})
-        # After the start: functions at exit run last in, first out, and wandb has its own.
+        # After the start: exit functions run in reverse order, and wandb registers its own.
         atexit.register(self._finish_at_exit)
 
     @property
@@ -163,7 +163,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
 
     def after_training(self, strategy: Strategy, *args: Any, **kwargs: Any) -> None:
         """Keep metrics measured after training for the experience's row."""
-        # What our plugins give the evaluator comes again: without one it comes from here alone.
+        # Repeats what our plugins report to the evaluator, since there may be none.
         self._at_experience |= self._take_new() | diagnostics(strategy.plugins)
         self._is_training = False
 
@@ -183,7 +183,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self._send_experience()
 
     def _finish_at_exit(self) -> None:
-        # Where somebody types, the last error has not ended the program.
+        # In an interactive session, the last error has not ended the program.
         self.finish(None if hasattr(sys, "ps1") else _described(getattr(sys, "last_value", None)))
 
     def _result(self) -> tuple[list[list[float]], dict[str, float | None]]:

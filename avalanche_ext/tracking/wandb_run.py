@@ -25,9 +25,9 @@ Mode = Literal["offline", "online", "disabled"]
 EXPERIENCE = "experience"
 ITERATION = "iteration"
 
-# wandb notes the machine and git's commit, which takes .05 s a run. The console, the packages and
-# the system's load would only cost time. The limits bound what a lost network costs; the data stay
-# on disk.
+# wandb records the machine and the git commit, which takes 0.05 s per run. Recording the console,
+# packages and system load would only cost time. The timeouts limit the cost of a lost network; the
+# data stay on disk.
 _SETTINGS = {
     "console": "off",
     "disable_code": True,
@@ -91,7 +91,7 @@ class WandbRun:
         with self.surviving():
             import wandb
 
-            directory.mkdir(parents=True, exist_ok=True)  # wandb looks for git's commit from there.
+            directory.mkdir(parents=True, exist_ok=True)  # Where wandb looks up the git commit.
             known = wandb.Settings.model_fields
             self._run = wandb.init(
                 mode=mode,
@@ -121,7 +121,7 @@ class WandbRun:
             return
         with self.surviving():
             if EXPERIENCE not in step:
-                # Each by its full name, because the pattern "*" matches them too.
+                # By their full names: the pattern "*" would match them too.
                 for name in values:
                     if name not in self._by_iteration:
                         self._run.define_metric(name, step_metric=ITERATION)
@@ -185,7 +185,7 @@ class WandbRun:
             warnings.warn(
                 f"wandb failed ({type(error).__name__}: {error}); the run goes on without it",
                 RuntimeWarning,
-                # Past this generator, the context manager, our method and its caller's.
+                # Skips this generator, the context manager, our method and its caller.
                 stacklevel=5,
             )
 

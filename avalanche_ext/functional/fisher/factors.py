@@ -122,7 +122,7 @@ class Factors:
         weights = torch.tensor([decay, 1.0], dtype=ra.dtype, device=ra.device)
         u, s, vh = torch.linalg.svd((ra * weights) @ rg.T)
         inputs, outputs = _combined(a, u[:, 0]), s[0] * _combined(g, vh[0])
-        # Both factors are positive semi-definite up to a sign that they share.
+        # Both factors are positive semi-definite up to a shared sign.
         sign = -1.0 if float(inputs.trace()) < 0 else 1.0
         size = float(torch.linalg.matrix_norm(new.inputs if new.mass else self.inputs)) or 1.0
         return replace(
@@ -285,7 +285,7 @@ def _eigen(matrix: Tensor, rank: int | None) -> Eigen:
     """Return the top eigenpairs of a symmetric matrix, (n, n), and the mean of the others."""
     ascending, vectors = torch.linalg.eigh(matrix.double())
     values = ascending.flip(0).clamp(min=0)
-    # Smaller ones are rounding of the matrix's entries, and their vectors are arbitrary.
+    # Smaller ones are rounding errors, and their vectors are arbitrary.
     rounding = len(values) ** 0.5 * torch.finfo(matrix.dtype).eps * values[0]
     n_certain = int((values > rounding).sum())
     k = n_certain if rank is None else min(rank, n_certain)

@@ -11,7 +11,7 @@ from avalanche_ext.functional.fisher.lanczos import largest_eigenpairs, without_
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.functional.per_sample.rules import SampleGradients
 
-# From this share of all eigenpairs, a dense decomposition is faster than Lanczos.
+# Above this share of all eigenpairs, a dense decomposition is faster than Lanczos.
 _DENSE_SHARE = 0.25
 
 
@@ -60,7 +60,7 @@ def _dual_pairs(kernel: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     trace = float(kernel.diagonal().double().sum())
     if trace == 0 or not isfinite(trace):
         return kernel.new_zeros(0), kernel, trace
-    # In units of the trace, squares of eigenvalues neither overflow nor vanish.
+    # Scaled by the trace, squares of eigenvalues neither overflow nor underflow.
     kernel /= trace
     if rank < _DENSE_SHARE * len(kernel):
         values, vectors = largest_eigenpairs(lambda v: v @ kernel, kernel[0], rank)

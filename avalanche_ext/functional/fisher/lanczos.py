@@ -12,13 +12,13 @@ from torch import Tensor
 Product = Callable[[Tensor], Tensor]
 """Given vectors, (b, n), returns the operator's product with each, (b, n)."""
 
-# In units of rounding of the largest eigenvalue: a residual below the first is rounding alone, and
-# a rise of the eigenvalues above the second, after a fresh start, means that some were missed.
+# In units of the largest eigenvalue's rounding error: residuals below the first are rounding; if
+# eigenvalues rise by more than the second after a restart, some had been missed.
 _CONVERGED, _RISEN = 10, 100
 # In the same units, an eigenvalue below this counts as zero.
 _ROUNDING = 64
 _LEAST_EXTRA = 24
-# A row that keeps this share of its length when Q's span is taken out was orthogonal to Q.
+# A row counts as orthogonal to Q if it keeps this share of its length after projecting Q out.
 _STEADY, _MOST_REPEATS = 0.9, 5
 _MOST_CYCLES = 300
 
@@ -163,7 +163,7 @@ class _Basis:
             coordinates = turn @ coordinates
             if turn.diagonal().abs().min() > _STEADY:
                 break
-        # In single precision, qr sums the squares of long vectors too inexactly.
+        # In single precision, qr is too inaccurate for long vectors.
         lengths = torch.linalg.vector_norm(q, dim=0, dtype=torch.float64).to(q)
         return (q / lengths).T, (lengths[:, None] * coordinates).double().cpu()
 

@@ -144,7 +144,7 @@ def randomly_moved(
 
 
 def _direction(example: Tensor, seed: int, slot: int) -> Tensor:
-    # A generator for each slot saves storing the directions of a whole memory.
+    # With one generator per slot, the directions of the memory need not be stored.
     drawn = np.random.default_rng([2, seed, slot]).uniform(-1, 1, tuple(example.shape))
     direction = torch.from_numpy(drawn / np.linalg.norm(drawn))
     return direction.to(example)

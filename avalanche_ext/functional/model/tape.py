@@ -102,7 +102,7 @@ class LinearGradients:
 
     def summed_powers(self, power: int) -> list[Tensor]:
         """Return Σ_m |g_m|^power of each parameter: (Σ_r |e|^power)ᵀ |x|^power for the weight."""
-        # One row after another is faster than all at once, which is more than a cache holds.
+        # Row by row is faster: all rows at once exceed the cache.
         first, *others = self.output_gradients
         by_sample = powers(first, power)
         for e in others:
@@ -112,7 +112,7 @@ class LinearGradients:
     def lift(self, weights: Tensor) -> list[Tensor]:
         """Return Σ_m w_km g_m, (k, *shape), of each parameter for weights (k, M)."""
         by_row = weights.view(len(weights), *self.output_gradients.shape[:2])
-        # A product over r alone, for all k and n at once, would need another layout of e.
+        # A single product over r for all k and n would need a different layout of e.
         by_sample = torch.stack([(w[..., None] * self.output_gradients).sum(0) for w in by_row])
         return self._of_parameters(by_sample.mT @ self.inputs, by_sample.sum(1))
 

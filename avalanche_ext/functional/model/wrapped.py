@@ -48,7 +48,7 @@ def called_uncompiled(model: nn.Module) -> Iterator[None]:
     during, in_place = ExitStack(), model._compiled_call_impl
 
     def begin(*of_call: object) -> None:
-        if not torch.compiler.is_compiling():  # A stance says nothing to what is traced now.
+        if not torch.compiler.is_compiling():  # Traced code ignores the stance.
             during.enter_context(uncompiled())
 
     def end(*of_call: object) -> None:
@@ -59,7 +59,7 @@ def called_uncompiled(model: nn.Module) -> Iterator[None]:
     try:
         with (
             model.register_forward_pre_hook(begin),
-            # The last to begin is the first to end.
+            # Contexts end in reverse order.
             model.register_forward_hook(end, prepend=True, always_call=True),
         ):
             yield

@@ -69,7 +69,7 @@ class SamplePass:
                 continue
             x = run.inputs
             if isinstance(run.layer, nn.Linear) and len(x) > n and len(x) % n == 0 and x.dim() == 2:
-                # The rows of a sample, one after another, are its positions.
+                # Consecutive rows of a sample are its positions.
                 x, e = x.reshape(n, -1, x.shape[-1]), e.reshape(len(e), n, -1, e.shape[-1])
             if len(x) != n or e.shape[1] != n:
                 runs.odd.add(run.layer)

@@ -97,10 +97,10 @@ def summed_factors(
                     break
                 _add(sums, chunk, sharing)
                 add_powers(by_parameter, model, layout, chunk, 2, apart=sums.keys())
-                del chunk  # Otherwise the next is made while this one is still held.
+                del chunk  # Frees it before the next one is made.
             if not lost:
                 return sums, total
-            # For some samples these layers act in another way, so all squares are needed.
+            # These layers treat some samples differently, so all squares are needed.
             layers = [layer for layer in layers if layer not in lost]
 
 

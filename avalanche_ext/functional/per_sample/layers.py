@@ -65,7 +65,7 @@ class Positions(FormedGradients):
         groups = slice(units.start // per_group, -(-units.stop // per_group))
         n_rows, n_samples, n_units, n_positions = e.shape
         by_group = e.reshape(n_rows, n_samples, groups.stop - groups.start, -1, n_positions)
-        # The rows of a sample share its inputs, and so are one matrix.
+        # A sample's rows share its inputs, so they form one matrix.
         columns = self.columns(samples) if self._columns is None else self._columns[samples]
         g = by_group.movedim(0, 2).flatten(2, 3) @ columns[:, groups]
         by_row = g.reshape(*g.shape[:2], n_rows, -1, g.shape[-1]).movedim(2, 0)

@@ -145,7 +145,7 @@ def _attempt(attempt: Callable[[], T], is_wanted: bool) -> T | None:
         warnings.filterwarnings("error", "There is a performance drop")
         try:
             return attempt()
-        except Exception:  # Whatever is unsupported, there is a slower way.
+        except Exception:  # Anything unsupported has a slower fallback.
             return None
 
 
@@ -158,7 +158,7 @@ def _agree(found: Tensor, expected: Tensor, scale: float, epsilon: float) -> boo
         scale: The largest length of all compared tensors.
         epsilon: The lowest precision among the values they were computed from.
     """
-    # In bfloat16, the first terms alone would let everything pass.
+    # In bfloat16, the relative tolerance alone would accept everything.
     relative, absolute = min(30 * epsilon**0.5, 0.1), min(100 * epsilon, 0.03)
     tolerance = relative * _length(expected) + absolute * scale
     return bool(_length(found - expected) <= tolerance)

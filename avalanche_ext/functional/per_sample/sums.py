@@ -65,7 +65,7 @@ def summed_powers(
         sums = dict(zip(layout.parameters, layout.pieces(total), strict=True))
         for chunk in chunks(model, layout, x, rows, t, chunk_size):
             add_powers(sums, model, layout, chunk, power)
-            del chunk  # Otherwise the next is made while this one is still held.
+            del chunk  # Frees it before the next one is made.
     return total
 
 
@@ -177,7 +177,7 @@ class _Gathered:
             return
         for i, (inputs, e) in enumerate(runs):
             if i == len(self._runs):
-                # Samples that do not run through the layer keep their zeros.
+                # Samples that do not pass through the layer keep their zeros.
                 of_rows = e.new_zeros(self._n_rows, self._n_samples, *e.shape[2:])
                 self._runs.append((inputs.new_zeros(self._n_samples, *inputs.shape[1:]), of_rows))
             of_all, e_of_all = self._runs[i]

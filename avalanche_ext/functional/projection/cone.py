@@ -10,11 +10,11 @@ from torch import Tensor
 
 from avalanche_ext.functional.projection.dual import DualSolver, Floats, solve_dual
 
-# By how much a constraint may be violated, relative to the lengths of projection and reference:
-# a little more than the rounding of an inner product.
+# Allowed violation of a constraint, relative to the lengths of projection and reference: slightly
+# above the rounding error of an inner product.
 _SLACK = {torch.float32: 2e-7, torch.float64: 1e-12}
-# A projection is done again if a cosine lies below the first, or if it is shorter than the second
-# relative to what it is summed from; in double precision, less than the third is rounding alone.
+# A projection is repeated if a cosine is below the first value, or if its length relative to its
+# summands is below the second; in double precision, below the third everything is rounding.
 _WORST_COSINE, _SHORT, _NOTHING = -5e-7, 1e-3, 1e-12
 
 

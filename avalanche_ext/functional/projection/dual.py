@@ -15,13 +15,12 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 DualSolver = Literal["exact", "quadprog", "pivoting"]
 
-# Of n constraints, quadprog takes O(n³) plain steps and block pivoting a few vectorised ones.
+# With n constraints, quadprog takes O(n³) plain steps, block pivoting a few vectorised ones.
 _QUADPROG_UP_TO = 64
-# Problems are normalised to constraints of unit length and products of at most 1. Rounding leaves
-# some 1e-16 of Σ w in a product: a sign below the first is rounding, and a solution that misses by
-# more than the second is wrong. The ridge lies well above rounding, or singular directions would be
-# noise, and well below the smallest eigenvalues that matter, or removing it would take many
-# refinements.
+# Constraints are normalised to unit length, and products to at most 1. Rounding errors in a product
+# are about 1e-16 Σ w: signs below the first value are rounding, and residuals above the second are
+# wrong. The ridge must be well above rounding, or singular directions would be noise, and well
+# below the smallest relevant eigenvalues, or removing it would take many refinements.
 _TOLERANCE, _ACCEPTED, _RIDGE = 1e-15, 1e-12, 1e-12
 _MOST_REFINEMENTS, _PATIENCE = 20, 4
 
@@ -117,7 +116,7 @@ def _by_quadprog(K: Floats, q: Floats) -> Floats:
     for problem, (matrix, vector) in enumerate(zip(K, q, strict=True)):
         with suppress(ValueError):
             w[problem] = quadprog.solve_qp(matrix, -vector, identity, zeros)[0]
-    # Either w or the slack is zero, up to rounding: the smaller one.
+    # Up to rounding, either w or the slack is zero: the smaller of the two.
     w[w < _slack(K, q, w)] = 0.0
     missed = np.flatnonzero(~_is_solution(K, q, w))
     if len(missed):

@@ -11,7 +11,7 @@ from avalanche_ext.functional.per_sample.chunks import Rows
 
 Outputs = Literal["label", "mean", "all"]
 
-# Directions of length 1 of which less than this is left count as dependent: well above rounding.
+# Unit directions with a shorter remainder count as dependent; well above rounding.
 _DEPENDENT = {torch.float32: 1e-5, torch.float64: 1e-11}
 
 

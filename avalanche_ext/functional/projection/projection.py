@@ -100,7 +100,7 @@ def project(
         *zip(torch.split(gradient, sizes), torch.split(references, sizes, dim=1), strict=True)
     ]
     products = torch.stack([G @ g for g, G in pieces])
-    violated = ~(products >= 0)  # NaN must not pass as a gradient that violates nothing.
+    violated = ~(products >= 0)  # NaN must count as a violation.
     active = torch.zeros_like(violated)
     touched = violated.any(dim=1).nonzero().flatten().tolist()
     if not touched:
@@ -173,7 +173,7 @@ def _exact(
         g, G = pieces[i]
         cones[i] = Cone(g.double(), G.double(), memory_strength)
     settle([cones[i] for i in rough], solver)
-    # The rest of a gradient that was nearly cancelled is mostly rounding, so project once more.
+    # What remains of a nearly cancelled gradient is mostly rounding: project again.
     again = [Cone(cones[i].projected, cones[i].references, 0.0) for i in rough]
     settle(again, solver)
     projected = [cone.projected for cone in cones]

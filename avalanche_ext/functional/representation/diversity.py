@@ -78,7 +78,7 @@ def pairs_by_kind(
 
 def cosines(vectors: Tensor) -> Tensor:
     """Return the cosines of all pairs of rows, (N, H) → (N, N); nan for rows of length 0."""
-    # In units of the largest entry, squares neither overflow nor vanish.
+    # Scaled by the largest entry, squares neither overflow nor underflow.
     scaled = vectors.double() / vectors.double().abs().amax(1, keepdim=True)
     return _normalised(scaled @ scaled.T)
 

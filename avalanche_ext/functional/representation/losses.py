@@ -58,7 +58,7 @@ def discriminative_representation_loss(
         n_same = same.sum() - len(labels)
         n_different = same.numel() - same.sum()
         weights = (1 - same) / n_different.clamp(min=1) + alpha * same / n_same.clamp(min=1)
-    weights.diagonal().zero_()  # fill_diagonal_ would be compiled for one B alone.
+    weights.diagonal().zero_()  # fill_diagonal_ would be compiled for a single B only.
     return torch.sum(weights @ representations * representations)
 
 

@@ -64,7 +64,7 @@ def multi_similarity_loss(
     if len(labels) < 2:
         return torch.stack([(0 * h).sum() for h in layers]).sum()
     options = alpha, beta, base, form
-    if torch.compiler.is_compiling():  # What is traced can be differentiated by autograd alone.
+    if torch.compiler.is_compiling():  # Traced code can only be differentiated by autograd.
         return _loss_and_gradients(labels, options, layers)[0]
     loss: Tensor = _MultiSimilarity.apply(labels, options, *layers)[0]
     return loss
@@ -94,7 +94,7 @@ class _MultiSimilarity(torch.autograd.Function):
         labels, *saved = ctx.saved_tensors
         n_layers = len(saved) // 2
         gradients = saved[n_layers:]
-        if torch.is_grad_enabled():  # Something may take the gradients' own gradients.
+        if torch.is_grad_enabled():  # Second derivatives may be needed.
             _, gradients = _loss_and_gradients(labels, ctx.options, saved[:n_layers])
         return None, None, *(of_outputs[0] * gradient for gradient in gradients)
 
@@ -127,7 +127,7 @@ def _loss_and_gradients(
     weights = torch.exp(exponents - soft_maxima) * counted
     at_similarities = (weights[1] - weights[0]) / n
     at_similarities = at_similarities + at_similarities.mT
-    # Of the gradient at a direction, only what is orthogonal to the direction moves it.
+    # Only the component of the gradient orthogonal to a direction moves it.
     along = (at_similarities * similarities).sum(-1, keepdim=True)
     gradients = [
         torch.addcmul(each @ rows, rows, part, value=-1) / length

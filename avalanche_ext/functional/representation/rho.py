@@ -76,7 +76,7 @@ def rho_directions(representations: Tensor) -> Directions:
     largest_entry = representations.double().abs().max()
     if largest_entry == 0:
         return Directions(math.nan, math.nan, 0, n)
-    # The scale does not matter, and division keeps extreme values within float64's range.
+    # The scale does not matter, and division keeps extreme values in float64's range.
     values = torch.linalg.svdvals(representations.double() / largest_entry)
     floor = torch.finfo(representations.dtype).eps * values[0]
     alive = values[values > floor]

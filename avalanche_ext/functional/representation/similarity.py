@@ -18,7 +18,7 @@ from avalanche_ext.functional.model.tape import LinearGradients, LinearTape
 Group = tuple[Sequence[Tensor], Tensor]
 """The inputs of a model, each with n rows, and their labels, (n,)."""
 
-# Relative to the gradient's length, well above what rounding makes of a sum of products.
+# Relative to the gradient's length; well above the rounding error of a sum of products.
 _SAME = 1e-5
 
 
@@ -96,7 +96,7 @@ class GradientSimilarity:
 
     def _can_be_factored(self, groups: Sequence[Group]) -> bool:
         """Return whether linear layers see one row of each sample and account for all gradients."""
-        # Layers that a task label chooses see the samples in another order.
+        # Layers selected by task label see the samples in a different order.
         if len(groups[0][0]) > 1 or not is_samplewise(self.model):
             return False
         if not self._tape.covers(self._layout.parameters):
@@ -122,7 +122,7 @@ class FactoredGroups:
 
     def products(self, others: FactoredGroups) -> Tensor:
         """Return the inner products with the gradients on other groups, (G, T)."""
-        # In single precision the products of small gradients would be 0.
+        # In single precision, products of small gradients would underflow to 0.
         shape = sum(self.sizes), sum(others.sizes)
         by_sample = self.layers[0].inputs.new_zeros(shape, dtype=torch.float64)
         for ours in self.layers:
@@ -154,7 +154,7 @@ class References:
             if isinstance(references, FactoredGroups):
                 found = compare.factored(groups)
                 return _largest(found.products(references), found.lengths, references.lengths)
-            # One after another, since the gradients of a whole batch may not fit into memory.
+            # One at a time: the gradients of a whole batch may not fit in memory.
             return torch.cat([max_cosine(compare.formed([g]), references) for g in groups])
 
 

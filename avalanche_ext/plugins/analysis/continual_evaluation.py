@@ -99,7 +99,7 @@ class ContinualEvaluationPlugin(ReportingPlugin):
         """The accuracies by iteration, from the first one of this call of `train`."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # The data are the benchmark's, and the timer is of this process.
+        # The data belong to the benchmark, and the timer to this process.
         not_stored = ("stream", "_tests", "timed")
         return {key: value for key, value in vars(self).items() if key not in not_stored}
 
@@ -175,7 +175,7 @@ class ContinualEvaluationPlugin(ReportingPlugin):
                 "after_training_iteration, so accuracies inside experiences cannot be measured"
             )
         if self._rows[-1][:2] == (self._current, self._n_batches):
-            # What plugins have done at the end of the experience counts.
+            # Includes what plugins did at the end of the experience.
             del self._rows[-1]
         self._note(strategy, self._seen(), iteration=strategy.clock.train_iterations - 1)
 

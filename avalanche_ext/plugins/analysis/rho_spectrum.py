@@ -164,7 +164,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
         gathered = self._gatherer.taken(strategy.mb_output, task_labels(strategy))
         if self.layers and LOGITS in self.layers:
             gathered[LOGITS] = unmasked(strategy.mb_output, mask_values(own_model(strategy)))
-        # Copies, so that a part does not hold on to the whole.
+        # Copied, so that a slice does not keep the whole array alive.
         kept = {name: rows[: self._n_missing].clone() for name, rows in gathered.items()}
         self._gathered[self._task].append(kept)
         self._n_missing -= min(self._n_missing, len(strategy.mb_x))
@@ -176,12 +176,12 @@ class RhoSpectrumPlugin(ReportingPlugin):
         pieces = [piece for each in tasks for piece in self._gathered.get(each, [])]
         if not self._seen or not pieces or not all(self._gathered.get(each) for each in tasks):
             return
-        # A layer that runs for some tasks only has no representations of the others.
+        # A layer that runs only for some tasks has no representations for the others.
         names = [name for name in pieces[0] if all(name in piece for piece in pieces)]
         if names:
             layers = {name: torch.cat([piece[name].cpu() for piece in pieces]) for name in names}
             experience = self._seen[-1]
-            self.spectra.pop(experience, None)  # The newest stands last.
+            self.spectra.pop(experience, None)  # Moves it to the end.
             self.spectra[experience] = _measured(experience, layers)
             self._is_new = True
             self.publish(strategy)
@@ -212,7 +212,7 @@ class RhoSpectrumPlugin(ReportingPlugin):
 def _length_of_stream(experience: Any) -> int | None:
     """Return the number of experiences of the original stream; None if it is unknown."""
     stream = origin_experience(experience).origin_stream
-    # Streams of generators have no length; some keep a list all the same.
+    # Streams made of generators have no length, but some keep a list.
     sized = stream if isinstance(stream, Sized) else getattr(stream, "exps_iter", None)
     return len(sized) if isinstance(sized, Sized) else None
 

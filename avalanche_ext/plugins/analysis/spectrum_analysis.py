@@ -69,7 +69,7 @@ class Spectrum:
         decay = geometric_decay(largest)
         n_samples = 0 if known is None else math.ceil(len(known) / _ONE_IN)
         n_parameters = math.ceil(sum(self.sizes.values()) / _ONE_IN)
-        # With as many eigenvalues as the samples can have, the share says nothing of the model.
+        # If k covers all nonzero eigenvalues, the share says nothing about the model.
         beyond = known if known is not None and n_parameters < len(known) else None
         return {
             "trace": self.trace,

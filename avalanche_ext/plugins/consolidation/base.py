@@ -102,7 +102,7 @@ class ConsolidationPlugin(MethodPlugin):
     reads_graph: ClassVar[bool] = False
     reads_samples: ClassVar[bool] = True
     """Whether estimates need samples."""
-    # An experience would pull its whole benchmark into the pickle.
+    # An experience would pickle its whole benchmark.
     not_pickled: ClassVar[tuple[str, ...]] = ("_unfinished",)
 
     def __init__(

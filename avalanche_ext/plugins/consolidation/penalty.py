@@ -13,8 +13,8 @@ from avalanche_ext.functional.fisher.curvature import Curvature, Step
 from avalanche_ext.functional.model.gradients import FlatLayout
 from avalanche_ext.plugins.core.growth import carried, places_of
 
-# The inverse of a step with eigenpairs costs as much as many pulls; moments change by a few percent
-# meanwhile.
+# Inverting a step with eigenpairs costs as much as many pulls, during which moments change by only
+# a few percent.
 _PULLS_AT_ONE_RATE = 10
 
 
@@ -157,7 +157,7 @@ class QuadraticPenalty:
             if p.grad is not None:
                 p.grad = p.grad + piece
             elif piece.any():
-                # With zeros an optimizer would still step, by weight decay and momentum.
+                # With zero gradients, weight decay and momentum would still move the weights.
                 p.grad = piece
 
     def pull(self, rates: Sequence[float | Tensor], n_steps: int = 1) -> None:

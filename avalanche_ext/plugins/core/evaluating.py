@@ -33,9 +33,9 @@ def accuracies_on(strategy: Strategy, tests: Sequence[Any]) -> list[float]:
         taking_part = [each for each in strategy.plugins if not _only_observes(each, strategy)]
         changed: dict[str, Any] = {
             "plugins": [*taking_part, counter],
-            # It would add heads and outputs that the optimizer does not know.
+            # Adapting would add parameters that the optimizer does not know.
             "model_adaptation": lambda model=None: strategy.model if model is None else model,
-            # Nobody asks for the loss, and labels may lie beyond the outputs.
+            # The loss is not needed, and labels may exceed the outputs.
             "criterion": lambda: strategy.loss,
         }
         vars(strategy).update(changed)
@@ -83,7 +83,7 @@ class _Part:
         self.dataset = dataset
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_experience":  # It is not there yet while a copy is made.
+        if name == "_experience":  # It does not exist yet while being copied.
             raise AttributeError(name)
         return getattr(self._experience, name)
 

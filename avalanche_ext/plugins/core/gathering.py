@@ -103,7 +103,7 @@ class Gatherer:
         return {name: _of_batch(name, pieces, task_labels) for name, pieces in gathered.items()}
 
     def _begin_pass(self, model: nn.Module, inputs: object) -> None:
-        # A new list, so that what compiled code gathers stays inside of it.
+        # A new list, so that what compiled code gathers stays inside it.
         self._passes = [*self._passes, _Pass()]
 
     def _end_pass(self, model: nn.Module, inputs: object, output: object) -> None:

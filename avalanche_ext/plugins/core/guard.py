@@ -86,7 +86,7 @@ def guard(strategy: Strategy) -> None:
     """
     plugins = strategy.plugins
     if not any(isinstance(plugin, LossGuard) for plugin in plugins):
-        # Behind all that adds to the loss, but before the clock, which must stay the last.
+        # After everything that adds to the loss, but before the clock, which must be last.
         has_clock = bool(plugins) and plugins[-1] is strategy.clock
         plugins.insert(len(plugins) - has_clock, LossGuard())
 
@@ -146,7 +146,7 @@ def _bad_weight(model: nn.Module) -> str | None:
     """Return the name of the first trained parameter that is not finite; None if all are."""
     named = unwrapped(model).named_parameters()
     trained = {plain_name(name): p for name, p in named if p.requires_grad and p.numel()}
-    # A sum may overflow, but takes a tenth of the time of a maximum.
+    # A sum may overflow, but is ten times as fast as a maximum.
     sums = [p.sum(dtype=torch.float32) for p in trained.values()]
     if not sums or isfinite(torch.stack(sums).sum()):
         return None

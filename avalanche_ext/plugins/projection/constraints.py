@@ -65,7 +65,7 @@ class Constraints:
         return [group for _, groups in self._groups.values() for group in groups]
 
     def __getstate__(self) -> dict[str, Any]:
-        # What can be fetched again need not be stored twice.
+        # Data that can be fetched again are not stored twice.
         return {**self.__dict__, "_groups": {}, "_earlier": []}
 
     def _versions_of_earlier_tasks(self, origin: int) -> list[object]:

@@ -75,7 +75,7 @@ class OGDPlugin(MethodPlugin):
     looks_back: ClassVar[bool] = True
     needs_scores: ClassVar[bool] = True
     needs_float32: ClassVar[bool] = True
-    # An experience would pull its whole benchmark into the pickle.
+    # An experience would pickle its whole benchmark.
     not_pickled: ClassVar[tuple[str, ...]] = ("_layout", "_unfinished")
 
     @validated

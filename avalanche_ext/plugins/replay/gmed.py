@@ -212,7 +212,7 @@ class _EditRecord:
         self.keep_originals = keep_originals
         # By arrival, because slots are renumbered and reused.
         self._originals: dict[int, Tensor] = {}
-        # Tensors stay on the device until someone asks, so that no iteration waits for it.
+        # Tensors stay on the device until they are read, so that no iteration waits.
         self._norms: dict[int, Tensor] = {}
         self._first = 0
 

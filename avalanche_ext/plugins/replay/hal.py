@@ -232,7 +232,7 @@ class HALPlugin(OnlineReplayPlugin):
             strategy.loss += self._missing(strategy)
             return
         # The step to θ̃ is on the criterion alone, without what other plugins added to the loss.
-        # It is asked for before the model runs again, since a strategy may read the last run.
+        # Computed before the model runs again, because the strategy may use the last pass.
         criterion = strategy.criterion()
         missing = self._missing(strategy)
         strategy.loss += missing

@@ -178,7 +178,7 @@ def _configuration(results: ExperimentResults) -> Configuration:
         text = _text(cell_folder(results.folder, method.name, seed) / CONFIG)
         if text:
             texts[method.name] = _blocks(text)
-    # A block, a key at the top level with all below it, is shared if all methods have the same.
+    # A top-level key with its content is shared if it is the same for all methods.
     common = [
         block
         for block in next(iter(texts.values()), [])

@@ -69,7 +69,7 @@ def _html(folders: Sequence[Path]) -> str:
     from jinja2 import Environment, PackageLoader
 
     all_results = [*map(read_results, folders)]
-    # A method has one colour on the whole page.
+    # Each method keeps its colour across the page.
     places = places_in(all_results)
     experiments = [
         content(replace(results, places=places), number)

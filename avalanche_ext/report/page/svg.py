@@ -93,9 +93,9 @@ def _for_page(svg: str) -> str:
     svg = re.sub(r' (xmlns:xlink|xmlns|version|width|height)="[^"]*"', "", svg, count=5)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'<svg (?=.*?viewBox="0 0 ([\d.]+) )', _with_limit, svg, count=1)
-    # Only markers and clips, whose names are hashes, are referred to.
+    # Only markers and clip paths are referenced, and their ids are hashes.
     svg = re.sub(r' id="[A-Za-z.]+[A-Za-z0-9]*_\d+"', "", svg)
-    # Not in texts, which stand between > and <, nor in pictures' bytes.
+    # Not in texts, which are between > and <, nor in embedded images.
     svg = re.sub(r' (?:d|transform|x|y|points|style|clip-path)="[^"]*"', _shorter, svg)
     variables = {_INK: "var(--ink)", _PAPER: "var(--paper)"}
     variables |= {colour.lower(): f"var(--c{i})" for i, colour in enumerate(COLOURS)}

@@ -77,7 +77,7 @@ class DaskEngine:
         return self
 
     def _local_cluster(self) -> LocalCluster:
-        # Whoever calls knows better than Dask when to try again.
+        # The caller, not Dask, decides when to retry.
         with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
             try:
                 return LocalCluster(
@@ -94,7 +94,7 @@ class DaskEngine:
         opened.callback(self._remove, plugin)
         try:
             self._client.register_plugin(plugin)
-        except Exception as error:  # Whatever a worker raises that cannot import the plugin.
+        except Exception as error:  # A worker that cannot import the plugin may raise anything.
             where = f"--scheduler {self._scheduler}" if self._scheduler else "--backend dask"
             raise PreflightError(
                 f"{where}: its workers cannot use avalanche-ext ({one_line(error)})"
@@ -102,7 +102,7 @@ class DaskEngine:
 
     def _remove(self, plugin: _Orderly) -> None:
         if self._scheduler and self._client.status == "running":
-            with suppress(Exception):  # A worker that ends now says so.
+            with suppress(Exception):  # A worker may be shutting down.
                 self._client.unregister_worker_plugin(plugin.name)
 
     def __exit__(
@@ -154,7 +154,7 @@ def _alone(function: Callable[..., R], args: tuple[Any, ...]) -> R | None:
     Raises:
         Reschedule: If the worker closes meanwhile: the scheduler gives the call to another.
     """
-    # Dask's workers may have no children, lest these outlive them. LocalEngine's do not.
+    # Daemonic workers may not have children, but LocalEngine's never outlive theirs.
     current_process().daemon = False
     worker = get_worker()
     key = worker.get_current_task()
@@ -169,7 +169,7 @@ def _alone(function: Callable[..., R], args: tuple[Any, ...]) -> R | None:
         return future.result()
     except WorkerDied:
         time.sleep(_SECONDS_FOR_SIGTERM)
-        while worker.status in _CLOSING:  # Dask gives the call to another worker.
+        while worker.status in _CLOSING:  # Dask will give the call to another worker.
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         raise
 

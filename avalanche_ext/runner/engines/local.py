@@ -61,7 +61,7 @@ _SECONDS_TO_END = 10.0
 """Time for a worker to end by itself after SIGTERM or its answer, before SIGKILL."""
 _PR_SET_PDEATHSIG = 1
 
-# Multiprocessing looks at all children whenever one starts, and not safely for threads.
+# Starting a process polls all children, which is not thread-safe in multiprocessing.
 _LOCK = Lock()
 
 
@@ -121,7 +121,7 @@ class LocalEngine:
             deadline = monotonic() + _SECONDS_TO_END
             while self._processes and monotonic() < deadline:
                 connection.wait([process.sentinel for process in [*self._processes]], timeout=0.1)
-        finally:  # Also if Ctrl-C comes a second time.
+        finally:  # Even after a second Ctrl-C.
             with _LOCK:
                 self._is_closed = True
                 for process in self._processes:
@@ -135,7 +135,7 @@ class LocalEngine:
         """
         if self._context.get_start_method() != "forkserver":
             return
-        resource_tracker.ensure_running()  # Starting it ends with SIGTERM unblocked.
+        resource_tracker.ensure_running()  # Starting it unblocks SIGTERM, so it comes first.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             forkserver.ensure_running()
@@ -180,7 +180,7 @@ class LocalEngine:
         finally:
             answers.close()
             if not connection.wait([process.sentinel], _SECONDS_TO_END):
-                process.kill()  # A thread of the user's, say, may never end.
+                process.kill()  # A user's thread may never end.
                 connection.wait([process.sentinel])
             with _LOCK:
                 process.join()
@@ -189,7 +189,7 @@ class LocalEngine:
 
 
 def _context(unneeded: Collection[str]) -> BaseContext:
-    # Where threads or frameworks of the system come with a process, as on macOS, forks may hang.
+    # On macOS, system frameworks and their threads can make forks hang.
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
@@ -204,20 +204,20 @@ def _work(
     args: tuple[Any, ...],
 ) -> None:
     """Run the function in this new process, and send its result."""
-    # A collection would walk through all that is imported, and so copy the server's pages.
+    # Garbage collection would touch all imported objects and so copy the server's pages.
     gc.freeze()
     gc.enable()
     parent = parent_process()
     assert parent is not None
     Thread(target=_end_with, args=(parent,), daemon=True).start()
     if sys.platform == "linux":
-        # The server's end, too: nobody would learn how this process ends.
+        # If the server dies, nobody would notice how this process ends.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The server, from which this process has its mask, blocks it.
+        # The signal mask inherited from the server blocks it.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    # Ctrl-C reaches all processes of a terminal; the first one decides what becomes of the others.
+    # Ctrl-C reaches all processes of a terminal; the main one stops the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The server has the environment of its start.
+    # The server still has the environment of its start.
     os.environ.clear()
     os.environ.update(environment)
     answer.send(function(*args))
@@ -225,7 +225,7 @@ def _work(
 
 def _end_with(parent: BaseProcess) -> None:
     connection.wait([parent.sentinel])
-    # By a signal that asks nobody: no handler and no clean-up of a grid that is gone may hold it.
+    # SIGKILL, because no handler or clean-up may delay the end: the grid is gone.
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
