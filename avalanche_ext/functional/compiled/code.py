@@ -1,4 +1,4 @@
-"""The code that torch compiles of a loss and its gradients, and how it is called."""
+"""The code that torch compiles for a loss and its gradients, and how it is called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.func import functional_call, grad_and_value
 from avalanche_ext.functional.compiled.terms import Term, trained_of
 
 
-class Given(NamedTuple):
+class BatchInputs(NamedTuple):
     """The inputs that change from one mini-batch to the next.
 
     Attributes:
@@ -30,8 +30,8 @@ class Given(NamedTuple):
     weights: Tensor
     tensors: Sequence[Sequence[Tensor]]
 
-    def inputs(self) -> list[Tensor]:
-        """Return the inputs of a graph's code, which has no weights if there are no terms."""
+    def of_code(self) -> list[Tensor]:
+        """Return those that compiled code takes: it takes no weights if there are no terms."""
         if not self.tensors:
             return [self.x, self.y]
         return [self.x, self.y, self.weights, *chain(*self.tensors)]
@@ -47,6 +47,8 @@ def _loss_and_gradients(
     weights: Tensor,
     tensors: Sequence[Sequence[Tensor]],
 ) -> list[Tensor]:
+    """Return gradients of the model's and the terms' parameters, criterion, outputs and terms."""
+
     def loss_at(
         parameters: dict[str, Tensor], of_terms: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
@@ -54,17 +56,17 @@ def _loss_and_gradients(
         loss = criterion(outputs, y)
         if not terms:
             return loss, [loss, outputs]
-        total, found, trained = weights[0].to(loss.dtype) * loss, [loss, outputs], [*of_terms]
-        for term, weight, own in zip(terms, weights[1:], tensors, strict=True):
-            given = [trained.pop(0) if each.requires_grad else each for each in own]
-            term_loss = term.loss_seen(outputs, y, *given)
-            found.append(weight.to(term_loss.dtype) * term_loss)
-            total = total + found[-1]
-        return total, found
+        total, others, trained = weights[0].to(loss.dtype) * loss, [loss, outputs], [*of_terms]
+        for term, weight, given in zip(terms, weights[1:], tensors, strict=True):
+            inputs = [trained.pop(0) if each.requires_grad else each for each in given]
+            term_loss = term.loss_seen(outputs, y, *inputs)
+            others.append(weight.to(term_loss.dtype) * term_loss)
+            total = total + others[-1]
+        return total, others
 
     with_gradients = grad_and_value(loss_at, argnums=(0, 1), has_aux=True)
-    (of_model, of_terms), (_, found) = with_gradients(parameters, trained_of(tensors))
-    return [*of_model.values(), *of_terms, *found]
+    (of_model, of_terms), (_, others) = with_gradients(parameters, trained_of(tensors))
+    return [*of_model.values(), *of_terms, *others]
 
 
 _FUNCTIONS: dict[Hashable, Callable[..., list[Tensor]]] = {}
@@ -77,92 +79,97 @@ def function_of(kinds: Hashable) -> Callable[..., list[Tensor]]:
     has a copy of it. Whether a version fits a model is for torch to find out.
     """
     if kinds not in _FUNCTIONS:
-        own = FunctionType(_loss_and_gradients.__code__.replace(), globals())
-        _FUNCTIONS[kinds] = torch.compile(own, fullgraph=True, backend=_compiled)
+        copy = FunctionType(_loss_and_gradients.__code__.replace(), globals())
+        _FUNCTIONS[kinds] = torch.compile(copy, fullgraph=True, backend=_inductor)
     return _FUNCTIONS[kinds]
 
 
-class _Call(NamedTuple):
-    """A call of the code that torch has compiled from a graph."""
+class Call(NamedTuple):
+    """A call of the code that inductor has made of a graph."""
 
     code: Callable[..., Sequence[Any]]
     inputs: Sequence[Any]
     outputs: Sequence[Any]
 
 
-_NOTES: list[list[_Call]] = []
-"""The list in which calls are recorded, if any."""
+_RECORDS: list[list[Call]] = []
+"""The lists to which each call is added."""
 
 
 @contextmanager
-def noting() -> Iterator[list[_Call]]:
-    """Record calls of compiled graphs inside this context."""
-    notes: list[_Call] = []
-    _NOTES.append(notes)
+def recorded_calls() -> Iterator[list[Call]]:
+    """Return a list of the calls of compiled code inside this context."""
+    calls: list[Call] = []
+    _RECORDS.append(calls)
     try:
-        yield notes
+        yield calls
     finally:
-        _NOTES.remove(notes)
+        _RECORDS.pop()
 
 
-def _compiled(graph: Any, examples: Any) -> Callable[..., Sequence[Any]]:
-    """Compile a graph by inductor."""
+def _inductor(graph: Any, examples: Any) -> Callable[..., Sequence[Any]]:
+    """Compile a graph by inductor to code whose calls can be recorded."""
     from torch._inductor.compile_fx import compile_fx
 
     code: Any = compile_fx(graph, examples)
 
     def called(*inputs: Any) -> Sequence[Any]:
         outputs: Sequence[Any] = code(*inputs)
-        for notes in _NOTES:
-            notes.append(_Call(code, inputs, outputs))
+        for calls in _RECORDS:
+            calls.append(Call(code, inputs, outputs))
         return outputs
 
     return called
 
 
 class DirectCode:
-    """The code of a graph with all its inputs but the mini-batch.
+    """Compiled code with all its inputs but those of the mini-batch.
 
-    torch looks up in Python and C++ whether code fits a model, which takes as long as the code.
+    If torch calls the code, it first checks whether the code fits the model, which takes as long as
+    the code.
 
     Args:
-        graph: A call of it.
-        given: The mini-batch that it was called for.
-        found: What has come of it.
+        call: A call of the code by torch.
+        inputs: The inputs of the mini-batch in that call.
+        results: What the function returned, in its order.
+
+    Raises:
+        ValueError: If an input or a result is not among those of the call.
     """
 
-    def __init__(self, graph: _Call, given: Given, found: Sequence[Tensor]) -> None:
-        self._code = graph.code
-        self._inputs = [*graph.inputs]
-        self._places = [_place(each, graph.inputs) for each in given.inputs()]
-        self._sizes = [i for i, each in enumerate(graph.inputs) if isinstance(each, int)]
-        self._order = [_place(each, graph.outputs) for each in found]
-        self._layouts = _layout(given.x), _layout(given.y)
+    def __init__(self, call: Call, inputs: BatchInputs, results: Sequence[Tensor]) -> None:
+        self._code = call.code
+        self._inputs = [*call.inputs]
+        self._places = [_place(each, call.inputs) for each in inputs.of_code()]
+        self._sizes = [i for i, each in enumerate(call.inputs) if isinstance(each, int)]
+        self._order = [_place(each, call.outputs) for each in results]
+        self._layouts = _layout(inputs.x), _layout(inputs.y)
         for place in self._places:
             self._inputs[place] = None
 
     @classmethod
-    def of(cls, graph: _Call, given: Given, found: Sequence[Tensor]) -> DirectCode | None:
-        """Return the code that has been called; None if its inputs and outputs are not clear."""
-        sizes = [each for each in graph.inputs if not isinstance(each, Tensor)]
+    def of(cls, call: Call, inputs: BatchInputs, results: Sequence[Tensor]) -> DirectCode | None:
+        """Return the code that was called; None if its inputs or results cannot be told apart."""
+        sizes = [each for each in call.inputs if not isinstance(each, Tensor)]
+        if not all(n == len(inputs.y) > 1 for n in sizes):
+            return None
         try:
-            is_clear = all(n == len(given.y) > 1 for n in sizes)
-            return cls(graph, given, found) if is_clear else None
+            return cls(call, inputs, results)
         except ValueError:
             return None
 
-    def fits(self, given: Given) -> bool:
-        """Return whether samples and labels lie in memory as those did that it was made for."""
-        return _layout(given.x) == self._layouts[0] and _layout(given.y) == self._layouts[1]
+    def fits(self, inputs: BatchInputs) -> bool:
+        """Return whether samples and labels have the layout in memory that the code is for."""
+        return _layout(inputs.x) == self._layouts[0] and _layout(inputs.y) == self._layouts[1]
 
-    def __call__(self, given: Given) -> list[Tensor]:
-        """Return gradients, criterion, outputs and terms."""
-        inputs = [*self._inputs]
-        for place, each in zip(self._places, given.inputs(), strict=True):
-            inputs[place] = each
+    def __call__(self, inputs: BatchInputs) -> list[Tensor]:
+        """Return what the function returns."""
+        filled = [*self._inputs]
+        for place, each in zip(self._places, inputs.of_code(), strict=True):
+            filled[place] = each
         for i in self._sizes:
-            inputs[i] = len(given.y)
-        outputs = self._code(*inputs)
+            filled[i] = len(inputs.y)
+        outputs = self._code(*filled)
         return [outputs[i] for i in self._order]
 
 

@@ -31,16 +31,22 @@ class Expected(NamedTuple):
     """What a model computes for an example without compilation.
 
     Attributes:
-        gradients: The gradients of its parameters, by name; none where the loss does not depend.
-        of_tensors: The gradients of those of `tensors` that are trained.
+        of_model: The gradients of its parameters, by name, where the loss depends on them.
+        of_terms: The gradients of those of `tensors` that are trained.
         others: The criterion, the outputs, and λ times the loss of each term.
         tensors: The other inputs of each term.
     """
 
-    gradients: dict[str, Tensor]
-    of_tensors: list[Tensor]
+    of_model: dict[str, Tensor]
+    of_terms: list[Tensor]
     others: list[Tensor]
     tensors: list[list[Tensor]]
+
+    def is_close_to(self, results: Sequence[Tensor]) -> bool:
+        """Return whether compiled code has computed the same, up to sums in another order."""
+        return all(
+            map(_are_close, results, [*self.of_model.values(), *self.of_terms, *self.others])
+        )
 
 
 @torch.enable_grad()
@@ -63,50 +69,51 @@ def step_by_step(
     """
     if any(p.requires_grad for p in criterion.parameters()):
         raise NotCompilableError("the criterion has parameters that are trained")
-    own: tuple[object, ...] = (model, criterion, *terms)
+    originals: tuple[object, ...] = (model, criterion, *terms)
     try:
         model, criterion, terms = deepcopy((model, criterion, terms))
     except Exception as error:
         raise NotCompilableError(f"it cannot be copied: {first_line(error)}") from error
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     with generators_kept(x.device), watching(terms, model):
         tensors = [[*term.loss_tensors(y)] for term in terms]
-        states = _generators(x.device)
+        states = _generator_states(x.device)
         outputs: Tensor = model(x)
         loss = criterion(outputs, y)
-        values = [
+        of_terms = [
             term.lam * term.loss_seen(outputs, y, *given)
             for term, given in zip(terms, tensors, strict=True)
         ]
-        draws = not all(map(torch.equal, states, _generators(x.device)))
+        draws = not all(map(torch.equal, states, _generator_states(x.device)))
     if draws:
         raise NotCompilableError("it draws random numbers, as dropout does")
-    pairs = zip(own, (model, criterion, *terms), strict=True)
-    changed = next((each for pair in pairs for each in _differences(*pair)), None)
+    pairs = zip(originals, (model, criterion, *terms), strict=True)
+    changed = next((each for pair in pairs for each in _changes(*pair)), None)
     if changed:
         raise NotCompilableError(f"its forward pass changes {changed}")
-    total = sum(values, loss)
-    if not total.requires_grad:
+    gradients = _gradients(sum(of_terms, loss), model, terms, tensors)
+    return Expected(*gradients, [each.detach() for each in (loss, outputs, *of_terms)], tensors)
+
+
+def _gradients(
+    loss: Tensor, model: nn.Module, terms: Sequence[Term], tensors: Sequence[Sequence[Tensor]]
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Return the gradients of a model's parameters, by name, and of its terms' parameters."""
+    if not loss.requires_grad:
         raise NotCompilableError("the loss depends on no parameter that is trained")
-    of_terms = trained_of(tensors)
-    passed = {*map(id, of_terms)}
-    if any(id(p) not in passed for term in terms for p in term.loss_parameters()):
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = trained_of(tensors)
+    known = {*map(id, trained)}
+    if any(id(p) not in known for term in terms for p in term.loss_parameters()):
         raise NotCompilableError("parameters of a term are not among its loss_tensors")
-    found = torch.autograd.grad(total, [*trained.values(), *of_terms], allow_unused=True)
-    gradients = dict(zip(trained, found, strict=False))
-    of_tensors = [g for g in found[len(trained) :] if g is not None]
-    if len(of_tensors) < len(of_terms):
-        raise NotCompilableError("the loss does not depend on what is trained with it")
-    return Expected(
-        {name: g for name, g in gradients.items() if g is not None},
-        of_tensors,
-        [each.detach() for each in (loss, outputs, *values)],
-        tensors,
-    )
+    found = torch.autograd.grad(loss, [*parameters.values(), *trained], allow_unused=True)
+    of_model = {n: g for n, g in zip(parameters, found, strict=False) if g is not None}
+    of_terms = [g for g in found[len(parameters) :] if g is not None]
+    if len(of_terms) < len(trained):
+        raise NotCompilableError("the loss does not depend on all trained parameters of its terms")
+    return of_model, of_terms
 
 
-def are_close(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors are equal up to sums in another order."""
+def _are_close(one: Tensor, other: Tensor) -> bool:
     one, other = one.detach(), other.detach()
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
@@ -115,7 +122,7 @@ def are_close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=0.0, atol=atol, equal_nan=True)
 
 
-def _differences(before: object, after: object) -> Iterator[str]:
+def _changes(before: object, after: object) -> Iterator[str]:
     """Yield what differs between a module or a term and its copy."""
     pairs = [("", before, after)]
     if isinstance(before, nn.Module) and isinstance(after, nn.Module):
@@ -130,6 +137,6 @@ def _differences(before: object, after: object) -> Iterator[str]:
                 yield f"its attribute '{prefix}{key}'"
 
 
-def _generators(device: torch.device) -> list[Tensor]:
+def _generator_states(device: torch.device) -> list[Tensor]:
     on_gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [torch.get_rng_state(), *on_gpu]

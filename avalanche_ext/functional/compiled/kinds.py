@@ -1,4 +1,4 @@
-"""What decides which code fits a model and the terms of its loss."""
+"""Parts and settings of a model and of the terms of its loss; they decide which code fits."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import nn
 from avalanche_ext.functional.compiled.terms import Term
 
 PLAIN = (bool, int, float, str, bytes, type(None))
+"""The types of attributes that are settings."""
 
 
 def kinds_of(model: nn.Module, criterion: nn.Module, terms: Sequence[Term]) -> Hashable:
-    """Return what models and terms that share code have in common."""
+    """Return a key that is equal for models, criteria and terms that share code."""
     modules = [*model.named_modules(), *criterion.named_modules()]
     return (*starmap(_kind, modules), *((type(term), *_settings(term)) for term in terms))
 
@@ -38,7 +39,7 @@ def _settings(term: Term) -> Iterator[Hashable]:
 def parts_of(
     model: nn.Module, criterion: nn.Module, terms: Sequence[Term]
 ) -> Iterator[tuple[dict[str, Any], str, object]]:
-    """Yield modules, tensors and settings of all parts, with their places."""
+    """Yield each module, tensor and setting, after the dictionary that holds it and its name."""
     for module in (*model.modules(), *criterion.modules()):
         for places in (module._modules, module._parameters, module._buffers):
             yield from ((places, name, part) for name, part in places.items())
@@ -49,7 +50,12 @@ def parts_of(
         yield from ((settings, k, v) for k, v in plain if k != "lam")
 
 
-def is_known(part: object) -> bool:
-    """Return whether a module or term depends on nothing but its parts and settings."""
+def is_same(now: object, part: object) -> bool:
+    """Return whether a part is the one it was; a setting may be set again to an equal value."""
+    return now is part or (isinstance(part, PLAIN) and type(now) is type(part) and now == part)
+
+
+def is_torchs_or_ours(part: object) -> bool:
+    """Return whether a module or term is known to depend on its parts and settings alone."""
     known = "torch.nn.", "avalanche_ext.models.", "avalanche_ext.plugins."
     return type(part).__module__.startswith(known)

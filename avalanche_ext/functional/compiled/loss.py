@@ -14,9 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 
-from avalanche_ext.functional.compiled.code import DirectCode, Given, function_of, noting
-from avalanche_ext.functional.compiled.example import are_close, step_by_step
-from avalanche_ext.functional.compiled.kinds import PLAIN, is_known, kinds_of, parts_of
+from avalanche_ext.functional.compiled.code import (
+    BatchInputs,
+    DirectCode,
+    function_of,
+    recorded_calls,
+)
+from avalanche_ext.functional.compiled.example import step_by_step
+from avalanche_ext.functional.compiled.kinds import (
+    is_same,
+    is_torchs_or_ours,
+    kinds_of,
+    parts_of,
+)
 from avalanche_ext.functional.compiled.terms import (
     NotCompilableError,
     Term,
@@ -79,15 +89,17 @@ class CompiledLoss:
         self._kinds = kinds_of(model, criterion, terms)
         self._modules = [*model.modules()]
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._needing = [*self._trained.values()]
+        self._unfrozen = [*self._trained.values()]
         self._frozen = [p for p in model.parameters() if not p.requires_grad]
         self._function = function_of(self._kinds)
-        self._is_known = all(map(is_known, (*model.modules(), *criterion.modules(), *terms)))
-        self._ready: dict[bool, DirectCode | None] = {}
-        self._copies = False
+        parts = *model.modules(), *criterion.modules(), *terms
+        self._may_be_direct = all(map(is_torchs_or_ours, parts))
+        self._codes: dict[bool, DirectCode | None] = {}
+        """The code for one row and for several, which torch has to call where it is None."""
+        self._must_copy = False
         self._weights = torch.ones(1)
         self._lams: list[float] = []
-        self._given: Given | None = None
+        self._inputs: BatchInputs | None = None
 
     def is_of(self, model: nn.Module, criterion: nn.Module, terms: Sequence[Term] = ()) -> bool:
         """Return whether it was made for this model, criterion and terms as they are."""
@@ -105,8 +117,8 @@ class CompiledLoss:
             model is self._model
             and criterion is self._criterion
             and [*map(id, terms)] == [*map(id, self._terms)]
-            and all(_is_same(parts.get(name), part) for parts, name, part in self._parts)
-            and all(p.requires_grad for p in self._needing)
+            and all(is_same(parts.get(name), part) for parts, name, part in self._parts)
+            and all(p.requires_grad for p in self._unfrozen)
             and not any(p.requires_grad for p in self._frozen)
         )
 
@@ -137,13 +149,17 @@ class CompiledLoss:
             NotCompilableError: If the model, criterion, terms or this machine do not allow it.
         """
         is_one = len(y) == 1
-        if is_one not in self._ready:
-            self._ready[is_one] = self._prepare(x, y)
+        if is_one not in self._codes:
+            self._codes[is_one] = self._prepare(x, y)
         tensors = [[*term.loss_tensors(y)] for term in self._terms]
-        given = self._given = Given(x, y, self._weights_now(x.device), tensors)
-        gradients, (criterion, outputs, *terms) = self._computed(given)
-        parameters = [*self._trained.values(), *trained_of(tensors)]
-        return Evaluated(parameters, gradients, criterion, outputs, terms)
+        inputs = self._inputs = BatchInputs(x, y, self._weights_now(x.device), tensors)
+        try:
+            gradients, (criterion, outputs, *terms) = self._computed(inputs)
+        except NotCompilableError:
+            for term, own in zip(self._terms, tensors, strict=True):
+                term.drawn = own
+            raise
+        return Evaluated(self._parameters(tensors), gradients, criterion, outputs, terms)
 
     @torch.no_grad()
     def weighted(self, factors: Sequence[float]) -> list[Tensor]:
@@ -152,9 +168,9 @@ class CompiledLoss:
         Args:
             factors: Of the criterion and of each of `Evaluated.terms`.
         """
-        assert self._given is not None
-        weights = self._given.weights * self._given.weights.new_tensor(factors)
-        return self._computed(self._given._replace(weights=weights))[0]
+        assert self._inputs is not None
+        weights = self._inputs.weights * self._inputs.weights.new_tensor(factors)
+        return self._computed(self._inputs._replace(weights=weights))[0]
 
     def _weights_now(self, device: torch.device) -> Tensor:
         """Return the weights of the criterion and of each of T terms, (1 + T,)."""
@@ -164,24 +180,30 @@ class CompiledLoss:
             self._weights = torch.tensor([1.0, *lams], dtype=torch.float64, device=device)
         return self._weights
 
-    def _computed(self, given: Given) -> tuple[list[Tensor], list[Tensor]]:
+    def _parameters(self, tensors: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Return the trained parameters of the model, then those among the tensors of terms."""
+        return [*self._trained.values(), *trained_of(tensors)]
+
+    def _computed(self, inputs: BatchInputs) -> tuple[list[Tensor], list[Tensor]]:
         """Return the gradients, and criterion, outputs and terms."""
-        direct = self._ready[len(given.y) == 1]
-        found = direct(given) if direct and direct.fits(given) else self._checked(given)
-        n_others = 2 + len(self._terms)
-        gradients, others = found[:-n_others], found[-n_others:]
-        if self._copies:
-            parameters = *self._trained.values(), *trained_of(given.tensors)
-            pairs = zip(gradients, parameters, strict=True)
+        code = self._codes[len(inputs.y) == 1]
+        results = code(inputs) if code and code.fits(inputs) else self._called_by_torch(inputs)
+        gradients, others = self._split(results)
+        if self._must_copy:
+            pairs = zip(gradients, self._parameters(inputs.tensors), strict=True)
             gradients = [torch.empty_like(p).copy_(g) for g, p in pairs]
         return gradients, others
 
-    def _checked(self, given: Given) -> list[Tensor]:
-        """Return all that code computes; torch looks up whether it fits the model."""
+    def _split(self, results: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        n_others = 2 + len(self._terms)
+        return results[:-n_others], results[-n_others:]
+
+    def _called_by_torch(self, inputs: BatchInputs) -> list[Tensor]:
+        """Return the function's results; torch looks for code that fits, or compiles it."""
         try:
             with watching(self._terms, self._model):
                 return self._function(
-                    self._model, self._criterion, self._terms, self._trained, *given
+                    self._model, self._criterion, self._terms, self._trained, *inputs
                 )
         except Exception as error:  # Whatever the parts of the compiler and a compiler raise.
             raise NotCompilableError(f"it cannot be compiled: {first_line(error)}") from error
@@ -193,44 +215,48 @@ class CompiledLoss:
 
         if not (isinstance(x, Tensor) and isinstance(y, Tensor) and len(y)):
             raise NotCompilableError("a mini-batch is empty or not a tensor")
-        if len(y) > 1:
+        has_rows = len(y) > 1
+        if has_rows:
             n_times = -(-_ROWS // len(y))
             x, y = (torch.cat([each] * n_times)[:_ROWS] for each in (x, y))
         expected = step_by_step(self._model, self._criterion, self._terms, x, y)
-        if self._ready and expected.gradients.keys() != self._trained.keys():
+        if self._codes and expected.of_model.keys() != self._trained.keys():
             raise NotCompilableError("which parameters have a gradient depends on the mini-batch")
-        self._trained = {n: p for n, p in self._trained.items() if n in expected.gradients}
-        given = Given(x, y, self._weights_now(x.device), expected.tensors)
-        if len(y) > 1:
-            for each in (x, y):
-                torch._dynamo.mark_dynamic(each, 0)
-            for each in chain(*given.tensors):
-                sides = [dim for dim, n in enumerate(each.shape) if n == _ROWS]
-                torch._dynamo.mark_dynamic(each, [] if each.requires_grad else sides)
+        self._trained = {n: p for n, p in self._trained.items() if n in expected.of_model}
+        inputs = BatchInputs(x, y, self._weights_now(x.device), expected.tensors)
+        if has_rows:
+            _mark_rows(inputs)
         # Other sizes of earlier models must not decide what is compiled. The code is small.
         with (
             dynamo.patch(automatic_dynamic_shapes=False, recompile_limit=_MOST_VERSIONS),
             inductor.patch(compile_threads=1),
-            noting() as calls,
+            recorded_calls() as calls,
         ):
-            found = self._checked(given)
-        numbers = [*expected.gradients.values(), *expected.of_tensors, *expected.others]
-        gradients = found[: len(found) - len(expected.others)]
-        self._copies = self._copies or len({each.data_ptr() for each in gradients}) < len(gradients)
-        parameters = *self._trained.values(), *trained_of(given.tensors)
-        pairs = [*zip(gradients, parameters, strict=True)]
-        self._copies = self._copies or any(g.stride() != p.stride() for g, p in pairs)
-        if not all(map(are_close, found, numbers)):
+            results = self._called_by_torch(inputs)
+        if not expected.is_close_to(results):
             raise NotCompilableError("compiled code gives other numbers than the model")
-        return DirectCode.of(calls[-1], given, found) if self._is_known else None
+        gradients, _ = self._split(results)
+        self._must_copy |= _must_be_copied(gradients, self._parameters(inputs.tensors))
+        return DirectCode.of(calls[-1], inputs, results) if self._may_be_direct else None
+
+
+def _mark_rows(inputs: BatchInputs) -> None:
+    """Let code take any number of rows of an example of `_ROWS`."""
+    for each in (inputs.x, inputs.y):
+        torch._dynamo.mark_dynamic(each, 0)
+    for each in chain(*inputs.tensors):
+        sides = [dim for dim, n in enumerate(each.shape) if n == _ROWS]
+        torch._dynamo.mark_dynamic(each, [] if each.requires_grad else sides)
+
+
+def _must_be_copied(gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
+    """Return whether gradients share memory, or are laid out otherwise than their parameters."""
+    if len({each.data_ptr() for each in gradients}) < len(gradients):
+        return True
+    return any(g.stride() != p.stride() for g, p in zip(gradients, parameters, strict=True))
 
 
 def missing_compiler() -> str:
     """Return the name of the C++ compiler that inductor needs on the CPU, if it is not here."""
     name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     return "" if shutil.which(shlex.split(name)[0]) else name
-
-
-def _is_same(now: object, part: object) -> bool:
-    """Return whether a part is the one it was; a setting may be set again to an equal value."""
-    return now is part or (isinstance(part, PLAIN) and type(now) is type(part) and now == part)

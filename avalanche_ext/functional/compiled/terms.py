@@ -22,9 +22,13 @@ class Term(Protocol):
 
     Attributes:
         lam: Its weight λ.
+        drawn: What `loss_tensors` returned for a mini-batch whose loss turned out not to be
+            compilable. Whoever computes the loss instead takes these tensors; another call would
+            draw again.
     """
 
     lam: float
+    drawn: Sequence[Tensor] | None
 
     def watch(self, model: nn.Module) -> None:
         """Observe what layers compute whenever the model is called, until `look_away`."""
@@ -50,9 +54,9 @@ def watching(terms: Sequence[Term], model: nn.Module) -> Iterator[None]:
     """
     next_id, RemovableHandle.next_id = RemovableHandle.next_id, _FIRST_HOOK
     try:
-        with ExitStack() as watching:
+        with ExitStack() as stack:
             for term in terms:
-                watching.callback(term.look_away)
+                stack.callback(term.look_away)
                 term.watch(model)
             yield
     finally:

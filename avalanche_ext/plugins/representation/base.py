@@ -59,6 +59,8 @@ class RepresentationLossPlugin(MethodPlugin):
     Attributes:
         computed: λ times the loss of this iteration, if compiled code has computed it and it has
             not been added yet.
+        drawn: What `loss_tensors` returned in this iteration, if compiled code was to compute the
+            loss but could not; the uncompiled loss takes these tensors instead of drawing again.
 
     Raises:
         ValueError: If `layers` is empty; when training starts, if the model lacks one of the
@@ -71,7 +73,7 @@ class RepresentationLossPlugin(MethodPlugin):
     default_layers: ClassVar[DefaultLayers] = "hidden and logits"
     """The layers used with `layers=None`: all hidden ones and the logits, or only the last hidden
     one that has run."""
-    not_pickled: ClassVar[tuple[str, ...]] = ("_hooked", "computed")
+    not_pickled: ClassVar[tuple[str, ...]] = ("_hooked", "computed", "drawn")
 
     def __init__(
         self, lam: float, layers: Sequence[str] | None = None, lr: float | None = None
@@ -82,6 +84,7 @@ class RepresentationLossPlugin(MethodPlugin):
         self.lr = lr
         self._hooked: dict[str, nn.Module] | None = None
         self.computed: Tensor | None = None
+        self.drawn: Sequence[Tensor] | None = None
         self._mask_values: set[float] = set()
         self._gatherer = Gatherer()
 
@@ -120,7 +123,7 @@ class RepresentationLossPlugin(MethodPlugin):
 
     def before_forward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Attach the hooks, or hand the loss to a strategy that compiles its steps."""
-        self.computed = None
+        self.computed = self.drawn = None
         if self.lam == 0:
             return
         if hasattr(strategy, "offer_term"):
@@ -141,7 +144,11 @@ class RepresentationLossPlugin(MethodPlugin):
             t = task_labels(strategy)
             representations = self._representations(strategy.mb_output, t)
             labels = class_labels(strategy, strategy.mb_y, t)
-            computed = self.lam * self.representation_loss(representations, labels)
+            if self.drawn is None:
+                loss = self.representation_loss(representations, labels)
+            else:
+                loss = self.loss_at(representations, labels, *self.drawn)
+            computed = self.lam * loss
         strategy.loss += computed
 
     def watch(self, model: nn.Module) -> None:
