@@ -1,10 +1,10 @@
-"""What `training.compile` gives and costs: steps of small models beside a loop by hand.
+"""Speed-up and cost of `training.compile`, for steps of small models, against a loop by hand.
 
     python experiments/benchmarks/compiled.py [--rounds N | --quick]
 
-Needs MNIST under $AVALANCHE_EXT_DATA and a C++ compiler. Times are of the processor, on one thread:
-medians of rounds in which the runs take turns. "bare" is the same maths in a loop over plain
-tensors, an nn.Module and torch's SGD, as in online.py.
+Needs MNIST under $AVALANCHE_EXT_DATA and a C++ compiler. Times are processor time on one thread,
+medians over interleaved rounds. "bare" is the same maths in a loop over plain tensors, an nn.Module
+and torch's SGD, as in online.py.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def ours(
     *plugins: object,
     is_compiled: bool,
 ) -> Seconds:
-    """Return the seconds of an iteration through Avalanche, without those of compiling."""
+    """Return the seconds per iteration in Avalanche, without compilation."""
     all_plugins = [InMemoryLoaders(), *plugins, LossGuard()]
     strategy = make_strategy(make_model(width), all_plugins, LR, train_mb_size=batch_size)
     if is_compiled:
@@ -86,10 +86,10 @@ def ours(
 def compare(
     name: str, wanted: str, rounds: int, by_hand: Callable[[], Seconds], by_plugin: ByPlugin
 ) -> Seconds:
-    """Print milliseconds of an iteration by hand, uncompiled and compiled, and their ratios.
+    """Print milliseconds per iteration by hand, uncompiled and compiled, and their ratios.
 
     Returns:
-        The seconds between uncompiled and compiled.
+        The seconds that compiling saves.
     """
     uncompiled, compiled = (partial(by_plugin, is_compiled=each) for each in (False, True))
     found = medians([by_hand, uncompiled, compiled], rounds)
@@ -117,7 +117,7 @@ def replay(width: int, wanted: str, rounds: int) -> None:
 
 
 def balanced_replay(width: int, wanted: str, rounds: int, name: str) -> Seconds:
-    """Return the seconds that compiling saves in an iteration, of BER or with a term of `TERMS`."""
+    """Return the seconds saved by compiling per iteration of BER, alone or with one of `TERMS`."""
     stream = first_tasks(300)
     term, make = TERMS.get(name, (None, None))
 
@@ -133,7 +133,7 @@ def balanced_replay(width: int, wanted: str, rounds: int, name: str) -> Seconds:
 
 
 def parts(width: int, rounds: int) -> None:
-    """Print microseconds of what a compiled iteration is made of, beside the replay plugin."""
+    """Print the microseconds of each part of a compiled iteration, and of the replay plugin."""
     stream = first_tasks(1000)
     model, criterion = make_model(width), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
@@ -181,7 +181,7 @@ def parts(width: int, rounds: int) -> None:
 
 
 def compiling(width: int, name: str) -> None:
-    """Print the seconds from the first mini-batch to code for one row and for several."""
+    """Print the seconds from the first mini-batch until code is ready for one row and for several."""
     started = process_time()
     terms = [TERMS[name][1]()] if name in TERMS else []
     loss = CompiledLoss(make_model(width), nn.CrossEntropyLoss(), terms)
@@ -192,7 +192,7 @@ def compiling(width: int, name: str) -> None:
 
 
 def seconds_to_compile(cache: str, name: str) -> Seconds:
-    """Return what compiling takes in a process of its own."""
+    """Return the seconds of compiling in a separate process."""
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
     command = [sys.executable, __file__, "--compiling", name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

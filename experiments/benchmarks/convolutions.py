@@ -1,11 +1,11 @@
-"""What bfloat16 and channels last make of steps, methods and Fishers of a reduced ResNet-18.
+"""Effect of bfloat16 and channels last on steps, methods and Fishers of a reduced ResNet-18.
 
     python experiments/benchmarks/convolutions.py [--only steps|methods|fishers] [--rounds N]
         [--quick]
 
-Random images of 3x32x32, one thread, 20 filters. Times are of the processor, which other processes
-disturb less, and medians of rounds in which the settings take turns; in brackets the ratio to
-float32 with channels first. --quick takes one round of a few.
+Random 3x32x32 images, one thread, 20 filters. Times are processor time, which other processes
+disturb less, as medians over interleaved rounds; the ratio to float32 with channels first is in
+brackets. --quick runs one round of a few settings.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def images(n: int) -> tuple[Tensor, Tensor]:
 
 
 def step(way: Way, n: int) -> Callable[[], Seconds]:
-    """Return one iteration of a bare loop."""
+    """Return a function that runs one iteration of a bare loop."""
     model, (x, y) = resnet(way), images(n)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
 
@@ -114,7 +114,7 @@ def stream() -> CLScenario:
 
 
 def method(way: Way, plugins: Sequence[object]) -> Callable[[], Seconds]:
-    """Return an iteration of a plugin after four tasks, whose samples it has in its memory."""
+    """Return a function that runs a plugin's iteration with samples of four tasks in memory."""
     strategy: Naive = make_strategy(
         resnet(way), [InMemoryLoaders(), *plugins], LR, train_mb_size=BATCH
     )
@@ -127,7 +127,7 @@ def method(way: Way, plugins: Sequence[object]) -> Callable[[], Seconds]:
 
 
 def fishers(n: int, n_spectrum: int) -> Iterator[tuple[str, Mapping[str, Callable[[], Seconds]]]]:
-    """Yield what estimates cost in each layout; they are in float32 whatever the precision."""
+    """Yield the cost of Fisher estimates in each layout; they always use float32."""
     (x, y), (more, _) = images(n), images(n_spectrum)
     layouts = {name: resnet(WAYS[name]) for name in ("fp32", "channels last")}
     for kind in ("true", "sampled"):

@@ -1,9 +1,9 @@
-"""What the DRL paper's protocol costs: 5,000 iterations on Split MNIST and all evaluations.
+"""Cost of the DRL paper's protocol: 5,000 iterations on Split MNIST and all evaluations.
 
     python experiments/benchmarks/drl.py [--rounds N | --quick]
 
 Needs MNIST under $AVALANCHE_EXT_DATA. "bare" is the same maths in a loop over plain tensors, an
-nn.Module and torch's SGD (drl_loops.py). Rounds are interleaved; medians, one thread.
+nn.Module and torch's SGD (drl_loops.py). Medians over interleaved rounds, one thread.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class RingLoops:
         return self.cross_entropy(logits, y) + term([*layers, logits], y)
 
     def stored(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield each arriving sample with its task, once it is in the ring."""
+        """Yield each arriving sample with its task, after storing it in the ring."""
         for task, dataset in enumerate(self.datasets):
             for x, y, _ in TensorLoader(dataset, 1, shuffle=True):
                 label = int(y)

@@ -1,10 +1,10 @@
-"""What Fishers, their spectra and the penalties of EWC cost, as ratios within one run.
+"""Cost of Fishers, their spectra and EWC's penalties, as ratios within one run.
 
     python experiments/benchmarks/fisher.py [--rounds N | --quick] [--resnet]
 
-Needs Linux, and MNIST under $AVALANCHE_EXT_DATA; takes one thread. Fishers are of an MLP 2x100 and
-1,000 images of MNIST; with --resnet also of a reduced ResNet-18 (20 filters) and random images of
-3x32x32.
+Needs Linux, and MNIST under $AVALANCHE_EXT_DATA; uses one thread. The Fishers are those of an MLP
+2x100 on 1,000 images of MNIST and, with --resnet, of a reduced ResNet-18 (20 filters) on random
+3x32x32 images.
 """
 
 from __future__ import annotations
@@ -56,35 +56,35 @@ N_RESNET_SAMPLES, N_RESNET_SPECTRUM = 100, 256
 MOST_SECONDS = 600
 
 LEGEND = """
-ms, medians of rounds in which the contestants take turns; MB, the peak of memory above what the
-model and the samples take, in a process of its own.
-loop: a backward pass for each sample.
-/pass: to one forward and backward pass; at most 2 is wanted of the diagonals that take one label a
-    sample. "true" takes a backward pass for each of 10 classes.
-loop/: how many times as long the loop takes; at least 15 is wanted of them.
-/eigsh: to scipy's Lanczos with Fisher-vector products; at most 0.1 is wanted of the kernel.
-apart: the largest difference of an eigenvalue from scipy's, relative to the largest eigenvalue.
+ms: medians over interleaved rounds; MB: peak memory beyond the model and the samples, in a separate
+process.
+loop: one backward pass per sample.
+/pass: relative to one forward and backward pass; target: at most 2 for the diagonals with one label
+    per sample. "true" needs a backward pass for each of 10 classes.
+loop/: how many times as long the loop takes; target: at least 15 for the same diagonals.
+/eigsh: relative to scipy's Lanczos with Fisher-vector products; target: at most 0.1 for the kernel.
+apart: largest difference of an eigenvalue from scipy's, relative to the largest eigenvalue.
 an iteration: 10 samples of Permuted MNIST in Naive with InMemoryLoaders and NoEvaluation, after one
-    and after nineteen earlier tasks of 100 samples, each with a permutation of its own. /plain: to
-    that without a plugin; at most 1.4 is wanted of online EWC. /EWC: to proximal online EWC; at
-    most 1.3 is wanted of the spectrum with k = 20, and of Kronecker factors.
-every tenth: with the diagonal; /plain of at most 1.5 with k = 20, and 4 with k = 100, is wanted.
-kept: the memory of F and the anchor after them, in MB.
+    and after nineteen earlier tasks of 100 samples, each with its own permutation. /plain: relative
+    to no plugin; target: at most 1.4 for online EWC. /EWC: relative to proximal online EWC; target:
+    at most 1.3 for the spectrum with k = 20 and for Kronecker factors.
+every tenth: with the diagonal; target for /plain: at most 1.5 with k = 20, and 4 with k = 100.
+kept: memory of F and the anchor after these tasks, in MB.
 by autograd: (lam/2) sum F (theta - theta*)^2, added to the loss."""
 
 Ratios = Mapping[str, tuple[str, int]]
-"""By title: the contestant that times are divided by, and the power that is taken of that."""
+"""By title: the run that times are divided by, and the exponent of the ratio."""
 
 
 def peak(name: str, make: Callable[[], Setting], run: Callable[[Setting], object]) -> float:
-    """Return the memory that a run takes at most beyond what there was before, in MB."""
-    # Else memory that was freed before may be used again, and not be seen.
+    """Return the peak memory of a run beyond what was in use before, in MB."""
+    # Otherwise, reused memory that had been freed would not be counted.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_peak, args=(sender, make, run), daemon=True)
     process.start()
-    sender.close()  # Else the end of a process that has failed would not be seen.
+    sender.close()  # Otherwise a failed process would go unnoticed.
     try:
         if not receiver.poll(MOST_SECONDS):
             process.kill()
@@ -106,14 +106,14 @@ def _send_peak(
     setting = make()
     run(setting.first(2))
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # The peak is from now on.
+    Path("/proc/self/clear_refs").write_text("5")  # Resets the peak.
     before = _peak_so_far()
     run(setting)
     sender.send(_peak_so_far() - before)
 
 
 def _peak_so_far() -> float:
-    # Not getrusage's, which a new process inherits from the one that has started it.
+    # Not getrusage's, which a new process inherits from its parent.
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) / 1024
@@ -156,8 +156,8 @@ class PenaltyByAutograd(SupervisedPlugin):  # type: ignore[misc]
     """Online EWC's penalty as it is usually written.
 
     Args:
-        estimating: A plugin of the same strategy that keeps the diagonal and the anchor, and does
-            nothing with them.
+        estimating: A plugin of the same strategy that keeps the diagonal and the anchor but does not
+            use them.
     """
 
     def __init__(self, estimating: OnlineEWCPlugin) -> None:
@@ -166,7 +166,7 @@ class PenaltyByAutograd(SupervisedPlugin):  # type: ignore[misc]
         self.terms: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Take over what was estimated of the earlier tasks."""
+        """Copy the estimates for the earlier tasks."""
         curvature, anchor = self.estimating.curvature, self.estimating.anchor
         if isinstance(curvature, LowRankCurvature) and anchor is not None:
             assert curvature.diagonal is not None
@@ -209,7 +209,7 @@ WIDE = (PLAIN, ONLINE, "Kronecker", "Kronecker, all eigenvectors", "spectrum, k 
 
 
 def training(plugins: list[object], n_earlier: int, width: int) -> tuple[Seconds, float]:
-    """Return the seconds of training on one task after so many others, without its Fisher.
+    """Return the seconds of training on one task after `n_earlier` others, without its Fisher.
 
     The second number is the memory that the plugins keep, in MB.
     """

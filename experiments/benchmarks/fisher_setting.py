@@ -1,4 +1,4 @@
-"""Fishers and their top eigenpairs, as the package finds them and as a user would by hand."""
+"""Fishers and their top eigenpairs, by the package and as a user would compute them by hand."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def forward_and_backward(setting: Setting) -> None:
 
 
 def loop(setting: Setting) -> None:
-    """Find the empirical diagonal with a backward pass for each sample."""
+    """Compute the empirical diagonal with one backward pass per sample."""
     parameters = [*setting.model.parameters()]
     sums = [torch.zeros_like(p) for p in parameters]
     with evaluating(setting.model):
@@ -91,15 +91,15 @@ def spectrum(setting: Setting, method: SpectrumMethod) -> Tensor:
 def spectrum_by_scipy(setting: Setting) -> Tensor:
     """Return the same by scipy's Lanczos, with Fisher-vector products of all samples at once.
 
-    With J the Jacobian (N, P) of the samples' losses for the labels that were drawn, a product is
-    F v = Jᵀ(J v) / N. As u ↦ Jᵀu is linear, J v is its derivative's transpose: backward through a
-    backward pass whose graph is kept.
+    With the Jacobian J (N, P) of the samples' losses for the drawn labels, a product is
+    F v = Jᵀ(J v) / N. Since u ↦ Jᵀu is linear, J v is its transposed derivative: a backward pass
+    through a backward pass whose graph is kept.
     """
     model, x, n = setting.model, setting.x, len(setting.x)
     layout = FlatLayout(model.named_parameters())
     with evaluating(model):
         logits = model(x)
-    # Of e_c − p the entry of the drawn label c is the only one above 0.
+    # Only the entry of the drawn label c in e_c − p is positive.
     labels = fisher_rows("sampled", None)(logits.detach(), torch.arange(n))[0].argmax(dim=1)
     losses = cross_entropy(logits, labels, reduction="none")
     u = torch.zeros(n, requires_grad=True)

@@ -1,10 +1,10 @@
-"""What GEM and mGEM cost in an iteration, and their quadratic programs alone.
+"""Cost of an iteration of GEM and mGEM, and of their quadratic programs alone.
 
     python experiments/benchmarks/gem.py [--only iterations|qp] [--tasks T ...] [--threads N]
         [--rounds N | --quick] [--iterations N]
 
-Permuted MNIST if $AVALANCHE_EXT_DATA names the folder that holds MNIST/raw, else made-up images of
-that shape; an MLP 784-100-100-10, batches of 10, SGD with learning rate 0.1, 256 samples of each
+Permuted MNIST if $AVALANCHE_EXT_DATA is a folder with MNIST/raw, otherwise random images of the
+same shape; an MLP 784-100-100-10, batches of 10, SGD with learning rate 0.1, 256 samples of each
 task in memory, memory_strength 0.5.
 """
 
@@ -31,17 +31,15 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_const", dest="rounds", const=1, help="one round of each"
     )
-    parser.add_argument(
-        "--iterations", type=int, default=50, help="iterations of one run of a contestant"
-    )
+    parser.add_argument("--iterations", type=int, default=50, help="iterations per run")
     arguments = parser.parse_args()
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = str(arguments.threads)
-    # NumPy's linear algebra reads these when it is imported, hence the imports down here.
+    # NumPy's linear algebra reads these at import, so the imports follow.
     import torch
 
     torch.set_num_threads(arguments.threads)
-    warnings.showwarning = lambda *_: None  # Avalanche turns its own warnings on in every call.
+    warnings.showwarning = lambda *_: None  # Avalanche re-enables its warnings in every call.
     print(f"threads: {arguments.threads}, rounds: {arguments.rounds}")
     if arguments.only != "qp":
         import gem_iterations

@@ -1,4 +1,4 @@
-"""What an iteration of GEM costs by hand, in Avalanche's plugin, and in ours."""
+"""Cost of an iteration of GEM by hand, in Avalanche's plugin, and in ours."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "d-mGEM, 2 groups per task": {"n_groups": 2, "memory_strength": MEMORY_STRENGTH / 2},
     "GEM, diagonal approximation": {"solver": "diagonal"},
 }
-# OpenBLAS's threads spin for some 30 ms after each product, and would slow down who comes next.
+# OpenBLAS's threads spin for about 30 ms after each product, and would slow down the next run.
 PAUSE = 0.1
 
 LEGEND = """
-ms a training iteration of the next task after T tasks, medians. The memories are filled before,
-and all contestants start from the same weights and see the same batches in the same order.
+ms per training iteration of the next task after T tasks, medians. The memories are filled before,
+and all runs start from the same weights and see the same batches in the same order.
 bare loop: batches cut from a tensor; one autograd.grad per past task, flattened into a row of
     (T, P); backward on the batch; violation test, and if violated Gram matrix in torch, quadprog,
     projection; SGD step.
-the others: Naive with InMemoryLoaders and NoEvaluation (not in the third row, which is Avalanche as
-    it comes), from before_training_epoch to after_training_epoch: fetching batches, all hooks, all
-    as above; ours also writes the batch to the memory. Set-up of train() and what Avalanche's
-    plugin stores after a task are left out.
-    d-mGEM has half the memory_strength, which pushes as hard with twice the constraints.
+the others: Naive with InMemoryLoaders and NoEvaluation (except the third row, which is unchanged
+    Avalanche), from before_training_epoch to after_training_epoch: loading batches, all hooks, and
+    all of the above; ours also stores the batch in the memory. The set-up of train() and what
+    Avalanche's plugin stores after a task are not counted.
+    d-mGEM has half the memory_strength, so that twice the constraints push equally hard.
 projected: share of the iterations in which at least one constraint was violated.
 apart: distance of the final weights from the bare loop's, relative to how far the bare loop moved.
-    Equal projections end some 1e-6 apart, or far more once rounding has switched a ReLU."""
+    Equal projections end about 1e-6 apart, or much more once rounding has switched a ReLU."""
 
 
 @dataclass
 class Run:
-    """One contestant's latest run from a setting."""
+    """The latest run of one implementation from a setting."""
 
     weights: Tensor
     projected: float = 0.0
 
 
 class CountingGEMPlugin(GEMPlugin):  # type: ignore[misc]
-    """Avalanche's, which also counts its projections."""
+    """Avalanche's plugin, with a count of its projections."""
 
     n_projections = 0
 
@@ -74,7 +74,7 @@ class CountingGEMPlugin(GEMPlugin):  # type: ignore[misc]
 
 
 class Stopwatch(SupervisedPlugin):  # type: ignore[misc]
-    """Measure the iterations of an epoch, without what surrounds them in `train`."""
+    """Measure the iterations of an epoch, without the rest of `train`."""
 
     seconds: Seconds
 
@@ -117,7 +117,7 @@ def ours(setting: Setting, run: Run, **arguments: Any) -> Seconds:
     for past, x, y in memories(setting):
         plugin.buffer.add(x, y, torch.zeros_like(y), past)
     seconds = in_naive(setting, run, plugin)
-    # Empty without statistics, which take time.
+    # Empty without statistics, which would take time.
     run.projected = plugin.diagnostics().get("mgem/projected", run.projected)
     return seconds
 

@@ -1,4 +1,4 @@
-"""What GEM's quadratic programs cost alone, on gradients of real iterations."""
+"""Cost of GEM's quadratic programs alone, on gradients of real iterations."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ N_PROBLEMS, N_BLOCKS = 5, 62
 Floats = NDArray[np.float64]
 
 LEGEND = f"""
-ms a projection, medians over rounds of the mean over {N_PROBLEMS} iterations that violate a
+ms per projection, medians over rounds of the mean over {N_PROBLEMS} iterations that violate a
 constraint after T tasks; v >= {MEMORY_STRENGTH}.
-dual: the quadratic program alone, from Gram matrix and products in NumPy to v; both are computed
-    in double precision, for all T constraints.
+dual: only the quadratic program, from Gram matrix and products in NumPy to v, in double precision
+    and for all T constraints.
 projection: from gradient and references in torch to the projected gradient; by hand as in the bare
-    loop, which is Gram matrix, quadprog and the sum. project_gradient solves the dual only for the
+    loop: Gram matrix, quadprog and the sum. project_gradient solves the dual only for the
     constraints that v = {MEMORY_STRENGTH} leaves violated.
-{N_BLOCKS} blocks: p-mGEM with as many equal blocks of coordinates; by hand a loop over the blocks
-    that are violated. Their duals alone are solved for all blocks, in solve_dual as one batch."""
+{N_BLOCKS} blocks: p-mGEM with as many equal blocks of coordinates; by hand, a loop over the
+    violated blocks. The duals alone are solved for all blocks, by solve_dual as one batch."""
 
 
 class RecordingGEM(BareGEM):
-    """Keep the gradients and references of iterations that are projected."""
+    """Record the gradients and references of projected iterations."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)

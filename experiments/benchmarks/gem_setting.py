@@ -1,4 +1,4 @@
-"""Where a comparison of GEMs starts, and GEM as a user would write it by hand for speed."""
+"""Starting points for comparing GEMs, and GEM as a user would write it by hand for speed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Setting:
 
 
 def make_settings(n_tasks: Sequence[int], train_size: int) -> Iterator[Setting]:
-    """Yield the settings after so many tasks of `train_size` samples each, in ascending order."""
+    """Yield the settings after each number of tasks of `train_size` samples, in ascending order."""
     if train_size < MEMORY_SIZE:
         raise ValueError(f"train_size must be at least {MEMORY_SIZE}, but is {train_size}")
     stream = _benchmark(max(n_tasks) + 1, train_size).train_stream
@@ -76,7 +76,7 @@ def _benchmark(n_experiences: int, train_size: int) -> Any:
     generator = torch.Generator().manual_seed(0)
     tasks = []
     for _ in range(n_experiences):
-        # A fifth of the pixels is lit, as in MNIST; which ones tells the class.
+        # As in MNIST, a fifth of the pixels are lit; which ones depends on the class.
         lit = torch.rand(10, 1, 28, 28, generator=generator) < 0.2
         y = torch.randint(10, (train_size,), generator=generator)
         x = lit[y] * torch.rand(train_size, 1, 28, 28, generator=generator)
@@ -85,7 +85,7 @@ def _benchmark(n_experiences: int, train_size: int) -> Any:
 
 
 class BareGEM:
-    """GEM in a loop over plain tensors; all that has the model's size stays in torch."""
+    """GEM in a loop over plain tensors; everything of the model's size stays in torch."""
 
     def __init__(self, setting: Setting) -> None:
         self.model = setting.model()

@@ -1,4 +1,4 @@
-"""What an iteration of GMED and of its neighbours costs, as ratios within one run.
+"""Cost of an iteration of GMED and related methods, as ratios within one run.
 
     python experiments/benchmarks/gmed.py [--rounds N | --quick] [--threads N]
 
@@ -30,16 +30,17 @@ N_ITERATIONS = N_TASKS * N_SAMPLES // BATCH_SIZE
 WIDTHS = (100, 400)
 
 LEGEND = """
-ms a training iteration of 10 + 10 samples, medians of interleaved runs of 500 iterations.
-plugin: in Naive with InMemoryLoaders and NoEvaluation, one call of `train` an experience.
-bare: the same maths and draws in a loop over plain tensors. The model's parameters are swapped for
-    those after the look-ahead, and put back; the training step starts over.
+ms per training iteration of 10 + 10 samples, medians of interleaved runs of 500 iterations.
+plugin: in Naive with InMemoryLoaders and NoEvaluation, with one call of `train` per experience.
+bare: the same maths and draws in a loop over plain tensors. The look-ahead's parameters replace the
+    model's and are then restored; the training step starts from scratch.
 functional: the look-ahead's parameters go through torch.func.functional_call instead.
-reusing: bare, but the step takes the stream's gradient from the look-ahead.
-/bare: of the plugin; at most 1.2 is wanted of ER+GMED at 2x400. /ER: the plugin to ER's plugin.
+reusing: like bare, but the step reuses the stream's gradient from the look-ahead.
+/bare: the plugin relative to bare; target: at most 1.2 for ER+GMED at 2x400. /ER: the plugin
+    relative to ER's plugin.
 apart: distance of the plugin's final weights from the bare loop's in float64, relative to how far
-    the loop has moved.
-edit: of 10 samples alone, as the plugin does it, and by the function `edit_examples`."""
+    the loop moved.
+edit: only the edit of 10 samples, by the plugin and by the function `edit_examples`."""
 
 Runs = dict[tuple[str, str], Callable[[], Seconds]]
 WAYS: tuple[Way, ...] = ("bare", "functional", "reusing")
@@ -89,7 +90,7 @@ def iterations(setting: Setting) -> Runs:
 
 
 def edits(setting: Setting) -> Runs:
-    """Return runs of as many edits as a run of iterations has iterations."""
+    """Return runs with as many edits as the other runs have iterations."""
     first, model = setting.datasets[0], setting.model()
     stream_x, x = first.x[: 2 * BATCH_SIZE].split(BATCH_SIZE)
     stream_y, y = first.y[: 2 * BATCH_SIZE].split(BATCH_SIZE)

@@ -28,7 +28,7 @@ Way = Literal["bare", "functional", "reusing"]
 
 @dataclass
 class Setting:
-    """Where all start from: training samples of each experience, and the MLP's width."""
+    """The common start: training samples of each experience, and the MLP's width."""
 
     datasets: Sequence[InMemoryDataset]
     width: int

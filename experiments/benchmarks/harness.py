@@ -1,4 +1,4 @@
-"""What the benchmarks share: model, strategy, a memory by hand, medians of interleaved rounds."""
+"""Shared parts of the benchmarks: model, strategy, a memory by hand, interleaved medians."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Seconds = float
 
 
 def options(description: str, rounds: int = 5) -> argparse.ArgumentParser:
-    """The options that all benchmarks have, to which each adds its own."""
+    """A parser with the options of all benchmarks, to which each adds its own."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,7 +44,7 @@ def mnist_folder() -> Path:
 
 def quiet_on(threads: int) -> None:
     torch.set_num_threads(threads)
-    warnings.showwarning = lambda *_: None  # Avalanche turns its own warnings on in every call.
+    warnings.showwarning = lambda *_: None  # Avalanche re-enables its warnings in every call.
 
 
 def make_model(width: int, initialisation: Literal["xavier", "torch"] = "xavier") -> MLP:
@@ -59,9 +59,9 @@ def make_strategy(model: nn.Module, plugins: list[object], lr: float, **kwargs: 
 
 
 class Reservoir:
-    """A memory by hand that keeps and draws what `ReservoirBuffer` does.
+    """A memory by hand that stores and draws the same samples as `ReservoirBuffer`.
 
-    Its size must be a multiple of that of the batches.
+    Its size must be a multiple of the batch size.
     """
 
     def __init__(self, like: Tensor, size: int = 500) -> None:
@@ -102,9 +102,9 @@ def timed(run: Callable[[], object]) -> Seconds:
 def medians(
     runs: Sequence[Callable[[], Seconds]], rounds: int, pause: Seconds = 0.0
 ) -> list[Seconds]:
-    """Return each run's median over rounds in which the runs take turns.
+    """Return each run's median over interleaved rounds.
 
-    A pause before each run lets threads that still spin after the run before it go to sleep.
+    A pause before each run lets spinning threads of the previous run go to sleep.
     """
     times: list[list[Seconds]] = [[] for _ in runs]
     for _ in range(rounds):

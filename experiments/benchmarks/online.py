@@ -1,8 +1,8 @@
-"""What an iteration of online learning costs, as ratios within one run on one thread.
+"""Cost of an iteration of online learning, as ratios within one run on one thread.
 
     python experiments/benchmarks/online.py [--rounds N | --quick]
 
-Needs MNIST under $AVALANCHE_EXT_DATA. Every comparison interleaves its rounds and takes medians.
+Needs MNIST under $AVALANCHE_EXT_DATA. Comparisons are medians over interleaved rounds.
 "bare" is the same maths in a loop over plain tensors, an nn.Module and torch's SGD.
 """
 
@@ -89,7 +89,7 @@ def ours(
 
 
 def avalanche_online(benchmark: object, n_iterations: int = 100) -> Seconds:
-    """Train on the last of the mini-experiences, when the buffer has long been full."""
+    """Train on the last of the mini-experiences, when the buffer is full."""
     buffer = ReservoirSamplingBuffer(500)
     plugins = [ReplayPlugin(mem_size=500, batch_size=10, storage_policy=buffer)]
     strategy = make_strategy(
@@ -119,7 +119,7 @@ def evaluation(stream: object, plugins: list[object], **kwargs: object) -> Secon
 def compare(
     name: str, unit: float, rounds: int, limit: str, *runs: Callable[[], Seconds]
 ) -> tuple[float, ...]:
-    """Print the medians of interleaved rounds of two runs, and the ratio of the first to it."""
+    """Print the medians of two runs over interleaved rounds, and their ratio."""
     first, second = (unit * seconds for seconds in medians(runs, rounds))
     print(f"{name:<66}{first:>10.3f}{second:>12.3f}{first / second:>9.2f}   {limit}", flush=True)
     return first, second
@@ -168,7 +168,7 @@ def main() -> None:
         lambda: avalanche_online(slow),
         lambda: ours(benchmark, 100, 10, [OnlineReplayPlugin()]) / (iterations / 10),
     )
-    # Avalanche orders the samples of an experience by class, so its own are taken into memory.
+    # Avalanche orders the samples of an experience by class, so both runs use its experiences.
     fast = in_memory(slow).train_stream[0]
     compare(
         "Naive 2x100, Avalanche's loader vs in memory, s",

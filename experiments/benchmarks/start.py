@@ -1,9 +1,9 @@
-"""What a run costs beside its cells: imports, reports, data. Processor time, as of all processes.
+"""Cost of a run besides its cells: imports, reports, data, in processor time of all processes.
 
     python experiments/benchmarks/start.py [--seeds N] [--quick]
 
-Linux only. The image files are MNIST's, under $AVALANCHE_EXT_DATA, or made up without it. Processor
-time also counts while other processes share the cores; "wall / half" needs two idle ones.
+Linux only. The image files are MNIST's, under $AVALANCHE_EXT_DATA, or random without it. Processor
+time is also valid while other processes share the cores; "wall / half" needs two idle cores.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ sys.stdin.readline()
 
 
 class Cost(NamedTuple):
-    """Seconds: of the clock, of the processors for the command itself and for all it started."""
+    """Seconds: wall time, and processor time of the command alone and with all it started."""
 
     wall: float
     main: float
@@ -62,13 +62,13 @@ class Cost(NamedTuple):
 
 
 def cost(*words: str) -> Cost:
-    """Run a command to the end of all processes that it started."""
+    """Run a command until all processes that it started have ended."""
     started = perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "avalanche_ext", *words], stdout=subprocess.DEVNULL
     )
     wall = main = whole = 0.0
-    while True:  # Whoever outlives its parent becomes a child of this process.
+    while True:  # Orphaned processes become children of this one.
         try:
             pid, status, used = os.wait4(-1, 0)
         except ChildProcessError:
@@ -117,7 +117,7 @@ def pixels(n: int) -> tuple[np.ndarray, Sequence[int]]:
 
 
 def loads(folder: Path, workers: int) -> list[tuple[float, float]]:
-    """Load in several processes that are there at once: processor seconds and private MB."""
+    """Load in several processes at once; return processor seconds and private MB."""
     there = Barrier(workers)
 
     def load(_: int) -> tuple[float, float]:

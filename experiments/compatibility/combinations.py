@@ -61,7 +61,7 @@ curvature.
 def variants(target: str) -> dict[str, Sequence[Traits]]:
     """Return the traits of a plugin or strategy by the choice of the argument that they depend on.
 
-    The default comes first; the choice is empty where they depend on none.
+    The default comes first; the choice is empty if they depend on no argument.
     """
     parameters = read_signature(target).parameters
     defaults = {each.name: each.default for each in parameters}
@@ -93,13 +93,13 @@ def ours() -> Iterator[Named]:
 
 
 def are_refused(first: Named, second: Named) -> bool:
-    """Return whether the two cannot stand in one method."""
+    """Return whether the two cannot be combined in one method."""
     parts = [Part(name, traits) for name, of in (first, second) for traits in of]
     return any(conflicts(parts))
 
 
 def groups() -> dict[str, list[str]]:
-    """Return the names of plugins and strategies that have something in common, by its name."""
+    """Return the names of plugins and strategies with a common property, by the property's name."""
     found: dict[str, list[str]] = {
         "our replay": [],
         "Avalanche's replay": [],
