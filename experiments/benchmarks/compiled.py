@@ -181,7 +181,7 @@ def parts(width: int, rounds: int) -> None:
 
 
 def compiling(width: int, name: str) -> None:
-    """Print the seconds from the first mini-batch until code is ready for one row and for several."""
+    """Print the seconds from the first mini-batch until code is ready, for one row and several."""
     started = process_time()
     terms = [TERMS[name][1]()] if name in TERMS else []
     loss = CompiledLoss(make_model(width), nn.CrossEntropyLoss(), terms)

@@ -156,8 +156,8 @@ class PenaltyByAutograd(SupervisedPlugin):  # type: ignore[misc]
     """Online EWC's penalty as it is usually written.
 
     Args:
-        estimating: A plugin of the same strategy that keeps the diagonal and the anchor but does not
-            use them.
+        estimating: A plugin of the same strategy that keeps the diagonal and the anchor but does
+            not use them.
     """
 
     def __init__(self, estimating: OnlineEWCPlugin) -> None:
