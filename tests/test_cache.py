@@ -156,7 +156,7 @@ def test_small_data_sets_are_not_kept(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 100, 20_000])
-def test_a_damaged_entry_is_made_anew(tree: Path, reads: list[Path], length: int) -> None:
+def test_a_damaged_entry_is_made_again(tree: Path, reads: list[Path], length: int) -> None:
     first = loaded(tree)
     (entry,) = cache.entries()
     content = entry.path.read_bytes()[:length]

@@ -155,7 +155,9 @@ def test_check_says_every_problem_on_stderr(tmp_path: Path, say: Say) -> None:
         (["list", "balanced"], "balanced: unknown name (did you mean 'balanced_replay'?)"),
     ],
 )
-def test_a_mistyped_command_is_told_the_right_word(words: list[str], line: str, say: Say) -> None:
+def test_a_mistyped_command_gets_the_right_word_suggested(
+    words: list[str], line: str, say: Say
+) -> None:
     assert refusal(say, *words) == line
 
 

@@ -65,11 +65,11 @@ def of_bare_step(batch: int) -> int:
     return counted(step)
 
 
-def test_an_iteration_of_naive_training_runs_few_operators_beside_its_step() -> None:
+def test_an_iteration_of_naive_training_runs_few_operators_besides_its_step() -> None:
     assert an_iteration(list) <= of_bare_step(BATCH) + 4
 
 
-def test_an_iteration_of_replay_runs_few_operators_beside_its_step() -> None:
+def test_an_iteration_of_replay_runs_few_operators_besides_its_step() -> None:
     bare = of_bare_step(2 * BATCH)
     online = an_iteration(lambda: [OnlineReplayPlugin(mem_size=50, batch_size=BATCH)])
     balanced = an_iteration(lambda: [BalancedReplayPlugin(mem_size=50, batch_size=BATCH)])

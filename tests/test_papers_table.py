@@ -50,7 +50,7 @@ def test_its_commands_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @needs_mnist
 @pytest.mark.paper
-def test_they_give_the_papers_numbers_beside_ours(
+def test_they_show_the_papers_numbers_next_to_ours(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -67,11 +67,11 @@ def in_published_std(table, method):
         "r_margin",
     ],
 )
-def test_split_mnist_lies_within_one_published_deviation(split_mnist, method):
+def test_split_mnist_is_within_one_published_deviation(split_mnist, method):
     assert in_published_std(split_mnist, method) <= 1
 
 
-def test_drl_on_permuted_mnist_lies_within_one_published_deviation(permuted_mnist):
+def test_drl_on_permuted_mnist_is_within_one_published_deviation(permuted_mnist):
     assert in_published_std(permuted_mnist, "drl") <= 1
 
 
@@ -123,7 +123,7 @@ def gmed(tmp_path_factory):
         "er_random_edit",
     ],
 )
-def test_gmed_on_split_mnist_lies_within_one_published_deviation(gmed, method):
+def test_gmed_on_split_mnist_is_within_one_published_deviation(gmed, method):
     ours, published = gmed
     difference = ours[method].metrics["instance_accuracy"].mean - published[method]["mean"]
     assert abs(difference) <= published[method]["std"]

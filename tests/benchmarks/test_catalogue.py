@@ -142,7 +142,7 @@ def test_not_divisible() -> None:
         split_digits(n_experiences=4)
 
 
-def test_augmentation_draws_anew_in_training_only() -> None:
+def test_augmentation_redraws_in_training_only() -> None:
     benchmark = split_digits(train_size=40, augment=True)
     clean = split_digits(train_size=40)
     train, test = benchmark.train_stream[0].dataset, benchmark.test_stream[0].dataset

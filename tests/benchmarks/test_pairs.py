@@ -140,7 +140,7 @@ class TestImages:
         assert (source.train_x.dtype, source.white) == (torch.float32, 1)
         assert (source.train_x == -1.5).all()
 
-    def test_grey_images_become_coloured_beside_coloured_ones(self) -> None:
+    def test_grey_images_become_coloured_next_to_coloured_ones(self) -> None:
         grey, colour = Image.new("L", (2, 2), 9), Image.new("RGB", (2, 2), (1, 2, 3))
         source = paired(grey, colour)
         assert source.train_x[:, :, 0, 0].tolist() == [[9, 9, 9], [1, 2, 3]]

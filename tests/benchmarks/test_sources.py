@@ -80,7 +80,7 @@ class TestDataRoot:
         assert resolve_data_root(None, "MNIST") == tmp_path / "variable"
 
     @pytest.mark.parametrize("variable", ["", None])
-    def test_else_avalanches_default(
+    def test_otherwise_avalanches_default(
         self, variable: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("AVALANCHE_EXT_DATA", raising=False)

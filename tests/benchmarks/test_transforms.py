@@ -45,7 +45,7 @@ def test_deterministic_ones_are_applied_once() -> None:
     assert counted.n == n
 
 
-def test_random_ones_are_drawn_anew_and_others_after_them_too() -> None:
+def test_random_ones_are_redrawn_and_others_after_them_too() -> None:
     benchmark = split("digits", **GIVEN, train_transforms=[CROP, NORMALISE])
     dataset = benchmark.train_stream[0].dataset
     first, second = batch(benchmark), batch(benchmark)

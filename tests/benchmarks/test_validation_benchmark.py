@@ -46,7 +46,7 @@ def test_the_seed_decides_which_samples() -> None:
     assert first == again != other
 
 
-def test_an_online_stream_is_cut_anew() -> None:
+def test_an_online_stream_is_cut_again() -> None:
     whole = catalogue.split_digits(n_experiences=5, train_size=100, online=10)
     part = validation_benchmark(whole, 2, 30, seed=1)
     parts = by_origin(part.train_stream)

@@ -164,7 +164,7 @@ def test_versions_change_where_samples_are_replaced(make):
     ],
     ids=["resize", "load_state_dict", "the setter"],
 )
-def test_versions_of_all_change_when_slots_are_dealt_anew(make, change):
+def test_versions_of_all_change_when_slots_are_reassigned(make, change):
     buffer = make(6)
     fill(buffer, GROUPS)
     before = dict(buffer.versions("class"))
@@ -296,7 +296,7 @@ def test_the_setter_takes_what_it_is_given(make):
 
 
 @pytest.mark.parametrize("name", ["ring over tasks", "task", "task and class", "reservoir"])
-def test_a_dataset_without_task_labels_is_refused_where_tasks_are_read(name):
+def test_a_dataset_without_task_labels_is_refused_if_tasks_are_needed(name):
     buffer = BUFFERS[name](6)
     fill(buffer, GROUPS)
     buffer.groups("task")

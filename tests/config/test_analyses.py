@@ -76,7 +76,7 @@ def test_results_with_and_without_are_not_taken_for_each_other(tmp_path: Path) -
     assert len(hashes) == 3 * 9
 
 
-def test_beside_bgd_it_is_accepted(tmp_path: Path) -> None:
+def test_with_bgd_it_is_accepted(tmp_path: Path) -> None:
     methods = {"m": {"plugins": ["bgd"]}}
     plugins = (
         loaded(experiment_with(methods=methods, analyses={"spectrum_analysis": None}), tmp_path)

@@ -58,7 +58,7 @@ def test_remarks_name_only_what_there_is(name: str) -> None:
         assert recommended.state in ("works", "adapted")
 
 
-def test_one_that_is_the_same_as_naive_is_refused_beside_one_that_is_not(tmp_path: Path) -> None:
+def test_one_that_is_the_same_as_naive_is_refused_with_one_that_is_not(tmp_path: Path) -> None:
     si = {"avalanche:SynapticIntelligencePlugin": {"si_lambda": 1}}
     ours = {"synaptic_intelligence": None}
     assert len(problems_of(experiment_with(methods={"m": {"plugins": [si]}}), tmp_path)) == 1

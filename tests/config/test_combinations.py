@@ -114,7 +114,7 @@ def test_strategies_with_a_plugin(strategy: tuple[str, Component]) -> None:
 
 @pytest.mark.parametrize("name", ["ER_ACE", "ER_AML", "FeatureReplay"])
 @pytest.mark.parametrize("plugin", ["mir", "gmed", "online_replay"])
-def test_replay_that_takes_out_the_criterion_is_refused_beside_another_loss(
+def test_replay_that_takes_out_the_criterion_is_refused_with_another_loss(
     name: str, plugin: str
 ) -> None:
     strategy = Component(f"avalanche:{name}", f"avalanche.training.supervised:{name}", {})
@@ -151,7 +151,7 @@ def test_the_page_of_combinations_is_up_to_date(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("name", ["AR1", "ICaRL", "SCR", "Cumulative", "DER", "CoPE", "BiC"])
-def test_strategies_that_mix_in_old_samples_are_refused_beside_our_memories(name: str) -> None:
+def test_strategies_that_mix_in_old_samples_are_refused_with_our_memories(name: str) -> None:
     strategy = Component(f"avalanche:{name}", f"avalanche.training.supervised:{name}", {})
     for plugin in ("mgem", "mir", "balanced_replay"):
         ours, _ = component("plugin", plugin, {}, path="p", name_path="p")

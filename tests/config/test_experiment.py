@@ -97,7 +97,7 @@ def test_claims_may_be_left_empty_and_given_on_the_command_line(tmp_path: Path) 
     assert overridden.claims == (Claim("drl", "replay", "ACC"),)
 
 
-def test_a_bare_name_stands_for_a_component_with_its_defaults(tmp_path: Path) -> None:
+def test_a_bare_name_means_a_component_with_its_defaults(tmp_path: Path) -> None:
     short = loaded(experiment_with(benchmark="split_digits", optimizer="SGD"), tmp_path)
     long = loaded(
         experiment_with(benchmark={"name": "split_digits"}, optimizer={"name": "SGD"}), tmp_path

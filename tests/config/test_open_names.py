@@ -253,7 +253,7 @@ def test_other_folders_are_relative_to_the_yaml_and_absolute_and_home(
 
 
 @pytest.mark.parametrize("name", ["../mine.py:MyPlugin", '["./mine.py:MyPlugin"]'])
-def test_a_sweep_and_an_override_reach_an_argument_of_the_users(name: str, folder: Path) -> None:
+def test_a_sweep_and_an_override_reach_a_users_argument(name: str, folder: Path) -> None:
     """By the path that errors name, and by the plain one."""
     key = f"plugins[0]{'.' if name.startswith('.') else ''}{name.removeprefix('.')}.strength"
     document = with_plugin("./mine.py:MyPlugin", strength=0.5)
@@ -385,7 +385,7 @@ def test_an_open_name_of_torchs_is_refused_as_a_short_one_is(
     assert f"'{name}' cannot be used: {reason}" in problem
 
 
-def test_an_open_name_of_torchs_may_stand_for_a_listed_class(tmp_path: Path) -> None:
+def test_an_open_name_of_torchs_may_mean_a_listed_class(tmp_path: Path) -> None:
     optimizer = {"name": "torch.optim:Adam", "lr": 0.1}
     document = experiment_with(optimizer=optimizer)
     document["training"]["criterion"] = "torch.nn:MultiMarginLoss"

@@ -211,7 +211,7 @@ def test_the_ends_of_a_range_belong_to_it(document: dict[str, Any], tmp_path: Pa
     loaded(document, tmp_path)
 
 
-def test_of_an_argument_of_the_users_nothing_is_known(tmp_path: Path) -> None:
+def test_nothing_is_known_about_a_users_argument(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from torch.optim import SGD\n\n\n"
         "class Uphill(SGD):\n"

@@ -60,7 +60,7 @@ def test_a_method_may_train_by_iterations_where_the_others_train_by_epochs(tmp_p
     assert (by_epochs.training.iterations, by_epochs.training.epochs) == (None, 2)
 
 
-def test_an_optimizer_may_start_anew_in_each_experience(tmp_path: Path) -> None:
+def test_an_optimizer_may_be_reset_in_each_experience(tmp_path: Path) -> None:
     adam = {"name": "Adam", "lr": 0.01, "betas": [0.5, 0.9]}
     kept, reset = (one(tmp_path, optimizer={**adam, "reset": reset}) for reset in (False, True))
     assert "reset" not in kept.optimizer.args, "what is the default changes no hash"
@@ -136,7 +136,7 @@ def test_what_cannot_be_meant_is_refused(
     assert problems_of(document, tmp_path) == [line]
 
 
-def test_a_method_is_told_of_its_own_mistakes_alone(tmp_path: Path) -> None:
+def test_a_method_is_blamed_only_for_its_own_mistakes(tmp_path: Path) -> None:
     methods = {"a": None, "b": {"training": {"criterion": "CrosEntropyLoss"}}}
     assert problems_of(experiment_with(methods=methods), tmp_path) == [
         "methods.b.training.criterion: unknown criterion 'CrosEntropyLoss' "
@@ -265,7 +265,7 @@ def test_strategies_that_would_hang_or_do_otherwise_are_refused(
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])
-def test_a_decay_by_default_counts_beside_packnet(name: str, tmp_path: Path) -> None:
+def test_a_decay_by_default_counts_with_packnet(name: str, tmp_path: Path) -> None:
     packnet = {
         "strategy": "avalanche:PackNet",
         "args": {"post_prune_epochs": 1, "prune_proportion": 0.5},

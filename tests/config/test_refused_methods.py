@@ -180,7 +180,7 @@ def test_what_the_yaml_may_have_the_plugins_accept(method: dict[str, Any], tmp_p
     build(method)
 
 
-def test_each_part_beside_bgd_is_named(tmp_path: Path) -> None:
+def test_each_part_with_bgd_is_named(tmp_path: Path) -> None:
     method = {"plugins": ["bgd", "drl", "gmed", "mgem"]}
     assert problems_of(document(method), tmp_path) == [
         f"methods.m.plugins[1]: 'drl' {NOT_BESIDE_BGD}",
@@ -189,7 +189,7 @@ def test_each_part_beside_bgd_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_a_sum_beside_another_loss_and_a_term_in_another_loop_are_named(tmp_path: Path) -> None:
+def test_a_sum_with_another_loss_and_a_term_in_another_loop_are_named(tmp_path: Path) -> None:
     experiment = experiment_with(
         methods={
             "a": {"strategy": "avalanche:ER_ACE", "plugins": ["gmed"]},

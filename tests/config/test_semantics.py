@@ -341,7 +341,7 @@ def test_what_may_well_be_meant_is_not_noted(made: dict[str, Any], tmp_path: Pat
         ),
     ],
 )
-def test_methods_can_have_folders_beside_each_other(
+def test_methods_can_have_folders_next_to_each_other(
     names: list[str], line: str, tmp_path: Path
 ) -> None:
     loaded(experiment_with(methods=dict.fromkeys(["a.b", "a" * 255])), tmp_path)

@@ -92,7 +92,7 @@ def test_what_the_method_shares_is_swept_as_its_own(
     assert experiment.sweeps["m"].values == dict(zip(names, values, strict=True))
 
 
-def test_an_argument_of_the_shared_schedule_is_swept_beside_its_others(tmp_path: Path) -> None:
+def test_an_argument_of_the_shared_schedule_is_swept_next_to_its_others(tmp_path: Path) -> None:
     schedule = {"name": "StepLR", "step_size": 2, "gamma": 0.5}
     document = {
         **alone(sweep={"training.scheduler.gamma": [0.1, 0.2]}),

@@ -55,7 +55,7 @@ class TestAugmentation:
         frozen = self.data.freeze_transforms()
         assert content(frozen.remove_current_transform_group()) == self.augmented
 
-    def test_is_drawn_anew_at_every_fetch(self) -> None:
+    def test_is_redrawn_at_every_fetch(self) -> None:
         noisy = dataset(transform=lambda x: x + torch.rand(3))
         first, second = (noisy.fetch(slice(None))[0] for _ in range(2))
         assert not torch.equal(first, second)

@@ -24,7 +24,7 @@ def test_matrix_is_drawn_on_the_scale_of_accuracies(axes: Axes) -> None:
     assert axes.get_ylabel() == "after training on experience"
 
 
-def test_each_number_stands_in_its_cell_and_can_be_read(axes: Axes) -> None:
+def test_each_number_is_in_its_cell_and_can_be_read(axes: Axes) -> None:
     draw_matrix(axes, [[0.95, 0.1], [0.5, 0.8]])
     texts = {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts}
     assert texts == {

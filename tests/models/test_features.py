@@ -94,7 +94,7 @@ class Softmaxed(nn.Module):
         return self.classifier(x).softmax(1)
 
 
-def test_a_model_that_goes_on_after_its_last_layer_is_refused() -> None:
+def test_a_model_that_computes_after_its_last_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="changes the output of its last Linear layer"):
         Features(Softmaxed())(torch.ones(2, 4))
 

@@ -32,7 +32,7 @@ def test_draws_are_its_own_and_depend_on_the_seed_alone():
     assert not torch.equal(first, other)
 
 
-def test_it_goes_on_from_a_copy_or_a_pickle_as_if_nothing_had_been():
+def test_it_resumes_from_a_copy_or_a_pickle_as_if_nothing_had_happened():
     first, *rest = digits("permuted", n_experiences=3, train_size=30).train_stream
     results = []
     for again in (lambda it: it, deepcopy, lambda it: pickle.loads(pickle.dumps(it))):

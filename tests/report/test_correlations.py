@@ -183,7 +183,7 @@ def test_intransigence_is_each_runs_against_the_best_method(directory: Path) -> 
     }
 
 
-def test_a_papers_correlations_stand_beside_ours(directory: Path) -> None:
+def test_a_papers_correlations_are_shown_next_to_ours(directory: Path) -> None:
     published = {"reference": "A paper, Table 4", "rho_correlation": {"ACC": -0.838}}
     write_experiment(directory, [*FINAL], [0, 1], published=published)
     write_four(directory)

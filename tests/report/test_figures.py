@@ -90,7 +90,7 @@ def test_rows_list_the_methods_as_their_lines_end(directory: Path) -> None:
     assert rows_of(accuracy_figure(read_results(directory))) == ["high", "low"]
 
 
-def test_each_run_and_the_mean_stand_in_the_method_s_row(directory: Path) -> None:
+def test_each_run_and_the_mean_are_in_the_method_s_row(directory: Path) -> None:
     _, ends = accuracy_figure(read_results(directory)).axes
     low, high, runs = (np.round(line.get_xydata(), 9).tolist() for line in ends.get_lines())
     assert (low, high) == ([[0.575, 0]], [[0.825, 1]])

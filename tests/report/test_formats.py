@@ -75,7 +75,7 @@ def test_markdown_has_the_numbers_and_what_is_missing(one: Path) -> None:
     assert "published: Müller & Söhne (2020)" in " ".join(text.split())
 
 
-def test_several_experiments_stand_side_by_side(one: Path, two: Path, tmp_path: Path) -> None:
+def test_several_experiments_are_shown_side_by_side(one: Path, two: Path, tmp_path: Path) -> None:
     test_stream = tmp_path / "tab_two"
     shutil.copytree(two, test_stream)
     record = test_stream / "record.yaml"
@@ -155,7 +155,9 @@ def test_experiments_with_other_baselines_are_not_compared_with_one(
     assert markdown_rows(text)[0] == ["method", "tab_one", "other", "mean rank"]
 
 
-def test_experiments_of_one_name_are_told_apart_by_their_folders(one: Path, tmp_path: Path) -> None:
+def test_experiments_of_one_name_are_distinguished_by_their_folders(
+    one: Path, tmp_path: Path
+) -> None:
     other = write(tmp_path / "tab_one")
     assert markdown_rows(report_on([one, other], "markdown"))[0][1:3] == [str(one), str(other)]
 

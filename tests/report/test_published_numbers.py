@@ -19,7 +19,7 @@ def text_of(directory: Path) -> str:
     return text_table(results, method_statistics(results))
 
 
-def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
+def test_published_numbers_are_shown_next_to_ours(tmp_path: Path) -> None:
     published = {
         "reference": "A paper",
         "ACC": {"ber": {"mean": 0.65, "std": 0.1}, "drl": {"mean": 0.9, "std": 0.1}},
@@ -37,7 +37,7 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     ]
 
 
-def test_published_accuracy_over_instances_stands_beside_ours_and_says_what_it_is(
+def test_published_instance_accuracy_is_shown_next_to_ours_and_explained(
     tmp_path: Path,
 ) -> None:
     published = {"reference": "A paper", "instance_accuracy": {"ber": {"mean": 0.65, "std": 0.1}}}

@@ -185,7 +185,7 @@ def test_without_all_eigenvalues_the_largest_have_shares_and_nothing_is_marked(
     np.testing.assert_allclose(last.get_ydata(), [0.5, 0.75, 0.875])
 
 
-def test_mass_stands_in_bars_layer_by_layer_for_the_last_experience(directory: Path) -> None:
+def test_mass_is_drawn_in_bars_layer_by_layer_for_the_last_experience(directory: Path) -> None:
     write_spectrum(directory, "ewc", 0)
     axes = panels_of(figure_of(directory))[2]
     weighted, unweighted, of_weights = axes.containers

@@ -131,7 +131,7 @@ def accuracy(name: str) -> float:
     return learned + bwt / 2
 
 
-def test_accuracies_stand_over_their_values_in_ascending_order(directory: Path) -> None:
+def test_accuracies_are_drawn_over_their_values_in_ascending_order(directory: Path) -> None:
     (axes,) = sweep_of(directory).axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.5", "1", "2"]
     assert axes.get_xlabel().startswith("memory_strength")
@@ -194,7 +194,7 @@ def test_each_parameter_has_its_panel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("n_parameters", "shape"), [(3, (1, 3)), (4, (2, 3)), (7, (3, 3))])
-def test_panels_stand_three_in_a_row(
+def test_panels_are_three_in_a_row(
     n_parameters: int, shape: tuple[int, int], tmp_path: Path
 ) -> None:
     names = [f"m-{k}" for k in range(n_parameters)]

@@ -242,7 +242,7 @@ def test_tiny_negative_numbers_have_no_sign(tmp_path: Path) -> None:
     assert cells_of(text_of(tmp_path), "method    ACC")["a"][1] == "+0.000"
 
 
-def test_what_failed_and_what_is_missing_is_told(tmp_path: Path) -> None:
+def test_what_failed_and_what_is_missing_is_reported(tmp_path: Path) -> None:
     write_experiment(tmp_path / "exp", ["ber", "drl", "er"], [0, 1, 2], baseline="ber")
     write_result(tmp_path / "exp", "ber", 0, two_by_two(0.5))
     write_result(tmp_path / "exp", "ber", 1, two_by_two(0.6))

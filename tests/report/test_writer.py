@@ -37,7 +37,7 @@ def directory(tmp_path: Path) -> Path:
     return directory
 
 
-def test_report_is_returned_and_written_beside_the_results(directory: Path) -> None:
+def test_report_is_returned_and_written_next_to_the_results(directory: Path) -> None:
     text = write_report(directory)
     stored = (directory / "report.txt").read_text(encoding="utf-8")
     assert text == (
@@ -63,7 +63,7 @@ def test_a_second_report_of_the_same_results_is_the_same(directory: Path, swept:
     )
 
 
-def test_pictures_are_drawn_again_only_where_what_they_show_has_changed(directory: Path) -> None:
+def test_pictures_are_redrawn_only_where_what_they_show_has_changed(directory: Path) -> None:
     def written() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in directory.glob("*.png")}
 

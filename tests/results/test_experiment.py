@@ -82,7 +82,7 @@ def test_methods_and_seeds_no_longer_asked_for_are_left_out(directory: Path) -> 
     assert not results.finished
 
 
-def test_failed_and_missing_runs_are_told_apart(directory: Path) -> None:
+def test_failed_and_missing_runs_are_distinguished(directory: Path) -> None:
     write_result(directory, "ber", 0, two_by_two(0.6))
     write_failure(directory, "ber", 1, "loss became NaN")
     ber, drl = read_results(directory).methods
@@ -90,7 +90,7 @@ def test_failed_and_missing_runs_are_told_apart(directory: Path) -> None:
     assert (drl.cells, drl.failures, drl.missing) == ({}, {}, [0, 1])
 
 
-def test_a_result_outweighs_a_failure_beside_it_unless_it_is_damaged(directory: Path) -> None:
+def test_a_result_outweighs_a_failure_next_to_it_unless_it_is_damaged(directory: Path) -> None:
     write_failure(directory, "ber", 0, "out of memory")
     write_result(directory, "ber", 0, two_by_two(0.6))
     assert (directory / "ber" / "seed-0" / "failure.json").exists()

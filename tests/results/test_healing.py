@@ -105,7 +105,7 @@ def test_a_result_that_the_system_refuses_at_present_is_not_set_aside(tmp_path, 
     assert one.is_done()
 
 
-def test_a_failure_beside_a_result_is_removed(tmp_path):
+def test_a_failure_next_to_a_result_is_removed(tmp_path):
     one = files(tmp_path)
     one.begin()
     one.write_result(RESULT)

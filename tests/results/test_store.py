@@ -136,7 +136,7 @@ def test_what_is_superseded_does_not_go_on_from_its_checkpoint(tmp_path: Path) -
     assert b"state" in contents(one).values(), "it is kept"
 
 
-def test_a_run_beside_its_own_result_goes_on_with_its_own_events(tmp_path: Path) -> None:
+def test_a_run_next_to_its_own_result_goes_on_with_its_own_events(tmp_path: Path) -> None:
     one = files(tmp_path)
     finish(one)
     log(one, "first")
@@ -188,7 +188,7 @@ def test_partial_files_of_a_killed_run_are_removed_and_no_others(tmp_path: Path)
     assert names(one) == {"config.yaml"} | kept
 
 
-def test_arrays_of_the_users_stay(tmp_path: Path) -> None:
+def test_a_users_arrays_stay(tmp_path: Path) -> None:
     one = files(tmp_path)
     finish(one)
     np.savez(one.folder / "mine.npz", x=np.arange(3))

@@ -281,7 +281,7 @@ def test_packnet_refuses_what_would_move_its_weights(kind: str, tmp_path: Path) 
         cell(tmp_path, "m", methods={"m": method}, baseline="m", **{**SETTING, "benchmark": TASKS})
 
 
-def test_a_loss_beside_packnet_acts_and_nothing_is_forgotten(tmp_path: Path) -> None:
+def test_a_loss_with_packnet_acts_and_nothing_is_forgotten(tmp_path: Path) -> None:
     method = {**GROWING["PackNet"], "plugins": [{"drl": {"layers": ["logits"], "lam": 0.1}}]}
     result = result_of(tmp_path, method, benchmark=TASKS)
     alone = result_of(tmp_path, GROWING["PackNet"], benchmark=TASKS)

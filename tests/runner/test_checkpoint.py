@@ -73,7 +73,7 @@ def test_recipes_and_streams_go_on_bit_for_bit(tmp_path, monkeypatch, name):
     check_resumed(tmp_path, monkeypatch, {"plugins": [REPLAY, "drl"]}, **RECIPES[name])
 
 
-def test_hal_as_in_its_official_code_goes_on_bit_for_bit(tmp_path, monkeypatch):
+def test_hal_as_in_its_official_code_resumes_bit_for_bit(tmp_path, monkeypatch):
     options = {"size_per_class": 2, "replayed": "earlier", "n_anchors": 2, "first_anchors": "last"}
     options |= {"rescale": True, "means": "from_zero", "embedding_decay": 0.5}
     short = {"hindsight_steps": 3, "anchor_steps": 3}
@@ -213,7 +213,7 @@ def test_a_run_goes_on_when_its_configuration_comes_back(ended_here, tmp_path, m
     assert not [*out.rglob("*.pt")]
 
 
-def test_what_cannot_be_resumed_says_so_once_and_starts_anew(tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_resumed_says_so_once_and_starts_over(tmp_path, monkeypatch, capsys):
     method = {
         "strategy": "avalanche:MIR",
         "args": {"mem_size": 40, "subsample": 10, "batch_size_mem": 5},
@@ -234,7 +234,7 @@ def test_what_cannot_be_resumed_says_so_once_and_starts_anew(tmp_path, monkeypat
     ("error", "n_done"),
     [(ValueError("no"), 0), (RuntimeError("CUDA error: unspecified launch failure"), 1)],
 )
-def test_a_run_that_fails_after_it_has_gone_on_starts_anew_unless_the_machine_failed(
+def test_a_run_that_fails_after_resuming_starts_over_unless_the_machine_failed(
     ended_here, monkeypatch, error, n_done
 ):
     one, out, _ = ended_here
@@ -265,7 +265,7 @@ def test_a_run_that_fails_after_it_has_gone_on_starts_anew_unless_the_machine_fa
         (ValueError("out of memory"), False),
     ],
 )
-def test_errors_of_the_machine_are_told_from_others(error, is_so):
+def test_errors_of_the_machine_are_distinguished_from_others(error, is_so):
     assert is_of_machine(error) is is_so
 
 

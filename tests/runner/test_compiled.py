@@ -195,7 +195,7 @@ def test_the_key_counts_in_the_hash_where_it_is_true(tmp_path):
     assert cell(tmp_path, training={"batch_size": 5, "compile": True}).hash != plain
 
 
-def test_a_run_goes_on_bit_for_bit_with_code_compiled_anew(tmp_path, monkeypatch):
+def test_a_run_resumes_bit_for_bit_with_recompiled_code(tmp_path, monkeypatch):
     plugins = [REPLAY, "online_ewc", {"r_margin": {"redraw": True}}]
     whole = small(tmp_path, {"plugins": plugins}, training={"compile": True})
     run(whole, tmp_path / "whole")

@@ -68,7 +68,7 @@ MORE = {
         *(pytest.param(*each, id=name, marks=pytest.mark.matrix) for name, each in MORE.items()),
     ],
 )
-def test_a_run_is_the_same_beside_what_is_measured(tmp_path, method, changed):
+def test_a_run_is_the_same_with_and_without_analyses(tmp_path, method, changed):
     plain = small(tmp_path, method, **changed)
     run(plain, tmp_path / "plain")
     measured = small(tmp_path, method, **changed, evaluate={"every": 3})

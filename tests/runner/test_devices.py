@@ -32,7 +32,7 @@ def test_without_that_variable_devices_are_those_of_the_machine(monkeypatch):
         visible(["cuda:2"])
 
 
-def test_a_machine_without_gpus_is_told_from_its_variable(monkeypatch):
+def test_a_machine_without_gpus_is_recognised_by_its_variable(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(PreflightError, match="has 0 usable CUDA devices in CUDA_VISIBLE_DEVICES="):
         visible(["cuda:0"])

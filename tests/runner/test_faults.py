@@ -397,7 +397,7 @@ def test_damage_in_any_region_of_a_checkpoint_is_found_or_harmless(stored, capfd
 @pytest.mark.parametrize(
     "region", ["header of data.pkl", "data.pkl", "data/3", "directory", "tail"]
 )
-def test_a_cell_whose_checkpoint_is_damaged_starts_anew_with_equal_numbers(
+def test_a_cell_whose_checkpoint_is_damaged_starts_over_with_equal_numbers(
     stored, tmp_path, capfd, region
 ):
     one, folder, right, places = stored

@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
     return folder / "out"
 
 
-def test_a_grid_is_run_once_and_goes_on_where_it_has_grown(tmp_path, finished):
+def test_a_grid_runs_once_and_then_only_what_was_added(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "out")
     first = results(tmp_path / "out")
     assert set(first) == {"naive/seed-0", "naive/seed-1", "ber/seed-0", "ber/seed-1"}
@@ -140,7 +140,7 @@ def test_a_result_that_another_command_has_set_aside_counts_and_is_brought_back(
     assert all(cell.files(out).is_done() for cell in grid.cells())
 
 
-def test_a_failure_is_never_written_beside_a_result(tmp_path, monkeypatch):
+def test_a_failure_is_never_written_next_to_a_result(tmp_path, monkeypatch):
     """Another command may have run the cell while this one waits for its claim."""
     monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.killed_in_ber)
     grid = experiment(tmp_path, seeds=1, methods={"ber": SMALL["methods"]["ber"]})
@@ -195,7 +195,7 @@ def test_workers_use_the_data_of_this_commands_environment(tmp_path, monkeypatch
     assert results(tmp_path / "out")["naive/seed-0"]["data_root"] == str(tmp_path / "data")
 
 
-def test_cells_that_name_one_gpu_share_it_only_if_told_to(tmp_path):
+def test_cells_that_name_one_gpu_share_it_only_if_asked_to(tmp_path):
     training = {**SMALL["training"], "device": "cuda"}
     methods = {"one": {}, "other": {"training": {"device": "cuda:0"}}}
     grid = experiment(tmp_path, training=training, methods=methods)

@@ -220,7 +220,7 @@ def test_only_a_second_interrupt_cuts_short_what_workers_still_write(tmp_path, s
     assert (tmp_path / "ended").exists() == has_time
 
 
-def test_an_interrupt_while_workers_are_told_to_end_leaves_none(tmp_path, monkeypatch):
+def test_an_interrupt_while_workers_are_ending_leaves_none(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 

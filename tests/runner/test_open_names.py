@@ -114,7 +114,7 @@ def mine(folder: Path, name: str, **args: Any) -> Component:
     return Component(f"./mine.py:{name}", target, args, digests(target))
 
 
-def test_a_benchmark_a_model_an_optimizer_and_a_plugin_of_the_users_run(
+def test_a_users_benchmark_model_optimizer_and_plugin_run(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["run", str(written(folder)), "--out", str(folder / "out"), "--jobs", "1"]
@@ -218,7 +218,7 @@ def test_a_config_yaml_among_the_results_can_be_run_again_alone(folder: Path) ->
     assert first == second
 
 
-def test_a_config_yaml_without_files_of_the_users_can_be_run_again(folder: Path) -> None:
+def test_a_config_yaml_without_user_files_can_be_run_again(folder: Path) -> None:
     methods = {"ber": {"plugins": [{"balanced_replay": {"mem_size": 20}}]}}
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump({**SMALL, "methods": methods, "analyses": {"rho_spectrum": {}}}))
@@ -373,7 +373,7 @@ def test_what_a_file_defines_can_be_pickled_into_a_fresh_process(folder: Path) -
     assert answer.stdout.decode().strip() == "3.0"
 
 
-def test_an_edited_file_is_imported_anew(folder: Path) -> None:
+def test_an_edited_file_is_imported_again(folder: Path) -> None:
     assert call(mine(folder, "MyPlugin"), {}).strength == 0.2
     (folder / "helper.py").write_text("def twice(x):\n    return 20 * x\n", "utf-8")
     assert call(mine(folder, "MyPlugin"), {}).strength == 2.0

@@ -97,7 +97,7 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be both")
-def test_a_dry_run_on_the_folder_of_somebody_else_says_so_or_what_it_can_see(tmp_path):
+def test_a_dry_run_on_the_folder_of_another_user_says_so_or_what_it_can_see(tmp_path):
     grid, out = experiment(tmp_path, seeds=1), tmp_path / "out"
     held = grid.cells()[0].files(out).claim
     with claimed(held):

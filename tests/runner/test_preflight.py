@@ -82,7 +82,7 @@ def test_a_model_is_tried_once(tmp_path, monkeypatch):
     assert shapes == [16, 8, 9]
 
 
-def test_a_strategy_of_the_users_is_built_with_each_optimizer(tmp_path):
+def test_a_users_strategy_is_built_with_each_optimizer(tmp_path):
     """It may look at what it is given when it is made."""
     (tmp_path / "mine.py").write_text(PICKY, "utf-8")
     methods = swept("mine", "optimizer.lr", [0.1, 0.5], strategy="./mine.py:Picky")

@@ -84,7 +84,7 @@ def test_a_verbose_terminal_has_bar_and_lines(monkeypatch, tmp_path):
     assert all(line in told for line in LINES)
 
 
-def test_a_cell_that_goes_on_says_where_and_costs_no_time_so_far(monkeypatch, tmp_path):
+def test_a_cell_that_resumes_says_where_and_costs_no_time_so_far(monkeypatch, tmp_path):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr("avalanche_ext.runner.progress._SECONDS_BETWEEN_LOOKS", 0.01)

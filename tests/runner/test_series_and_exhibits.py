@@ -199,7 +199,7 @@ def test_no_exhibit_is_lost_when_the_end_comes_between_two_moves(
         assert hashes(one.directory(tmp_path)) == (wanted.hash, wanted.hash)
 
 
-def test_a_run_with_nothing_to_tell_or_show_has_no_such_lines_and_files(tmp_path):
+def test_a_run_with_nothing_to_report_or_show_has_no_such_lines_and_files(tmp_path):
     one = cell(tmp_path, "ber")
     assert run_cell(one, tmp_path, None) == "completed"
     folder = one.directory(tmp_path)

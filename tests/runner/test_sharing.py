@@ -36,7 +36,7 @@ def test_two_commands_divide_the_cells(tmp_path):
         assert each.n_completed + each.n_elsewhere + each.n_done_before == 6
 
 
-def test_a_cell_that_somebody_else_runs_is_waited_for_and_taken_over(tmp_path, capsys):
+def test_a_cell_that_another_command_runs_is_waited_for_and_taken_over(tmp_path, capsys):
     grid, out = experiment(tmp_path, **ONLY), tmp_path / "out"
     lock = grid.cells()[0].files(out).claim
     holder = subprocess.Popen(
@@ -72,7 +72,7 @@ def test_the_threads_of_a_run_are_those_of_its_configuration(tmp_path):
         torch.set_num_threads(before)
 
 
-def test_a_cell_that_somebody_else_has_run_is_not_run_again(tmp_path):
+def test_a_cell_that_another_command_has_run_is_not_run_again(tmp_path):
     one, out = cell(tmp_path, **TINY), tmp_path / "out"
     assert run_claimed(one, out, None) == ("done", "")
     assert run_claimed(one, out, None) == ("found", "")

@@ -207,7 +207,7 @@ def test_a_torchvision_model_gets_a_head_per_task(model: Any, folder: Path) -> N
     assert {*heads(made.strategy.model).classifiers} == {"0", "1"}
 
 
-def test_a_model_that_goes_on_after_its_last_layer_gets_no_heads() -> None:
+def test_a_model_that_computes_after_its_last_layer_gets_no_heads() -> None:
     class Softmaxed(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()

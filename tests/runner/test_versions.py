@@ -29,7 +29,7 @@ def test_packages_whose_sources_count_in_no_hash_have_their_versions_recorded(
     assert result["versions"].items() >= versions(one).items()
 
 
-def test_a_file_of_the_users_costs_no_look_at_all_packages(
+def test_a_users_file_costs_no_look_at_all_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text(

@@ -77,7 +77,7 @@ def test_arrays_come_back_bit_for_bit(dtype, shape):
     back[...] = back  # It can be written to.
 
 
-def test_generators_go_on_where_they_were():
+def test_generators_continue_where_they_were():
     of_numpy, of_torch = np.random.default_rng(3), torch.Generator().manual_seed(4)
     of_numpy.random(5), torch.rand(5, generator=of_torch)
     numpys, torchs = again([of_numpy, of_torch])

@@ -120,7 +120,7 @@ class Sharpened(SupervisedPlugin):
         strategy.loss += strategy.mb_output.square().mean()
 
 
-def test_a_plugin_of_the_users_in_the_backward_pass_rules_compiled_steps_out_unless_it_declares():
+def test_a_users_plugin_in_the_backward_pass_rules_compiled_steps_out_unless_it_declares():
     assert "Halved needs the graph" in why_eager(make_naive(Halved(), model=mlp()))
     with pytest.raises(ValueError, match="no compiled steps: Halved"):
         compile_steps(make_naive(Halved(), model=mlp()))
@@ -141,7 +141,7 @@ class Kept(DRLPlugin):
         return super().representation_loss(representations, labels)
 
 
-def test_a_loss_on_layers_of_the_users_trains_compiled_if_it_declares(calls):
+def test_a_users_loss_on_layers_trains_compiled_if_it_declares(calls):
     plugins = Squared(), Squared()
     strategies = [make_naive(plugin, model=mlp()) for plugin in plugins]
     compile_steps(strategies[0])
@@ -275,7 +275,7 @@ class Growing(nn.Module):
         return self.classifier(x.flatten(1))
 
 
-def test_a_model_that_grows_is_compiled_anew_and_unused_weights_have_no_gradient(calls):
+def test_a_model_that_grows_is_recompiled_and_unused_weights_have_no_gradient(calls):
     strategies = []
     for is_compiled in (True, False):
         with torch.random.fork_rng():

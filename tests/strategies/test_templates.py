@@ -205,7 +205,7 @@ def test_a_spectrum_of_nothing_is_refused():
         make(FisherSpectrumEWC, rank=0, residual="none")
 
 
-def test_bgd_is_refused_beside_a_penalty_when_the_strategy_is_built():
+def test_bgd_is_refused_with_a_penalty_when_the_strategy_is_built():
     with pytest.raises(ValueError, match="'OnlineEWCPlugin' cannot be combined with 'BGDPlugin'"):
         make(OnlineEWC, plugins=[InMemoryLoaders(), BGDPlugin()])
 
@@ -217,7 +217,7 @@ def test_a_second_memory_is_refused_when_the_strategy_is_built():
         make(BER, plugins=[OnlineReplayPlugin()])
 
 
-def test_avalanches_replay_is_refused_beside_mgem_when_the_strategy_is_built():
+def test_avalanches_replay_is_refused_with_mgem_when_the_strategy_is_built():
     with pytest.raises(ValueError, match="'MGEMPlugin' cannot be combined with 'ReplayPlugin'"):
         make(MGEM, plugins=[ReplayPlugin(10)])
 
@@ -229,7 +229,7 @@ class Louder(DRL):
         super().__init__(lam=factor * lam, **arguments)
 
 
-def test_a_strategy_can_be_derived_from_with_arguments_of_its_own():
+def test_a_subclass_of_a_strategy_may_have_its_own_arguments():
     (drl,) = (p for p in make(Louder, factor=3.0, mem_size=40).plugins if isinstance(p, DRLPlugin))
     assert drl.lam == pytest.approx(0.03)
     with pytest.raises(TypeError, match="fcator"):

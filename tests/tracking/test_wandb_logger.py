@@ -125,7 +125,7 @@ def test_metrics_of_the_evaluator_lie_on_their_axes(tmp_path: Path) -> None:
     assert {axis_of(run, name) for name in (*ACCURACIES, FORGETTING)} == {"experience"}
 
 
-def test_a_matrix_beside_the_evaluator_joins_its_rows(tmp_path: Path) -> None:
+def test_a_matrix_next_to_the_evaluator_joins_its_rows(tmp_path: Path) -> None:
     logger = WandbLogger(directory=tmp_path)
     matrix = TransferMatrix()
     train([matrix], evaluator(logger))

@@ -165,7 +165,7 @@ def test_a_sink_used_again_defines_its_axes_again(tmp_path: Path) -> None:
         assert read_stored_run(sink.offline_directory).metrics["series/norm"] == "iteration"
 
 
-def test_final_values_stand_in_the_summary(tmp_path: Path) -> None:
+def test_final_values_are_in_the_summary(tmp_path: Path) -> None:
     _, stored = finished_run(tmp_path)
     expected = RESULT["metrics"] | {f"seconds/{k}": v for k, v in RESULT["seconds"].items()}
     assert {name: stored.summary[name] for name in expected} == expected

@@ -51,7 +51,7 @@ def test_it_does_not_fit_samples_and_labels_of_another_layout(changed):
     assert not direct.fits(inputs(3)._replace(**changed))
 
 
-def test_there_is_none_where_inputs_or_results_cannot_be_told_apart():
+def test_there_is_none_where_inputs_or_results_cannot_be_distinguished():
     batch = inputs(5)
     seen = call(batch)
     assert DirectCode.of(seen, batch, seen.outputs)

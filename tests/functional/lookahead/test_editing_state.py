@@ -41,7 +41,7 @@ def test_an_edit_leaves_model_samples_and_generator_as_they_were(name, training)
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("name", ["an mlp", "batch normalisation and convolution"])
-def test_training_goes_on_as_if_there_had_been_no_edit(name, make):
+def test_training_continues_as_if_there_had_been_no_edit(name, make):
     model, memory, stream = case(name)
     (x,), y = stream
     runs = []

@@ -76,7 +76,7 @@ def test_the_mode_of_the_model_counts(name):
     check_outputs(model, memory, stream)
 
 
-def test_dropout_is_off_in_evaluation_mode_and_drawn_anew_in_training_mode():
+def test_dropout_is_off_in_evaluation_mode_and_redrawn_in_training_mode():
     model, (x, y), stream = made(lambda: with_dropout(0.5)), samples(11, 1), samples(9, 2)
     check_outputs(model.eval(), ([x], y), ([stream[0]], stream[1]))
     outputs = step_ahead(model, cross_entropy, [stream[0]], stream[1], LR)

@@ -212,7 +212,7 @@ def test_the_numbers_curves_and_series_are_reported(tmp_path):
     assert sent == pytest.approx(expected)
 
 
-def test_a_plugin_goes_on_from_its_state():
+def test_a_plugin_resumes_from_its_state():
     plugin = ContinualEvaluationPlugin(BENCHMARK.test_stream, 3)
     strategy = make_naive(plugin)
     train(strategy, BENCHMARK)

@@ -258,7 +258,7 @@ def test_of_many_pairs_as_many_are_kept_as_are_allowed(monkeypatch):
         assert arrays[kind].T.tolist() != both[:20].tolist()
 
 
-def test_nothing_is_told_before_an_experience_has_been_learned():
+def test_nothing_is_reported_before_an_experience_has_been_learned():
     plugin = GradientDiversityPlugin()
     assert plugin.diagnostics() == plugin.exhibits() == {}
 
@@ -286,7 +286,7 @@ def test_draws_depend_on_the_seed_alone():
     assert told(0) != told(1)
 
 
-def test_a_pickle_goes_on_as_if_nothing_had_been():
+def test_a_pickle_continues_as_if_nothing_had_happened():
     first, second = digits(**SMALL).train_stream
     results = []
     for again in (lambda it: it, lambda it: pickle.loads(pickle.dumps(it))):

@@ -140,7 +140,7 @@ def test_parts_of_an_online_stream_belong_to_their_task():
     check_against_model(plugin.spectra[2], strategy.model, samples(benchmark, range(3), 20))
 
 
-def test_a_task_that_comes_back_stands_last():
+def test_a_returning_task_comes_last():
     plugin, benchmark = RhoSpectrumPlugin(n_samples=20), digits(**SMALL)
     strategy = make_naive(plugin)
     for index in (0, 1, 0):
@@ -261,7 +261,7 @@ def test_exhibits_are_the_numbers_of_all_experiences():
         np.testing.assert_array_equal(arrays["layer_rho"][i], expected)
 
 
-def test_a_pickle_goes_on_as_if_nothing_had_been():
+def test_a_pickle_continues_as_if_nothing_had_happened():
     benchmark = digits(**SMALL)
     results = []
     for again in (lambda it: it, lambda it: pickle.loads(pickle.dumps(it))):

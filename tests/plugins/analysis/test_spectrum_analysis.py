@@ -310,7 +310,7 @@ def test_where_not_all_eigenvalues_are_to_be_had_the_largest_are():
     assert exhibits([plugin])["spectrum"]["all_eigenvalues"].shape == (2, 0)
 
 
-def test_a_pickle_goes_on_as_if_nothing_had_been():
+def test_a_pickle_continues_as_if_nothing_had_happened():
     first, second = digits(**SMALL).train_stream
     results = []
     for again in (lambda it: it, lambda it: pickle.loads(pickle.dumps(it))):

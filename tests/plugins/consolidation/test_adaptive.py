@@ -199,7 +199,7 @@ def test_a_parameter_without_a_step_has_the_learning_rate():
 
 
 @pytest.mark.parametrize("parts", ["diagonal", "both"])
-def test_it_goes_on_from_a_pickle_between_two_rates_as_if_nothing_had_been(parts):
+def test_it_resumes_from_a_pickle_between_two_rates_as_if_nothing_had_happened(parts):
     results = []
     for again in (lambda it: it, lambda it: pickle.loads(pickle.dumps(it))):
         plugin = Fixed(1.0, parts)

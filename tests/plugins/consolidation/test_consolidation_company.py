@@ -62,7 +62,7 @@ def test_with_others_it_changes_what_is_learned_whatever_the_order(other, name, 
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_it_is_refused_beside_bgd(name):
+def test_it_is_refused_with_bgd(name):
     for plugins in ([EACH[name](1.0), BGDPlugin()], [BGDPlugin(), EACH[name](1.0)]):
         strategy = naive(*plugins)
         before = weights(strategy)

@@ -184,7 +184,7 @@ def test_a_parameter_that_is_frozen_later_is_dropped(name):
 
 @pytest.mark.parametrize("stream", ["batch", "online", "iterations"])
 @pytest.mark.parametrize("name", [*EACH, "kronecker by task"])
-def test_it_goes_on_from_a_copy_or_a_pickle_as_if_nothing_had_been(name, stream):
+def test_it_resumes_from_a_copy_or_a_pickle_as_if_nothing_had_happened(name, stream):
     by_task = {"merge": "none"} if name == "kronecker by task" else {}
     name = name.removesuffix(" by task")
     results = []

@@ -98,7 +98,7 @@ def test_a_pull_stands_for_several_iterations_and_the_last_for_those_left_over(n
     assert ((weights(strategy) - anchor).double() - expected).norm() < 1e-4 * delta.norm()
 
 
-def test_a_pull_uses_as_many_eigenvectors_as_it_is_told():
+def test_a_pull_uses_as_many_eigenvectors_as_configured():
     ends = {
         rank: weights(run(KroneckerEWCPlugin(30.0, rank=rank, interval=2)))
         for rank in (1, 100, None)
@@ -113,7 +113,7 @@ def convolutional():
 
 
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
-def test_positions_are_shared_as_it_is_told(sharing):
+def test_positions_are_shared_as_configured(sharing):
     plugin = KroneckerEWCPlugin(3.0, 1.0, sharing=sharing)
     strategy = naive(plugin, model=convolutional())
     (fisher,) = estimates(strategy, three_tasks(n_experiences=1), sharing=sharing)

@@ -49,12 +49,12 @@ class Foreign(SupervisedPlugin):
 
 
 @pytest.mark.parametrize("ask", [diagnostics, series, exhibits])
-def test_plugins_with_nothing_to_tell_and_those_of_others_are_passed_over(ask):
+def test_plugins_with_nothing_to_report_and_those_of_others_are_passed_over(ask):
     assert ask([Silent(), Foreign()]) == {}
     assert [*ask([Silent(), Telling(a=1.0), Foreign()])] == ["a"]
 
 
-def test_all_plugins_are_told_of_in_their_order():
+def test_all_plugins_are_reported_in_their_order():
     plugins = [Telling(b=1.0), Telling(a=2.0, c=3.0)]
     assert diagnostics(plugins) == {"b": 1.0, "a": 2.0, "c": 3.0}
     assert series(plugins) == {"b": [1.0, 1.0], "a": [2.0, 2.0], "c": [3.0, 3.0]}

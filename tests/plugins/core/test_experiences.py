@@ -70,7 +70,7 @@ def test_where_the_number_of_parts_is_not_said_the_last_may_say_so_itself():
     assert [told.ends(part(is_last)) for is_last in (False, False, True)] == [False, False, True]
 
 
-def test_parts_are_counted_anew_when_an_experience_is_learned_again():
+def test_parts_are_counted_again_when_an_experience_is_learned_again():
     """Here only the number of parts says where it ends."""
     origin = digits(train_size=30).train_stream[0]
     part = OnlineCLExperience(dataset=origin.dataset, origin_experience=origin, sub_stream_length=3)

@@ -163,7 +163,7 @@ def test_a_method_that_forgets_its_base_class_in_every_other_hook_is_guarded():
         train(make_naive(Poison(7, torch.nan), Forgetful()), digits())
 
 
-def test_one_guard_stands_before_the_clock():
+def test_one_guard_comes_before_the_clock():
     strategy = make_naive(OnlineReplayPlugin(20, 5), PLUGINS["drl"]())
     train(strategy, digits(n_experiences=2, train_size=20))
     guards = [plugin for plugin in strategy.plugins if isinstance(plugin, LossGuard)]

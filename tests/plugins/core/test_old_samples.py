@@ -92,7 +92,7 @@ def test_a_strategy_that_adapts_the_dataset_to_more_samples_is_refused(make):
     refused(quiet(Remembering, plugins=[ours]), ours)
 
 
-def test_joint_training_is_refused_beside_a_memory():
+def test_joint_training_is_refused_with_a_memory():
     strategy = quiet(JointTraining, plugins=[MGEMPlugin(20)])
     message = "'MGEMPlugin' cannot be combined with 'JointTraining': samples that one of them"
     with pytest.raises(ValueError, match=message):

@@ -195,7 +195,7 @@ def test_what_needs_no_class_scores_goes_with_them(make, name):
     assert plugin.diagnostics()
 
 
-def test_beside_packnet_default_layers_are_the_hidden_ones():
+def test_with_packnet_default_layers_are_the_hidden_ones():
     tasks = digits(n_experiences=2, train_size=20, scenario="task")
     trained = {}
     for name, layers in {
@@ -212,7 +212,7 @@ def test_beside_packnet_default_layers_are_the_hidden_ones():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_every_loss_on_representations_acts_beside_packnet(name):
+def test_every_loss_on_representations_acts_with_packnet(name):
     tasks = digits(n_experiences=2, train_size=20, scenario="task")
     trained = []
     for plugins in [], [PLUGINS[name]()]:

@@ -33,7 +33,7 @@ def test_a_plugin_in_a_second_strategy_warns_once(make):
 
 
 @pytest.mark.parametrize("make", [*MAKE, TransferMatrix])
-def test_plugins_of_one_kind_are_told_apart(make):
+def test_plugins_of_one_kind_are_distinguished(make):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(make())

@@ -178,7 +178,7 @@ def test_a_gradient_that_is_not_finite_is_named_where_the_loss_is():
         strategy.train(second, eval_streams=[])
 
 
-def test_it_goes_on_from_a_copy_or_a_pickle_as_if_nothing_had_been():
+def test_it_resumes_from_a_copy_or_a_pickle_as_if_nothing_had_happened():
     first, *rest = digits("permuted", **SMALL).train_stream
     results = []
     for again in (lambda it: it, deepcopy, lambda it: pickle.loads(pickle.dumps(it))):

@@ -177,7 +177,7 @@ def test_its_random_numbers_are_its_own():
 
 
 class TestSharedMemories:
-    def test_beside_replay_the_streams_rows_are_stored_and_the_whole_batch_is_projected(self):
+    def test_with_replay_the_streams_rows_are_stored_and_the_whole_batch_is_projected(self):
         agem = AGEMPlugin(500)
         for plugins in ([OnlineReplayPlugin(40), agem], [agem, OnlineReplayPlugin(40)]):
             agem.__init__(500)

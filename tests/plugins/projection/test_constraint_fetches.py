@@ -100,7 +100,7 @@ def test_everything_is_fetched_after_a_state_was_loaded():
     assert numbers(watched.last[0][0]) == [40, 41, 42]
 
 
-def test_everything_is_fetched_after_the_samples_were_given_anew():
+def test_everything_is_fetched_after_the_samples_were_set_again():
     watched = Watched(task_buffer(3, 3))
     watched.buffer.buffer = task_buffer(2, 2).buffer
     assert watched.fetched() == [0, 1]

@@ -60,7 +60,7 @@ def test_layers_that_see_a_sample_in_several_rows():
         check(plugin, Expected(plugin, 0.5, **arguments), Tokens())
 
 
-def test_it_goes_on_from_a_copy_or_a_pickle_as_if_nothing_had_been():
+def test_it_resumes_from_a_copy_or_a_pickle_as_if_nothing_had_happened():
     first, *rest = digits("permuted", **SMALL).train_stream
     results = []
     for again in (lambda it: it, deepcopy, lambda it: pickle.loads(pickle.dumps(it))):

@@ -184,7 +184,7 @@ def test_an_experience_that_is_broken_off_counts_when_the_next_begins():
     assert len(plugin.basis) > 20
 
 
-def test_a_pickle_goes_on_where_it_was():
+def test_a_pickle_continues_where_it_was():
     stream = digits("permuted", **TASKS).train_stream
     whole = make_naive(OGDPlugin(10))
     for experience in stream[:2]:

@@ -105,7 +105,7 @@ def test_hindsight_looks_ahead_on_the_memory():
     assert after.n_checked == 29
 
 
-def test_random_edits_go_on_in_one_direction():
+def test_random_edits_continue_in_one_direction():
     plugin = GMEDPlugin(30, 7, stride=0.25, edit="random", keep_originals=True)
     train(make_naive(plugin), digits(train_size=60))
     edits = plugin.exhibits()["edits"]

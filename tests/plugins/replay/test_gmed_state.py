@@ -127,7 +127,7 @@ def test_separate_passes_do_not_mix_replayed_rows_with_the_streams(retrieval):
     assert int(model[1].num_batches_tracked) == 30 + 29
 
 
-def test_edit_norms_are_told_by_iteration():
+def test_edit_norms_are_reported_by_iteration():
     plugin = GMEDPlugin(60, 7, stride=1.0)
     evaluator = EvaluationPlugin()
     strategy = make_naive(plugin, evaluator=evaluator)

@@ -144,7 +144,7 @@ def test_the_clock_counts_iterations_and_not_steps():
     assert len(steps) == 30 * 6 - 3, "there is nothing to replay beside the first batch"
 
 
-def test_a_pickled_plugin_goes_on_as_it_would_have():
+def test_a_pickled_plugin_continues_as_it_would_have():
     first, second, *_ = digits(train_size=60).train_stream
     plugin = GSSPlugin(25, n_iterations=2, seed=3)
     strategy = strategy_of(plugin)
@@ -167,12 +167,12 @@ def test_gem_may_project_the_strategys_own_step_with_the_same_memory():
 
 
 @pytest.mark.parametrize("make", [lambda: MIRPlugin(20), lambda: ReplayPlugin(20)])
-def test_a_second_memory_beside_it_is_refused(make):
+def test_a_second_memory_is_refused(make):
     with pytest.raises(ValueError, match="samples that one of them replays would look new"):
         train(strategy_of(GSSPlugin(20), make()), digits(train_size=20))
 
 
-def test_bgd_beside_it_is_refused():
+def test_bgd_with_it_is_refused():
     with pytest.raises(ValueError, match=r"GSSPlugin. cannot be combined with .BGDPlugin"):
         train(strategy_of(GSSPlugin(20), BGDPlugin()), digits(train_size=20))
 

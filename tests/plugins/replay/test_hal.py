@@ -154,7 +154,7 @@ def test_a_given_rate_stands_for_the_optimizers():
     assert not torch.equal(final(0.2), final(None))
 
 
-def test_beside_a_gradient_projection():
+def test_with_a_gradient_projection():
     plugin = HALPlugin(50, lam=0.5)
     strategy = make_naive(plugin, MGEMPlugin(20))
     train(strategy, digits(train_size=50))
@@ -182,7 +182,7 @@ class Runs(Spy):
         self._is_on = False
 
 
-def test_anchors_are_drawn_anew_in_each_iteration_without_replacement():
+def test_anchors_are_redrawn_in_each_iteration_without_replacement():
     def seen(seed: int) -> list[list[float]]:
         model = small_model()
         runs = Runs(model)

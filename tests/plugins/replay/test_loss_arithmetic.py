@@ -93,7 +93,7 @@ def test_the_other_losses_go_with_another_loss(loss):
 
 
 @pytest.mark.parametrize("make", SUMS)
-def test_a_loop_of_ones_own_with_the_usual_loss_trains_as_the_usual_one(make):
+def test_a_custom_loop_with_the_usual_loss_trains_as_the_usual_one(make):
     ends = []
     for kind in (Naive, SameLoop):
         torch.manual_seed(0)

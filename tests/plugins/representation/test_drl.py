@@ -59,7 +59,7 @@ def test_of_a_strategy_that_also_runs_the_model_on_replayed_rows_only_the_stream
     assert check.checked > 20
 
 
-def test_passes_that_cannot_be_told_apart_are_refused():
+def test_passes_that_cannot_be_distinguished_are_refused():
     class InHalves(Naive):
         def forward(self):
             return torch.cat([self.model(half) for half in self.mb_x.chunk(2)])

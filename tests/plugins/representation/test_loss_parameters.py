@@ -109,7 +109,7 @@ def test_it_is_trained_as_by_an_optimizer_of_its_own(name, make_model, optimizer
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", EACH)
-def test_a_learning_rate_of_its_own(name, optimizer):
+def test_its_own_learning_rate(name, optimizer):
     plugin, make = EACH[name](lr=0.5), OPTIMIZERS[optimizer]
 
     def faster(parameters):
@@ -143,7 +143,7 @@ def test_of_an_optimizers_groups_it_joins_the_first(name):
 
 @pytest.mark.parametrize("lr", [None, 0.5])
 @pytest.mark.parametrize("name", EACH)
-def test_optimizers_that_are_made_anew_or_cleared_take_it_in_again(name, lr):
+def test_optimizers_that_are_made_again_or_cleared_take_it_in_again(name, lr):
     class Renewing(Naive):
         def make_optimizer(self, **kwargs):
             self.optimizer = SGD(self.model.parameters(), lr=0.05)
@@ -176,7 +176,7 @@ def test_its_learning_rate_follows_the_optimizers_schedule():
     assert optimizer.param_groups[0]["lr"] == 0.05 / 8
 
 
-def test_a_schedule_refuses_a_learning_rate_beside_it():
+def test_a_schedule_refuses_a_learning_rate_next_to_it():
     model = small_model()
     optimizer = SGD(model.parameters(), lr=0.05)
     ExponentialLR(optimizer, 0.5)
@@ -212,7 +212,7 @@ def test_a_loss_of_two_plugins_is_stepped_once():
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_it_goes_on_from_a_copy_or_a_pickle_of_plugin_or_strategy(name):
+def test_it_resumes_from_a_copy_or_a_pickle_of_plugin_or_strategy(name):
     results = []
     for again in (lambda it: it, deepcopy, lambda it: pickle.loads(pickle.dumps(it))):
         plugin = EACH[name]()

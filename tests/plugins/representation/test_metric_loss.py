@@ -94,7 +94,7 @@ def test_a_missing_package_is_named(monkeypatch):
     MetricLossPlugin(lambda h, y: h.sum())
 
 
-def test_an_unknown_name_is_told_near_ones():
+def test_an_unknown_name_gets_similar_ones_suggested():
     with pytest.raises(ValueError, match=r"'MultiSimilarity': .* has MultiSimilarityLoss"):
         MetricLossPlugin("MultiSimilarity")
 

@@ -65,7 +65,7 @@ def test_one_mask_serves_all_batches_of_a_size():
     assert len({value(RMarginPlugin(seed=seed)) for seed in range(10)}) > 5
 
 
-def test_drawn_anew_the_mask_changes_and_its_share_is_the_probability():
+def test_a_redrawn_mask_changes_and_its_share_is_the_probability():
     plugin = RMarginPlugin(redraw=True, p_switch=0.3, margin=0.0, boundary=1e6)
     assert len({value(plugin) for _ in range(10)}) > 5
     # With all pairs of one class and β huge, the loss counts the pairs that are not switched.
