@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 
 import torch
 from avalanche.models import IncrementalClassifier, MultiHeadClassifier
+from avalanche.models.utils import avalanche_forward
 from avalanche.training.plugins import AGEMPlugin, GSS_greedyPlugin
 from torch import nn
+from torch.autograd.graph import Node
+from torch.nn.modules.conv import _ConvNd
 
 from avalanche_ext.config import Cell
 from avalanche_ext.config.sections import Training
@@ -19,10 +24,12 @@ from avalanche_ext.functional.model.precision import (
     use_bfloat16,
     use_channels_last,
 )
-from avalanche_ext.models.features import last_layer
+from avalanche_ext.functional.model.running import generators_kept
 
 _READ_IN_ORDER = (AGEMPlugin, GSS_greedyPlugin)
 """Plugins of Avalanche that fail where a gradient does not lie in memory in its own order."""
+
+_HEADS = (IncrementalClassifier, MultiHeadClassifier)
 
 
 def set_precision(strategy: Strategy, training: Training, input_shape: Sequence[int]) -> None:
@@ -44,23 +51,55 @@ def set_precision(strategy: Strategy, training: Training, input_shape: Sequence[
             raise ValueError(f"training.channels_last is true, but {error}: leave it out") from None
     if precision_here(training) == "bf16":
         try:
-            use_bfloat16(strategy.model, _heads(strategy.model, input_shape))
+            use_bfloat16(strategy.model, _classifying(strategy.model, input_shape))
         except ValueError as error:
             raise ValueError(f"training.precision is bf16, but {error}: use fp32") from None
 
 
-def _heads(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
+def _classifying(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module]:
     """Return the layers that classify, which cost little and whose rounding costs accuracy.
 
-    Avalanche's own heads cannot compute in bfloat16 at all if each sample has a task label. A model
-    that ends in another layer has no such layers.
+    These are the last layers before the model's output, and all of Avalanche's heads, which cannot
+    compute in bfloat16 at all if each sample has a task label.
     """
-    kinds = (IncrementalClassifier, MultiHeadClassifier)
-    heads: list[nn.Module] = [each for each in model.modules() if isinstance(each, kinds)]
-    if not heads:
-        with suppress(ValueError, TypeError):  # It does not end in one, or takes more than samples.
-            heads = [last_layer(model, input_shape)[1]]
-    return [head for head in heads if head is not model]
+    found = [each for each in model.modules() if isinstance(each, _HEADS)]
+    with suppress(Exception):  # Some models cannot run before they adapt to an experience.
+        names = _last_layers(deepcopy(model).train(), input_shape)
+        found += [model.get_submodule(name) for name in names]
+    if not found:
+        warnings.warn(
+            f"training.precision is bf16, and no layer of {type(model).__name__} was found to "
+            "compute its output, so all of them use bfloat16; the layer that classifies would use "
+            "float32",
+            stacklevel=2,
+        )
+    return found
+
+
+def _last_layers(model: nn.Module, input_shape: Sequence[int]) -> list[str]:
+    """Return the names of the layers whose outputs reach the model's through no other layer.
+
+    Operations that are not layers, such as pooling, may follow them. The model is run on zeros.
+    """
+    layers: dict[Node | None, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, _ConvNd, *_HEADS)):
+            module.register_forward_hook(
+                lambda _module, _inputs, output, name=name: layers.update({output.grad_fn: name})
+            )
+    device = next(model.parameters()).device
+    x = torch.zeros(2, *input_shape, device=device, requires_grad=True).clone()
+    with generators_kept(device), torch.enable_grad():
+        output = avalanche_forward(model, x, torch.zeros(2, dtype=torch.int64, device=device))
+    found, seen, nodes = [], set(), [output.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node in layers:
+            found.append(layers[node])
+        elif node is not None and node not in seen:
+            seen.add(node)
+            nodes += [before for before, _ in node.next_functions]
+    return found
 
 
 def precision_here(training: Training) -> str:

@@ -31,6 +31,7 @@ from tests.runner.resuming import (
 )
 
 NETWORK = """
+import torch
 from avalanche.models import IncrementalClassifier
 from torch import nn
 
@@ -56,6 +57,42 @@ class Growing(Network):
     def __init__(self, input_shape, n_classes):
         super().__init__(input_shape, n_classes)
         self.classifier = IncrementalClassifier(32, initial_out_features=1)
+
+class Helped(Network):
+    def __init__(self, input_shape, n_classes):
+        super().__init__(input_shape, n_classes)
+        self.helper = IncrementalClassifier(32)
+
+    def forward(self, x):
+        features = self.features(x)
+        self.helper(features)
+        return self.classifier(features)
+
+class Cooled(Network):
+    def forward(self, x):
+        return super().forward(x) / 3
+
+class Pooled(nn.Sequential):
+    def __init__(self, input_shape, n_classes):
+        super().__init__(
+            nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, n_classes, 1),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )
+
+class Alone(nn.Linear):
+    def __init__(self, input_shape, n_classes):
+        super().__init__(64, n_classes)
+
+    def forward(self, x):
+        return super().forward(x.flatten(1))
+
+class Unlayered(nn.Module):
+    def __init__(self, input_shape, n_classes):
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(n_classes, 64))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight.T
 """
 MODEL = {"name": "./network.py:Network"}
 LAST, BOTH = {"channels_last": True}, {"precision": "bf16", "channels_last": True}
@@ -132,7 +169,13 @@ def test_in_bfloat16_training_is_that_in_float32_up_to_rounding(name):
         ({"name": "mlp", "hidden_sizes": [16], "multi_head": True}, "task"),
         ({"name": "./network.py:Growing"}, "class"),
         ({"name": "./network.py:Reversed"}, "class"),
+        ({"name": "./network.py:Helped"}, "class"),
+        ({"name": "./network.py:Cooled"}, "class"),
+        ({"name": "./network.py:Pooled"}, "class"),
+        ({"name": "./network.py:Alone"}, "class"),
+        ({"name": "supsup", "hidden_sizes": [16], "task": "binary"}, "task"),
     ],
+    ids=lambda given: given["name"].rpartition(":")[2] if isinstance(given, dict) else given,
 )
 def test_the_layer_that_classifies_computes_in_float32(tmp_path, model, scenario):
     one = cell(
@@ -142,18 +185,32 @@ def test_the_layer_that_classifies_computes_in_float32(tmp_path, model, scenario
     )  # fmt: skip
     strategy = (built := build(one, None)).strategy
     train(strategy, built.benchmark)
-    outputs = []
+    outputs, types = [], {}
+    for name, module in strategy.model.named_modules():
+        module.register_forward_hook(
+            lambda _module, _inputs, output, name=name: types.update({name: output.dtype})
+        )
     strategy.model.register_forward_hook(lambda _model, _inputs, output: outputs.append(output))
     strategy.eval(built.benchmark.test_stream)
     logits = torch.cat([output[:, :1] for output in outputs])
     assert logits.dtype == torch.float32
     assert not torch.equal(logits, logits.bfloat16().float())
+    assert len(types) == 1 or torch.bfloat16 in types.values()
+
+
+def test_a_model_without_a_layer_that_classifies_says_so(tmp_path):
+    one = cell(
+        tmp_path, model={"name": "./network.py:Unlayered"},
+        training={"batch_size": 5, "precision": "bf16"},
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="no layer of Unlayered was found to compute its output"):
+        build(one, None)
 
 
 @pytest.mark.parametrize(
     "method", [{"plugins": [REPLAY, "kronecker_ewc"]}, AVALANCHES["LwF"]], ids=["ours", "LwF"]
 )
-def test_a_run_goes_on_bit_for_bit(tmp_path, monkeypatch, method):
+def test_a_run_resumes_bit_for_bit(tmp_path, monkeypatch, method):
     whole = small(tmp_path, method, model=MODEL, training=BOTH)
     run(whole, tmp_path / "whole")
     expected = left_by(whole, tmp_path / "whole")
