@@ -246,6 +246,10 @@ def fetch_all(dataset: Any) -> Batch:
         return dataset.fetch(slice(None))
     collate = getattr(dataset, "collate_fn", default_collate)
     x, y, *more = collate([dataset[i] for i in range(len(dataset))])
+    task_labels = getattr(dataset, "targets_task_labels", None)
+    if task_labels is not None:
+        # By name: other attributes, such as DER's logits, may follow them.
+        return [x, y, torch.tensor([int(t) for t in task_labels])]
     return [x, y, more[-1] if more else torch.zeros_like(y)]
 
 

@@ -191,6 +191,13 @@ def test_datasets_without_task_labels_get_zero() -> None:
     assert set(held.t.tolist()) == {0}
 
 
+def test_task_labels_are_found_before_other_attributes() -> None:
+    x, y, t = images()
+    logits = DataAttribute([*torch.rand(len(x), 10)], "logits", use_in_getitem=True)
+    data = plain_dataset(x, y, t).update_data_attribute("logits", logits)
+    assert [column.tolist() for column in fetch_all(data)[1:]] == [y.tolist(), t.tolist()]
+
+
 def test_fetching_draws_no_random_number() -> None:
     before = torch.get_rng_state()
     fetch_all(plain_dataset(*images()))
