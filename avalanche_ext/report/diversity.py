@@ -25,17 +25,17 @@ Diversities = Exhibits[GradientDiversity]
 _COLUMNS = {
     "gradient_mean": "gradient cosine",
     "gradient_std": "std over pairs",
-    "conflicting": "share < 0",
-    "conflict_mean": "mean of < 0",
+    "conflicting": "share below 0",
+    "conflict_mean": "mean below 0",
     "representation_mean": "repr. cosine",
     "correlation": "correlation",
 }
 _NOTES = (
     "negative: pairs of samples from different classes; positive: from the same class. gradient "
-    "cosine: mean cosine similarity of the gradients of the two cross-entropies; share < 0: share "
-    "of pairs whose gradients conflict, and their mean cosine; repr. cosine: mean cosine "
-    "similarity of the representations; correlation: Pearson correlation of the two cosines over "
-    "pairs. The training time includes this analysis."
+    "cosine: mean cosine similarity of the gradients of the two cross-entropies; share below "
+    "0: share of pairs whose gradients conflict; mean below 0: their mean cosine; repr. cosine: "
+    "mean cosine similarity of the representations; correlation: Pearson correlation of the two "
+    "cosines over pairs. The training time includes this analysis."
 )
 
 _CELLS = 60

@@ -23,15 +23,15 @@ _SHARES = {
 _LAYERS_IN_TABLE = 3
 _PLACES = {"first": 0, "last": -1}
 _NOTES = {
-    "eigenvalues": "λ₁, λ_k: largest and k-th largest eigenvalue. Shares of the trace: largest k: "
-    "in the k largest eigenvalues; 5 % of samples: in the largest 5 % of the directions that the "
+    "eigenvalues": "λ₁, λ_k: largest and k-th largest eigenvalue; largest k: their share of the "
+    "trace; 5 % of samples: share of the trace in the largest 5 % of the directions that the "
     "samples' gradients span;",
-    _OF_WEIGHTS: "5 % of weights: in the largest 5 % of all P directions (– if the samples span no "
-    "more than these);",
+    _OF_WEIGHTS: "5 % of weights: the same for the largest 5 % of all P directions (– if the "
+    "samples span no more than these);",
     "rest": "eff. rank: exp of the entropy of the normalised eigenvalues (Roy and Vetterli, 2007); "
     "log decay: slope of log λ_i over i up to k, and the R² of the fit; mass of layer ℓ: "
-    "Σ λ_i ‖P_ℓ v_i‖² / Σ λ_i, where P_ℓ projects on its weights. The training time includes this "
-    "analysis.",
+    "Σ λ_i ‖P_ℓ v_i‖² / Σ λ_i, where P_ℓ projects onto its weights. The training time includes "
+    "this analysis.",
 }
 
 

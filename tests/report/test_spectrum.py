@@ -124,7 +124,7 @@ def test_an_unknown_share_is_a_dash_and_its_column_is_gone_where_none_is_known(
     text = spectra_text(spectra_of(directory))
     assert rows_of(text, "ewc")[0][5:] == ["0.750", "0.500", "–", "2.8"]
     assert rows_of(text, "other")[0][7] == "1.000"
-    assert "5 % of weights: in the largest 5 %" in " ".join(text.split())
+    assert "5 % of weights: the same for the largest 5 %" in " ".join(text.split())
 
 
 def test_notes_say_that_the_analysis_is_in_the_seconds_of_training(directory: Path) -> None:
