@@ -307,7 +307,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
             yield Conflict(
                 index,
                 "layers",
-                f"must name layers, such as 'logits', beside '{freezing.name}', which trains no "
+                f"must name layers, such as 'logits', with '{freezing.name}', which trains no "
                 "hidden layer after the first experience",
             )
         if prototypes and part.traits.needs_scores:
@@ -338,7 +338,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
             yield Conflict(
                 index,
                 "loss",
-                f"must be 'union' or 'separate' beside '{own_loss.name}', whose loss is not the "
+                f"must be 'union' or 'separate' with '{own_loss.name}', whose loss is not the "
                 "criterion over the rows of the mini-batch",
             )
         if own_loop and part is not own_loop and part.traits.changes_the_step:
@@ -352,7 +352,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
             yield Conflict(
                 index,
                 "loss",
-                f"must be 'union' beside '{own_loop.name}', which trains without the backward pass "
+                f"must be 'union' with '{own_loop.name}', which trains without the backward pass "
                 "that adds the parts of the loss",
             )
         if lone is None or part is lone:
@@ -368,7 +368,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
             yield Conflict(
                 index,
                 "loss",
-                f"must be 'union' beside '{lone.name}', which needs one criterion over all rows of "
+                f"must be 'union' with '{lone.name}', which needs one criterion over all rows of "
                 "the mini-batch",
             )
 

@@ -247,14 +247,14 @@ def _in_module(where: str, attribute: str) -> str:
     package = where.partition(".")[0]
     if not all(part.isidentifier() for part in where.split(".")):
         raise LookupError(
-            f"'{where}' is neither a module nor a file: write './file.py:Name' for a file beside "
-            "the YAML, 'package.module:Name' for an installed one"
+            f"'{where}' is neither a module nor a file: write './file.py:Name' for a file next "
+            "to the YAML, 'package.module:Name' for an installed one"
         )
     module = load_module(where)
     if module is None:
         outer = load_module(package) if "." in where else None
         reason = f"has no module '{where}'" if outer else "is not installed"
-        advice = "" if outer else f" (for a file beside the YAML, write './{package}.py:Name')"
+        advice = "" if outer else f" (for a file next to the YAML, write './{package}.py:Name')"
         raise LookupError(f"'{package}' {reason}{advice}")
     _check(module, attribute, where, f"'{where}'")
     return f"{where}:{attribute}"

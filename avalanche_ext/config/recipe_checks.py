@@ -241,7 +241,8 @@ def check_greedy(
             yield Problem(
                 at(place.args_path, "mem_size"),
                 f"is {size}, but must be at least {least}: '{place.component.name}' replays "
-                f"{_GREEDY_REPLAY} samples beside the {training.batch_size} of training.batch_size",
+                f"{_GREEDY_REPLAY} samples in addition to the {training.batch_size} of "
+                "training.batch_size",
             )
 
 

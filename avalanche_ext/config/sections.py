@@ -90,7 +90,7 @@ def _claim(claim: str) -> str:
 
 def _strategys_name(strategy: Any) -> Any:
     if isinstance(strategy, dict):
-        wrong = "must be a name: its arguments go into 'args' beside it"
+        wrong = "must be a name: its arguments go into the key 'args'"
         raise rejection(f"is {shown(strategy)}, but {wrong}")
     return strategy
 

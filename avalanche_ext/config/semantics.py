@@ -14,7 +14,7 @@ from avalanche_ext.traits import Part, conflicts
 from avalanche_ext.words import shown
 
 _SUFFIXES = (".csv", ".html", ".pdf", ".png", ".svg", ".txt", ".yaml")
-"""Endings of the files that lie beside the folders of methods."""
+"""Extensions of the files next to the folders of methods."""
 
 
 def check_benchmark(benchmark: Component) -> Iterator[Problem]:
@@ -58,7 +58,7 @@ def check_model(model: Component, benchmark: Component, path: str) -> Iterator[P
 
 
 def check_names(names: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
-    """Check that the folders of methods can lie beside each other and beside a report's files.
+    """Check that the folders of methods do not clash with each other or with a report's files.
 
     Args:
         names: The names of the methods that each section of `methods` expands to.
@@ -77,7 +77,7 @@ def check_names(names: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
         if suffix:
             yield Problem(
                 path,
-                f"'{name}' must not end in '{suffix}': the folder lies beside the report's files",
+                f"'{name}' must not end in '{suffix}': the folder is next to the report's files",
             )
         if name != section and len(name) > LONGEST_NAME:
             yield Problem(

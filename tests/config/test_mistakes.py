@@ -179,7 +179,7 @@ MISTAKES: list[tuple[dict[str, Any] | str, str]] = [
     (
         method(strategy={"name": "avalanche:Replay"}),
         'methods.m.strategy: is {"name": "avalanche:Replay"}, but must be a name: its arguments '
-        "go into 'args' beside it",
+        "go into the key 'args'",
     ),
     (
         method(strategy="balanced_replay"),
@@ -297,7 +297,7 @@ MISTAKES: list[tuple[dict[str, Any] | str, str]] = [
     (
         plugin("mine:MyPlugin"),
         f"{PLUGIN}: 'mine:MyPlugin' cannot be used: 'mine' is not installed "
-        "(for a file beside the YAML, write './mine.py:Name')",
+        "(for a file next to the YAML, write './mine.py:Name')",
     ),
     (
         plugin({"./mine.py:MyPlugin": {"strenght": 1}}),

@@ -172,14 +172,14 @@ def test_arguments_are_checked_as_ours_are(
         ("./folder.py:A", "{folder}/folder.py is a folder, not a file"),
         (
             "mine:MyPlugin",
-            "'mine' is not installed (for a file beside the YAML, write './mine.py:Name')",
+            "'mine' is not installed (for a file next to the YAML, write './mine.py:Name')",
         ),
         ("yaml.nothing:A", "'yaml' has no module 'yaml.nothing'"),
         ("yaml:dmup", "'yaml' has no 'dmup' (did you mean 'dump'?)"),
         (
             "not a module:A",
             "'not a module' is neither a module nor a file: write './file.py:Name' for a file "
-            "beside the YAML, 'package.module:Name' for an installed one",
+            "next to the YAML, 'package.module:Name' for an installed one",
         ),
     ],
 )

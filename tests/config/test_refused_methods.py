@@ -22,7 +22,7 @@ NOT_BESIDE_BGD = (
     "weights, and moves the weights itself"
 )
 UNION_BESIDE_BGD = (
-    "but must be 'union' beside 'bgd', which needs one criterion over all rows of the mini-batch"
+    "but must be 'union' with 'bgd', which needs one criterion over all rows of the mini-batch"
 )
 UNION = {"loss": "union"}
 MIR = {"n_candidates": 9, "batch_size": 10}
@@ -198,11 +198,11 @@ def test_a_sum_with_another_loss_and_a_term_in_another_loop_are_named(tmp_path: 
         }
     )
     assert problems_of(experiment, tmp_path) == [
-        "methods.a.plugins[0].gmed.loss: is 'sum', but must be 'union' or 'separate' beside "
+        "methods.a.plugins[0].gmed.loss: is 'sum', but must be 'union' or 'separate' with "
         "'avalanche:ER_ACE', whose loss is not the criterion over the rows of the mini-batch",
         "methods.b.plugins[0]: 'drl' cannot be combined with 'avalanche:MER', which trains without "
         "the backward pass and the optimizer's step that it would change",
-        "methods.b.plugins[1].mir.loss: is 'sum', but must be 'union' beside 'avalanche:MER', "
+        "methods.b.plugins[1].mir.loss: is 'sum', but must be 'union' with 'avalanche:MER', "
         "which trains without the backward pass that adds the parts of the loss",
     ]
 

@@ -332,7 +332,7 @@ def test_what_may_well_be_meant_is_not_noted(made: dict[str, Any], tmp_path: Pat
         ),
         (
             ["report.txt"],
-            "methods.report.txt: 'report.txt' must not end in '.txt': the folder lies beside the "
+            "methods.report.txt: 'report.txt' must not end in '.txt': the folder is next to the "
             "report's files",
         ),
         (
