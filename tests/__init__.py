@@ -1,1 +1,1 @@
-"""A package of its own: avalanche-lib installs another `tests`, which would be imported instead."""
+"""Makes `tests` a package: otherwise avalanche-lib's installed `tests` would be imported."""

@@ -142,7 +142,7 @@ def test_what_changes_while_it_is_decoded_is_not_kept(
 
 
 def test_what_has_just_changed_is_not_kept(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another change may have the same time, as far as the file system can tell them apart."""
+    """Another change may get the same time stamp from the file system."""
     monkeypatch.setattr(cache, "_SECONDS_TO_SETTLE", 100.0)
     loaded(tree)
     assert not cache.entries()

@@ -45,7 +45,7 @@ def of_plugins(n_iterations: int, plugins: list[Any]) -> int:
 
 
 def an_iteration(plugins: Callable[[], list[Any]]) -> float:
-    """Operators of one more iteration, whatever an experience costs beside them."""
+    """Operators of one more iteration, without the fixed cost of an experience."""
     few, many = (of_plugins(n, plugins()) for n in (10, 20))
     return (many - few) / 10
 

@@ -54,7 +54,7 @@ ALLOWED = {
 
 
 def room(module: str) -> str:
-    """The longest entry of ALLOWED that the module (without the package's name) lies in."""
+    """The longest entry of ALLOWED that contains the module (named without the package)."""
     parts = module.split(".")
     for n in range(len(parts), 0, -1):
         if ".".join(parts[:n]) in ALLOWED:

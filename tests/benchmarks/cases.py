@@ -30,7 +30,7 @@ def numbers(x: Tensor | SharedRows) -> list[int]:
 
 
 def made(x: Tensor | SharedRows) -> Tensor:
-    """Samples of a task, whether they are stored or made of those that several tasks share."""
+    """Samples of a task, whether stored or made from images that several tasks share."""
     return x.read() if isinstance(x, SharedRows) else x
 
 

@@ -1,4 +1,4 @@
-"""What an experience of our benchmarks tells Avalanche."""
+"""The attributes of our benchmarks' experiences that Avalanche reads."""
 
 from __future__ import annotations
 

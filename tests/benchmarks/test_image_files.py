@@ -1,4 +1,4 @@
-"""Folders of images: what is passed over, what is refused, and CIFAR in folders of classes."""
+"""Folders of images: ignored files, refused files, and CIFAR in folders of classes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_file_that_cannot_be_used_is_named(tree: Path, write: Any, message: st
 
 
 def test_a_colour_png_of_16_bits_is_refused(tmp_path: Path) -> None:
-    """Pillow reads it as one of 8 bits; the header tells."""
+    """Pillow reads it as 8 bits; only the header shows the 16."""
     file = tmp_path / "deep.png"
     Image.new("RGB", (4, 4)).save(file)
     content = bytearray(file.read_bytes())

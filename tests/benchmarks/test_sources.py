@@ -1,4 +1,4 @@
-"""Data sets as whole tensors, and what is said when they are not there."""
+"""Data sets as whole tensors, and the errors when they are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transforms of a benchmark: random ones at every draw, the others once."""
+"""Transforms of a benchmark: random ones act at every access, the others once."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_other_draws_of_a_run_stay_the_same() -> None:
 
 @pytest.mark.parametrize("make", [permuted, rotated])
 def test_random_ones_come_before_permutation_and_rotation(make: Any) -> None:
-    """A sample whose crop moves nothing is what it is without the crop."""
+    """If a crop does not shift a sample, the result is as without the crop."""
     plain = make("digits", **GIVEN)
     still = make("digits", **GIVEN, train_transforms=[v2.RandomHorizontalFlip(0.0)])
     flipped = make("digits", **GIVEN, train_transforms=[v2.RandomHorizontalFlip(1.0)])

@@ -37,7 +37,7 @@ each_buffer = pytest.mark.parametrize("make", BALANCED.values(), ids=BALANCED)
 
 
 def by_class(n_experiences=5, task_labels=False, train_size=600):
-    """Digits by Avalanche's `nc_benchmark`; pixel (0, 0) of each tells which sample it is."""
+    """Digits by Avalanche's `nc_benchmark`; pixel (0, 0) of each identifies the sample."""
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 16
     x[:, 0, 0, 0] = torch.arange(len(x)) / 10_000

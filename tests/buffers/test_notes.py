@@ -1,4 +1,4 @@
-"""What buffers know of their samples beside what they store."""
+"""Notes that buffers keep about their samples."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What all buffers promise, whatever their policy."""
+"""What all buffers guarantee, independent of their policy."""
 
 import pickle
 

@@ -133,7 +133,7 @@ def zero_strength(cell: Cell) -> Outcome:
 
 @cache
 def without(strategy: str, stream: str, model: ModelName) -> Any:
-    """The same strategy without a plugin of ours beside its own."""
+    """The same strategy without our plugin."""
     return _run(Cell((), strategy, stream, model))
 
 

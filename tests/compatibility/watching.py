@@ -43,7 +43,7 @@ OUTSIDE = (
 
 @dataclass
 class State:
-    """What is trained on and what is trained, as it is at some moment."""
+    """The training data, model and optimizer at one moment."""
 
     rows: list[Tensor]
     loss: Tensor | None
@@ -108,7 +108,7 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 def state(strategy: Any) -> State:
-    """Copies of what is trained on and what is trained."""
+    """Copies of the training data, model and optimizer."""
     loss = getattr(strategy, "loss", None)
     parameters = [*strategy.model.parameters()]
     return State(

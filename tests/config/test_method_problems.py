@@ -1,4 +1,4 @@
-"""What a user reads who mistyped something in a method or in the numbers of a paper."""
+"""Errors for typing mistakes in a method or in published numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep stands for one ordinary method per value."""
+"""A sweep is one ordinary method per value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a sweep is told once, where the YAML has its cause."""
+"""A problem of a sweep is reported once, at its cause in the YAML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small datasets whose samples are easily told apart."""
+"""Small datasets whose samples are easy to distinguish."""
 
 from __future__ import annotations
 

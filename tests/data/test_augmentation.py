@@ -1,4 +1,4 @@
-"""Random transforms of in-memory datasets: drawn anew, and in the training view only."""
+"""Random transforms of in-memory datasets: redrawn each time, and only in the training view."""
 
 from __future__ import annotations
 

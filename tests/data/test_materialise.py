@@ -74,7 +74,7 @@ def test_content_is_what_fetching_gives() -> None:
 
 
 def test_deterministic_transforms_are_applied_once() -> None:
-    """Once for each sample, and for the samples that tell whether they are random."""
+    """Once per sample, and for the samples that test for randomness."""
     transform = Counted()
     plain = plain_benchmark(split_digits(train_size=30, test_size=10), transform)
     benchmark = in_memory(plain)

@@ -46,7 +46,7 @@ def cosines_by_loops(vectors: Sequence[Array]) -> Array:
 def pair_numbers_by_loops(
     gradients: Array, representations: Array, labels: Sequence[int], same_class: bool
 ) -> dict[str, float]:
-    """What is told of the pairs i < j of one kind that have both cosines."""
+    """The numbers reported for the pairs i < j of one kind that have both cosines."""
     pairs = [
         (gradients[i, j], representations[i, j])
         for i in range(len(labels))

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction as what it is: Bonferroni's test of every set of the hypotheses.
+    """Holm's correction by its definition: Bonferroni's test of every subset of hypotheses.
 
     A hypothesis is rejected if all sets that it is in are; its p is the largest of theirs.
     """
@@ -20,7 +20,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's test: the share of signs whose rank sums lie as far apart."""
+    """Two-sided p of Wilcoxon's test: the share of sign patterns with rank sums as far apart."""
     sizes = [abs(each) for each in differences if each]
     ranks_of_sizes = [len(sizes) + 1 - rank for rank in ranks(sizes)]
 
@@ -55,7 +55,7 @@ def ranks(values: Sequence[float]) -> list[float]:
 
 
 def friedman_statistic(table: Sequence[Sequence[float]]) -> float:
-    """Friedman's χ² of a table without ties, one row an experiment (Demšar, 2006)."""
+    """Friedman's χ² of a table without ties, one row per experiment (Demšar, 2006)."""
     n, k = len(table), len(table[0])
     mean_ranks = [sum(column) / n for column in zip(*map(ranks, table), strict=True)]
     return 12 * n / (k * (k + 1)) * (sum(r**2 for r in mean_ranks) - k * (k + 1) ** 2 / 4)

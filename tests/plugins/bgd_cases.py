@@ -37,7 +37,7 @@ def normalising() -> nn.Module:
 
 
 class Expected(Spy):
-    """Computes each iteration anew on copies of the model; list it before what it checks."""
+    """Recomputes each iteration on copies of the model; list it before the checked plugin."""
 
     def __init__(self, n_draws, initial_std, lr, seed) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The pictures of sweeps, made of a folder's results, and what stands in their legends."""
+"""Pictures of sweeps from a folder's results, and the texts of their legends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A paper's numbers beside ours, as a person reads them."""
+"""A paper's numbers next to ours, as a person reads them."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def panels_of(figure: Figure, part: int = 0) -> list[Any]:
 
 
 def rows_of(text: str, method: str) -> list[list[str]]:
-    """The cells of the rows of a method, both tables' one after the other."""
+    """The cells of a method's rows, in both tables in turn."""
     lines = [line for line in text.splitlines() if line.startswith(f"{method} ")]
     return [[cell.strip() for cell in line.split("  ") if cell] for line in lines]
 

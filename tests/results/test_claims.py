@@ -63,7 +63,7 @@ def test_a_claim_is_free_again_after_its_block_and_after_an_error(tmp_path: Path
 def test_a_file_system_without_locks_is_refused_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not replaced by a file that stands for a lock: it would outlive a holder that is killed."""
+    """There is no fallback to lock files, which would outlive a killed holder."""
 
     def flock(*_: object) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

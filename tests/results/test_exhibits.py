@@ -59,7 +59,7 @@ def edits_of(directory: Path) -> Exhibits[Edits]:
 
 
 def is_left_out(directory: Path) -> bool:
-    """Whether the file of `gmed` is told to be unreadable; if not, it must have been read."""
+    """Whether the file of `gmed` is reported as unreadable; if not, it must have been read."""
     edits = edits_of(directory)
     assert [*edits.methods][-1] == "other"
     assert len(edits.methods) + len(edits.unreadable) == 2

@@ -1,4 +1,4 @@
-"""Work for worker processes, which import it by its name: they die, or tell of themselves."""
+"""Functions for worker processes, which import them by name: they die, or report."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def begun(yaml_file: Path, out: Path, last: tuple[int, ...] = ()) -> subprocess.
 
 
 def wait_for(seen: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait until something is so, while a process goes on."""
+    """Wait until a condition holds, while a process runs."""
     for _ in range(15_000):  # Of 20 ms: a loaded machine takes minutes to import torch twice.
         if seen():
             return

@@ -1,4 +1,4 @@
-"""A run that is ended goes on from its checkpoint, and leaves what it would have left."""
+"""An interrupted run resumes from its checkpoint, with the same result as uninterrupted."""
 
 from __future__ import annotations
 

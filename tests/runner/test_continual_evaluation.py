@@ -1,4 +1,4 @@
-"""`evaluate` measures inside experiences, and leaves all else of a run as it is without it."""
+"""`evaluate` measures inside experiences and changes nothing else about a run."""
 
 import json
 

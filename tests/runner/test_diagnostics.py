@@ -1,4 +1,4 @@
-"""What plugins tell about an experience reaches the run's events and changes nothing else."""
+"""Plugins' numbers about an experience reach the run's events and change nothing else."""
 
 import json
 

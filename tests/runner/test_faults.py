@@ -282,7 +282,7 @@ def test_a_rerun_that_is_killed_keeps_the_result_whole_here_or_aside(tmp_path):
 
 
 def test_nothing_takes_its_place_before_a_power_cut_would_leave_it(tmp_path, monkeypatch):
-    """Contents are flushed before they are renamed, and events before what stands on them."""
+    """Files are flushed before they are renamed, and events before what depends on them."""
     flushed: dict[Path, bytes] = {}
     fsync, replace = os.fsync, os.replace
     placed = []

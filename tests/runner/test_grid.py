@@ -187,7 +187,7 @@ def test_a_grid_without_workers_says_so_once(tmp_path, monkeypatch, capsys):
 
 
 def test_workers_use_the_data_of_this_commands_environment(tmp_path, monkeypatch):
-    """Those of a cluster have an environment of their own."""
+    """Workers of a cluster have their own environment."""
     monkeypatch.setattr("avalanche_ext.runner.grid.run_claimed", deadly.note_data_root)
     monkeypatch.setenv("AVALANCHE_EXT_DATA", "data")
     monkeypatch.chdir(tmp_path)

@@ -45,7 +45,7 @@ class Command:
             self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
 
     def runs(self) -> bool:
-        """Return whether the command goes on."""
+        """Return whether the command is running."""
         return self.process.poll() is None
 
     def processes(self) -> dict[int, int]:
@@ -133,7 +133,7 @@ def left_over(out: Path) -> list[Path]:
 
 @pytest.fixture
 def commands() -> Iterator[list[Command]]:
-    """The commands of a test, which end with it."""
+    """The commands of a test, which are ended with it."""
     begun: list[Command] = []
     yield begun
     for each in begun:

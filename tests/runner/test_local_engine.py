@@ -70,7 +70,7 @@ print(n_frozen, n_collections, *new)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the server that forks workers")
 def test_a_cell_imports_nothing_large_that_the_server_has_not(tmp_path):
-    """In a process of its own, whose server nobody has told what it need not import."""
+    """In a separate process whose server preloads everything."""
     done = subprocess.run(
         [sys.executable, "-c", IMPORTS, str(tmp_path)],
         capture_output=True,

@@ -83,7 +83,7 @@ def test_a_model_is_tried_once(tmp_path, monkeypatch):
 
 
 def test_a_users_strategy_is_built_with_each_optimizer(tmp_path):
-    """It may look at what it is given when it is made."""
+    """It may inspect its arguments when it is built."""
     (tmp_path / "mine.py").write_text(PICKY, "utf-8")
     methods = swept("mine", "optimizer.lr", [0.1, 0.5], strategy="./mine.py:Picky")
     with pytest.raises(PreflightError, match=r"^methods\.mine-0\.5: .*needs a small lr"):

@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 
 
 def shown(monkeypatch, tmp_path, stream, verbosity):
-    """Let a grid of four cells finish one, fail one, and be in the middle of a third."""
+    """Let a grid of four cells finish one, fail one and be halfway through a third."""
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr("avalanche_ext.runner.progress._SECONDS_BETWEEN_LOOKS", 0.01)
     first, second, third, _ = cells = experiment(tmp_path).cells()

@@ -35,7 +35,7 @@ def weights(one: Cell, out: Path) -> str:
 
 
 def litter(seed: int) -> list[object]:
-    """Take memory, so that what is allocated next lies elsewhere and is aligned otherwise."""
+    """Allocate memory, so that later allocations have other addresses and alignments."""
     drawn = random.Random(seed)
     taken: list[object] = []
     for _ in range(200):

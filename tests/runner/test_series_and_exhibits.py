@@ -18,7 +18,7 @@ ARRAYS = {"slot": np.array([4, 7]), "edited": IMAGES}
 
 @pytest.fixture
 def telling(monkeypatch):
-    """Balanced replay that tells which iterations of the run it has seen, and exhibits arrays."""
+    """Balanced replay that reports which iterations of the run it has seen, and exhibits arrays."""
     tell(monkeypatch)
 
 

@@ -36,7 +36,7 @@ class Mine(Base, SupervisedPlugin):
 
 
 def test_cells_that_begin_later_run_what_the_files_were(tmp_path: Path) -> None:
-    """They are found where they were, with what lies beside them."""
+    """They are found at their place, with the files next to them."""
     late = "def scaled(x, factor):\n    return factor * x\n"
     texts = {"mine.py": MINE, "helper.py": "class Base:\n    pass\n", "late.py": late}
     for name, text in {**texts, "factor.txt": "2"}.items():

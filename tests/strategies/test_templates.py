@@ -223,7 +223,7 @@ def test_avalanches_replay_is_refused_with_mgem_when_the_strategy_is_built():
 
 
 class Louder(DRL):
-    """A strategy of a user's own, with an argument of its own."""
+    """A user's strategy with its own argument."""
 
     def __init__(self, *, factor=2.0, lam=0.01, **arguments):
         super().__init__(lam=factor * lam, **arguments)

@@ -40,7 +40,7 @@ def run_in(directory: Path, method: str = "drl", seed: int = 3, hash: str = "012
 
 
 def report_series(sink: Sink) -> None:
-    """Two experiences of three and of two iterations, with nothing told of one before them."""
+    """Two experiences of three and two iterations, after one without a report."""
     sink.series(1, 4, {"norm": [math.nan, 0.5, 0.25], "loss": [2.0, 1.0]})
     sink.series(2, 7, {"norm": [0.125, 0.75]})
 

@@ -1,4 +1,4 @@
-"""The wandb sink, with the real wandb offline: what lies on disk, and what a dead wandb costs."""
+"""The wandb sink, with the real wandb offline: files on disk, and failures of wandb."""
 
 from __future__ import annotations
 

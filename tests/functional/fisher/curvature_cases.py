@@ -1,4 +1,4 @@
-"""Random curvatures and the dense matrices they stand for."""
+"""Random curvatures and the dense matrices they represent."""
 
 from dataclasses import replace
 

@@ -99,7 +99,7 @@ def dense(
     seed: int = 0,
     t: Tensor | None = None,
 ) -> Array:
-    """The whole Fisher by loops; which labels were drawn is told by what is propagated back."""
+    """The whole Fisher by loops; the drawn labels are inferred from what is propagated back."""
     modes = [module.training for module in model.modules()]
     model.eval()
     with torch.no_grad():

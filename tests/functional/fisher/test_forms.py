@@ -1,4 +1,4 @@
-"""Forms of a Fisher against the dense matrix, in double precision."""
+"""Approximations of a Fisher against the dense matrix, in double precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quadratic penalties' curvature: what it stands for, and how it is merged."""
+"""Quadratic penalties' curvature: the matrix it represents, and how it is merged."""
 
 import pytest
 import torch

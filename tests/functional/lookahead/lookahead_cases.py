@@ -1,4 +1,4 @@
-"""What copies say that a real optimizer has stepped, and what must stay as it was."""
+"""Expected look-ahead steps, by a real optimizer on copies, and what must not change."""
 
 from __future__ import annotations
 

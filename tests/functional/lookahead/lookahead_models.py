@@ -73,7 +73,7 @@ class OfAConstant(nn.Module):
 
 
 class Mixing(nn.Module):
-    """Centres a hidden layer over the batch, which no module of it tells."""
+    """Centres a hidden layer over the batch, outside of any module."""
 
     def __init__(self) -> None:
         super().__init__()

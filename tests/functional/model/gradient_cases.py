@@ -30,7 +30,7 @@ class Reused(nn.Module):
 
 
 class Heads(nn.Module):
-    """A head for odd and one for even groups, told apart by the sign of the first coordinate."""
+    """One head for odd and one for even groups, chosen by the sign of the first coordinate."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ from tests.functional.model.gradient_cases import (
 
 
 class Interleaved(nn.Module):
-    """Parameters of one block stand between those of another; 2 + 3 + 4 + 5 + 6 coordinates."""
+    """Parameters of one block lie between those of another; 2 + 3 + 4 + 5 + 6 coordinates."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A model in bfloat16 returns float32, whoever calls it, and what must not be rounded is not."""
+"""A bfloat16 model always returns float32, and rounds nothing that must stay exact."""
 
 from copy import deepcopy
 

@@ -172,7 +172,7 @@ def test_nothing_is_said_of_layers_with_rules(case, monkeypatch):
 
 
 class Counting(nn.Module):
-    """Keeps count of its calls, and draws, also in eval mode; fails when it is told to."""
+    """Counts its calls, draws even in eval mode, and fails on request."""
 
     def __init__(self):
         super().__init__()

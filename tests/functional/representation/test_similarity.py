@@ -26,7 +26,7 @@ WEIGHTED = nn.CrossEntropyLoss(torch.arange(1.0, N_CLASSES + 1, dtype=torch.floa
 
 
 class Tied(nn.Module):
-    """A weight that is used beside the layer that owns it."""
+    """A weight that is also used outside the layer that owns it."""
 
     def __init__(self):
         super().__init__()

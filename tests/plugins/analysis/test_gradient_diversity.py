@@ -45,7 +45,7 @@ class Keeper(SupervisedPlugin):
 
 
 def analysed(*others, model=None, benchmark=None, **arguments):
-    """The plugin and what it told after each experience, and the model as it was then."""
+    """The plugin, its numbers after each experience, and the model at that time."""
     plugin, keeper, told = GradientDiversityPlugin(**arguments), Keeper(), []
     strategy = make_naive(*others, plugin, keeper, model=model)
     for experience in (digits(**SMALL) if benchmark is None else benchmark).train_stream:

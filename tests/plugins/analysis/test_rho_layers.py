@@ -78,7 +78,7 @@ def test_of_multi_head_models_what_enters_the_heads_is_represented():
 
 
 class Branching(nn.Module):
-    """Leaves out its second layer where it is told to."""
+    """Skips its second layer on request."""
 
     def __init__(self):
         super().__init__()

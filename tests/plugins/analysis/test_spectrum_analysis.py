@@ -287,7 +287,7 @@ def test_a_model_that_grows_has_a_spectrum_of_all_its_parameters():
 
 
 class Unruled(nn.Linear):
-    """A layer of a kind of its own."""
+    """A layer of an unknown kind."""
 
     def forward(self, x):
         return super().forward(x).tanh()

@@ -1,4 +1,4 @@
-"""Pulls at the rates of adaptive optimizers, and the warning of a penalty that does nothing."""
+"""Pulls with the rates of adaptive optimizers, and the warning about a useless penalty."""
 
 import pickle
 import warnings

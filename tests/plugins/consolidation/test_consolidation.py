@@ -1,4 +1,4 @@
-"""How the penalty acts in a strategy, whatever it was estimated from."""
+"""How the penalty acts in a strategy, independent of its estimate."""
 
 import warnings
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""Consolidation beside other methods in one strategy."""
+"""Consolidation combined with other methods in one strategy."""
 
 from types import SimpleNamespace
 
@@ -78,7 +78,7 @@ def test_any_number_of_them_go_together_and_with_replay():
 
 
 class Gradients(SupervisedPlugin):
-    """Keeps the gradient as it stands where this is listed."""
+    """Records the gradient at its place in the list of plugins."""
 
     def after_backward(self, strategy, **kwargs):
         self.last = torch.cat([p.grad.flatten() for p in strategy.model.parameters()])
@@ -102,7 +102,7 @@ class Before(SupervisedPlugin):
 
 
 def beside_gem(update, *, ewc_first):
-    """Train two tasks; what there was around GEM's projection in the last iteration."""
+    """Train two tasks; return the gradients around GEM's projection in the last iteration."""
     ewc, mgem = OnlineEWCPlugin(200.0, update=update), MGEMPlugin(10, 0.5)
     before, seen, projected, step = Before(mgem), Gradients(), Gradients(), AfterTheStep()
     middle = [ewc, mgem] if ewc_first else [mgem, ewc]

@@ -1,4 +1,4 @@
-"""What plugins tell of themselves, put together."""
+"""Traits that plugins declare, combined."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Defaults on which published numbers and our tables stand: a change is a decision, not a slip."""
+"""Defaults behind published numbers and our tables: a change must be deliberate."""
 
 from inspect import signature
 

@@ -1,4 +1,4 @@
-"""Old samples that a stranger brings are refused beside our memories, before any step."""
+"""Old samples from other packages' plugins are refused with our memories, before any step."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Plugins beside strategies with models of their own kind, and beside JointTraining."""
+"""Plugins with strategies that have special models, and with JointTraining."""
 
 import pytest
 import torch
@@ -155,7 +155,7 @@ WITH_MEANING = [
 
 
 def refusals(make, name, args):
-    """Return the plugin as a script makes it, and why `check` refuses it beside a strategy."""
+    """Return the plugin as made in a script, and why `check` refuses it with a strategy."""
     theirs = STRATEGIES[make]
     strategy = Component(f"avalanche:{theirs}", f"avalanche.training.supervised:{theirs}", {})
     plugin, _ = component("plugin", name, args, path="p", name_path="p")

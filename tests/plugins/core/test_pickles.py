@@ -54,7 +54,7 @@ EACH = {
 
 
 class Recording(pickle.Pickler):
-    """Pickles, and keeps what it meets of a model, and all experiences."""
+    """Pickles, and records what it sees of a model, and all experiences."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(io.BytesIO())

@@ -1,4 +1,4 @@
-"""What plugins tell reaches Avalanche's evaluator, and by it any of its loggers."""
+"""Plugins' numbers reach Avalanche's evaluator, and so any of its loggers."""
 
 import pytest
 from avalanche.training.plugins import EvaluationPlugin

@@ -1,4 +1,4 @@
-"""Methods that promise to read no task identity give the same weights whatever the tasks are."""
+"""Task-free methods give the same weights for any task labels."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Losses on representations beside other methods: of strength zero they are not there."""
+"""Losses on representations with other methods: with strength zero they have no effect."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def without():
 
 
 def trained(*more):
-    """Weights after training beside plugins that replay, penalise and project."""
+    """Weights after training with plugins that replay, penalise and project."""
     torch.manual_seed(0)
     beside = BalancedReplayPlugin(20, seed=1), OnlineEWCPlugin(1.0), MGEMPlugin(20)
     strategy = make_naive(*beside, *more, batch_size=5)

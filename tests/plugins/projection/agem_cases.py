@@ -23,7 +23,7 @@ class Sample(NamedTuple):
 
 
 class Samples:
-    """Tells samples of a benchmark by their pixels."""
+    """Identifies samples of a benchmark by their pixels."""
 
     def __init__(self, benchmark: Any) -> None:
         self._known: dict[bytes, Sample] = {}

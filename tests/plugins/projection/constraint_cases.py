@@ -36,7 +36,7 @@ def members(found: list[Columns]) -> list[list[int]]:
 
 
 class Watched:
-    """Constraints of a memory that are asked for again and again."""
+    """Constraints of a memory, requested repeatedly."""
 
     def __init__(
         self,

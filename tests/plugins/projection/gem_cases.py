@@ -1,4 +1,4 @@
-"""GEM's step computed anew, from the memory and the model alone, beside a plugin's."""
+"""GEM's step recomputed from the memory and the model, to compare with a plugin's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def by_tensor(names: list[str]) -> list[list[str]]:
 
 
 class Expected(SupervisedPlugin):
-    """Compares every gradient, before the step, with the projection of a gradient of its own.
+    """Compares every gradient before the step with the projection of its own gradient.
 
     List it after the plugin. `penalty` is what else the strategy adds to the loss.
     """

@@ -144,7 +144,7 @@ def test_a_ring_is_balanced_over_classes_or_tasks(balance):
 
 
 def test_the_memory_draws_what_is_replayed_and_the_plugin_the_references():
-    """So that what is replayed does not depend on how many references there are."""
+    """Replayed samples must not depend on the number of references."""
 
     def drawn(ring_seed, seed, n_references=20):
         torch.manual_seed(0)

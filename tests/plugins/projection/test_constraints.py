@@ -1,4 +1,4 @@
-"""Which samples stand for which constraint of a gradient projection."""
+"""Which samples form which constraint of a gradient projection."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""GEM at the edges of its arguments and of what it is given."""
+"""GEM with extreme arguments and inputs."""
 
 import pytest
 import torch

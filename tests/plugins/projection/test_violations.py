@@ -1,4 +1,4 @@
-"""What mGEM tells of its violations, against counts by hand."""
+"""mGEM's statistics of violations, against counts by hand."""
 
 import io
 import math

@@ -41,7 +41,7 @@ def edited(
 
 
 class Before(SupervisedPlugin):
-    """List it before a replay plugin: what there is before that acts."""
+    """Records the state before a replay plugin acts; list it before that plugin."""
 
     def __init__(self, buffer: Any) -> None:
         super().__init__()

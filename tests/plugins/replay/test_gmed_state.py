@@ -1,4 +1,4 @@
-"""What GMED keeps, tells and refuses."""
+"""What GMED stores, reports and refuses."""
 
 import pickle
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""Hindsight anchor learning in a strategy, beside the same done step by step."""
+"""Hindsight anchor learning in a strategy, compared with a step-by-step version."""
 
 import copy
 

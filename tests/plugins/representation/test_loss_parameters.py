@@ -1,4 +1,4 @@
-"""Parameters of a loss in the strategy's optimizer, whatever becomes of that."""
+"""Parameters of a loss in the strategy's optimizer, even if it is replaced."""
 
 import pickle
 from copy import deepcopy

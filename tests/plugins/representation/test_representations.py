@@ -127,7 +127,7 @@ def test_the_last_hidden_layer_of_a_multi_head_model_has_the_rows_in_the_batchs_
 
 @pytest.mark.parametrize("name", HIDDEN_AND_LOGITS)
 def test_units_of_a_head_that_are_not_in_use_yet_count_for_nothing(name):
-    """Avalanche's growing head puts out -1000 for them, beside which nothing else would count."""
+    """Avalanche's growing head outputs -1000 for them, which would dominate everything else."""
     head = IncrementalClassifier(6, initial_out_features=10)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), head)
     gathered: list[list[torch.Tensor]] = []

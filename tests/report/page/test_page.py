@@ -23,7 +23,7 @@ from tests.results.trees import two_by_two, write_experiment, write_failure, wri
 
 
 class Page(HTMLParser):
-    """The texts of a page by the element that they stand in, and what it loads."""
+    """The texts of a page by element, and the resources it loads."""
 
     LOADING = ("src", "href", "data", "action", "srcset", "poster", "xlink:href")
 
