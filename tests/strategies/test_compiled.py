@@ -1,4 +1,4 @@
-"""Compiled steps train as uncompiled ones, whatever plugins, models and criteria do."""
+"""Compiled steps train like uncompiled ones, with all plugins, models and criteria."""
 
 from copy import deepcopy
 
@@ -264,7 +264,7 @@ def test_with_a_criterion_that_is_trained_steps_are_uncompiled():
 
 
 class Growing(nn.Module):
-    """A classifier that grows, beside a layer that nothing depends on."""
+    """A classifier that grows, next to a layer that nothing depends on."""
 
     def __init__(self):
         super().__init__()
@@ -315,30 +315,14 @@ class Limiting(SupervisedPlugin):
             strategy.model.options["is_limited"] = True
 
 
-class Noise(Squared):
-    """A loss of the user's that draws numbers for each mini-batch."""
-
-    reads_graph = False
-
-    def __init__(self):
-        super().__init__()
-        self.generator = torch.Generator().manual_seed(0)
-
-    def loss_tensors(self, labels):
-        return self.scale, torch.rand(len(labels), 1, generator=self.generator)
-
-    def loss_at(self, representations, labels, scale, noise):
-        return super().loss_at([noise * rows for rows in representations], labels, scale)
-
-
-def test_where_code_stops_compiling_terms_draw_once_for_each_mini_batch(calls):
+def test_where_code_stops_compiling_a_term_draws_once_for_each_mini_batch(calls):
     strategies = []
     for _ in range(2):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = Limited()
-        terms = RMarginPlugin(lam=0.1, redraw=True), Noise()
-        strategies.append(make_naive(*terms, Limiting(), model=model))
+        term = RMarginPlugin(lam=0.1, redraw=True)
+        strategies.append(make_naive(term, Limiting(), model=model))
     compile_steps(strategies[0])
     with pytest.warns(UserWarning, match="trains uncompiled, because it cannot be compiled"):
         train(strategies[0], digits(train_size=60))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.functional.compiled.kinds import PLAIN
+from avalanche_ext.functional.compiled.kinds import is_setting
 from avalanche_ext.functional.compiled.terms import (
     NotCompilableError,
     Term,
@@ -133,7 +133,7 @@ def _changes(before: object, after: object) -> Iterator[str]:
         pairs = [(name + "." if name else "", left, right) for (name, left), right in named]
     for prefix, left, right in pairs:
         for key, value in vars(left).items():
-            if isinstance(value, PLAIN) and vars(right).get(key) != value:
+            if is_setting(value) and vars(right).get(key) != value:
                 yield f"its attribute '{prefix}{key}'"
 
 

@@ -10,8 +10,14 @@ from torch import nn
 
 from avalanche_ext.functional.compiled.terms import Term
 
-PLAIN = (bool, int, float, str, bytes, type(None))
-"""The types of attributes that are settings."""
+_PLAIN = (bool, int, float, str, bytes, type(None))
+
+
+def is_setting(value: object) -> bool:
+    """Return whether an attribute is a setting: a number, a text, None, or a tuple of these."""
+    if type(value) is tuple:
+        return all(isinstance(each, _PLAIN) for each in value)
+    return isinstance(value, _PLAIN)
 
 
 def kinds_of(model: nn.Module, criterion: nn.Module, terms: Sequence[Term]) -> Hashable:
@@ -21,19 +27,18 @@ def kinds_of(model: nn.Module, criterion: nn.Module, terms: Sequence[Term]) -> H
 
 
 def _kind(name: str, module: nn.Module) -> Hashable:
-    plain = tuple(sorted((k, v) for k, v in vars(module).items() if isinstance(v, PLAIN)))
+    settings = tuple(sorted((k, v) for k, v in vars(module).items() if is_setting(v)))
     tensors = [*module._parameters.items(), *module._buffers.items()]
     shapes = tuple((k, t.shape, t.dtype) for k, t in tensors if t is not None)
-    return name, type(module), plain, shapes
+    return name, type(module), settings, shapes
 
 
 def _settings(term: Term) -> Iterator[Hashable]:
     """Yield the settings that determine a term's code; λ is an input of the code instead."""
     for name, value in vars(term).items():
-        if isinstance(value, PLAIN) and name != "lam":
-            yield name, value
-        elif isinstance(value, list | tuple) and all(isinstance(each, PLAIN) for each in value):
-            yield name, tuple(value)
+        fixed = tuple(value) if isinstance(value, list) else value
+        if is_setting(fixed) and name != "lam":
+            yield name, fixed
 
 
 def parts_of(
@@ -43,16 +48,19 @@ def parts_of(
     for module in (*model.modules(), *criterion.modules()):
         for places in (module._modules, module._parameters, module._buffers):
             yield from ((places, name, part) for name, part in places.items())
-        settings = vars(module)
-        yield from ((settings, k, v) for k, v in settings.items() if isinstance(v, PLAIN))
-    for settings in map(vars, terms):
-        plain = ((k, v) for k, v in settings.items() if isinstance(v, PLAIN))
-        yield from ((settings, k, v) for k, v in plain if k != "lam")
+        yield from _named_settings(module)
+    for term in terms:
+        yield from (found for found in _named_settings(term) if found[1] != "lam")
+
+
+def _named_settings(owner: object) -> Iterator[tuple[dict[str, Any], str, object]]:
+    attributes = vars(owner)
+    yield from ((attributes, name, v) for name, v in attributes.items() if is_setting(v))
 
 
 def is_same(now: object, part: object) -> bool:
     """Return whether a part is the one it was; a setting may be set again to an equal value."""
-    return now is part or (isinstance(part, PLAIN) and type(now) is type(part) and now == part)
+    return now is part or (is_setting(part) and type(now) is type(part) and now == part)
 
 
 def is_torchs_or_ours(part: object) -> bool:

@@ -39,6 +39,9 @@ _ROWS = 37
 """Rows of the example that code for several rows is compiled with. That code takes any number from
 2; the example is the same in every process, so that all compile the same code."""
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Attributes of a module that hold its hooks, and of torch, after "_global", that hold others."""
+
 _MOST_VERSIONS = 64
 """Versions of the code of one architecture that torch may compile."""
 
@@ -124,21 +127,10 @@ class CompiledLoss:
 
     def is_watched(self) -> bool:
         """Return whether hooks are set on the model or a parameter: compiled code skips them."""
-        return bool(
-            torch_modules._global_forward_hooks
-            or torch_modules._global_forward_pre_hooks
-            or torch_modules._global_backward_hooks
-            or torch_modules._global_backward_pre_hooks
-            or any(
-                m._forward_hooks
-                or m._forward_pre_hooks
-                or m._backward_hooks
-                or m._backward_pre_hooks
-                for m in self._modules
-            )
-            or any(
-                p._backward_hooks or p._post_accumulate_grad_hooks for p in self._trained.values()
-            )
+        return (
+            any(getattr(torch_modules, f"_global{hooks}") for hooks in _HOOKS)
+            or any(getattr(module, hooks) for module in self._modules for hooks in _HOOKS)
+            or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self._unfrozen)
         )
 
     @torch.no_grad()

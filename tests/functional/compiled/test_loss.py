@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from avalanche_ext.functional.compiled import code
 from avalanche_ext.functional.compiled.loss import CompiledLoss
 from avalanche_ext.models import MLP
 from avalanche_ext.plugins import DRLPlugin, MultiSimilarityPlugin, RMarginPlugin
@@ -20,12 +19,6 @@ def model():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return MLP([16], input_shape=(1, 8, 8), n_classes=10)
-
-
-@pytest.fixture
-def no_code(monkeypatch):
-    """Forget code that other tests have compiled, but for what inductor keeps on disk."""
-    monkeypatch.setattr(code, "_FUNCTIONS", {})
 
 
 def batch(n):
@@ -53,37 +46,32 @@ def check_same(loss, model, terms, x, y):
         torch.testing.assert_close(gradient, p.grad, **CLOSE)
 
 
-@pytest.mark.parametrize(
-    "terms",
-    [
-        [],
-        [
-            DRLPlugin(lam=0.1, normalisation="pairs", layers=["hidden.0", "logits"]),
-            MultiSimilarityPlugin(lam=0.1, form="pairs"),
-            RMarginPlugin(lam=0.1, hinge=True, redraw=True),
-        ],
-    ],
-    ids=["criterion", "terms"],
-)
-def test_all_sizes_of_mini_batches_share_two_compiled_versions(no_code, terms):
-    network = model()
-    loss = CompiledLoss(network, nn.CrossEntropyLoss(), terms)
-    before = counters["stats"]["unique_graphs"]
-    for n in (1, 2, 7, 13, 36, 37, 38, 59, 100, 1):
-        check_same(loss, network, terms, *batch(n))
-    assert counters["stats"]["unique_graphs"] == before + 2
+def no_terms(lam):
+    return []
 
 
-def test_models_of_one_architecture_share_code_whatever_their_weights_and_lam(no_code):
+def three_terms(lam):
+    return [
+        DRLPlugin(lam=lam, normalisation="pairs", layers=["hidden.0", "logits"]),
+        MultiSimilarityPlugin(lam=lam, form="pairs"),
+        RMarginPlugin(lam=lam, hinge=True, redraw=True),
+    ]
+
+
+@pytest.mark.parametrize("make_terms", [no_terms, three_terms])
+def test_two_compiled_versions_serve_all_mini_batches_and_models_of_one_architecture(make_terms):
     before = counters["stats"]["unique_graphs"]
-    for lam in (0.1, 0.2, 0.3):
-        network, terms = model(), [DRLPlugin(lam=lam)]
+    for lam in (0.1, 0.3):
+        network, terms = model(), make_terms(lam)
         nn.init.constant_(network.classifier.bias, lam)
         loss = CompiledLoss(network, nn.CrossEntropyLoss(), terms)
+        for n in (1, 2, 7, 13, 36, 37, 38, 59, 100, 1):
+            check_same(loss, network, terms, *batch(n))
+        for term in terms:
+            term.lam = 0.2
         check_same(loss, network, terms, *batch(5))
-        terms[0].lam = 2 * lam
-        check_same(loss, network, terms, *batch(6))
-    assert counters["stats"]["unique_graphs"] == before + 1
+    # Other tests may have compiled the first ones.
+    assert counters["stats"]["unique_graphs"] <= before + 2
 
 
 class Summed(nn.Sequential):
@@ -109,10 +97,12 @@ def test_each_parameter_has_a_gradient_of_its_own_laid_out_as_it_is():
 
 
 def test_a_setting_that_is_set_again_to_an_equal_value_is_no_change():
-    network, criterion = nn.Linear(3, 2), nn.CrossEntropyLoss()
+    network, criterion = nn.Conv2d(1, 10, 8), nn.CrossEntropyLoss()
     network.temperature = 0.2
     loss = CompiledLoss(network, criterion)
-    network.temperature = float("0.2")
+    network.temperature, network.padding = float("0.2"), (0, 0)
     assert loss.is_still_of(network, criterion)
     network.temperature = 0.3
+    assert not loss.is_still_of(network, criterion)
+    network.temperature, network.padding = 0.2, (1, 1)
     assert not loss.is_still_of(network, criterion)
