@@ -29,7 +29,7 @@ _HEADINGS: dict[Kind, str] = {
 _STATES: dict[State, str] = {
     "works": "From Avalanche, supported:",
     "adapted": "From Avalanche, supported with a model or a fix of ours:",
-    "wrong": "From Avalanche, runs but gives wrong results:",
+    "wrong": "From Avalanche, with wrong results:",
     "refused": "From Avalanche, refused:",
 }
 
@@ -95,7 +95,7 @@ def _remark(built_in: BuiltIn) -> str:
     if built_in.scenarios != SCENARIOS:
         needs.append(f"benchmark.scenario {' or '.join(map(repr, built_in.scenarios))}")
     runs = "runs" if built_in.state == "wrong" else "works"
-    condition = f" with {' and '.join(needs)}" if needs else ""
+    condition = f" only with {' and '.join(needs)}" if needs else ""
     more = {"adapted": f": it {built_in.remark}", "wrong": f", but it {built_in.remark}"}
     return f"It {runs}{condition}{more.get(built_in.state, '')}."
 

@@ -163,7 +163,7 @@ def test_the_memory_of_gss_greedy_holds_a_mini_batch_with_its_replay(
     args = {"input_size": [1, 8, 8], "mem_size": 41}
     assert problems_of(one_method(kind, name, args), tmp_path) == [
         f"methods.m.{where}.mem_size: is 41, but must be at least 42: '{name}' replays 32 samples "
-        "beside the 10 of training.batch_size"
+        "in addition to the 10 of training.batch_size"
     ]
     loaded(one_method(kind, name, {**args, "mem_size": 42}), tmp_path)
 
@@ -203,7 +203,7 @@ def test_the_list_groups_avalanches_by_state() -> None:
     ("name", "sentence"),
     [
         ("avalanche:Naive", "It works."),
-        ("avalanche:DER", "It works with model.multi_head false."),
+        ("avalanche:DER", "It works only with model.multi_head false."),
         ("avalanche:EWC", "It runs, but it squares the gradient of each mini-batch's mean"),
         ("avalanche:SynapticIntelligence", "Refused: it is the same as avalanche:Naive bit"),
     ],
