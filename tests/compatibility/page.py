@@ -105,7 +105,6 @@ def reason(outcome: Outcome) -> str:
         r"'[^']*[A-Za-z_][^']*'(?= (cannot|which|declares))|(?<=with )'\w+'", "'…'", outcome.reason
     )
     text = re.sub(r"\b\w+Plugin\b", "…", text.splitlines()[0])
-    text = re.sub(r"(?<=beside )'\w+'", "'…'", text)
     text = re.sub(r"(?<![A-Za-z])\d+(\.\d+)?(e-?\d+)?", "n", text)
     return f"{outcome.end.value}: {text}"
 

@@ -160,7 +160,7 @@ def test_correlations_run_over_all_runs_of_all_methods(directory: Path) -> None:
     assert (runs, pearson) == ("4", f"{-expected:+.3f}")
     # What was just learned is the same in all runs: no intransigence, no correlation with it.
     assert cells_of(text, "intransigence") == [["intransigence", "4", *["–"] * 5]]
-    assert "beside" not in text
+    assert "compared with" not in text
 
 
 def test_intransigence_is_each_runs_against_the_best_method(directory: Path) -> None:

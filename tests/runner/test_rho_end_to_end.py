@@ -42,7 +42,7 @@ def test_every_method_is_measured_and_learns_the_same(tmp_path: Path) -> None:
         told = [event for event in map(json.loads, lines) if "rho_spectrum" in event]
         assert [event["rho_spectrum"] for event in told] == arrays["rho"].tolist()
     text = write_report(folder)
-    assert "Correlation of ρ with metrics, beside A paper" in text
+    assert "Correlation of ρ with each metric, compared with A paper" in text
     (line,) = (line for line in text.splitlines() if line.startswith("ACC  "))
     assert line.split()[1] == "4"
     assert line.endswith("-0.838")

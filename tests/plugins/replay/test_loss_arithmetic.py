@@ -112,7 +112,7 @@ def test_er_ace_is_refused_before_it_trains(make):
     plugin = make()
     strategy = quiet(ER_ACE, plugins=[plugin])
     before = weights(strategy)
-    message = f"{type(plugin).__name__} has loss='sum', but must be 'union' or 'separate' beside"
+    message = f"{type(plugin).__name__} has loss='sum', but must be 'union' or 'separate' with"
     with pytest.raises(ValueError, match=f"{message} 'ER_ACE', whose loss is not the criterion"):
         train(strategy, BENCHMARK)
     assert torch.equal(weights(strategy), before)
