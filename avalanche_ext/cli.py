@@ -438,7 +438,7 @@ def _add_grid_options(run: _Parser) -> None:
         type=_names,
         default=(),
         metavar="A,B",
-        help="run the cells of these methods again, keeping their old results in another place",
+        help="run the cells of these methods again; old results are kept under other names",
     )
     run.add_argument(
         "--shard",
