@@ -146,7 +146,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         found = "the last checkpoint is kept" if path.exists() else "there is no checkpoint yet"
         if has_just_saved and self._is_last_written:
             found = "a checkpoint was written"
-        print(f"ended early: {found}: {path}", file=sys.stderr, flush=True)
+        print(f"interrupted: {found}: {path}", file=sys.stderr, flush=True)
         raise SystemExit(ENDED_BY_SIGTERM)
 
     def save(self, position: Position) -> None:
@@ -186,7 +186,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
 
     def _say_not_storable(self, place: str, error: NotStorableError) -> None:
         path = self._files.checkpoint
-        then = f"goes on from {path.name}" if path.exists() else "starts over"
+        then = f"resumes from {path.name}" if path.exists() else "starts over"
         print(
             f"{path.parent}: {printable(error)}, so no checkpoint can be taken {place}; if the run "
             f"is ended there, it {then}",

@@ -253,23 +253,20 @@ def _notes(
     """Yield notes on settings that could not be trained, and the consequences."""
     failed = {name: each for name, each in tried.items() if each.failures}
     if not best and not all(each.has_ended(seeds) for each in tried.values()):
-        yield f"note: the search of {method} has not ended, so {method} does not run yet"
+        yield f"note: the search for {method} has not finished, so {method} does not run yet"
     if not failed:
         return
     first, *_ = failed.values()
-    why = f"such as {_values(first.values)}: {next(iter(first.failures.values()))}"
+    why = f"for example {_values(first.values)}: {next(iter(first.failures.values()))}"
     again = f"--rerun {method} tries them again"
     if best:
         counts = "counts" if len(failed) == 1 else "count"
         yield (
-            f"note: {count(len(failed), 'setting')} of {method} could not be trained and {counts} "
-            f"as the worst, {why} ({again})"
+            f"note: {count(len(failed), 'setting')} of {method} failed and {counts} as the "
+            f"worst, {why} ({again})"
         )
     elif len(failed) == len(tried):
-        yield (
-            f"note: no setting of {method} could be trained, so {method} does not run, {why} "
-            f"({again})"
-        )
+        yield (f"note: {method} does not run, because all its settings failed, {why} ({again})")
 
 
 def _total(outcomes: Sequence[GridOutcome], n_failed: int, waiting: str = "") -> GridOutcome:
@@ -292,8 +289,8 @@ def _announcement(tuning: Tuning, settings: Mapping[str, Sequence[str]]) -> str:
 def _waiting(experiment: Experiment, left: Sequence[Cell]) -> str:
     have, run = ("has", "run") if len(left) == 1 else ("have", "runs")
     return (
-        f"{experiment.name} does not run yet: {len(left):,} {run} of its search {have} no result "
-        "that can be seen here; run this command again"
+        f"{experiment.name} does not run yet: {len(left):,} {run} of its search {have} no "
+        "visible result; run this command again"
     )
 
 

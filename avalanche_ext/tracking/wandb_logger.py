@@ -194,7 +194,7 @@ class WandbLogger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
             return self._matrix.R.tolist(), self._matrix.summary()
         except ValueError as error:
             if not self._warned_of_gaps:
-                warnings.warn(f"wandb gets no R: {error}", RuntimeWarning, stacklevel=2)
+                warnings.warn(f"R is not sent to wandb: {error}", RuntimeWarning, stacklevel=2)
                 self._warned_of_gaps = True
             return [], {}
 

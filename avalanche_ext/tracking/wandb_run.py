@@ -183,7 +183,7 @@ class WandbRun:
             if run is not None:
                 _abandon(run)
             warnings.warn(
-                f"wandb failed ({type(error).__name__}: {error}); the run goes on without it",
+                f"wandb failed ({type(error).__name__}: {error}); the run continues without it",
                 RuntimeWarning,
                 # Skips this generator, the context manager, our method and its caller.
                 stacklevel=5,

@@ -290,7 +290,7 @@ def test_a_state_that_cannot_be_taken_within_an_experience_costs_no_checkpoint(
     said = capsys.readouterr().err
     assert said == (
         f"{one.directory(out)}: Mine.samples is a generator, which cannot be stored, so no "
-        "checkpoint can be taken within an experience; if the run is ended there, it goes on from "
+        "checkpoint can be taken within an experience; if the run is ended there, it resumes from "
         "checkpoint.pt\n"
     )
     assert left_by(one, out) == expected
@@ -316,7 +316,7 @@ def test_a_process_that_is_killed_or_ended_goes_on(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 143
-    assert f"ended early: a checkpoint was written: {files.checkpoint}" in said
+    assert f"interrupted: a checkpoint was written: {files.checkpoint}" in said
     after = progress(one, out)
     assert (after["n_done"], after["part"]) == (1, 0)
 
@@ -346,7 +346,7 @@ def test_sigterm_to_all_processes_of_a_command_leaves_a_checkpoint(tmp_path):
     wait_for(files.checkpoint.exists, process)
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=300)
-    assert f"ended early: a checkpoint was written: {files.checkpoint}" in said
+    assert f"interrupted: a checkpoint was written: {files.checkpoint}" in said
     assert process.returncode == 143
     assert progress(one, tmp_path / "out")["part"] == 0
     deadline = time.monotonic() + 60

@@ -178,10 +178,10 @@ def test_a_setting_that_cannot_be_trained_counts_as_the_worst(
         assert read_results(out / "small").methods[0].missing == [0]
         told = capsys.readouterr().err
         assert (
-            "note: 1 setting of ber could not be trained and counts as the worst, such as "
+            "note: 1 setting of ber failed and counts as the worst, for example "
             f"{LR} 1e+30: DivergedError: the loss became"
         ) in told
-        assert "no setting of naive could be trained, so naive does not run, such as" in told
+        assert "note: naive does not run, because all its settings failed, for example" in told
         assert "(--rerun naive tries them again)" in told
     failures = [*(out / "small-tuning").glob("*/*/failure.json")]
     before = {path: path.stat().st_mtime_ns for path in failures}

@@ -41,7 +41,7 @@ def assert_the_run_survives(
     texts = [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
     assert len(texts) == 1
     assert message in texts[0]
-    assert "goes on without it" in texts[0]
+    assert "continues without it" in texts[0]
     events = (directory / "seed-3" / "events.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["event"] for line in events] == [
         "start",
