@@ -1,4 +1,4 @@
-"""Samples of several datasets as one, without a copy of them where they are large."""
+"""Several samples as one, without a copy of them where they are large."""
 
 from __future__ import annotations
 
@@ -10,26 +10,40 @@ from torch import Tensor
 from avalanche_ext.data.samples import Lazy, Samples, SharedRows, rows_of
 
 _LARGE = 2**28
-"""Maximum size in bytes of shared samples that are computed as a whole to join them."""
+"""Views are joined by copying them, unless the copy takes more bytes than this."""
+_SMALL = 2**24
+"""Rows of joined views are copied if the copy takes at most this many bytes."""
 
 
 class Joined(Samples):
     """Rows of several samples one after another; each batch is read from the parts it falls into.
 
     This is slower than one tensor of all samples, which for fifty permutations of MNIST as floats
-    would take 9 GB.
+    would take 9 GB. As with `SharedRows`, rows that were taken before `own` was called do not see
+    what is written to the samples afterwards.
 
     Args:
         parts: The samples, with equal shapes.
+        sizes: Number of samples of each part.
         places: Rows of the parts' concatenation, (N,), int64.
-        ends: Number of rows up to the end of each part, (len(parts),), int64.
+        sample_bytes: Memory of one sample.
     """
 
-    def __init__(self, parts: Sequence[Samples], places: Tensor, ends: Tensor) -> None:
+    def __init__(
+        self, parts: Sequence[Samples], sizes: Sequence[int], places: Tensor, sample_bytes: int
+    ) -> None:
         self.parts = parts
+        self.sizes = sizes
         self.places = places
-        self.ends = ends
+        self.sample_bytes = sample_bytes
+        self.depth = 1 + max(part.depth for part in parts)
+        self._ends = torch.tensor(sizes, device=places.device).cumsum(0)
         self._owned: Tensor | None = None
+
+    @property
+    def is_view(self) -> bool:
+        """Whether samples are still read from the parts."""
+        return self._owned is None
 
     def read(self) -> Tensor:
         """Return all samples, which are not kept unless `own` was called."""
@@ -41,7 +55,7 @@ class Joined(Samples):
         return self._owned
 
     def rows(self, rows: Tensor | slice) -> Tensor:
-        """Return copies of the samples of these rows, or views of them once `own` was called."""
+        """Return copies of the samples of these rows; once `own` was called, views of a slice."""
         if self._owned is not None:
             return rows_of(self._owned, rows)
         return self._at(rows_of(self.places, rows))
@@ -52,28 +66,28 @@ class Joined(Samples):
         return self.rows(row)[0]
 
     def taken(self, rows: Tensor) -> Samples:
-        """Return the samples of these rows, of the same parts."""
-        if self._owned is not None:
-            return Lazy(lambda: rows_of(self.read(), rows), self)
-        return Joined(self.parts, rows_of(self.places, rows), self.ends)
+        """Return the samples of these rows, of the same parts unless they are few."""
+        if self._owned is not None or len(rows) * self.sample_bytes <= _SMALL:
+            return Lazy(lambda: self.rows(rows), self)
+        return Joined(self.parts, self.sizes, rows_of(self.places, rows), self.sample_bytes)
 
     def to(self, device: torch.device | str) -> Samples:
         """Return the samples on a device."""
         if self._owned is not None:
             return Lazy(lambda: self.read().to(device), self)
         parts = [part.to(device) for part in self.parts]
-        return Joined(parts, self.places.to(device), self.ends.to(device))
+        return Joined(parts, self.sizes, self.places.to(device), self.sample_bytes)
 
     def packed(self) -> Tensor:
         """Return a copy of all samples."""
-        return self.read().clone()
+        return self._at(self.places) if self._owned is None else self._owned.clone()
 
     def _at(self, places: Tensor) -> Tensor:
         """Return the samples at these places of the concatenation, (B, ...)."""
-        numbers = torch.bucketize(places.contiguous(), self.ends, right=True)
+        numbers = torch.bucketize(places.contiguous(), self._ends, right=True)
         order = numbers.argsort(stable=True)
         counts = torch.bincount(numbers, minlength=len(self.parts)).tolist()
-        starts = [0, *self.ends[:-1].tolist()]
+        starts = [0, *self._ends[:-1].tolist()]
         read = [
             part.rows(rows - start)
             for part, rows, start in zip(
@@ -81,25 +95,39 @@ class Joined(Samples):
             )
             if len(rows)
         ]
-        sorted_samples = torch.cat(read) if read else self.parts[0].rows(places)
-        return torch.empty_like(sorted_samples).index_copy_(0, order, sorted_samples)
+        in_order = torch.cat(read) if read else self.parts[0].rows(places)
+        return torch.empty_like(in_order).index_copy_(0, order, in_order)
 
 
 def joined(
     parts: Sequence[Samples], sizes: Sequence[int], device: torch.device | str = "cpu"
 ) -> Samples:
-    """Return samples one after another.
+    """Return several samples as one.
 
-    They are copied into one tensor when they are first read, unless they are rows of shared tensors
-    that would take more than 256 MB as floats.
+    They are copied into one tensor when they are first read. If some of them are views of shared
+    tensors and the copy would be large, the result is a view, too.
 
     Args:
         parts: The samples, with equal shapes.
-        sizes: Number of samples of each.
-        device: Their device.
+        sizes: Number of samples of each part.
+        device: Device of the parts.
     """
-    n_bytes = sum(part.n_bytes for part in parts if isinstance(part, SharedRows))
-    if n_bytes <= _LARGE and not any(isinstance(part, Joined) for part in parts):
+    views = [part for part in parts if isinstance(part, SharedRows | Joined) and part.is_view]
+    sample_bytes = max((view.sample_bytes for view in views), default=0)
+    if sum(sizes) * sample_bytes <= _LARGE:
         return Lazy(lambda: torch.cat([part.read() for part in parts]), *parts)
-    ends = torch.tensor(sizes, device=device).cumsum(0)
-    return Joined(parts, torch.arange(sum(sizes), device=device), ends)
+    flat: list[Samples] = []
+    flat_sizes: list[int] = []
+    places = []
+    for part, size in zip(parts, sizes, strict=True):
+        start = sum(flat_sizes)
+        if isinstance(part, Joined) and part.is_view:
+            # Chains, as Avalanche's buffers make them, do not grow deep.
+            places.append(part.places + start)
+            flat += part.parts
+            flat_sizes += part.sizes
+        else:
+            places.append(torch.arange(start, start + size, device=device))
+            flat.append(part)
+            flat_sizes.append(size)
+    return Joined(flat, flat_sizes, torch.cat(places), sample_bytes)

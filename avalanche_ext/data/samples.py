@@ -195,9 +195,19 @@ class SharedRows(Samples):
         return len(self.shared.tensor if self.indices is None else self.indices)
 
     @property
+    def is_view(self) -> bool:
+        """Whether samples are still read from the shared tensor."""
+        return not self._is_own
+
+    @property
+    def sample_bytes(self) -> int:
+        """The memory of one sample once computed."""
+        return 4 * self.shared.tensor[:1].numel()
+
+    @property
     def n_bytes(self) -> int:
         """The memory of all samples once computed."""
-        return 4 * len(self) * self.shared.tensor[:1].numel()
+        return len(self) * self.sample_bytes
 
     def changed(self, change: Change, slow: bool = False) -> SharedRows:
         """Return the samples after one more change."""

@@ -21,6 +21,7 @@ ROWS = torch.tensor([70, 3, 3, 101, 39, 40, 0])
 def digits(monkeypatch: pytest.MonkeyPatch) -> list[InMemoryDataset]:
     """Three permutations of 40 digits, which are too large to be copied."""
     monkeypatch.setattr(joined, "_LARGE", 0)
+    monkeypatch.setattr(joined, "_SMALL", 0)
     stream = permuted_digits(n_experiences=3, train_size=40, test_size=10).train_stream
     return [experience.dataset for experience in stream]
 
@@ -69,18 +70,42 @@ def test_a_mixed_stream_is_the_same(
         assert_same(view, copy.dataset)
 
 
-def test_a_mini_batch_computes_only_its_own_samples() -> None:
-    n_computed = 0
+def test_few_rows_are_a_copy(
+    digits: list[InMemoryDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = digits[0].joined(digits[1:])
+    expected = copied(digits).subset(ROWS)
+    monkeypatch.setattr(joined, "_SMALL", 2**24)
+    few = whole.subset(ROWS)
+    assert_same(few, expected)
+    few.x[0] = 7.0
+    assert bool((few.fetch(slice(None))[0][0] == 7).all())
+    assert torch.equal(whole.fetch(ROWS)[0], expected.x)
 
-    def as_floats(x: Tensor) -> Tensor:
-        nonlocal n_computed
-        n_computed += len(x)
+
+class AsFloats:
+    """Divides by 255, and knows how many rows it has done that to."""
+
+    def __init__(self) -> None:
+        self.n_rows = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.n_rows += len(x)
         return x / 255
 
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_mini_batch_computes_only_its_own_samples(one_by_one: bool) -> None:
     images = torch.randint(256, (24_000, 1, 28, 28), dtype=torch.uint8)
-    shared, labels = Shared(images), torch.zeros(len(images), dtype=torch.int64)
-    parts = [InMemoryDataset(SharedRows(shared, None, [as_floats]), labels, labels)] * 4
-    whole = parts[0].joined(parts[1:])
-    rows = torch.tensor([95_999, 5, 40_000])
+    change, shared = AsFloats(), Shared(images)
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    parts = [InMemoryDataset(SharedRows(shared, None, [change]), labels, labels)] * 8
+    if one_by_one:
+        whole = parts[0].joined(parts[1:4])
+        for part in parts[4:]:
+            whole = whole.concat(part)
+    else:
+        whole = parts[0].joined(parts[1:])
+    rows = torch.tensor([191_999, 5, 90_000])
     assert torch.equal(whole.subset(rows).fetch(slice(None))[0], images[rows % 24_000] / 255)
-    assert n_computed == 3
+    assert change.n_rows == 3
