@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from copy import deepcopy
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from avalanche_ext.config import Cell
 from avalanche_ext.config.sections import Training
 from avalanche_ext.data import Strategy
+from avalanche_ext.functional.compiled.terms import first_line
 from avalanche_ext.functional.model.precision import (
     bfloat16_is_fast,
     use_bfloat16,
@@ -63,14 +63,17 @@ def _classifying(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module
     compute in bfloat16 at all if each sample has a task label.
     """
     found = [each for each in model.modules() if isinstance(each, _HEADS)]
-    with suppress(Exception):  # Some models cannot run before they adapt to an experience.
+    reason = ""
+    try:
         names = _last_layers(deepcopy(model).train(), input_shape)
         found += [model.get_submodule(name) for name in names]
+    except Exception as error:  # Some models cannot run before they adapt to an experience.
+        reason = f" ({first_line(error)})"
     if not found:
         warnings.warn(
             f"training.precision is bf16, and no layer of {type(model).__name__} was found to "
-            "compute its output, so all of them use bfloat16; the layer that classifies would use "
-            "float32",
+            f"compute its output{reason}, so all of them use bfloat16; the layer that classifies "
+            "would use float32",
             stacklevel=2,
         )
     return found
@@ -94,9 +97,11 @@ def _last_layers(model: nn.Module, input_shape: Sequence[int]) -> list[str]:
     found, seen, nodes = [], set(), [output.grad_fn]
     while nodes:
         node = nodes.pop()
+        if node is None:
+            continue  # A constant, or a layer that ran without gradients.
         if node in layers:
             found.append(layers[node])
-        elif node is not None and node not in seen:
+        elif node not in seen:
             seen.add(node)
             nodes += [before for before, _ in node.next_functions]
     return found

@@ -27,7 +27,7 @@ def kinds_of(model: nn.Module, criterion: nn.Module, terms: Sequence[Term]) -> H
 
 
 def _kind(name: str, module: nn.Module) -> Hashable:
-    settings = tuple(sorted((k, v) for k, v in vars(module).items() if is_setting(v)))
+    settings = tuple(sorted(found[1:] for found in _named_settings(module)))
     tensors = [*module._parameters.items(), *module._buffers.items()]
     shapes = tuple((k, t.shape, t.dtype) for k, t in tensors if t is not None)
     return name, type(module), settings, shapes
@@ -35,10 +35,7 @@ def _kind(name: str, module: nn.Module) -> Hashable:
 
 def _settings(term: Term) -> Iterator[Hashable]:
     """Yield the settings that determine a term's code; λ is an input of the code instead."""
-    for name, value in vars(term).items():
-        fixed = tuple(value) if isinstance(value, list) else value
-        if is_setting(fixed) and name != "lam":
-            yield name, fixed
+    yield from (found[1:] for found in _named_settings(term) if found[1] != "lam")
 
 
 def parts_of(
@@ -55,12 +52,21 @@ def parts_of(
 
 def _named_settings(owner: object) -> Iterator[tuple[dict[str, Any], str, object]]:
     attributes = vars(owner)
-    yield from ((attributes, name, v) for name, v in attributes.items() if is_setting(v))
+    pairs = ((name, _frozen(value)) for name, value in attributes.items())
+    yield from ((attributes, name, value) for name, value in pairs if is_setting(value))
+
+
+def _frozen(value: object) -> object:
+    """Return a list as a tuple, which later changes of the list leave as it is."""
+    return tuple(value) if type(value) is list else value
 
 
 def is_same(now: object, part: object) -> bool:
     """Return whether a part is the one it was; a setting may be set again to an equal value."""
-    return now is part or (is_setting(part) and type(now) is type(part) and now == part)
+    if now is part:
+        return True
+    now = _frozen(now)
+    return is_setting(part) and type(now) is type(part) and now == part
 
 
 def is_torchs_or_ours(part: object) -> bool:

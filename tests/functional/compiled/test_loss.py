@@ -106,3 +106,12 @@ def test_a_setting_that_is_set_again_to_an_equal_value_is_no_change():
     assert not loss.is_still_of(network, criterion)
     network.temperature, network.padding = 0.2, (1, 1)
     assert not loss.is_still_of(network, criterion)
+
+
+def test_a_list_that_changes_in_place_is_a_change():
+    network, criterion = nn.Linear(4, 10), nn.CrossEntropyLoss()
+    network.scales = [1.0, 2.0]
+    loss = CompiledLoss(network, criterion)
+    assert loss.is_still_of(network, criterion)
+    network.scales[0] = 3.0
+    assert not loss.is_still_of(network, criterion)
