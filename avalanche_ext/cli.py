@@ -416,7 +416,7 @@ def _parser() -> _Parser:
         "names",
         nargs="*",
         metavar="NAME",
-        help="show only these; Avalanche's own work too, such as avalanche:EWCPlugin",
+        help="show only these, or names from Avalanche, such as avalanche:EWCPlugin",
     )
     add("schema", _schema, "print the YAML's JSON schema, for editors")
     cache = add("cache", _cache, "show the cache of decoded data sets and its size")

@@ -194,10 +194,8 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
     def buffer(self) -> InMemoryDataset:
         """The samples held now, as a dataset that later changes to the buffer do not affect.
 
-        A dataset assigned to it replaces them all, and its task labels become the tasks.
-
-        Raises:
-            ValueError: If they are all 0, as without task labels, and tasks have been read or used.
+        A dataset assigned to it replaces them all, and its task labels become the tasks. If tasks
+        matter to the buffer and all labels are 0, as without task labels, that is a ValueError.
         """
         if self._snapshot is None:
             x, y, t, *logits = [c.clone() for c in self._storage.occupied()] or _no_samples()

@@ -150,7 +150,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
         with suppress(Exception):
             sinks.fail(message)
         try:
-            # A resumed run might succeed from the start, without its checkpoint.
+            # A resumed run might succeed if it started anew, without its checkpoint.
             by_itself = resumed is None and not is_of_machine(error)
             files.write_failure(message, traceback.format_exc(), by_itself=by_itself)
         except OSError:

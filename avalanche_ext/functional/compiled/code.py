@@ -31,7 +31,7 @@ class BatchInputs(NamedTuple):
     tensors: Sequence[Sequence[Tensor]]
 
     def of_code(self) -> list[Tensor]:
-        """Return those that compiled code takes: it takes no weights if there are no terms."""
+        """Return the inputs of the compiled code; without terms it takes no weights."""
         if not self.tensors:
             return [self.x, self.y]
         return [self.x, self.y, self.weights, *chain(*self.tensors)]
@@ -98,7 +98,7 @@ _RECORDS: list[list[Call]] = []
 
 @contextmanager
 def recorded_calls() -> Iterator[list[Call]]:
-    """Return a list of the calls of compiled code inside this context."""
+    """Record the calls of compiled code inside this context, in the list that it gives."""
     calls: list[Call] = []
     _RECORDS.append(calls)
     try:

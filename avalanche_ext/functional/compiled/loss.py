@@ -40,7 +40,7 @@ _ROWS = 37
 2; the example is the same in every process, so that all compile the same code."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-"""Attributes of a module that hold its hooks, and of torch, after "_global", that hold others."""
+"""Attributes of a module that hold its hooks. With "_global" before them, they name torch's own."""
 
 _MOST_VERSIONS = 64
 """Versions of the code of one architecture that torch may compile."""

@@ -18,7 +18,7 @@ class NotCompilableError(Exception):
 
 
 class Term(Protocol):
-    """A loss beside the criterion, a pure function of the model's computations and of labels.
+    """A further part of the loss, a pure function of the model's computations and of labels.
 
     Attributes:
         lam: Its weight λ.

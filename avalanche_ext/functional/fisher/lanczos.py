@@ -12,8 +12,8 @@ from torch import Tensor
 Product = Callable[[Tensor], Tensor]
 """Given vectors, (b, n), returns the operator's product with each, (b, n)."""
 
-# In units of the largest eigenvalue's rounding error: residuals below the first are rounding; if
-# eigenvalues rise by more than the second after a restart, some had been missed.
+# In units of the largest eigenvalue's rounding error: residuals below the first value are rounding;
+# if eigenvalues rise by more than the second after a restart, some had been missed.
 _CONVERGED, _RISEN = 10, 100
 # In the same units, an eigenvalue below this counts as zero.
 _ROUNDING = 64

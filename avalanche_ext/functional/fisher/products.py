@@ -15,7 +15,7 @@ from avalanche_ext.functional.per_sample.proof import proved_rules
 _MEMORY = 2**26
 """Maximum number of bytes that a pass keeps."""
 
-# How many times the memory of a plain pass a graph for second derivatives takes, roughly.
+# Memory of a graph for second derivatives, relative to a plain pass, roughly.
 _OF_TWO_PASSES = 4
 
 

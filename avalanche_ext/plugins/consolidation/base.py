@@ -124,8 +124,8 @@ class ConsolidationPlugin(MethodPlugin):
             )
         if every is not None and n_samples is None and self.reads_samples:
             raise ValueError(
-                f"n_samples=None: every={every} needs a number of samples; each estimate then uses "
-                "that many of the stream's last rows"
+                f"n_samples=None: give a number with every={every}; each estimate then uses that "
+                "many of the stream's last rows"
             )
         self.lam = lam
         self.decay = decay

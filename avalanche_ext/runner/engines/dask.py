@@ -154,7 +154,7 @@ def _alone(function: Callable[..., R], args: tuple[Any, ...]) -> R | None:
     Raises:
         Reschedule: If the worker closes meanwhile: the scheduler gives the call to another.
     """
-    # Daemonic workers may not have children, but LocalEngine's never outlive theirs.
+    # Daemonic workers may not have children, but LocalEngine's children never outlive their parent.
     current_process().daemon = False
     worker = get_worker()
     key = worker.get_current_task()

@@ -97,5 +97,5 @@ def test_a_penalty_without_anything_in_it_is_refused():
 
 
 def test_iterations_need_a_number_of_samples():
-    with pytest.raises(ValueError, match="n_samples=None: every=5 needs a number of samples"):
+    with pytest.raises(ValueError, match="n_samples=None: give a number with every=5"):
         FisherSpectrumEWCPlugin(every=5, n_samples=None)

@@ -105,7 +105,7 @@ def test_wrong_arguments_are_named(arguments):
 
 
 def test_iterations_need_a_number_of_samples():
-    with pytest.raises(ValueError, match="n_samples=None: every=5 needs a number of samples"):
+    with pytest.raises(ValueError, match="n_samples=None: give a number with every=5"):
         OnlineEWCPlugin(every=5)
 
 
