@@ -35,6 +35,6 @@ def test_every_method_is_analysed_and_has_the_same_results(tmp_path: Path) -> No
         assert last[f"gradient_diversity/{name}"] == number
     text = write_report(folder)
     assert "gradient_diversity.png are in" in text
-    assert "Gradients of pairs of samples after the last experience" in text
+    assert "Gradient similarity of pairs of samples after the last experience" in text
     with Image.open(folder / "gradient_diversity.png") as picture:
         assert len(picture.convert("RGB").getcolors(maxcolors=2**24)) > 10
