@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -37,7 +38,9 @@ class Joined(Samples):
         self.places = places
         self.sample_bytes = sample_bytes
         self.depth = 1 + max(part.depth for part in parts)
-        self._ends = torch.tensor(sizes, device=places.device).cumsum(0)
+        ends = [*accumulate(sizes)]
+        self._starts = [0, *ends[:-1]]
+        self._ends = torch.tensor(ends, device=places.device)
         self._owned: Tensor | None = None
 
     @property
@@ -87,11 +90,10 @@ class Joined(Samples):
         numbers = torch.bucketize(places.contiguous(), self._ends, right=True)
         order = numbers.argsort(stable=True)
         counts = torch.bincount(numbers, minlength=len(self.parts)).tolist()
-        starts = [0, *self._ends[:-1].tolist()]
         read = [
             part.rows(rows - start)
             for part, rows, start in zip(
-                self.parts, torch.split(places[order], counts), starts, strict=True
+                self.parts, torch.split(places[order], counts), self._starts, strict=True
             )
             if len(rows)
         ]
