@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from avalanche_ext.data.joined import joined
-from avalanche_ext.data.samples import Lazy, Samples, SharedRows, rows_of
+from avalanche_ext.data.samples import Samples, SharedRows, held, rows_of
 from avalanche_ext.data.views import SampleTransforms, Transform, drawing, draws_of
 
 Batch = list[Tensor]
@@ -74,7 +74,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
                     f"{name} must be a vector of int64, "
                     f"but is {labels.dtype} of shape {tuple(labels.shape)}"
                 )
-        samples = x if isinstance(x, SharedRows) else _held(x)
+        samples = x if isinstance(x, SharedRows) else held(x)
         self._initialise(samples, y, t, transform, evaluation)
 
     def _initialise(
@@ -233,7 +233,7 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A view into a larger tensor would be pickled with all of it.
-        columns = (self._x.packed(), self.y.clone(), self.t.clone())
+        columns = (self._x, self.y.clone(), self.t.clone())
         return _restored, (*columns, self.augmentation, self.evaluation, self._view)
 
 
@@ -261,18 +261,7 @@ def _task_labels(t: Tensor) -> TaskLabels:
     return TaskLabels(labels)
 
 
-def _held(x: Tensor) -> Lazy:
-    return Lazy(lambda: x)
-
-
-def _restored(
-    x: Tensor | SharedRows,
-    y: Tensor,
-    t: Tensor,
-    transform: Transform | None,
-    evaluation: Transform | None,
-    view: str,
-) -> InMemoryDataset:
-    whole = InMemoryDataset(x, y, t, transform, evaluation)
-    dataset: InMemoryDataset = whole.with_transforms(view)
+def _restored(*columns: Any) -> InMemoryDataset:
+    dataset = object.__new__(InMemoryDataset)
+    dataset._initialise(*columns)
     return dataset

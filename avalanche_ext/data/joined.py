@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from avalanche_ext.data.samples import Lazy, Samples, SharedRows, rows_of
+from avalanche_ext.data.samples import Lazy, Samples, SharedRows, held, rows_of
 
 _LARGE = 2**28
 """Views are joined by copying them, unless the copy takes more bytes than this."""
@@ -81,13 +82,28 @@ class Joined(Samples):
         parts = [part.to(device) for part in self.parts]
         return Joined(parts, self.sizes, self.places.to(device), self.sample_bytes)
 
-    def packed(self) -> Tensor:
-        """Return a copy of all samples."""
-        return self._at(self.places) if self._owned is None else self._owned.clone()
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._owned is not None:
+            return held, (self._owned.clone(),)
+        # A part of which some rows are not used is pickled without them.
+        used, places = torch.unique(self.places, return_inverse=True)
+        counts = torch.bincount(self._numbers(used), minlength=len(self.parts)).tolist()
+        parts = [
+            part if count == size else part.taken(rows - start)
+            for part, size, start, rows, count in zip(
+                self.parts, self.sizes, self._starts, torch.split(used, counts), counts, strict=True
+            )
+            if count
+        ]
+        return Joined, (parts, [*filter(None, counts)], places, self.sample_bytes)
+
+    def _numbers(self, places: Tensor) -> Tensor:
+        """Return the part that each place of the concatenation falls into, (B,), int64."""
+        return torch.bucketize(places.contiguous(), self._ends, right=True)
 
     def _at(self, places: Tensor) -> Tensor:
         """Return the samples at these places of the concatenation, (B, ...)."""
-        numbers = torch.bucketize(places.contiguous(), self._ends, right=True)
+        numbers = self._numbers(places)
         order = numbers.argsort(stable=True)
         counts = torch.bincount(numbers, minlength=len(self.parts)).tolist()
         read = [

@@ -46,10 +46,6 @@ class Samples(ABC):
     def to(self, device: torch.device | str) -> Samples:
         """Return the samples on a device."""
 
-    @abstractmethod
-    def packed(self) -> Tensor | SharedRows:
-        """Return the samples without others in the same memory, for pickling."""
-
     def rows(self, rows: Tensor | slice) -> Tensor:
         """Return a copy of the samples of these rows; for a slice, perhaps a view."""
         return rows_of(self.read(), rows)
@@ -96,12 +92,9 @@ class Lazy(Samples):
         """Return the tensor on a device."""
         return Lazy(lambda: self.read().to(device), self)
 
-    def packed(self) -> Tensor:
-        """Return a copy of the tensor: a view into a larger one is pickled with all of it."""
-        return self.read().clone()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_make": None, "_value": self.read(), "depth": 0}
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A view into a larger tensor would be pickled with all of it.
+        return held, (self.read().clone(),)
 
 
 class Shared:
@@ -268,15 +261,6 @@ class SharedRows(Samples):
         indices = None if self.indices is None else self.indices.to(device)
         return SharedRows(shared, indices, self.changes, self.slow)
 
-    def packed(self) -> Tensor | SharedRows:
-        """Return the samples of a shared tensor that has no other rows."""
-        if self._is_own:
-            return self.read().clone()
-        if self.indices is None:
-            return self
-        held = Shared(self.shared.tensor.index_select(0, self.indices))
-        return SharedRows(held, None, self.changes, self.slow)
-
     def let_go(self) -> None:
         """Discard the computed samples for good."""
         self._made, self._had_to_go = None, True
@@ -293,9 +277,19 @@ class SharedRows(Samples):
         self.shared.keep(self)
         return self._made
 
-    def __getstate__(self) -> dict[str, Any]:
-        made = self._made if self._is_own else None
-        return {**self.__dict__, "_made": made}
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._is_own:
+            return held, (self.read().clone(),)
+        shared = self.shared
+        if self.indices is not None:
+            # Without the rows of other datasets.
+            shared = Shared(shared.tensor.index_select(0, self.indices))
+        return SharedRows, (shared, None, self.changes, self.slow)
+
+
+def held(x: Tensor) -> Lazy:
+    """Return a tensor as samples."""
+    return Lazy(lambda: x)
 
 
 def rows_of(column: Tensor, rows: Tensor | slice) -> Tensor:

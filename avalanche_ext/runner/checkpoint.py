@@ -42,6 +42,8 @@ from avalanche_ext.state import NotStorableError, StateError, encoded, restored
 
 _PER_ITERATION = ("mbatch", "mb_output", "loss")
 """Attributes of a strategy that only the current iteration needs."""
+_PER_EXPERIENCE = ("adapted_dataset", "dataloader")
+"""Attributes that only the current experience needs; `JointTraining` keeps them, with all data."""
 _WHOLE = (MethodPlugin, QuadraticPenalty)
 """Classes whose pickles leave out references to the model, which a checkpoint includes."""
 
@@ -204,10 +206,11 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
     def _root(self, position: Position) -> dict[str, Any]:
         loader = resumable_loader(self._strategy) if position.part is not None else None
         strategy = vars(self._strategy)
+        left_out = _PER_ITERATION + (_PER_EXPERIENCE if position.part is None else ())
         return {
             # First, so that their place does not depend on what else refers to them.
             "transforms": self._live.transforms,
-            "strategy": {key: strategy[key] for key in strategy if key not in _PER_ITERATION},
+            "strategy": {key: strategy[key] for key in strategy if key not in left_out},
             "position": loader.state_dict() if loader else None,
             "generators": _generators(self._strategy.device),
         }

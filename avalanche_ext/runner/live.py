@@ -51,6 +51,8 @@ class Live:
             return f"experience {' '.join(map(str, place))} {thing._exp_mode.name.lower()}"
         if isinstance(thing, InMemoryDataset) and id(thing._x) in self._columns:
             return f"{self._columns[id(thing._x)]} {thing._view}"
+        if id(thing) in self._columns:
+            return f"samples of {self._columns[id(thing)]}"
         return self._names.get(id(thing))
 
     def thing(self, name: str) -> Any:
@@ -63,6 +65,8 @@ class Live:
             if name.startswith("experience "):
                 _, stream, index, mode = name.split(" ")
                 return getattr(self._experiences[stream, int(index)], mode)()
+            if name.startswith("samples of "):
+                return self._things[name.removeprefix("samples of ")]._x
             if name.startswith("rows "):
                 dataset, _, view = name.rpartition(" ")
                 return self._things[dataset].with_transforms(view)

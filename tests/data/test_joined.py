@@ -51,6 +51,15 @@ def test_pickled_and_restored(digits: list[InMemoryDataset]) -> None:
     assert_same(pickle.loads(pickle.dumps(whole)), copied(digits).subset(ROWS))
 
 
+def test_pickled_with_the_rows_in_use_and_shared_images_once(
+    digits: list[InMemoryDataset],
+) -> None:
+    whole = digits[0].joined(digits[1:])
+    for data, n_images in ((whole, 40), (whole.subset(ROWS), 6)):
+        labels_and_places = 3 * 8 * len(data)
+        assert len(pickle.dumps(data)) < 64 * n_images + labels_and_places + 9_000
+
+
 def test_writing_to_x_changes_the_samples(digits: list[InMemoryDataset]) -> None:
     whole = digits[0].joined(digits[1:])
     kept = digits[0].fetch(ROWS[1:3])[0]
