@@ -11,7 +11,7 @@ import torch
 from avalanche.models import IncrementalClassifier, MultiHeadClassifier
 from avalanche.models.utils import avalanche_forward
 from avalanche.training.plugins import AGEMPlugin, GSS_greedyPlugin
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.modules.conv import _ConvNd
 
@@ -63,38 +63,51 @@ def _classifying(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module
     compute in bfloat16 at all if each sample has a task label.
     """
     found = [each for each in model.modules() if isinstance(each, _HEADS)]
-    reason = ""
+    why = f"no layer of {type(model).__name__} was found to compute its output"
     try:
-        names = _last_layers(deepcopy(model).train(), input_shape)
-        found += [model.get_submodule(name) for name in names]
+        layers, weights = _last_layers(deepcopy(model).requires_grad_(True), input_shape)
+        if weights:
+            why = f"{type(model).__name__} uses {weights[0]!r} outside of a layer for its output"
+        else:
+            found += [model.get_submodule(name) for name in layers]
     except Exception as error:  # Some models cannot run before they adapt to an experience.
-        reason = f" ({first_line(error)})"
+        why += f" ({first_line(error)})"
     if not found:
         warnings.warn(
-            f"training.precision is bf16, and no layer of {type(model).__name__} was found to "
-            f"compute its output{reason}, so all of them use bfloat16; the layer that classifies "
-            "would use float32",
+            f"training.precision is bf16, and {why}, so its logits are rounded to bfloat16; a "
+            "layer that classifies, such as nn.Linear or a module with its own weights, would use "
+            "float32",
             stacklevel=2,
         )
     return found
 
 
-def _last_layers(model: nn.Module, input_shape: Sequence[int]) -> list[str]:
-    """Return the names of the layers whose outputs reach the model's through no other layer.
+def _last_layers(model: nn.Module, input_shape: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Return the layers and the matrices whose results reach the model's output through no layer.
 
-    Operations that are not layers, such as pooling, may follow them. The model is run on zeros.
+    Other operations, such as pooling, may follow a layer. The model is run on zeros.
+
+    Returns:
+        The names of the layers, and the names of the parameters.
     """
     layers: dict[Node | None, str] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, (nn.Linear, _ConvNd, *_HEADS)):
+
+    def note(name: str, inputs: tuple[object, ...], output: object) -> None:
+        takes_floats = inputs and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point()
+        if takes_floats and isinstance(output, Tensor):
+            layers[output.grad_fn] = name
+
+    for name, module in model.train().named_modules():
+        if _is_layer(module):
             module.register_forward_hook(
-                lambda _module, _inputs, output, name=name: layers.update({output.grad_fn: name})
+                lambda _module, inputs, output, name=name: note(name, inputs, output)
             )
+    names = {parameter: name for name, parameter in model.named_parameters()}
     device = next(model.parameters()).device
     x = torch.zeros(2, *input_shape, device=device, requires_grad=True).clone()
     with generators_kept(device), torch.enable_grad():
         output = avalanche_forward(model, x, torch.zeros(2, dtype=torch.int64, device=device))
-    found, seen, nodes = [], set(), [output.grad_fn]
+    found, weights, seen, nodes = [], [], set(), [output.grad_fn]
     while nodes:
         node = nodes.pop()
         if node is None:
@@ -104,7 +117,23 @@ def _last_layers(model: nn.Module, input_shape: Sequence[int]) -> list[str]:
         elif node not in seen:
             seen.add(node)
             nodes += [before for before, _ in node.next_functions]
-    return found
+            weight = getattr(node, "variable", None)
+            if weight in names and _is_matrix(weight):
+                weights.append(names[weight])
+    return found, weights
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Return whether a module multiplies its input by weights of its own."""
+    if isinstance(module, (nn.Linear, _ConvNd, *_HEADS)):
+        return True
+    has_parts = any(True for child in module.children() for _ in child.parameters())
+    return not has_parts and any(map(_is_matrix, module.parameters(recurse=False)))
+
+
+def _is_matrix(weight: Tensor) -> bool:
+    """Return whether a parameter has several rows and columns, unlike biases and scales."""
+    return sum(size > 1 for size in weight.shape) > 1
 
 
 def precision_here(training: Training) -> str:

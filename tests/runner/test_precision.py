@@ -86,13 +86,27 @@ class Alone(nn.Linear):
     def forward(self, x):
         return super().forward(x.flatten(1))
 
-class Unlayered(nn.Module):
-    def __init__(self, input_shape, n_classes):
+class Cosine(nn.Module):
+    def __init__(self, n_features, n_classes):
         super().__init__()
-        self.weight = nn.Parameter(0.1 * torch.randn(n_classes, 64))
+        self.weight = nn.Parameter(torch.randn(n_classes, n_features))
 
     def forward(self, x):
-        return x.flatten(1) @ self.weight.T
+        return 10 * nn.functional.normalize(x) @ nn.functional.normalize(self.weight).T
+
+class Similar(Network):
+    def __init__(self, input_shape, n_classes):
+        super().__init__(input_shape, n_classes)
+        self.classifier = Cosine(32, n_classes)
+
+class Unlayered(Network):
+    def __init__(self, input_shape, n_classes):
+        super().__init__(input_shape, n_classes)
+        self.prototypes = nn.Parameter(torch.randn(32, n_classes), requires_grad=False)
+        self.classifier = nn.Identity()
+
+    def forward(self, x):
+        return super().forward(x) @ self.prototypes
 """
 MODEL = {"name": "./network.py:Network"}
 LAST, BOTH = {"channels_last": True}, {"precision": "bf16", "channels_last": True}
@@ -173,6 +187,7 @@ def test_in_bfloat16_training_is_that_in_float32_up_to_rounding(name):
         ({"name": "./network.py:Cooled"}, "class"),
         ({"name": "./network.py:Pooled"}, "class"),
         ({"name": "./network.py:Alone"}, "class"),
+        ({"name": "./network.py:Similar"}, "class"),
         ({"name": "supsup", "hidden_sizes": [16], "task": "binary"}, "task"),
     ],
     ids=lambda given: given["name"].rpartition(":")[2] if isinstance(given, dict) else given,
@@ -203,7 +218,7 @@ def test_a_model_without_a_layer_that_classifies_says_so(tmp_path):
         tmp_path, model={"name": "./network.py:Unlayered"},
         training={"batch_size": 5, "precision": "bf16"},
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="no layer of Unlayered was found to compute its output"):
+    with pytest.warns(UserWarning, match="Unlayered uses 'prototypes' outside of a layer"):
         build(one, None)
 
 
