@@ -58,7 +58,7 @@ OF_THE_RUN: dict[Kind, tuple[Parameter, ...]] = {
         Parameter("reset", "bool", Flag, required=False, default=True),
     ),
 }
-"""Keys for the runner beside a component's arguments, unless it has an argument of that name."""
+"""Keys for the runner next to a component's arguments, unless it has an argument of that name."""
 
 _ADVICE: dict[Kind, str] = {
     "plugin": "plugins go into the method's list 'plugins'",

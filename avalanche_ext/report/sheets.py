@@ -43,7 +43,7 @@ def with_runs(experiment: Reported) -> Reported:
 
 
 def sheet_of(experiment: Reported) -> Sheet:
-    """The table of one experiment, with a paper's numbers beside ours.
+    """The table of one experiment, with a paper's numbers next to ours.
 
     Raises:
         ResultsError: If `published` names an unknown metric or method.

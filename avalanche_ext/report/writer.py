@@ -27,7 +27,7 @@ PICTURES = tuple(f"{name}.{FORMATS[0]}" for name in NAMES)
 
 
 def write_report(directory: str | Path, form: str = FORMATS[0]) -> str:
-    """Read an experiment's results and write its report beside them.
+    """Read an experiment's results and write its report next to them.
 
     Writes report.txt (the tables), summary.csv (metrics and tests at full precision), and those
     pictures of `gallery.NAMES` that have something to show. Pictures of an earlier report are

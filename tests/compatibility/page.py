@@ -56,7 +56,7 @@ The matrix does not cover strategies that need a special model, or arguments tha
 does not give: PNNStrategy, SCR, BiC, LFL, GenerativeReplay, LaMAML, GSS_greedy, ER_AML,
 ExpertGateStrategy, AETraining and VAETraining fail alone in it; ICaRL, PackNet, StreamingLDA,
 LearningToPrompt and AR1 are not in it. `tests/runner` and `tests/plugins/core/test_own_models.py`
-try some of them beside our plugins.
+try some of them together with our plugins.
 
 At e0545ef, 345 pairs of plugin and strategy worked, 41 were refused, 28 wrong, 9 without effect, 15
 without meaning, and 38 crashed; 49 of 621 cells of plugin and stream crashed.

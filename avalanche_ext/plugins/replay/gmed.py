@@ -194,7 +194,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
         return {EDIT_NORM: norms} if norms else {}
 
     def exhibits(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return edited samples beside their originals, with `keep_originals`."""
+        """Return edited samples and their originals, with `keep_originals`."""
         edits = self._record.exhibit()
         return {edits.NAME: edits.to_arrays()} if edits else {}
 

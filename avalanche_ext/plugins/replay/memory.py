@@ -92,7 +92,7 @@ class MemoryPlugin(StoringPlugin):
 
     @abstractmethod
     def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
-        """Return the slots to replay beside the samples that arrived; may be empty."""
+        """Return the slots to replay next to the samples that arrived; may be empty."""
 
     def _replay(self, strategy: Strategy, arrived: Columns) -> tuple[Slots, Batch]:
         """Return the slots to replay, and copies of the samples in them to train on."""
