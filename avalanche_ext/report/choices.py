@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from avalanche_ext.report.estimates import Estimate
 from avalanche_ext.report.layout import NONE, aligned, plus_minus, wrapped
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.tune import Choice, parameter_name, value_text
-from avalanche_ext.words import count
+from avalanche_ext.words import alternatives, count
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class ChoiceRow:
         runner_up: The values of the next-best setting; None if there is no other.
         margin: The advantage of the chosen setting, paired by tuning seed; positive is better.
         settings: How many settings were tried, out of how many.
-        warnings: Sentences on reasons to doubt the choice.
     """
 
     method: str
@@ -34,12 +33,25 @@ class ChoiceRow:
     runner_up: str | None
     margin: Estimate | None
     settings: str
-    warnings: Sequence[str]
 
 
 def choice_rows(results: ExperimentResults) -> list[ChoiceRow]:
     """Return the choice for each method whose hyper-parameters were searched."""
     return [_row(choice) for choice in results.choices]
+
+
+def choice_notes(results: ExperimentResults) -> list[str]:
+    """Return sentences on reasons to doubt the choices."""
+    notes = [warning for choice in results.choices for warning in _warnings(choice)]
+    unsure = [choice.method for choice in results.choices if _is_unsure(choice)]
+    if unsure:
+        n = len(results.choices[0].seeds)
+        seeds = "one seed is" if n == 1 else f"{n} seeds are"
+        notes.append(
+            f"Caution: {seeds} too few to tell the chosen setting of {alternatives(unsure, 'and')} "
+            "from the next best."
+        )
+    return notes
 
 
 def choices_title(results: ExperimentResults) -> str:
@@ -78,7 +90,7 @@ def choices_section(results: ExperimentResults) -> Iterator[list[str]]:
     yield [
         *wrapped(choices_title(results)),
         *aligned(table),
-        *(line for row in rows for text in row.warnings for line in wrapped(text)),
+        *(line for text in choice_notes(results) for line in wrapped(text)),
     ]
 
 
@@ -97,8 +109,13 @@ def _row(choice: Choice) -> ChoiceRow:
         runner_up=_text(runner_up) if runner_up else None,
         margin=Estimate(margin.mean, margin.std, n) if margin else None,
         settings=str(tried) if tried == total else f"{tried} of {total:,}",
-        warnings=[*_warnings(choice)],
     )
+
+
+def _is_unsure(choice: Choice) -> bool:
+    """Return whether the tuning seeds cannot tell the chosen setting from the next best."""
+    margin = choice.margin
+    return margin is not None and (margin.std is None or margin.mean <= margin.std)
 
 
 def _warnings(choice: Choice) -> Iterator[str]:
@@ -108,17 +125,6 @@ def _warnings(choice: Choice) -> Iterator[str]:
         yield (
             f"Warning: {choice.method}'s {names[path]} is the {extreme} value tried ({options}); a "
             "better one may lie beyond."
-        )
-    margin = choice.margin
-    if margin and margin.std is None:
-        yield (
-            f"Caution: one seed is too few to tell {choice.method}'s chosen setting from the next "
-            "best."
-        )
-    elif margin and margin.std is not None and margin.mean <= margin.std:
-        yield (
-            f"Caution: {count(len(choice.seeds), 'seed')} are too few to tell {choice.method}'s "
-            "chosen setting from the next best."
         )
     failed = choice.without_score
     if failed:

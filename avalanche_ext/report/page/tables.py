@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from avalanche_ext.report.choices import choice_rows, choices_title
+from avalanche_ext.report.choices import choice_notes, choice_rows, choices_title
 from avalanche_ext.report.claims import claim_tests, claim_text
 from avalanche_ext.report.comparisons import comparison_columns, on_tests
 from avalanche_ext.report.joint import joint_sheets
@@ -133,8 +133,7 @@ def choices_table(results: ExperimentResults) -> Table | None:
         Column("next best", [row.runner_up or NONE for row in rows], is_number=False),
         Column("settings", [row.settings for row in rows], note="number of settings tried"),
     ]
-    notes = [warning for row in rows for warning in row.warnings]
-    return Table("choices", choices_title(results), columns, notes=notes)
+    return Table("choices", choices_title(results), columns, notes=choice_notes(results))
 
 
 def _tests_table(name: str, title: str, first: str, tests: Mapping[str, PairedTest]) -> Table:
