@@ -13,10 +13,11 @@ import torch
 from avalanche.benchmarks.utils import make_avalanche_dataset
 from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
+from avalanche.models.utils import is_multi_task_module
 from avalanche.training.storage_policy import ExemplarsBuffer
 from avalanche.training.supervised.der import DER, compute_dataset_logits
 from pydantic import PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from avalanche_ext.buffers.slots import (
     N_COLUMNS,
@@ -26,7 +27,15 @@ from avalanche_ext.buffers.slots import (
     Slots,
     SlotStorage,
 )
-from avalanche_ext.data import Batch, InMemoryDataset, Strategy, fetch_all, origin_index
+from avalanche_ext.data import (
+    Batch,
+    InMemoryDataset,
+    Strategy,
+    fetch_all,
+    labels_by_head,
+    origin_index,
+)
+from avalanche_ext.functional.model.wrapped import unwrapped
 from avalanche_ext.validation import validated
 
 NOT_STORED = -1
@@ -69,7 +78,31 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self._storage = SlotStorage(max_size)
         self._notes = SlotNotes().reallocated(max_size, [])
         self._indexes: dict[GroupBy, GroupIndex] = {}
+        self._has_heads = False
         self._snapshot: InMemoryDataset | None = None
+
+    def note_heads(self, model: nn.Module) -> None:
+        """Note whether equal labels of two tasks are two classes.
+
+        They are if the model has a head for each task. Plugins, `post_adapt` and
+        `update_from_dataset` do this by themselves if they know the strategy.
+        """
+        has_heads = bool(is_multi_task_module(unwrapped(model)))
+        if has_heads != self._has_heads:
+            self._has_heads = has_heads
+            self._refresh()
+
+    def classes(self, y: Tensor, t: Tensor) -> list[int]:
+        """Return the class of each sample, as `groups` numbers them, given its labels, (B,)."""
+        return (labels_by_head(y, t) if self._has_heads else y).tolist()
+
+    def task_of(self, experience: Any) -> int:
+        """Return the task that samples of an experience belong to, as `groups` numbers them."""
+        return origin_index(experience)
+
+    def tasks(self) -> set[int]:
+        """Return the tasks of which samples are held, as `groups` numbers them."""
+        return {*self._notes.origin[: len(self)]}
 
     @abstractmethod
     def _place(self, n: int, groups: Mapping[GroupBy, Sequence[int]]) -> Sequence[int]:
@@ -103,7 +136,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         origins = (
             [origin] * n if isinstance(origin, int) else (t if origin is None else origin).tolist()
         )
-        groups = {by: y.tolist() if by == "class" else origins for by in self._indexes}
+        groups = {by: self.classes(y, t) if by == "class" else origins for by in self._indexes}
         slots = self._place(n, groups)
         # A batch may fill a slot twice: the last sample stays.
         row_of = {slot: row for row, slot in enumerate(slots) if slot != NOT_STORED}
@@ -161,7 +194,10 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         return self._notes.reallocated(len(slots), slots.tolist())
 
     def groups(self, by: GroupBy) -> dict[int, list[int]]:
-        """Return the slots of each class or task, oldest first; do not change the result."""
+        """Return the slots of each class or task, oldest first; do not change the result.
+
+        Tasks are numbered as by `task_of`, and classes as by `classes`.
+        """
         return self._index(by).slots
 
     def versions(self, by: GroupBy) -> dict[int, object]:
@@ -176,7 +212,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         if by not in self._indexes:
             labels = self._notes.origin
             if by == "class" and len(self):
-                labels = self._storage.columns[1].tolist()
+                labels = self.classes(*self._storage.columns[1:N_COLUMNS])
             order = sorted(range(len(self)), key=self._notes.arrival.__getitem__)
             self._indexes[by] = GroupIndex((slot, labels[slot]) for slot in order)
         return self._indexes[by]
@@ -257,6 +293,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
         """Add all samples of the experience `exp`, in random order if `depends_on_order`."""
+        self._note_heads_of(agent_state)
         self._add_all(exp.dataset, origin_index(exp))
 
     def update_from_dataset(self, new_data: Any, strategy: Strategy | None = None) -> None:
@@ -265,13 +302,19 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         Args:
             new_data: A dataset of `(x_i, y_i)` or `(x_i, y_i, t_i)`.
             strategy: The samples count as part of its current experience. If None, they count as a
-                new experience, after all those in the buffer.
+                task of their own, with a negative number that no experience has.
         """
         if strategy is not None:
+            self._note_heads_of(strategy)
             origin = origin_index(strategy.experience)
         else:
-            origin = 1 + max(self._notes.origin[: len(self)], default=-1)
+            origin = min([0, *self._notes.origin[: len(self)]]) - 1
         self._add_all(new_data, origin)
+
+    def _note_heads_of(self, strategy: Any) -> None:
+        model = getattr(strategy, "model", None)
+        if isinstance(model, nn.Module):
+            self.note_heads(model)
 
     def _add_all(self, dataset: Any, origin: int) -> None:
         if not len(dataset):

@@ -68,7 +68,8 @@ class RingBuffer(SlotBuffer):
     Args:
         max_size: Number of slots, at least one per group.
         balance: Which groups are balanced: "class", or "task" for domain-incremental streams,
-            where a task is the experience a sample came from.
+            where a task is the experience a sample came from. If the model has a head for each
+            task, the classes of different heads are different classes.
         seed: Seed of the generator that `sample` and random eviction draw from, and that permutes
             what `post_adapt` and `update_from_dataset` add.
         eviction: Which stored sample of the group is evicted: the "oldest", as in the paper; a
@@ -109,7 +110,7 @@ class RingBuffer(SlotBuffer):
     def _add_one(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None) -> Slots:
         if self.eviction == "old and near":
             task = t if origin is None else origin
-            group = int(y if self.balance == "class" else task)
+            group = self.classes(y, t)[0] if self.balance == "class" else int(task)
             total, n = self._arrived.get(group, (torch.zeros_like(x[0], dtype=torch.float64), 0))
             self._arrived[group] = total + x[0], n + 1
         return super().add(x, y, t, origin)

@@ -99,7 +99,8 @@ class SlotNotes:
     """Facts about the sample in each slot, one list entry per slot.
 
     Attributes:
-        origin: Index of the experience it came from.
+        origin: Index of the experience it came from; negative for samples of a dataset that
+            belongs to none.
         arrival: Number of samples that arrived before it; in a `PolicyBuffer`, its place in the
             policy's buffer.
         n_replaced: How often it was overwritten by `SlotBuffer.replace` since it was added.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avalanche_ext.buffers.base import NOT_STORED, SlotBuffer
 from avalanche_ext.buffers.slots import GroupBy, Slots
-from avalanche_ext.data import InMemoryDataset, Strategy, fetch_all
+from avalanche_ext.data import InMemoryDataset, Strategy, fetch_all, origin_index
 
 
 class PolicyBuffer(SlotBuffer):
@@ -43,6 +43,19 @@ class PolicyBuffer(SlotBuffer):
             f"this buffer copies what Avalanche's {type(self.policy).__name__} holds: call "
             "update_from_dataset, or use a buffer from avalanche_ext.buffers"
         )
+
+    def task_of(self, experience: Any) -> int:
+        """Return the task label of an experience.
+
+        If it is the only label so far, as on streams without task labels, the memory holds one task
+        alone. Then -1 is returned, which no sample has, except for the first experience of a
+        stream, whose label is returned.
+        """
+        column = getattr(experience.logging().dataset, "targets_task_labels", None)
+        labels = {0} if column is None else {*column.uniques}
+        if labels | self.groups("task").keys() != labels or origin_index(experience) == 0:
+            return int(min(labels))
+        return -1
 
     def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
         """Keep nothing and return -1 for each sample: the policy sees whole experiences only."""

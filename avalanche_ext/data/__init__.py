@@ -5,10 +5,12 @@ from avalanche_ext.data.experiences import (
     Strategy,
     by_origin,
     criterion_of,
+    has_new_stream,
     origin_experience,
     origin_index,
     take_back_stop,
 )
+from avalanche_ext.data.labels import labels_by_head
 from avalanche_ext.data.loaders import (
     InMemoryLoaders,
     RepeatedBatches,
@@ -30,7 +32,9 @@ __all__ = [
     "criterion_of",
     "ends_batch",
     "fetch_all",
+    "has_new_stream",
     "in_memory",
+    "labels_by_head",
     "materialise",
     "origin_experience",
     "origin_index",

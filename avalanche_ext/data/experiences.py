@@ -89,6 +89,7 @@ def take_back_stop(strategy: Strategy) -> None:
 
 
 _STRATEGY_OF: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
+_STREAM_OF: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
 
 
 def note_strategy(plugin: Any, strategy: Strategy) -> None:
@@ -102,6 +103,14 @@ def note_strategy(plugin: Any, strategy: Strategy) -> None:
             stacklevel=2,
         )
     _STRATEGY_OF[plugin] = ref(strategy)
+
+
+def has_new_stream(plugin: Any, experience: Any) -> bool:
+    """Return whether the last call for a plugin was about an experience of another stream."""
+    stream = origin_experience(experience).origin_stream
+    known = _STREAM_OF.get(plugin)
+    _STREAM_OF[plugin] = ref(stream)
+    return known is not None and known() is not stream
 
 
 def origin_experience(experience: Any) -> Any:

@@ -467,7 +467,7 @@ class TestFromADataset:
         for start in (0, 20, 40):
             labels = torch.zeros(20, dtype=torch.int64)
             buffer.update_from_dataset(TensorDataset(x[start : start + 20], labels))
-        assert [*buffer.groups("task")] == [0, 1, 2]
+        assert [*buffer.groups("task")] == [-1, -2, -3]
         tens = (buffer.buffer.x.flatten() // 20).tolist()
         assert Counter(tens) == {0: 5, 1: 5, 2: 5}
 

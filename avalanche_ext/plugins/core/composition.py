@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, count
 from typing import Any, ClassVar, TypeVar
@@ -9,11 +10,11 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_results import MetricValue
-from avalanche.training.storage_policy import ExemplarsBuffer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avalanche_ext.data import Strategy, origin_index
+from avalanche_ext.buffers import SlotBuffer
+from avalanche_ext.data import Strategy, has_new_stream, origin_index
 from avalanche_ext.data.experiences import note_strategy
 from avalanche_ext.plugins.core.guard import guard
 from avalanche_ext.plugins.core.model import check_model, check_precision, task_labels
@@ -175,8 +176,9 @@ class StoringPlugin(MethodPlugin):
     """
 
     stores: ClassVar[bool] = True
-    buffer: ExemplarsBuffer
+    buffer: SlotBuffer
     _origin = 0
+    _task = 0
 
     def check(self, strategy: Strategy) -> None:
         """Raise ValueError if the plugin cannot act in this strategy."""
@@ -191,8 +193,17 @@ class StoringPlugin(MethodPlugin):
             )
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Note which experience the next mini-batches come from."""
+        """Note which experience and task the next mini-batches come from."""
+        self.buffer.note_heads(strategy.model)
         self._origin = origin_index(strategy.experience)
+        self._task = self.buffer.task_of(strategy.experience)
+        if has_new_stream(self, strategy.experience) and self._task in self.buffer.tasks():
+            warnings.warn(
+                f"{type(self).__name__} holds samples of task {self._task} of another stream, and "
+                "takes them for samples of the current task, which has the same number: make one "
+                "stream of all experiences, or a new plugin for each stream",
+                stacklevel=2,
+            )
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
         """Refuse samples from outside the experience, once all plugins have set their loaders.
@@ -272,7 +283,10 @@ def stream_rows(strategy: Strategy, plugin: MethodPlugin) -> Columns:
     for other in strategy.plugins:
         if other is plugin:
             break
-        if isinstance(other, MethodPlugin) and other.arrived is not None:
+        # Others remember what arrived too, but leave the mini-batch as it is.
+        if not isinstance(other, MethodPlugin) or other.phase is not Phase.DATA:
+            continue
+        if other.arrived is not None:
             return other.arrived
     x, y, *rest = strategy.mbatch
     if len(rest) > 1:

@@ -9,7 +9,7 @@ from avalanche.models import IncrementalClassifier, MultiHeadClassifier
 from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
 
-from avalanche_ext.data import Strategy
+from avalanche_ext.data import Strategy, labels_by_head
 from avalanche_ext.functional.model.wrapped import plain_name, unwrapped
 
 _MASKING = (IncrementalClassifier, MultiHeadClassifier)
@@ -94,10 +94,7 @@ def class_labels(strategy: Strategy, y: Tensor, t: Tensor) -> Tensor:
     Each head of a multi-head model counts its classes from 0. For a model with one head they are
     the labels of the data: equal labels mean the same class in every task.
     """
-    if not is_multi_head(strategy):
-        return y
-    # Cantor's pairing function: unlike t · C + y, it needs no number C of classes, which may grow.
-    return (y + t) * (y + t + 1) // 2 + t
+    return labels_by_head(y, t) if is_multi_head(strategy) else y
 
 
 def mask_values(model: nn.Module) -> set[float]:

@@ -148,13 +148,14 @@ class AGEMPlugin(MemoryPlugin):
 
     def _reference_slots(self, arrived: Columns) -> Slots:
         slots_of = tasks = self.buffer.groups("task")
-        earlier = {task: slots for task, slots in tasks.items() if task != self._origin}
+        earlier = {task: slots for task, slots in tasks.items() if task != self._task}
         if not earlier and (self.references != "all" or self.replay == "first_task"):
             return np.empty(0, dtype=np.int64)
         if self.references == "earlier":
             slots_of = earlier
         elif self.references == "other_classes":
-            arriving, classes = {*arrived[1].tolist()}, self.buffer.groups("class")
+            arriving = {*self.buffer.classes(*arrived[1:])}
+            classes = self.buffer.groups("class")
             slots_of = {c: slots for c, slots in classes.items() if c not in arriving}
         if not slots_of:
             return np.empty(0, dtype=np.int64)

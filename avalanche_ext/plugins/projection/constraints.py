@@ -45,22 +45,22 @@ class Constraints:
         self.buffer = buffer
         self.group_by: GroupBy = group_by
         self.n_groups = n_groups
-        self._origin: int | None = None
+        self._task: int | None = None
         self._groups: Groups = {}
         self._earlier: list[object] = []
 
-    def samples(self, origin: int, device: torch.device) -> list[Columns]:
+    def samples(self, current: int, device: torch.device) -> list[Columns]:
         """Return the samples of each constraint, those of the oldest class or task first.
 
         Args:
-            origin: The current task.
+            current: The current task.
             device: Device of the returned samples.
         """
-        if origin != self._origin:
-            self._origin, self._groups, self._earlier = origin, {}, []
-        earlier = self._versions_of_earlier_tasks(origin)
+        if current != self._task:
+            self._task, self._groups, self._earlier = current, {}, []
+        earlier = self._versions_of_earlier_tasks(current)
         if not _same(earlier, self._earlier):
-            self._groups = self._fetched(origin, device)
+            self._groups = self._fetched(current, device)
             self._earlier = earlier
         return [group for _, groups in self._groups.values() for group in groups]
 
@@ -68,14 +68,14 @@ class Constraints:
         # Data that can be fetched again are not stored twice.
         return {**self.__dict__, "_groups": {}, "_earlier": []}
 
-    def _versions_of_earlier_tasks(self, origin: int) -> list[object]:
+    def _versions_of_earlier_tasks(self, current: int) -> list[object]:
         versions = self.buffer.versions("task")
-        return [versions[task] for task in self.buffer.groups("task") if task != origin]
+        return [versions[task] for task in self.buffer.groups("task") if task != current]
 
-    def _fetched(self, origin: int, device: torch.device) -> Groups:
+    def _fetched(self, current: int, device: torch.device) -> Groups:
         """Return the samples of all constraints, fetching only those that have changed."""
         versions, groups = self.buffer.versions(self.group_by), {}
-        for key, slots in self._slots(origin).items():
+        for key, slots in self._slots(current).items():
             known = self._groups.get(key)
             if known and known[0] is versions[key]:
                 groups[key] = known
@@ -87,13 +87,13 @@ class Constraints:
             groups[key] = versions[key], [*zip(x, y, t, strict=True)]
         return groups
 
-    def _slots(self, origin: int) -> dict[int, list[int]]:
+    def _slots(self, current: int) -> dict[int, list[int]]:
         """Return the slots of each class or task whose samples are not of the current task."""
         groups = self.buffer.groups(self.group_by)
         if self.group_by == "task":
-            return {task: slots for task, slots in groups.items() if task != origin}
-        current = {*self.buffer.groups("task").get(origin, ())}
-        earlier = {key: [s for s in slots if s not in current] for key, slots in groups.items()}
+            return {task: slots for task, slots in groups.items() if task != current}
+        new = {*self.buffer.groups("task").get(current, ())}
+        earlier = {key: [s for s in slots if s not in new] for key, slots in groups.items()}
         return {key: slots for key, slots in earlier.items() if slots}
 
     def _dealt(self, slots: list[int]) -> list[list[int]]:

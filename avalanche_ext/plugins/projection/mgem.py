@@ -134,7 +134,7 @@ class MGEMPlugin(StoringPlugin):
     def after_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Project the gradient."""
         assert self._layout is not None
-        groups = self._constraints.samples(self._origin, strategy.device)
+        groups = self._constraints.samples(self._task, strategy.device)
         if not groups:
             return
         gradient = self._layout.gradient()

@@ -36,7 +36,8 @@ class BalancedReplayPlugin(MemoryPlugin):
             used if `buffer` is given.
         batch_size: Number of samples to train on in each iteration.
         buffer: A memory to use instead of the ring, ours or Avalanche's.
-        balance: "class", or "task"; a task is the experience a sample came from.
+        balance: "class", or "task"; a task is the experience a sample came from. If the model has a
+            head for each task, the classes of different heads are different classes.
         positive_pairs: Whether each drawn group appears at least twice, even if other groups must
             then be left out of the batch.
         first_task: How to draw in the first task: "uniform" from the whole buffer, as in the
@@ -79,6 +80,7 @@ class BalancedReplayPlugin(MemoryPlugin):
         groups, rng = self.buffer.groups(self.balance), self.buffer.rng
         if self.first_task == "uniform" and self._is_first_task():
             return uniform(groups, self.batch_size, rng)
-        classes = arrived[1]
-        arriving = [self._origin] if self.balance == "task" else [*dict.fromkeys(classes.tolist())]
+        arriving = [self._task]
+        if self.balance == "class":
+            arriving = [*dict.fromkeys(self.buffer.classes(*arrived[1:]))]
         return balanced(groups, self.batch_size, arriving, rng, self.positive_pairs)

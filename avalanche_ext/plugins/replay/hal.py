@@ -260,7 +260,7 @@ class HALPlugin(OnlineReplayPlugin):
         """Draw slots to replay, or for a hindsight step; may be empty."""
         if self.replayed == "all":
             return self.buffer.sample_slots(self.batch_size)
-        earlier = {t: slots for t, slots in self.buffer.groups("task").items() if t != self._origin}
+        earlier = {t: slots for t, slots in self.buffer.groups("task").items() if t != self._task}
         if not earlier:
             return np.empty(0, dtype=np.int64)
         return uniform(earlier, self.batch_size, self.buffer.rng, replacement=False)

@@ -83,7 +83,7 @@ class MemoryPlugin(StoringPlugin):
 
     def _is_first_task(self) -> bool:
         """Return whether the memory holds samples of the current task only."""
-        return self.buffer.groups("task").keys() <= {self._origin}
+        return self.buffer.groups("task").keys() <= {self._task}
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which experience the next mini-batches come from."""
@@ -147,7 +147,7 @@ class MemoryPlugin(StoringPlugin):
             return torch.zeros_like(strategy.loss)
         outputs, labels = strategy.mb_output, strategy.mb_y
         self._check_loss(strategy)
-        if n_stream == n_drawn and _is_plain_mean(criterion):
+        if n_stream == n_drawn and _is_plain_mean(criterion, labels):
             # The means over two equal halves add up to twice the mean over all rows.
             return strategy.criterion()
         on_stream = criterion(outputs[:n_stream], labels[:n_stream])
@@ -219,10 +219,11 @@ def _adds_earlier(strategy: Strategy, plugin: MemoryPlugin) -> bool:
     return any(getattr(type(p), "before_backward", usual) is not usual for p in earlier)
 
 
-def _is_plain_mean(criterion: Callable[[Tensor, Tensor], Tensor]) -> bool:
+def _is_plain_mean(criterion: Callable[[Tensor, Tensor], Tensor], labels: Tensor) -> bool:
     """Return whether the criterion over all rows is the mean of those over its two halves."""
     return (
         isinstance(criterion, nn.CrossEntropyLoss)
         and criterion.reduction == "mean"
         and criterion.weight is None
+        and not bool((labels == criterion.ignore_index).any())
     )

@@ -66,5 +66,5 @@ class OnlineReplayPlugin(MemoryPlugin):
     def _draw(self, strategy: Strategy, arrived: Columns) -> Slots:
         if self.draw == "half":
             tasks = self.buffer.groups("task")
-            return half_current(tasks, self.batch_size, self._origin, self.buffer.rng)
+            return half_current(tasks, self.batch_size, self._task, self.buffer.rng)
         return self.buffer.sample_slots(self.batch_size)

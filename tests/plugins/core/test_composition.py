@@ -6,8 +6,10 @@ from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import BiCPlugin, CoPEPlugin, ReplayPlugin
 
 from avalanche_ext.plugins import (
+    AGEMPlugin,
     MethodPlugin,
     MGEMPlugin,
+    OnlineReplayPlugin,
     Phase,
     check_composition,
     diagnostics,
@@ -15,7 +17,7 @@ from avalanche_ext.plugins import (
     series,
 )
 from avalanche_ext.traits import by
-from tests.cases import digits, make_naive, train
+from tests.cases import Spy, digits, make_naive, train
 
 
 class Telling(MethodPlugin):
@@ -110,6 +112,21 @@ def test_attributes_of_others_that_are_named_like_traits_are_none():
 
 
 @pytest.mark.parametrize("theirs", [CoPEPlugin, BiCPlugin])
+class Brightening(SupervisedPlugin):
+    """An augmentation of the user's."""
+
+    def before_training_iteration(self, strategy, **kwargs):
+        strategy.mbatch[0] = strategy.mbatch[0] + 100
+
+
+def test_replay_joins_the_mini_batch_that_it_finds():
+    """A-GEM remembers what arrived, but what another plugin then makes of it is trained on."""
+    spy = Spy()
+    plugins = [AGEMPlugin(20), Brightening(), OnlineReplayPlugin(20), spy]
+    train(make_naive(*plugins), digits(n_experiences=2, train_size=40))
+    assert all(bool((x[:10] >= 100).all()) for x, *_ in spy.mbatches)
+
+
 def test_plugins_of_avalanches_that_mix_in_old_samples_are_refused(theirs):
     with pytest.raises(ValueError, match="would look new to the other"):
         check_composition([theirs.__new__(theirs), MGEMPlugin()])

@@ -1,14 +1,24 @@
 """Classes of different heads, and units that are not in use."""
 
+from collections import Counter
+from copy import deepcopy
 from itertools import product
 
+import pytest
 import torch
+from avalanche.training.plugins import ReplayPlugin
 from torch import nn
 
+from avalanche_ext.buffers import RingBuffer
 from avalanche_ext.models.catalogue import mlp
-from avalanche_ext.plugins import MetricLossPlugin, OnlineReplayPlugin
+from avalanche_ext.plugins import (
+    AGEMPlugin,
+    BalancedReplayPlugin,
+    MetricLossPlugin,
+    OnlineReplayPlugin,
+)
 from avalanche_ext.plugins.core.model import class_labels, mask_values, unmasked
-from tests.cases import Spy, digits, make_naive, train
+from tests.cases import Spy, digits, make_naive, train, weights
 
 
 def recording_loss(sink):
@@ -21,6 +31,9 @@ def recording_loss(sink):
 
 def multi_head_model():
     return mlp([8], multi_head=True, input_shape=(1, 8, 8), n_classes=10)
+
+
+MODEL = multi_head_model()
 
 
 def test_losses_are_given_a_class_for_each_label_of_each_task():
@@ -39,6 +52,37 @@ def test_losses_are_given_a_class_for_each_label_of_each_task():
     labels = seen[-1].tolist()
     for i, j in product(range(len(y)), repeat=2):
         assert (labels[i] == labels[j]) == ((y[i], t[i]) == (y[j], t[j]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BalancedReplayPlugin(50),
+        lambda: BalancedReplayPlugin(50, eviction="old and near"),
+        lambda: OnlineReplayPlugin(50, buffer="ring"),
+        lambda: ReplayPlugin(50, storage_policy=RingBuffer(50)),
+    ],
+    ids=["ber", "old and near", "er", "in avalanche's place"],
+)
+def test_a_memory_of_classes_holds_the_classes_of_each_head(make):
+    plugin = make()
+    train(make_naive(plugin, model=multi_head_model()), digits(scenario="task", train_size=60))
+    memory = plugin.buffer if hasattr(plugin, "buffer") else plugin.storage_policy
+    held = memory.buffer
+    pairs = Counter(zip(held.y.tolist(), held.t.tolist(), strict=True))
+    assert len(pairs) == 10
+    assert {*pairs.values()} == {5}
+
+
+def test_references_of_other_classes_are_those_of_other_heads():
+    plain, projected = (
+        make_naive(*plugins, model=deepcopy(MODEL))
+        for plugins in ([], [AGEMPlugin(50, references="other_classes")])
+    )
+    for strategy in (plain, projected):
+        torch.manual_seed(0)
+        train(strategy, digits(scenario="task", train_size=60))
+    assert not torch.equal(weights(plain), weights(projected))
 
 
 def test_with_one_head_labels_are_those_of_the_data_whatever_the_task():

@@ -103,6 +103,24 @@ def test_a_custom_loop_with_the_usual_loss_trains_as_the_usual_one(make):
     assert torch.equal(*ends)
 
 
+def test_ignored_labels_do_not_count_in_either_mean():
+    losses = []
+
+    class Ignoring(SupervisedPlugin):
+        def after_forward(self, strategy, **kwargs):
+            strategy.mbatch[1][:3] = -100
+
+        def before_backward(self, strategy, **kwargs):
+            x, y = strategy.mb_output, strategy.mb_y
+            halves = cross_entropy(x[:5], y[:5]) + cross_entropy(x[5:], y[5:])
+            losses.append((strategy.loss.item(), halves.item()))
+
+    plugins = [OnlineReplayPlugin(40, 5, loss="sum"), Ignoring()]
+    train(quiet(plugins=plugins, train_mb_size=5), BENCHMARK)
+    actual, expected = zip(*losses[1:], strict=True)
+    assert actual == pytest.approx(expected)
+
+
 def test_what_a_plugin_before_adds_is_no_other_loss():
     train(quiet(SameLoop, plugins=[Adding(), OnlineReplayPlugin(40, 5, loss="sum")]), BENCHMARK)
 
