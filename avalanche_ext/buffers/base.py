@@ -63,7 +63,7 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         seed: Seed of the buffer's generator.
 
     Raises:
-        ValueError: If `max_size` is not an integer above 0.
+        ValueError: If `max_size` is not an integer above 0, or more slots than memory can hold.
     """
 
     depends_on_order: ClassVar[bool] = True
@@ -76,7 +76,13 @@ class SlotBuffer(ExemplarsBuffer):  # type: ignore[misc]
         self.rng = np.random.default_rng(seed)
         self.n_seen = 0
         self._storage = SlotStorage(max_size)
-        self._notes = SlotNotes().reallocated(max_size, [])
+        try:
+            self._notes = SlotNotes().reallocated(max_size, [])
+        except MemoryError:
+            raise ValueError(
+                f"max_size (mem_size of a plugin) is {max_size}, but this machine's memory cannot "
+                "hold that many slots: give the number of samples to store"
+            ) from None
         self._indexes: dict[GroupBy, GroupIndex] = {}
         self._has_heads = False
         self._snapshot: InMemoryDataset | None = None

@@ -339,3 +339,8 @@ def test_a_view_of_avalanches_buffer_has_no_state_to_tell():
             TypeError, match="Avalanche's ReservoirSamplingBuffer has no state_dict"
         ):
             call()
+
+
+def test_more_slots_than_memory_can_hold_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"max_size .* is 10{15}, but .* memory cannot hold"):
+        ReservoirBuffer(10**15)
