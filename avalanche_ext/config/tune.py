@@ -43,7 +43,7 @@ from avalanche_ext.results.tune import (
     are_numbers,
     parameter_name,
 )
-from avalanche_ext.words import did_you_mean, shown
+from avalanche_ext.words import did_you_mean, shown, suggestion
 
 FIRST_SEED = 10_000
 """The first tuning seed if `tune.seeds` is a number; `seeds: N` ends below it."""
@@ -59,7 +59,8 @@ def _metric(metric: str) -> str:
         raise rejection(f"is 'intransigence', which {_UNCLEAR}: use learning_accuracy")
     if metric not in HIGHER_IS_BETTER:
         known = [*HIGHER_IS_BETTER]
-        hint = did_you_mean(metric, known)
+        advice = suggestion(metric, known)
+        hint = f" ({advice})" if advice else ""
         raise rejection(f"is {shown(metric)}, but must be one of {', '.join(known)}{hint}")
     return metric
 

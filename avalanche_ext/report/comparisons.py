@@ -27,7 +27,7 @@ _MOST_NAMED = 4
 def comparison_lines(first: str, tests: Mapping[str, PairedTest]) -> list[str]:
     """Return a table of tests, with the necessary remarks below.
 
-    Columns that no test defines are left out.
+    Columns that no test defines are left out, except the difference.
 
     Args:
         first: The first column's title.
@@ -39,7 +39,10 @@ def comparison_lines(first: str, tests: Mapping[str, PairedTest]) -> list[str]:
 
 
 def comparison_columns(tests: Mapping[str, PairedTest]) -> list[tuple[str, list[str]]]:
-    """Return titles and texts of a table of tests, one per row, without undefined columns."""
+    """Return titles and texts of a table of tests, one per row, without undefined columns.
+
+    If all are undefined, the differences remain, as dashes.
+    """
     columns: list[tuple[str, list[str]]] = [
         ("difference", [plus_minus(test.difference, signed=True) for test in tests.values()]),
         ("95 % interval", [interval_text(test.interval) for test in tests.values()]),
@@ -50,7 +53,7 @@ def comparison_columns(tests: Mapping[str, PairedTest]) -> list[tuple[str, list[
         ("Wilcoxon p", [p_value(test.wilcoxon) for test in tests.values()]),
         ("Holm p", [p_value(test.wilcoxon_holm) for test in tests.values()]),
     ]
-    return [(title, cells) for title, cells in columns if {*cells} != {NONE}]
+    return [column for column in columns if {*column[1]} != {NONE}] or columns[:1]
 
 
 def interval_text(
@@ -74,6 +77,8 @@ def _effect(test: PairedTest) -> str:
 
 def on_tests(tests: Mapping[str, PairedTest]) -> list[str]:
     """Return the remarks on a table of tests: a caution on few pairs, and the meaning of a dash."""
+    if not any(test.n_pairs for test in tests.values()):
+        return ["No tests: no seed has values of both methods."]
     cells = [cell for _, cells in comparison_columns(tests) for cell in cells]
     dash = (
         f"{NONE}: the differences do not vary, or there are too few pairs (a t-test needs 2, d "

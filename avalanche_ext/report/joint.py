@@ -13,7 +13,7 @@ from avalanche_ext.report.comparisons import interval_text
 from avalanche_ext.report.duels import duels
 from avalanche_ext.report.layout import NONE, number, p_text
 from avalanche_ext.report.notes import on_absent, on_best
-from avalanche_ext.report.ranking import FEWEST_FOR_VERDICT, Ranking, ranking
+from avalanche_ext.report.ranking import FEWEST_FOR_VERDICT, Ranking, on_left_out, ranking
 from avalanche_ext.report.sheet import Column, Sheet
 from avalanche_ext.report.sheets import Reported
 from avalanche_ext.report.statistics import TESTED
@@ -104,8 +104,9 @@ def _ranks(
         return [], []
     texts = [number(ranks.ranks[name], 2) if name in ranks.ranks else NONE for name in names]
     return [Column("mean rank", texts)], [
-        f"mean rank: among the {len(ranks.ranks)} methods that all experiments have (1 is best), "
-        f"averaged over the {ranks.experiments} experiments.",
+        f"mean rank: among {len(ranks.ranks)} methods (1 is best), over the same seeds in each "
+        f"experiment, averaged over the {ranks.experiments} experiments.",
+        *filter(None, [on_left_out(ranks)]),
         *_verdict(ranks),
     ]
 

@@ -56,12 +56,9 @@ def on_best(experiments: Sequence[ExperimentResults], columns: Sequence[Column])
         len(over_same_seeds(results)) < sum(not method.is_iid for method in results.finished)
         for results in experiments
     )
-    if some:
-        return (
-            "Bold: best of the methods that ran the same seeds; the others ran fewer or different "
-            "ones."
-        )
-    return "Bold: best."
+    which = " of the methods that ran the same seeds; the others ran fewer or different ones" * some
+    iid = any(method.is_iid for results in experiments for method in results.finished)
+    return f"Bold: best{which}.{' Methods trained iid are never bold.' * iid}"
 
 
 def said_in_notes(

@@ -6,8 +6,9 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from avalanche_ext.report.paired import CONFIDENCE
 from avalanche_ext.report.statistics import LOWER_IS_BETTER, defined
 from avalanche_ext.results.cell import Floats
 from avalanche_ext.results.experiment import ExperimentResults
+from avalanche_ext.words import alternatives, count
 
 FEWEST_EXPERIMENTS = 2
 """With one there is nothing to average over."""
@@ -23,6 +25,13 @@ FEWEST_EXPERIMENTS = 2
 FEWEST_FOR_VERDICT = 5
 """With fewer experiments, Friedman's test hardly ever finds differences, and its p-value is
 rough."""
+
+_MOST_NAMED = 4
+"""Maximum number of methods left out for one reason that are named one by one."""
+
+_IID = "trained iid"
+_ABSENT = "without a finished run in some experiment"
+_APART = "without a seed in common with the others"
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,15 @@ class Ranking:
     Attributes:
         metric: The metric whose mean over seeds is ranked.
         experiments: Number of experiments.
-        ranks: The mean rank of each method that has finished in all of them, the best first;
-            methods that tie share the mean of their places.
+        ranks: The mean rank of each ranked method, the best first; methods that tie share the mean
+            of their places.
         friedman: p-value of Friedman's test that all methods are alike; None for fewer than three
             methods.
         critical_difference: The difference between two mean ranks from which Nemenyi's test
             distinguishes methods at 5 %; None if `friedman` is None.
+        left_out: The other methods with a finished run, each with the reason why it is not ranked.
+        n_unshared: Number of runs of ranked methods that do not count, because another ranked
+            method lacks their seed.
     """
 
     metric: str
@@ -45,6 +57,8 @@ class Ranking:
     ranks: Mapping[str, float]
     friedman: float | None
     critical_difference: float | None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    n_unshared: int = 0
 
     @property
     def has_verdict(self) -> bool:
@@ -74,7 +88,10 @@ class Ranking:
 
 
 def ranking(experiments: Sequence[ExperimentResults], metric: str = "ACC") -> Ranking | None:
-    """Rank the methods that have at least one finished run in every experiment.
+    """Rank methods in each experiment, over the seeds that all ranked methods share.
+
+    Methods trained iid and methods without a finished run in some experiment are not ranked. If the
+    others share no seed in an experiment, those with its most frequent seed are ranked.
 
     Friedman's test and Nemenyi's critical difference (Demšar, 2006) treat each experiment as one
     observation of every method, whatever its number of seeds.
@@ -86,13 +103,17 @@ def ranking(experiments: Sequence[ExperimentResults], metric: str = "ACC") -> Ra
     Returns:
         The ranking; None for one experiment, or for fewer than two methods.
     """
-    means = [_means(each, metric) for each in experiments]
-    names = [name for name in means[0] if all(name in each for each in means)]
-    if len(experiments) < FEWEST_EXPERIMENTS or len(names) < 2:
+    if len(experiments) < FEWEST_EXPERIMENTS:
+        return None
+    values = [defined(each.run_metrics(), metric) for each in experiments]
+    reasons = _reasons(experiments, values)
+    names = [name for name, reason in reasons.items() if not reason]
+    if len(names) < 2:
         return None
     from scipy import stats
 
-    table = np.array([[each[name] for name in names] for each in means])
+    ranked = [[each[name] for name in names] for each in values]
+    table = np.array([_means(runs) for runs in ranked])
     ranks = stats.rankdata(table if metric in LOWER_IS_BETTER else -table, axis=1)
     order = np.argsort(ranks.mean(axis=0), kind="stable")
     mean_ranks = {names[i]: float(ranks[:, i].mean()) for i in order}
@@ -103,16 +124,51 @@ def ranking(experiments: Sequence[ExperimentResults], metric: str = "ACC") -> Ra
         ranks=mean_ranks,
         friedman=_friedman(ranks) if testable else None,
         critical_difference=_nemenyi(len(names), len(experiments)) if testable else None,
+        left_out={name: reason for name, reason in reasons.items() if reason},
+        n_unshared=sum(len(each) - len(_shared_seeds(runs)) for runs in ranked for each in runs),
     )
 
 
-def _means(results: ExperimentResults, metric: str) -> dict[str, float]:
-    """The mean of each method that has a run with the metric, rounded to DECIMALS."""
-    return {
-        name: round(float(np.mean([*values.values()])), DECIMALS)
-        for name, values in defined(results.run_metrics(), metric).items()
-        if values
-    }
+def on_left_out(ranks: Ranking) -> str:
+    """Return a sentence on the methods and runs that the ranks leave out; "" if there are none."""
+    parts = []
+    for reason in dict.fromkeys(ranks.left_out.values()):
+        names = [name for name, each in ranks.left_out.items() if each == reason]
+        few = len(names) <= _MOST_NAMED
+        parts.append(f"{', '.join(names)} ({reason})" if few else f"{len(names)} methods {reason}")
+    if ranks.n_unshared:
+        parts.append(f"{count(ranks.n_unshared, 'run')} with seeds that a ranked method lacks")
+    return f"The ranks leave out {alternatives(parts, 'and')}." if parts else ""
+
+
+def _reasons(
+    experiments: Sequence[ExperimentResults],
+    values: Sequence[Mapping[str, Mapping[int, float]]],
+) -> dict[str, str]:
+    """Return why each method with a value is not ranked; "" for those that are."""
+    iid = {method.name for each in experiments for method in each.finished if method.is_iid}
+    reasons = {name: "" for each in values for name, runs in each.items() if runs}
+    for name in reasons:
+        if name in iid:
+            reasons[name] = _IID
+        elif not all(each.get(name) for each in values):
+            reasons[name] = _ABSENT
+    for each in values:
+        names = [name for name, reason in reasons.items() if not reason]
+        counts = Counter(seed for name in names for seed in each[name])
+        frequent = max(counts, key=lambda seed: counts[seed], default=None)
+        reasons |= {name: _APART for name in names if frequent not in each[name]}
+    return reasons
+
+
+def _shared_seeds(runs: Sequence[Mapping[int, float]]) -> list[int]:
+    return [seed for seed in runs[0] if all(seed in each for each in runs)]
+
+
+def _means(runs: Sequence[Mapping[int, float]]) -> list[float]:
+    """The mean of each method over the seeds that all of them have, rounded to DECIMALS."""
+    seeds = _shared_seeds(runs)
+    return [round(float(np.mean([each[seed] for seed in seeds])), DECIMALS) for each in runs]
 
 
 def _friedman(ranks: Floats) -> float:

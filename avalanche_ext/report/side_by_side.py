@@ -10,7 +10,7 @@ import numpy as np
 from avalanche_ext.report.duels import Wins, count_wins, jeffreys_interval
 from avalanche_ext.report.layout import number, p_text
 from avalanche_ext.report.paired import FEWEST_PAIRS
-from avalanche_ext.report.ranking import Ranking, ranking
+from avalanche_ext.report.ranking import Ranking, on_left_out, ranking
 from avalanche_ext.report.rows import SMALL
 from avalanche_ext.report.style import measured_on, set_title
 from avalanche_ext.results.experiment import ExperimentResults
@@ -34,7 +34,7 @@ _CELL = 0.42
 
 
 def caption(experiments: Sequence[ExperimentResults]) -> str:
-    """Return a caption of one or two sentences."""
+    """Return a caption of a few sentences."""
     shown = ranking(experiments)
     below = (
         "Share of pairs with the same seed in which the row's method has a higher ACC than the "
@@ -44,10 +44,12 @@ def caption(experiments: Sequence[ExperimentResults]) -> str:
     )
     if not shown or not shown.has_verdict:
         return below
-    return (
+    above = (
         "Above: mean ranks (1 is best); bars join methods that Nemenyi's test cannot tell apart at "
-        f"the 5 % level (Demšar, 2006). Below: {below[0].lower()}{below[1:]}"
+        "the 5 % level (Demšar, 2006)."
     )
+    left_out = on_left_out(shown)
+    return " ".join(filter(None, [above, left_out, f"Below: {below[0].lower()}{below[1:]}"]))
 
 
 def side_by_side_figure(experiments: Sequence[ExperimentResults]) -> Figure | None:

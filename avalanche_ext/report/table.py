@@ -79,7 +79,7 @@ def _notes_on_tests(
 ) -> Iterator[str]:
     tests = tests_in("ACC", statistics)
     shown = [test for metric in tested for test in tests_in(metric, statistics).values()]
-    shown += [each.test for each in claim_tests(results)]
+    shown += [each.test for each in claim_tests(results) if each.test.n_pairs]
     if any(test.interval for test in shown):
         yield "95 % interval: bootstrap over seeds, for the mean difference."
     if any(test.effect is not None for test in shown):

@@ -22,6 +22,8 @@ from avalanche_ext.words import did_you_mean
 _MOST_CHANGES = 3
 _DEEPEST = 5
 """Number of nested lists shown for a changed value; a YAML's list may contain itself."""
+_ARGS = re.compile(r"^(benchmark|model|optimizer)\.args\b")
+"""Sections whose arguments stand next to the name in a YAML, but apart in config.yaml."""
 _COPY = re.compile(rf"\./{SOURCE}/[0-9a-f]+/(?P<file>[^:]+):.*")
 """A name in a copy of a user's file."""
 
@@ -152,7 +154,10 @@ def _reason(files: CellFiles, is_rerun: bool) -> str | None:
 
 
 def _changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Yield the values that differ, as `path: before → after`, and the user's files that differ."""
+    """Yield the values that differ, as `path: before → after`, and the user's files that differ.
+
+    Paths in the benchmark, the model and the optimizer are those of the YAML.
+    """
     if path in ("hash", "wandb") or before == after:
         return
     copies = [isinstance(each, str) and _COPY.fullmatch(each) for each in (before, after)]
@@ -170,7 +175,8 @@ def _changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
         for index, pair in enumerate(zip(before, after, strict=True)):
             yield from _changes(*pair, f"{path}[{index}]")
     else:
-        yield f"{path}: {_brief(before)} → {_brief(after)}"
+        in_yaml = _ARGS.sub(r"\1", path)
+        yield f"{in_yaml}: {_brief(before)} → {_brief(after)}"
 
 
 def _is_list(value: Any) -> bool:

@@ -258,6 +258,11 @@ def test_a_search_can_be_changed_on_the_command_line(tmp_path: Path) -> None:
             "instance_accuracy, BWT, FWT, learning_accuracy, forgetting (did you mean 'ACC'?)",
         ),
         (
+            {"metric": "loss"},
+            "tune.metric: is 'loss', but must be one of ACC, average_incremental_accuracy, "
+            "instance_accuracy, BWT, FWT, learning_accuracy, forgetting",
+        ),
+        (
             {"metric": "intransigence"},
             "tune.metric: is 'intransigence', which is relative to the best of the compared "
             "methods, so it cannot rank settings: use learning_accuracy",

@@ -82,6 +82,20 @@ def test_the_report_has_a_row_for_each_claim(directory: Path) -> None:
     )
 
 
+def test_claims_without_any_pair_are_dashes_and_a_sentence(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["er", "gmed"], [0, 1], claims=[("gmed", "er")])
+    write_result(tmp_path, "er", 0, two_by_two(0.5))
+    write_result(tmp_path, "gmed", 1, two_by_two(0.6))
+    text = text_of(tmp_path)
+    lines = text[text.index("Claims: ") :].split("\n\n")[0].splitlines()
+    assert [re.split(r" {2,}", line) for line in lines[1:3]] == [
+        ["claim", "difference"],
+        ["gmed > er", "–"],
+    ]
+    assert lines[3:] == ["No tests: no seed has values of both methods."]
+    assert "wins: " not in text
+
+
 def test_a_claim_may_name_its_metric(tmp_path: Path) -> None:
     metrics = ["ACC", "instance_accuracy", "BWT", "FWT", "learning_accuracy"]
     claims = [("gmed", "er", metric) for metric in metrics]

@@ -83,13 +83,15 @@ def test_several_experiments_are_shown_side_by_side(one: Path, two: Path, tmp_pa
     acc, bwt = report_on([one, test_stream], "markdown").split("**BWT in 2 experiments**")
     titles, _, ber, drl, er = markdown_rows(acc)
     assert titles == ["method", "one", "two", "mean rank", "vs ber", "wins", "pairs"]
-    assert ber == ["ber", "0.725 ± 0.019", "0.720 ± 0.016", "2.75", "", "", ""]
+    assert ber == ["ber", "0.725 ± 0.019", "0.720 ± 0.016", "3.00", "", "", ""]
     assert drl[1:4] == ["**0.781 ± 0.023**", "**0.825 ± 0.020**", "1.00"]
     # Of 11 pairs all are won; the differences are 0.05 and 0.1, and 0.0025 more with each seed.
     assert drl[4].startswith("+0.081 [+0.07")
     assert drl[5:] == ["1.00 [0.80, 1.00]", "11 in 2"]
     assert er[4:] == ["+0.025", "1.00 [0.33, 1.00]", "2 in 2"]
     notes = " ".join(acc.split())
+    # `my_er` has seed 0 only, so five more runs of both others do not count here, and four there.
+    assert "The ranks leave out 18 runs with seeds that a ranked method lacks." in notes
     assert "fewer than 5 experiments are too few to test the ranks" in notes
     assert "Friedman" not in notes
     assert "tab_two: 1 run failed:" in acc

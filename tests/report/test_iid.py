@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from avalanche_ext.report import write_report
+from avalanche_ext.report.formats import report_on
 from avalanche_ext.report.matrices import matrices_figure
 from avalanche_ext.report.statistics import METRICS, Estimate, method_statistics
 from avalanche_ext.report.streams import accuracy_figure
@@ -101,6 +102,19 @@ def test_the_report_says_why_numbers_are_missing(directory: Path) -> None:
     for seed in (0, 1):
         write_result(directory, "iid", seed, IID)
     assert note not in " ".join(write_report(directory).split())
+
+
+def test_the_note_on_bold_numbers_says_that_they_are_left_out(directory: Path) -> None:
+    write_experiment(directory, ["er", "ber", "iid"], [0, 1])
+    for seed in (0, 1):
+        write_result(directory, "ber", seed, two_by_two(0.4))
+    for form in ("markdown", "latex"):
+        text = " ".join(report_on([directory], form).split())
+        assert "Bold: best. Methods trained iid are never bold." in text
+    for seed in (0, 1):
+        write_result(directory, "iid", seed, IID)
+    text = " ".join(report_on([directory], "markdown").split())
+    assert text.endswith("Bold: best.")
 
 
 def test_results_from_before_runs_said_so_are_read(directory: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 from scipy import stats
 
 from avalanche_ext.report.duels import count_wins, duels, jeffreys_interval
-from avalanche_ext.report.ranking import Ranking, ranking
+from avalanche_ext.report.formats import report_on
+from avalanche_ext.report.ranking import Ranking, on_left_out, ranking
 from avalanche_ext.report.series import Series
 from avalanche_ext.report.side_by_side import caption, side_by_side_figure
 from avalanche_ext.results.experiment import ExperimentResults, read_results
 from tests.oracles import statistics as oracle
-from tests.results.trees import two_by_two, write_experiment, write_result
+from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
 # The columns of Demšar's (2006) Table 2: AUC of C4.5 with m = 0, with m chosen, cf chosen, both.
 DEMSAR = [
@@ -102,9 +103,67 @@ def test_only_methods_of_all_experiments_are_ranked(tmp_path: Path) -> None:
     other = write(tmp_path / "other", {"b": [0.5], "a": [0.5], "d": [0.9]})
     found = ranking([one, other])
     # Equal means tie, though their sums differ by rounding.
-    assert found == Ranking("ACC", 2, {"a": 1.5, "b": 1.5}, None, None)
+    reason = "without a finished run in some experiment"
+    left_out = {"c": reason, "d": reason}
+    assert found == Ranking("ACC", 2, {"a": 1.5, "b": 1.5}, None, None, left_out)
+    assert on_left_out(found) == f"The ranks leave out c, d ({reason})."
     assert ranking([one]) is None
     assert ranking([one, write(tmp_path / "third", {"a": [0.5]})]) is None
+
+
+def test_methods_are_ranked_over_the_seeds_that_all_of_them_share(tmp_path: Path) -> None:
+    # `half` lacks the seeds with which `a` and `b` do badly; with the same seeds it is the worst.
+    one = write(tmp_path / "one", {"a": [0.9, 0.8, 0.1, 0.1], "b": [0.8, 0.7], "half": [0.7, 0.6]})
+    two = write(tmp_path / "two", {"a": [0.9, 0.8], "b": [0.8, 0.9, 0.1], "half": [0.6]})
+    found = ranking([one, two])
+    assert found is not None
+    assert found.ranks == {"a": 1.0, "b": 2.0, "half": 3.0}
+    assert (found.left_out, found.n_unshared) == ({}, 2 + 3)
+    note = "The ranks leave out 5 runs with seeds that a ranked method lacks."
+    assert on_left_out(found) == note
+    assert note in " ".join(report_on([one.folder, two.folder], "markdown").split())
+
+
+def test_methods_trained_iid_are_not_ranked(tmp_path: Path) -> None:
+    experiments = []
+    for k in range(5):
+        folder = tmp_path / str(k)
+        write(folder, {"a": [0.5], "b": [0.6], "c": [0.7], "joint": [0.9]})
+        write_result(folder, "joint", 0, [[0.9, 0.0], [0.9, 0.9]], iid=True)
+        experiments.append(read_results(folder))
+    found = ranking(experiments)
+    assert found is not None
+    assert found.ranks == {"c": 1.0, "b": 2.0, "a": 3.0}
+    assert on_left_out(found) == "The ranks leave out joint (trained iid)."
+    assert " The ranks leave out joint (trained iid). Below: " in caption(experiments)
+    figure = side_by_side_figure(experiments)
+    assert figure is not None
+    assert not [text for text in figure.axes[0].texts if "joint" in text.get_text()]
+
+
+def test_without_a_shared_seed_those_with_the_most_frequent_seed_are_ranked(
+    tmp_path: Path,
+) -> None:
+    methods = {"a": [0.5, 0.5], "late": [0.9, 0.9], "b": [0.6, 0.6]}
+    one, two = write(tmp_path / "one", methods), write(tmp_path / "two", methods)
+    write_failure(tmp_path / "one", "late", 0, "out of memory")
+    for name in "ab":
+        write_failure(tmp_path / "one", name, 1, "out of memory")
+    found = ranking([read_results(one.folder), two])
+    assert found is not None
+    assert found.ranks == {"b": 1.0, "a": 2.0}
+    assert on_left_out(found) == (
+        "The ranks leave out late (without a seed in common with the others)."
+    )
+
+
+def test_many_methods_left_out_are_counted() -> None:
+    left_out = {f"m{k}": "trained iid" for k in range(5)} | {"late": "without runs"}
+    found = Ranking("ACC", 2, {"a": 1.0, "b": 2.0}, None, None, left_out, n_unshared=1)
+    assert on_left_out(found) == (
+        "The ranks leave out 5 methods trained iid, late (without runs) and 1 run with seeds that "
+        "a ranked method lacks."
+    )
 
 
 def test_methods_that_tie_everywhere_are_alike(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from avalanche_ext.results.claims import claimed
 from avalanche_ext.results.files import LaterVersionError
 from avalanche_ext.results.store import CellFiles
 from avalanche_ext.runner import PreflightError, Selection, explain, run_experiment
-from avalanche_ext.runner.plan import selected
+from avalanche_ext.runner.plan import _changes, selected
 from avalanche_ext.runner.worker import run_claimed
 from tests.runner.cases import RESULT, SMALL, cell, experiment
 
@@ -80,7 +80,7 @@ def test_a_dry_run_says_why_each_cell_would_run_and_writes_nothing(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert explain(experiment(tmp_path), out, Selection()).splitlines() == [
         "small: 3 of 4 cells would run",
-        "  ber    seed 0: configuration changed (optimizer.args.lr: 0.01 → 0.05)",
+        "  ber    seed 0: configuration changed (optimizer.lr: 0.01 → 0.05)",
         "  naive  seed 1: started but not finished",
         "  ber    seed 1: failed (DivergedError: the loss became nan)",
     ]
@@ -152,7 +152,15 @@ def test_what_a_damaged_configuration_says_cannot_steer_the_terminal(tmp_path):
     assert "model: [[[[[[…]]]]]] → mlp" in told
 
 
-def test_changes_are_named_by_their_paths(tmp_path):
+def test_arguments_of_a_dataset_keep_their_key():
+    before, after = (
+        {"benchmark": {"name": "split", "args": {"args": {"split": split}, "n": 2}}}
+        for split in ("letters", "digits")
+    )
+    assert [*_changes(before, after)] == ["benchmark.args.split: letters → digits"]
+
+
+def test_changes_are_named_by_their_paths_in_the_yaml(tmp_path):
     out = tmp_path / "out"
     for one in experiment(tmp_path, seeds=1).cells():
         one.files(out).begin()
@@ -166,5 +174,5 @@ def test_changes_are_named_by_their_paths(tmp_path):
         benchmark={**SMALL["benchmark"], "train_size": 50},
     )
     told = explain(changed, out, Selection(methods=["ber"])).splitlines()[1]
-    assert "benchmark.args.train_size: 60 → 50, model.args.hidden_sizes: [16] → [8, 8]" in told
+    assert "benchmark.train_size: 60 → 50, model.hidden_sizes: [16] → [8, 8]" in told
     assert told.endswith(", and 2 more)")
