@@ -27,6 +27,9 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
     evaluated several times, the last evaluation counts. An evaluation before any training gives the
     untrained model's row, which forward transfer needs.
 
+    R is defined for one pass over the experiences in their order. The current experience may be
+    trained on again, but not one before it.
+
     After an evaluation, the global random generators of Python, NumPy and torch are restored to
     their state before it, so that evaluating does not change training. (Multi-head models are an
     exception: Avalanche creates the heads of unseen tasks when it evaluates them.) List the plugin
@@ -38,6 +41,10 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
     Attributes:
         only_observes: True: evaluations inside experiences skip this plugin, see
             `ContinualEvaluationPlugin`.
+
+    Raises:
+        ValueError: In training, if an experience comes after a later one.
+        FloatingPointError: In an evaluation, if an output of the model is nan.
     """
 
     supports_distributed = False
@@ -51,6 +58,7 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
         self._sizes: dict[int, int] = {}
         self._trained = UNTRAINED
         self._n_right: Tensor | int = 0
+        self._n_nan: Tensor | int = 0
         self._n_seen = 0
         self._random_states: Any = None
 
@@ -111,7 +119,13 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Note which row comes next."""
         note_strategy(self, strategy)
-        self._trained = origin_index(strategy.experience)
+        index = origin_index(strategy.experience)
+        if index < self._trained:
+            raise ValueError(
+                f"TransferMatrix needs experiences in their order, but {index} comes after "
+                f"{self._trained}: for another pass, give the strategy a new TransferMatrix"
+            )
+        self._trained = index
 
     def before_eval(self, strategy: Strategy, **kwargs: Any) -> None:
         """Remember the state of the global random generators."""
@@ -121,17 +135,24 @@ class TransferMatrix(SupervisedPlugin):  # type: ignore[misc]
 
     def before_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Start counting."""
-        self._n_right, self._n_seen = 0, 0
+        self._n_right, self._n_nan, self._n_seen = 0, 0, 0
 
     def after_eval_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
         """Count a mini-batch, without waiting for the device."""
         self._n_right = self._n_right + (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
+        self._n_nan = self._n_nan + strategy.mb_output.isnan().any(1).sum()
         self._n_seen += len(strategy.mb_y)
 
     def after_eval_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Fill one entry of the matrix."""
         experience = strategy.experience.logging()
         if experience.origin_stream.name == self.stream and self._n_seen:
+            if self._n_nan:
+                raise FloatingPointError(
+                    f"the model's outputs are nan for {int(self._n_nan)} of {self._n_seen} samples "
+                    f"of experience {experience.current_experience} of the {self.stream} stream: "
+                    "training has diverged; try a smaller learning rate"
+                )
             row = self._rows.setdefault(self._trained, {})
             row[experience.current_experience] = float(self._n_right) / self._n_seen
             self._sizes[experience.current_experience] = self._n_seen

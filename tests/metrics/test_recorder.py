@@ -113,6 +113,39 @@ def test_a_skipped_row_is_an_error_not_a_wrong_number():
         matrix.summary()
 
 
+def learn(strategy, benchmark, indices) -> None:
+    for index in indices:
+        strategy.train(benchmark.train_stream[index], eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+
+
+@pytest.mark.parametrize("is_online", [False, True])
+def test_an_experience_that_comes_after_a_later_one_is_refused(is_online):
+    matrix, benchmark = TransferMatrix(), digits(n_experiences=2, train_size=40)
+    strategy = make_naive(matrix)
+    learn(strategy, benchmark, [0, 1])
+    before = matrix.R
+    stream = benchmark.train_stream
+    first = next(iter(split_online_stream(stream, 10))) if is_online else stream[0]
+    with pytest.raises(ValueError, match=r"in their order, but 0 comes after 1: .* a new Transfer"):
+        strategy.train(first, eval_streams=[])
+    assert np.array_equal(matrix.R, before)
+    strategy.plugins[strategy.plugins.index(matrix)] = second = TransferMatrix()
+    learn(strategy, benchmark, [0, 1])
+    np.testing.assert_allclose(second.R[1], accuracies_by_hand(strategy.model, benchmark))
+    assert np.array_equal(matrix.R, before)
+
+
+def test_the_current_experience_may_be_trained_on_again():
+    matrix, benchmark = TransferMatrix(), digits(n_experiences=2, train_size=40)
+    strategy, rows = make_naive(matrix), []
+    for index in (0, 0, 1, 1):
+        learn(strategy, benchmark, [index])
+        rows.append(accuracies_by_hand(strategy.model, benchmark))
+    np.testing.assert_allclose(matrix.R, rows[1::2], atol=1e-6)
+    assert not np.allclose(rows[0], rows[1])
+
+
 def test_rows_of_different_length_are_an_error():
     matrix, benchmark = TransferMatrix(), digits()
     strategy = make_naive(matrix)
@@ -190,3 +223,13 @@ def test_what_others_draw_while_evaluating_is_undone():
             strategy.eval(digits().test_stream)
         drawn.append(draw())
     assert drawn[0] == drawn[1]
+
+
+def test_outputs_that_are_not_numbers_are_no_accuracy():
+    matrix, benchmark = TransferMatrix(), digits()
+    strategy = make_naive(matrix)
+    strategy.train(benchmark.train_stream[0], eval_streams=[])
+    with torch.no_grad():
+        [*strategy.model.parameters()][0][0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"nan for \d+ of \d+ samples of experience 0 of"):
+        strategy.eval(benchmark.test_stream)

@@ -139,7 +139,8 @@ class ContinualEvaluationPlugin(ReportingPlugin):
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Evaluate the experience before its first mini-batch."""
         index = origin_index(strategy.experience)
-        self._is_last_part = self._endings.ends(strategy.experience)
+        self._endings.ends(strategy.experience)
+        self._is_last_part = self._endings.is_over
         if index == self._current:
             return
         if index < self._current:

@@ -17,10 +17,10 @@ from avalanche_ext.data import Strategy, begins_batch, origin_experience, origin
 from avalanche_ext.functional.fisher.curvature import Curvature
 from avalanche_ext.functional.model.running import generators_kept
 from avalanche_ext.plugins.consolidation.penalty import QuadraticPenalty
-from avalanche_ext.plugins.consolidation.rates import effective_rates
+from avalanche_ext.plugins.consolidation.rates import effective_rates, grown_rate
 from avalanche_ext.plugins.core.composition import Columns, MethodPlugin, stream_rows
 from avalanche_ext.plugins.core.experiences import Endings, RecentRows, draw_samples
-from avalanche_ext.plugins.core.model import is_multi_head, own_model
+from avalanche_ext.plugins.core.model import is_multi_head, own_model, parameters_to_come
 from avalanche_ext.traits import Phase, by
 
 Amount = Annotated[FiniteFloat, Ge(0)]
@@ -40,10 +40,10 @@ class ConsolidationPlugin(MethodPlugin):
 
     **When.** At the end of each experience, from its samples. On an online stream this is the
     experience of the original stream. It is consolidated after its last part or, if parts were left
-    out, when the next experience begins, before the model is adapted to it. With `every`, the
-    plugin instead consolidates after that many iterations each time, from the last rows of the
-    stream, ignoring the boundaries of experiences. It cannot distinguish new rows from rows that
-    Avalanche's own plugins replay.
+    out, when the next experience begins, before the model is adapted to it. Training on the last
+    part again does not consolidate it again. With `every`, the plugin instead consolidates after
+    that many iterations each time, from the last rows of the stream, ignoring the boundaries of
+    experiences. It cannot distinguish new rows from rows that Avalanche's own plugins replay.
 
     **How.** With `update="proximal"`, a proximal step (`functional.fisher.curvature`) pulls the
     parameters after the optimizer's step. The pull is stable at any λ, and bypasses momentum and
@@ -198,7 +198,7 @@ class ConsolidationPlugin(MethodPlugin):
         """Consolidate if an experience of the original stream has ended."""
         if self.every is None:
             has_ended = self._endings.ends(strategy.experience)
-            self._unfinished = None if has_ended else strategy.experience
+            self._unfinished = None if self._endings.is_over else strategy.experience
             if has_ended:
                 self._consolidate(strategy, strategy.experience)
 
@@ -308,4 +308,7 @@ class ConsolidationPlugin(MethodPlugin):
     def _rates(self, strategy: Strategy) -> list[float | Tensor]:
         """Return the optimizer's effective rate of each trained parameter."""
         rates = effective_rates(strategy.optimizer)
+        for parameter, replaced in parameters_to_come(strategy).items():
+            if replaced in rates:
+                rates[parameter] = grown_rate(rates[replaced], parameter)
         return [rates.get(p, 0.0) for p in self._penalty.layout.parameters]

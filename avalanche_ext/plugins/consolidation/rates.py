@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from avalanche_ext.plugins.core.growth import leading_part
 
 
 def effective_rates(optimizer: Optimizer) -> dict[Tensor, float | Tensor]:
@@ -30,6 +33,22 @@ def effective_rates(optimizer: Optimizer) -> dict[Tensor, float | Tensor]:
         for group in optimizer.param_groups
         for p in group["params"]
     }
+
+
+def grown_rate(rate: float | Tensor, parameter: Tensor) -> float | Tensor:
+    """Return the rate of a parameter that has grown: 0 for its new entries, which have none yet.
+
+    Args:
+        rate: A number, or rates in the shape of the parameter before.
+        parameter: The parameter now.
+    """
+    if not isinstance(rate, Tensor) or rate.shape == parameter.shape:
+        return rate
+    grown = torch.zeros_like(parameter)
+    part = leading_part(rate.shape, parameter.shape)
+    if part is not None:
+        grown[part] = rate
+    return grown
 
 
 def _rate(state: dict[str, Any], group: dict[str, Any]) -> float | Tensor:

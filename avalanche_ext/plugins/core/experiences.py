@@ -19,27 +19,50 @@ class Endings:
     experiences into parts, an experience ends with its last part: the part marked as last, or the
     last of the announced number of parts. A part that mixes several experiences counts as an
     experience by itself.
+
+    A part that is learned several times counts once. So the last part ends its experience when it
+    is learned for the first time, and not again; another part then begins the experience again.
+    Parts are identified by their numbers in the stream. Without them, as when Avalanche's
+    `FixedSizeExperienceSplitter` is used without a stream, each call counts as another part.
+
+    Attributes:
+        is_over: Whether the experience last given to `ends` had then ended, at that call or before.
     """
 
     def __init__(self) -> None:
+        self.is_over = True
         self._origin: int | None = None
-        self._n_parts = 0
+        self._parts: set[int] = set()
+        """Numbers of the parts learned; only that of the last once the experience is over."""
 
     def ends(self, experience: Any) -> bool:
-        """Return whether the original experience has ended; call it once after each experience.
+        """Return whether the original experience has now ended; call it once for each experience.
 
         Args:
             experience: The experience, or part of one, that has just been learned.
         """
         part = experience.logging()
         if not isinstance(part, OnlineCLExperience) or part.origin_experience is None:
+            self.is_over, self._origin, self._parts = True, None, set()
             return True
-        origin = origin_index(part)
-        goes_on = origin == self._origin and not part.is_first_subexp
-        self._n_parts = 1 + (self._n_parts if goes_on else 0)
-        has_ended = bool(part.is_last_subexp) or self._n_parts == part.sub_stream_length
-        self._origin = None if has_ended else origin
-        return has_ended
+        origin, number = origin_index(part), _number(part)
+        is_known = origin == self._origin and number in self._parts
+        if is_known and self.is_over:
+            return False
+        if origin != self._origin or self.is_over or (part.is_first_subexp and not is_known):
+            self._origin, self._parts = origin, set()
+        self._parts.add(len(self._parts) if number is None else number)
+        self.is_over = bool(part.is_last_subexp) or len(self._parts) == part.sub_stream_length
+        if self.is_over:
+            self._parts = set() if number is None else {number}
+        return self.is_over
+
+
+def _number(part: Any) -> int | None:
+    """Return the number of a part in its stream, None if it has none."""
+    # Avalanche's public attribute fails if there is none.
+    number: int | None = part._current_experience
+    return number
 
 
 def draw_samples(

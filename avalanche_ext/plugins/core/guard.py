@@ -40,7 +40,8 @@ class LossGuard(SupervisedPlugin):  # type: ignore[misc]
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Check whether this is the last part of an experience."""
-        self._is_last_part = self._endings.ends(strategy.experience)
+        self._endings.ends(strategy.experience)
+        self._is_last_part = self._endings.is_over
 
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """Check the loss, or remember it for later."""

@@ -80,11 +80,39 @@ def model_inputs(strategy: Strategy, x: Tensor, t: Tensor) -> list[Tensor]:
 
 
 def learning_rates(strategy: Strategy, lr: float | None) -> dict[Tensor, float]:
-    """Return the learning rate of each parameter: `lr`, or the optimizer's current rate if None."""
+    """Return the learning rate of each parameter: `lr`, or the optimizer's current rate if None.
+
+    A parameter of `parameters_to_come` has the rate of the one that it replaces. If it replaces
+    none, it has the rate of the optimizer's only parameter group; with several groups it has none.
+    Parameters that the optimizer leaves out have no rate.
+    """
+    groups = strategy.optimizer.param_groups
+    rates = {p: float(group["lr"]) for group in groups for p in group["params"]}
+    for parameter, replaced in parameters_to_come(strategy).items():
+        if replaced in rates:
+            rates[parameter] = rates[replaced]
+        elif replaced is None and len(groups) == 1:
+            rates[parameter] = float(groups[0]["lr"])
+    return rates if lr is None else dict.fromkeys(rates, lr)
+
+
+def parameters_to_come(strategy: Strategy) -> dict[Tensor, Tensor | None]:
+    """Return the model's parameters that Avalanche has yet to give to the optimizer.
+
+    A head that grows gets new parameters. If it grows in an evaluation, Avalanche gives them to the
+    optimizer only when the next experience begins.
+
+    Returns:
+        For each of them the parameter of the same name that the optimizer has, None if it has none.
+        Empty if the strategy does not leave the optimizer's parameters to Avalanche.
+    """
+    known: dict[str, Tensor] | None = getattr(strategy, "optimized_param_id", None)
+    if known is None:
+        return {}
     return {
-        parameter: float(group["lr"]) if lr is None else lr
-        for group in strategy.optimizer.param_groups
-        for parameter in group["params"]
+        p: known.get(name)
+        for name, p in strategy.model.named_parameters()
+        if known.get(name) is not p
     }
 
 

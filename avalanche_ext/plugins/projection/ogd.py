@@ -131,7 +131,7 @@ class OGDPlugin(MethodPlugin):
     def after_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
         """Extend the basis if an experience of the original stream has ended."""
         has_ended = self._endings.ends(strategy.experience)
-        self._unfinished = None if has_ended else strategy.experience
+        self._unfinished = None if self._endings.is_over else strategy.experience
         if has_ended:
             self._learn(strategy, strategy.experience)
 

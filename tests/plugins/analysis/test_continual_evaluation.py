@@ -188,6 +188,17 @@ def test_the_parts_of_an_online_stream_are_one_experience():
     assert plugin.curves.accuracy[-1].tolist() == matrix.R[-1].tolist()
 
 
+def test_parts_that_are_learned_several_times_end_their_experience_at_the_last():
+    matrix, plugin = TransferMatrix(), ContinualEvaluationPlugin(BENCHMARK.test_stream, 100)
+    strategy = make_naive(matrix, plugin)
+    for part in split_online_stream(BENCHMARK.train_stream, experience_size=35):
+        for _ in range(2):
+            strategy.train(part, eval_streams=[])
+            strategy.eval(BENCHMARK.test_stream)
+    assert plugin.curves.batch.tolist() == [0, 12, 16] * 2
+    assert plugin.curves.accuracy[-1].tolist() == matrix.R[-1].tolist()
+
+
 def test_the_numbers_curves_and_series_are_reported(tmp_path):
     plugin = ContinualEvaluationPlugin(BENCHMARK.test_stream, 3)
     logger = WandbLogger(directory=tmp_path)

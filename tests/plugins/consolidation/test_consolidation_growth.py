@@ -11,6 +11,7 @@ from avalanche.core import SupervisedPlugin
 from torch import nn
 
 from avalanche_ext.benchmarks import split_digits
+from avalanche_ext.metrics import TransferMatrix
 from avalanche_ext.models.catalogue import mlp
 from avalanche_ext.plugins import OnlineEWCPlugin
 from tests.cases import digits, weights
@@ -72,6 +73,27 @@ def test_a_classifier_that_grows_keeps_what_is_held_and_is_free_where_it_is_new(
     assert torch.equal(held[2:], start[2:])
     now = plugin.curvature.product(torch.ones_like(plugin.anchor))
     assert (classifier_rows(strategy, now)[2:] != 0).any()
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_evaluating_does_not_change_a_pull_that_is_still_to_come(optimizer):
+    """An evaluation enlarges the classifier before the last iterations are pulled for."""
+
+    def anchor(evaluates):
+        plugin = OnlineEWCPlugin(20.0, interval=100)
+        strategy = naive(TransferMatrix(), plugin, model=Growing())
+        strategy.optimizer = optimizer(strategy.model.parameters(), lr=0.05)
+        benchmark = digits(n_experiences=5, train_size=30, online=10)
+        parts = benchmark.train_stream
+        torch.manual_seed(0)
+        for part in parts[:5]:
+            strategy.train(part, eval_streams=[], shuffle=False)
+        if evaluates:
+            strategy.eval(benchmark.test_stream[:3])
+        strategy.train(parts[6], eval_streams=[], shuffle=False)
+        return classifier_rows(strategy, plugin.anchor)[:4]
+
+    torch.testing.assert_close(anchor(evaluates=False), anchor(evaluates=True))
 
 
 @pytest.mark.parametrize("update", UPDATES)

@@ -87,6 +87,18 @@ def test_an_experience_that_is_broken_off_is_consolidated_when_the_next_begins()
     assert len(plugin.samples) == 3
 
 
+@pytest.mark.parametrize("size", [10, 7])
+def test_parts_that_are_learned_several_times_are_consolidated_once(size):
+    plugin = Counting(lam=1.0)
+    strategy, found = naive(plugin), []
+    n_parts = -(-30 // size)
+    for i, part in enumerate(online(three_tasks(), size)):
+        train_on(strategy, [part, part])
+        found.append(len(plugin.samples))
+        assert found[-1] == (i + 1) // n_parts
+    assert found[-1] == 3
+
+
 def test_the_model_is_as_a_broken_off_experience_has_left_it():
     plugin = Counting(lam=1.0)
     strategy, parts = naive(plugin), [*online(three_tasks())]

@@ -1,8 +1,11 @@
 """What plugins ask of an experience that has been learned."""
 
+import pickle
+
 import pytest
 import torch
 from avalanche.benchmarks import (
+    FixedSizeExperienceSplitter,
     OnlineCLExperience,
     benchmark_from_datasets,
     split_online_stream,
@@ -76,6 +79,55 @@ def test_parts_are_counted_again_when_an_experience_is_learned_again():
     part = OnlineCLExperience(dataset=origin.dataset, origin_experience=origin, sub_stream_length=3)
     told = Endings()
     assert [told.ends(part) for _ in range(6)] == [False, False, True] * 2
+
+
+@pytest.mark.parametrize("access", [False, True])
+@pytest.mark.parametrize("size", [7, 10, 30])
+def test_a_part_that_is_learned_several_times_counts_once(size, access):
+    stream = [*parts(size, access_task_boundaries=access)]
+    told, found = Endings(), []
+    for part in stream:
+        for _ in range(3):
+            found.append((told.ends(part), told.is_over))
+    expected = []
+    for i in range(len(stream)):
+        is_last = (i + 1) % -(-30 // size) == 0
+        expected += [(is_last, is_last), *[(False, is_last)] * 2]
+    assert found == expected
+
+
+def test_parts_may_come_in_any_order_and_again():
+    first, second, third = [*parts(10)][:3]
+    told = Endings()
+    order = [second, first, second, first, third, third]
+    assert [told.ends(part) for part in order] == [False, False, False, False, True, False]
+
+
+def test_after_its_end_another_part_begins_an_experience_again():
+    first, second, third, *_ = parts(10)
+    told = Endings()
+    for _ in range(2):
+        learned = [(told.ends(part), told.is_over) for part in (first, second, third, third)]
+        assert learned == [(False, False), (False, False), (True, True), (False, True)]
+
+
+def test_parts_that_come_from_no_stream_count_at_each_call():
+    origin = digits(train_size=30).train_stream[0]
+    for n_passes in (1, 2):
+        told = Endings()
+        broken_off = [*FixedSizeExperienceSplitter(origin, 10, seed=0)][: n_passes - 1]
+        whole = [*FixedSizeExperienceSplitter(origin, 10, seed=0)] * n_passes
+        assert not any(told.ends(part) for part in broken_off)
+        assert [told.ends(part) for part in whole] == [False, False, True] * n_passes
+
+
+def test_a_pickle_goes_on_counting():
+    stream = [part for part in parts(10) for _ in range(2)]
+    told, found = Endings(), []
+    for part in stream:
+        found.append(told.ends(part))
+        told = pickle.loads(pickle.dumps(told))
+    assert found == [False, False, False, False, True, False] * 3
 
 
 def drawn(experience, n, seed=0):

@@ -121,6 +121,18 @@ def test_a_last_part_that_destroys_the_weights_is_noticed(iteration, waits):
         learn(strategy, stream)
 
 
+def test_a_last_part_that_is_learned_again_is_looked_at_again(waits):
+    class Slip(SupervisedPlugin):
+        def after_backward(self, strategy, **kwargs):
+            if strategy.clock.train_iterations == 5:
+                strategy.model.classifier.bias.grad[0] = torch.nan
+
+    parts = split_online_stream(digits(n_experiences=2, train_size=20).train_stream[1:], 10)
+    strategy = make_naive(OnlineReplayPlugin(20, 5), Slip())
+    with pytest.raises(DivergedError, match=r"not finite after iteration 5 "):
+        learn(strategy, [part for part in parts for _ in range(3)])
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_says_where_inputs_weights_and_rates_are_wrong(name):
     model = small_model()

@@ -9,9 +9,11 @@ from avalanche.training.storage_policy import ReservoirSamplingBuffer
 from torch import Tensor, nn
 
 from avalanche_ext.buffers import ReservoirBuffer
+from avalanche_ext.metrics import TransferMatrix
 from avalanche_ext.models import MLP
 from avalanche_ext.plugins import DRLPlugin, HALPlugin, MGEMPlugin, OnlineReplayPlugin
 from tests.cases import Spy, digits, make_naive, quiet, small_model, train, weights
+from tests.plugins.bgd_cases import Growing
 
 LOSSES = ["union", "sum", "separate"]
 
@@ -89,6 +91,23 @@ def test_a_task_that_comes_again_has_its_anchors_learned_again():
     assert [a[1].tolist() for a in found[1:]] == [[0, 1], [0, 1, 2, 3], [0, 1, 2, 3]]
     assert not torch.equal(found[3][0][:2], found[2][0][:2])
     assert torch.equal(found[3][0][2:], found[2][0][2:])
+
+
+def test_evaluating_a_growing_classifier_does_not_change_anchors():
+    """An evaluation enlarges the classifier before anchors are learned."""
+
+    def anchors(evaluates: bool) -> list[Tensor]:
+        plugin, benchmark = HALPlugin(50, hindsight_steps=5, anchor_steps=5), digits(train_size=40)
+        strategy = make_naive(TransferMatrix(), plugin, model=Growing())
+        torch.manual_seed(0)
+        for experience in benchmark.train_stream[:2]:
+            strategy.train(experience, eval_streams=[])
+            if evaluates:
+                strategy.eval(benchmark.test_stream)
+        return [*plugin.anchors]
+
+    for one, other in zip(anchors(False), anchors(True), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def normalised() -> nn.Module:
