@@ -45,16 +45,21 @@ def build_benchmark(
         tasks: The samples of each experience.
         scenario: Labels of the experiences. "class": labels of the data set, with task label 0.
             "domain": labels from 0 in each experience, with task label 0. "task": labels from 0 in
-            each experience, with the index of the experience as task label.
+            each experience, with the index of the experience as task label. They count the task's
+            `classes`, so a class that no sample has keeps its label.
         augmentation: Random transform of one training sample, for tasks without transforms.
 
     Returns:
         An Avalanche benchmark whose experiences have classes and task labels. It also has
-        `n_classes`, `n_classes_per_exp` and `classes_order`, which Avalanche's iCaRL and PNN read
-        from each experience's `benchmark`, and the tasks' `train_rows`.
+        `n_classes` (the largest label that an experience can have, plus 1), `n_classes_per_exp` and
+        `classes_order`, which Avalanche's iCaRL and PNN read from each experience's `benchmark`,
+        and the tasks' `train_rows`. These three count the tasks' `classes`; an experience's
+        `classes_in_this_experience` has the classes of its samples, as Avalanche's do.
+
+    Raises:
+        ValueError: If a sample's class is not among its task's `classes`.
     """
-    # Both parts count: a small training subset may lack a class of the test set.
-    classes = [torch.unique(torch.cat([task.train_y, task.test_y])) for task in tasks]
+    classes = [_classes(task, i) for i, task in enumerate(tasks)]
     streams: dict[str, list[InMemoryDataset]] = {"train": [], "test": []}
     views: dict[tuple[int, ...], tuple[SampleTransforms, SampleTransforms]] = {}
     for i, (task, held) in enumerate(zip(tasks, classes, strict=True)):
@@ -72,9 +77,26 @@ def build_benchmark(
             t = torch.full_like(labels, i if scenario == "task" else 0)
             own = transforms if name == "train" else ()
             streams[name].append(InMemoryDataset(x, labels, t, *own))
-    benchmark = _assemble(streams, classes)
+    largest = (int(held.max()) + 1 if scenario == "class" else len(held) for held in classes)
+    benchmark = _assemble(streams, classes, max(largest))
     benchmark.train_rows = [task.train_rows for task in tasks]
     return benchmark
+
+
+def _classes(task: Task, index: int) -> Tensor:
+    """Return the classes of the experience with this index, ascending."""
+    # Both parts count: a small training subset may lack a class of the test set.
+    held: Tensor = torch.unique(torch.cat([task.train_y, task.test_y]))
+    if task.classes is None:
+        return held
+    classes: Tensor = torch.unique(task.classes)
+    others = held[~torch.isin(held, classes)].tolist()
+    if others:
+        raise ValueError(
+            f"task {index} has samples of class {others[0]}, which is not among its classes "
+            f"{classes.tolist()}"
+        )
+    return classes
 
 
 def online_benchmark(benchmark: CLScenario, size: int | None, seed: int) -> CLScenario:
@@ -146,20 +168,23 @@ def iid_stream(benchmark: CLScenario, epochs: PositiveInt, seed: int) -> CLScena
         "train": parts,
         "test": [experience.dataset for experience in benchmark.test_stream],
     }
-    return _assemble(streams, [torch.unique(part.y) for part in parts])
+    largest = max(int(d.y.max()) for stream in streams.values() for d in stream)
+    n_classes = max(largest + 1, getattr(benchmark, "n_classes", 0))
+    return _assemble(streams, [torch.unique(part.y) for part in parts], n_classes)
 
 
 def _assemble(
-    streams: Mapping[str, Sequence[InMemoryDataset]], classes: Sequence[Tensor]
+    streams: Mapping[str, Sequence[InMemoryDataset]], classes: Sequence[Tensor], n_classes: int
 ) -> CLScenario:
     """Return a benchmark with the given streams, whose experiences have classes and task labels.
 
     Args:
         streams: Data set of each experience, by name of the stream.
         classes: Classes of each experience, for `n_classes_per_exp` and `classes_order`.
+        n_classes: Number of classes of the benchmark.
     """
     benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(**streams)))
-    benchmark.n_classes = 1 + max(int(d.y.max()) for stream in streams.values() for d in stream)
+    benchmark.n_classes = n_classes
     benchmark.n_classes_per_exp = [len(held) for held in classes]
     benchmark.classes_order = torch.cat([*classes]).tolist()
     for stream in benchmark.streams.values():

@@ -6,13 +6,13 @@ Shared arguments:
   function that creates a data set of (image, label) pairs, or a pair of a training and a test data
   set. Images may be Pillow's, arrays (H, W, C) or tensors (C, H, W); uint8, or floats.
 - `args`, `train`, `test`: arguments of the data set's constructor, for both parts or for one. If
-  the constructor has parameters of these names, they are filled in: `root`, `dataset_root`,
-  `data_root` (the folder of the data), `seed` (the run's), and `train` (true, false) or `split`
-  ("train", "test").
+  the constructor has parameters of these names, they are filled in unless they are given: `root`,
+  `dataset_root`, `data_root` (the folder of the data), `seed` (the run's), and `train` (true,
+  false) or `split` ("train", "test"). Relative paths start in the current folder.
 - `n_experiences`: number of experiences.
 - `train_size`, `test_size`: number of samples of each experience; all by default.
 - `subset`: which training samples: the "first", or random ones, drawn for each experience with the
-  "order" seed or the run's "seed".
+  "order" seed or the run's "seed". A MissingClassesWarning says if the first ones lack classes.
 - `test_subset`: which test samples, like `subset`.
 - `pool_size`: number of training samples of each experience that `subset` chooses from; all by
   default. The pool is drawn once for all runs, and is the same for experiences of the same images.
@@ -37,8 +37,9 @@ Shared arguments:
 - `data_root`: folder of the data; by default $AVALANCHE_EXT_DATA, or else Avalanche's default (for
   `image_folder`, the current folder).
 
-All return an Avalanche benchmark in memory. They raise DataNotFoundError if the data are missing,
-and ValueError if an argument is out of range or the data do not fit or have too few samples.
+All return an Avalanche benchmark in memory, whose labels do not depend on which classes the chosen
+samples have. They raise DataNotFoundError if the data are missing, and ValueError if an argument is
+out of range or the data do not fit or have too few samples.
 """
 
 from __future__ import annotations

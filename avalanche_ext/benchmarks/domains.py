@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from avalanche_ext.benchmarks.build import Scenario
 from avalanche_ext.benchmarks.images import with_channels
@@ -54,16 +55,18 @@ def domain_tasks(
                     f"datasets: {names[0]} has {sources[0].n_classes} classes, but {name} has "
                     f"{source.n_classes}: use the scenario 'task' or 'class'"
                 )
+    # The label of each data set's class 0.
+    firsts = [0] * len(sources)
     if scenario == "class":
-        sources = _with_own_classes(sources)
+        firsts = [*accumulate((source.n_classes for source in sources[:-1]), initial=0)]
     if seeds.order is not None:
         order = seeds.order_generator().permutation(len(sources)).tolist()
-        sources = [sources[i] for i in order]
+        sources, firsts = [sources[i] for i in order], [firsts[i] for i in order]
     sources = [transformed(source) for source in sources]
     tasks = limited(sources, sizes, seeds)
     return [
-        standardised([task], source, standardise)[0]
-        for task, source in zip(tasks, sources, strict=True)
+        _counted_from(first, standardised([task], source, standardise)[0])
+        for first, task, source in zip(firsts, tasks, sources, strict=True)
     ]
 
 
@@ -72,11 +75,7 @@ def _coloured(source: Source, name: str) -> Source:
     return replace(source, train_x=train_x, test_x=test_x)
 
 
-def _with_own_classes(sources: Sequence[Source]) -> list[Source]:
-    """Return the data sets with their labels numbered consecutively."""
-    shifted, n = [], 0
-    for source in sources:
-        train_y, test_y = source.train_y + n, source.test_y + n
-        n += source.n_classes
-        shifted.append(replace(source, train_y=train_y, test_y=test_y, n_classes=n))
-    return shifted
+def _counted_from(first: int, task: Task) -> Task:
+    """Return a task whose class 0 has the label `first`, and so on."""
+    classes = None if task.classes is None else task.classes + first
+    return replace(task, train_y=task.train_y + first, test_y=task.test_y + first, classes=classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
@@ -37,6 +38,8 @@ _OURS: dict[str, Callable[..., Source]] = {
 _WHITE = {torch.uint8: 255, torch.float32: 1}
 _PARTS: dict[str, tuple[Any, Any]] = {"train": (True, False), "split": ("train", "test")}
 """Constructor parameters that choose the part, and their values for training and test."""
+_PATHS = ("dataset_root", "data_root")
+"""Constructor parameters that get the folder of the data as a Path."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,15 @@ class Request:
 def open_source(request: Request, data_root: Path | None, seed: int) -> Source:
     """Load a data set.
 
-    If constructors have parameters of these names, they are filled in: `root`, `dataset_root` and
-    `data_root` with the folder of the data, `seed` with the run's seed, and `train` or `split` with
-    the part, unless the request's `train` and `test` set them. `download` is true only if the data
+    If constructors have parameters of these names, they are filled in unless the request sets them:
+    `root` (a text), `dataset_root` and `data_root` (a Path) with the folder of the data, `seed`
+    with the run's seed, and `train` or `split` with the part. `download` is true only if the data
     are absent.
 
     Raises:
         DataNotFoundError: If it is absent.
-        ValueError: If the two parts would be the same, or a sample is not an image with a label.
+        ValueError: If the two parts would be the same or number classes differently, or a sample is
+            not an image with a label.
     """
     made = request.dataset
     if isinstance(made, str):
@@ -117,7 +121,7 @@ def _called(request: Request, given: Mapping[str, Any], data_root: Path | None, 
     make = request.dataset
     parameters = parameters_of(make)
     root = resolve_data_root(data_root, request.name)
-    asked: dict[str, Any] = {"root": str(root), "dataset_root": root, "data_root": root}
+    asked: dict[str, Any] = {"root": str(root), **dict.fromkeys(_PATHS, root)}
     if make in _OURS.values():
         asked["data_root"] = data_root  # Each has its own default.
     asked["seed"] = seed
@@ -126,17 +130,32 @@ def _called(request: Request, given: Mapping[str, Any], data_root: Path | None, 
     if unknown and not has_open_end(make):
         known = ", ".join(parameters)
         raise ValueError(f"{request.name} has no argument '{unknown[0]}'; it has {known}")
-    arguments = {**filled, **given}
+    folders = {
+        key: Path(given[key]).expanduser()
+        for key in ("root", *_PATHS)
+        if isinstance(given.get(key), str | Path)
+    }
+    as_paths = {key: folder for key, folder in folders.items() if key in _PATHS}
+    arguments = {**filled, **given, **as_paths}
     if "download" not in parameters or "download" in given:
-        return make(**arguments)
+        try:
+            return make(**arguments)
+        except FileNotFoundError as absent:
+            if all(folder.is_absolute() for folder in folders.values()):
+                raise
+            raise DataNotFoundError(
+                f"{request.name} not found: {absent}; a relative path starts in the current "
+                f"folder, {Path.cwd()}"
+            ) from absent
     try:
         return make(**arguments, download=False)
     except (RuntimeError, OSError) as absent:
         try:
             return make(**arguments, download=True)
         except Exception as error:
+            where = next(iter(folders.values()), root).absolute()
             raise DataNotFoundError(
-                f"{request.name} not found in {root} ({absent}), and the download failed ({error})"
+                f"{request.name} not found in {where} ({absent}), and the download failed ({error})"
             ) from error
 
 
@@ -178,6 +197,7 @@ def _resized(source: Source, request: Request) -> Source:
 
 
 def _collected(train: Any, test: Any, request: Request) -> Source:
+    _check_classes_alike(train, test, request.name)
     parts = [_part(train, "train", request), _part(test, "test", request)]
     (train_x, train_y), (test_x, test_y) = parts
     if train_x.dtype != test_x.dtype:
@@ -193,6 +213,21 @@ def _collected(train: Any, test: Any, request: Request) -> Source:
     return Source(
         train_x, train_y, test_x, test_y, n_classes=len(classes), white=_WHITE[train_x.dtype]
     )
+
+
+def _check_classes_alike(train: Any, test: Any, name: str) -> None:
+    """Raise ValueError if the parts number named classes differently, as two folders can."""
+    of_train, of_test = (getattr(part, "class_to_idx", None) for part in (train, test))
+    if not isinstance(of_train, Mapping) or not isinstance(of_test, Mapping):
+        return
+    classes = {number: label for label, number in of_train.items()}
+    for label, number in of_test.items():
+        if of_train.get(label, number) != number or classes.get(number, label) != label:
+            others = f"{classes[number]!r}" if number in classes else "no class"
+            raise ValueError(
+                f"{name}: label {number} is the class {label!r} of the test part, but {others} of "
+                "the training part: give both parts the same classes"
+            )
 
 
 def _part(data: Any, part: str, request: Request) -> tuple[Tensor, Tensor]:
@@ -246,7 +281,8 @@ def _from_files(
     )
     if not is_theirs:
         return None
-    files, labels = zip(*data.samples, strict=True)
+    listed, labels = zip(*data.samples, strict=True)
+    files = [os.path.abspath(file) for file in listed]  # Relative ones may mean others elsewhere.
     return decoded(name, files, (get_image_backend(), *how, labels), decode)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,6 +16,14 @@ from torch.nn.functional import affine_grid, grid_sample
 from avalanche_ext.benchmarks.sources import Source
 from avalanche_ext.benchmarks.transforms import NOTHING, Preparation
 from avalanche_ext.data.samples import Change, Shared, SharedRows
+
+_MOST_NAMED = 5
+"""How many missing classes a warning lists."""
+
+
+class MissingClassesWarning(UserWarning):
+    """The first samples of an experience, which it uses, lack classes that its data have."""
+
 
 Subset = Literal["first", "order", "seed"]
 OrderSeed = NonNegativeInt | Literal["seed"] | None
@@ -33,6 +42,8 @@ class Task:
             permutation; without such transforms they have already been applied.
         train_rows: Index of each training sample in the data set, (N,), if tasks may share samples;
             None if no two tasks share one.
+        classes: Classes of the task, (n,), even those that no sample has; None if they are those of
+            the samples.
     """
 
     train_x: Tensor | SharedRows
@@ -42,6 +53,7 @@ class Task:
     transforms: Preparation = NOTHING
     changes: tuple[Change, ...] = ()
     train_rows: Tensor | None = None
+    classes: Tensor | None = None
 
     def changed(self, change: Change) -> Task:
         """Return the task with a change applied to all samples that the model sees."""
@@ -168,16 +180,18 @@ def split_by_class(source: Source, n_experiences: int, sizes: Sizes, seeds: Seed
     order = np.arange(source.n_classes)
     if seeds.order is not None:
         order = seeds.order_generator().permutation(order)
+    classes = [torch.from_numpy(np.sort(own)) for own in np.split(order, n_experiences)]
     parts = []
-    for classes in np.split(order, n_experiences):
-        wanted = torch.from_numpy(classes)
+    for wanted in classes:
         held = (torch.isin(y, wanted).nonzero()[:, 0] for y in (source.train_y, source.test_y))
         parts.append((*held,))
-    chosen = _chosen([(len(train), len(test)) for train, test in parts], sizes, seeds)
+    labels = [(source.train_y[train], source.test_y[test]) for train, test in parts]
+    chosen = _chosen(labels, sizes, seeds)
     return _cut(
         source,
         [train[rows] for (train, _), (rows, _) in zip(parts, chosen, strict=True)],
         [test[rows] for (_, test), (_, rows) in zip(parts, chosen, strict=True)],
+        classes,
     )
 
 
@@ -255,7 +269,7 @@ def _sharing(
 
     They share the data set's own values, unless it has transforms that are applied once.
     """
-    parts = _chosen([_lengths(source)] * len(changes), sizes, seeds)
+    parts = _chosen([(source.train_y, source.test_y)] * len(changes), sizes, seeds)
     train_x = _shared(source.train_x, [train for train, _ in parts], source, "train")
     test_x = _shared(source.test_x, [test for _, test in parts], source, "test")
     tasks = []
@@ -267,6 +281,7 @@ def _sharing(
             source.test_y[test],
             source.transforms,
             train_rows=train,
+            classes=torch.arange(source.n_classes),
         )
         for change in those:
             if isinstance(change, Rotation):
@@ -322,20 +337,31 @@ def limited(sources: Sequence[Source], sizes: Sizes, seeds: Seeds) -> list[Task]
     Raises:
         ValueError: If a task has too few samples or none.
     """
-    chosen = _chosen([_lengths(source) for source in sources], sizes, seeds)
+    chosen = _chosen([(source.train_y, source.test_y) for source in sources], sizes, seeds)
     pairs = zip(sources, chosen, strict=True)
-    return [task for source, (train, test) in pairs for task in _cut(source, [train], [test])]
+    return [
+        task
+        for source, (train, test) in pairs
+        for task in _cut(source, [train], [test], [torch.arange(source.n_classes)])
+    ]
 
 
-def _cut(source: Source, train: Sequence[Tensor], test: Sequence[Tensor]) -> list[Task]:
-    """Return tasks of these training and test rows of a data set, ascending in each."""
-    columns = (
-        _scaled(source, "train", train),
-        [source.train_y[rows] for rows in train],
-        _scaled(source, "test", test),
-        [source.test_y[rows] for rows in test],
-    )
-    return [Task(*each, source.transforms) for each in zip(*columns, strict=True)]
+def _cut(
+    source: Source, train: Sequence[Tensor], test: Sequence[Tensor], classes: Sequence[Tensor]
+) -> list[Task]:
+    """Return tasks of these classes, training and test rows of a data set, ascending in each."""
+    train_x, test_x = _scaled(source, "train", train), _scaled(source, "test", test)
+    return [
+        Task(
+            train_x[i],
+            source.train_y[train[i]],
+            test_x[i],
+            source.test_y[test[i]],
+            source.transforms,
+            classes=own,
+        )
+        for i, own in enumerate(classes)
+    ]
 
 
 def _scaled(
@@ -352,17 +378,15 @@ def _scaled(
     return _shared(x, rows, source, part)
 
 
-def _lengths(source: Source) -> tuple[int, int]:
-    return len(source.train_y), len(source.test_y)
-
-
 def _chosen(
-    lengths: Sequence[tuple[int, int]], sizes: Sizes, seeds: Seeds
+    labels: Sequence[tuple[Tensor, Tensor]], sizes: Sizes, seeds: Seeds
 ) -> list[tuple[Tensor, Tensor]]:
     """Return the rows of each task's training and test samples that are used, ascending.
 
+    A MissingClassesWarning says if the first samples of a task lack some of its classes.
+
     Args:
-        lengths: How many training and test samples each task can choose from.
+        labels: Classes of the training and test samples that each task can choose from.
         sizes: How many samples are chosen, and which.
         seeds: Seeds of the draws.
 
@@ -377,7 +401,9 @@ def _chosen(
     train_rng = seeds.subset_generator(sizes.subset)
     test_rng = seeds.subset_generator(sizes.test_subset, "test")
     chosen = []
-    for i, (n_train, n_test) in enumerate(lengths):
+    used: dict[Literal["train", "test"], list[tuple[Tensor, int]]] = {"train": [], "test": []}
+    for i, (train_y, test_y) in enumerate(labels):
+        n_train, n_test = len(train_y), len(test_y)
         for what, limit, held in (
             ("pool_size", sizes.pool, n_train),
             ("train_size", sizes.train, n_train),
@@ -389,10 +415,48 @@ def _chosen(
         train = _rows(sizes.pool or n_train, sizes.train, sizes.subset, train_rng)
         if sizes.pool:
             # A new generator for each task, so that tasks of the same images have the same pool.
-            train = _rows(n_train, sizes.pool, "order", seeds.pool_generator())[train]
+            pool = _rows(n_train, sizes.pool, "order", seeds.pool_generator())
+            train, train_y = pool[train], train_y[pool]
         test = _rows(n_test, sizes.test, sizes.test_subset, test_rng)
         chosen.append((train, test))
+        used["train"].append((train_y, len(train)))
+        used["test"].append((test_y, len(test)))
+    if sizes.subset == "first":
+        _warn_of_missing("train", used["train"])
+    if sizes.test_subset == "first":
+        _warn_of_missing("test", used["test"])
     return chosen
+
+
+def _warn_of_missing(part: Literal["train", "test"], used: Sequence[tuple[Tensor, int]]) -> None:
+    """Warn once if the first samples of an experience lack classes that its data have.
+
+    Args:
+        part: The part that the samples are from.
+        used: For each experience, the classes of all its samples, and how many are used.
+    """
+    found = []
+    for i, (y, n) in enumerate(used):
+        if n < len(y):
+            held, classes = torch.unique(y[:n]), torch.unique(y)
+            if len(held) < len(classes):
+                found.append((i, n, len(classes), classes[~torch.isin(classes, held)].tolist()))
+    if not found:
+        return
+    i, n, n_classes, missing = found[0]
+    named = ", ".join(map(str, missing[:_MOST_NAMED])) + (", …" * (len(missing) > _MOST_NAMED))
+    others = len(found) - 1
+    more = ""
+    if others:
+        more = f", and {others} other experience{'s lack' if others > 1 else ' lacks'} classes too"
+    key, what = ("subset", "training") if part == "train" else ("test_subset", "test")
+    warnings.warn(
+        f"{key} is first, and the first {n} {what} samples ({part}_size) of experience {i} hold "
+        f"only {n_classes - len(missing)} of its {n_classes} classes (without "
+        f"class{'es' * (len(missing) > 1)} {named}){more}: use {key}: seed",
+        MissingClassesWarning,
+        stacklevel=2,
+    )
 
 
 def _check_not_empty(n_train: int, n_test: int, index: int) -> None:

@@ -290,6 +290,15 @@ INJECTED: dict[Kind, dict[str, str]] = {
 }
 """Per kind, the parameters that the runner fills, and the key that sets them (may be none)."""
 
+_OFFERED: dict[Kind, tuple[str, ...]] = {"dataset": ("seed", "data_root", "dataset_root", "root")}
+"""Per kind, those of them that a YAML may set too, for classes that are not ours."""
+
+
+def fixed(kind: Kind, entry: Entry) -> dict[str, str]:
+    """Return the parameters that only the runner fills, and the key that sets each."""
+    offered = () if entry.is_ours else _OFFERED.get(kind, ())
+    return {name: key for name, key in INJECTED[kind].items() if name not in offered}
+
 
 _OF_LOGITS = ("CrossEntropyLoss", "MultiMarginLoss")
 """Torch's criteria for logits (B, C) and labels (B,); others need probabilities or targets."""

@@ -17,6 +17,7 @@ from avalanche_ext.config.catalogue import (
     Entry,
     Kind,
     entries,
+    fixed,
     why_not,
 )
 from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
@@ -73,11 +74,13 @@ _ADVICE: dict[Kind, str] = {
 }
 
 
-def settable(kind: Kind, signature: Signature) -> Iterator[Parameter]:
-    """Yield the parameters that a YAML may set."""
+def settable(kind: Kind, entry: Entry, signature: Signature) -> Iterator[Parameter]:
+    """Yield the parameters that a YAML may set; none that the runner fills is required."""
     for parameter in signature.parameters:
-        if parameter.name not in INJECTED[kind] and parameter.type is not None:
-            yield parameter
+        if parameter.name in fixed(kind, entry) or parameter.type is None:
+            continue
+        is_filled = parameter.name in INJECTED[kind]
+        yield replace(parameter, required=parameter.required and not is_filled)
 
 
 def find_entry(kind: Kind, name: str, path: str) -> tuple[Entry | None, list[Problem]]:
@@ -198,11 +201,11 @@ def component(
         files = digests(entry.target)
     except (LookupError, SourceError) as error:
         return None, [Problem(name_path, f"'{name}' cannot be used: {error}")]
-    parameters = {parameter.name: parameter for parameter in settable(kind, signature)}
+    parameters = {parameter.name: parameter for parameter in settable(kind, entry, signature)}
     values: dict[str, Any] = {}
     for key, value in args.items():
         where = at(path, key)
-        if key not in parameters and _may_be_passed(kind, key, signature, entry.target):
+        if key not in parameters and _may_be_passed(kind, key, signature, entry):
             values[key] = value
             continue
         if key not in parameters:
@@ -283,11 +286,11 @@ def _orders_by_seed(kind: Kind, entry: Entry) -> bool:
     return "seed" in names and ORDER_SEED not in names
 
 
-def _may_be_passed(kind: Kind, key: str, signature: Signature, target: str) -> bool:
+def _may_be_passed(kind: Kind, key: str, signature: Signature, entry: Entry) -> bool:
     """Return whether only a call can show whether a keyword is accepted."""
-    known = {*INJECTED[kind], *(parameter.name for parameter in signature.parameters)}
+    known = {*fixed(kind, entry), *(parameter.name for parameter in signature.parameters)}
     if kind == "model":
-        known -= _NUMBERS_OF_CLASSES - keywords(target)  # Nothing else passes these to it.
+        known -= _NUMBERS_OF_CLASSES - keywords(entry.target)  # Nothing else passes these to it.
     return signature.is_open and key not in known
 
 
@@ -320,8 +323,8 @@ def sound_part(
 
 
 def _refusal(kind: Kind, key: str, signature: Signature, known: list[str], entry: Entry) -> str:
-    if key in INJECTED[kind] and key in keywords(entry.target):
-        source = INJECTED[kind][key]
+    if key in fixed(kind, entry) and key in keywords(entry.target):
+        source = fixed(kind, entry)[key]
         return f"'{key}' cannot be set here{f': it comes from {source}' if source else ''}"
     for parameter in signature.parameters:
         if parameter.name == key:

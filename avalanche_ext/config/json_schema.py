@@ -146,7 +146,7 @@ def _arguments(kind: Kind, name: str) -> dict[str, Any]:
     signature = read_signature(entry.target)
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for parameter in settable(kind, signature):
+    for parameter in settable(kind, entry, signature):
         properties[parameter.name] = TypeAdapter(parameter.type).json_schema()
         if parameter.required:
             required.append(parameter.name)

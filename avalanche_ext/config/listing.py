@@ -79,7 +79,7 @@ def _block(kind: Kind, name: str, entry: Entry) -> str:
     state = built_in(entry.target)
     if state:
         lines.append(_wrapped(_remark(state), indent=4))
-    lines += _table(settable(kind, signature))
+    lines += _table(settable(kind, entry, signature))
     if entry.paper:
         lines.append(_wrapped(f"[{entry.paper}]", indent=4))
     return "\n".join(lines)

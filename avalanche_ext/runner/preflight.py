@@ -222,15 +222,18 @@ def _naming(key: str) -> Iterator[None]:
 
 @contextmanager
 def _noting() -> Iterator[None]:
-    """Turn the warning that decoded data cannot be cached into a one-line note."""
+    """Turn warnings about missing classes, or data that cannot be cached, into one-line notes."""
+    from avalanche_ext.benchmarks.tasks import MissingClassesWarning
     from avalanche_ext.cache import UncachedWarning
 
+    begins = {UncachedWarning: "note: ", MissingClassesWarning: "note: benchmark."}
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UncachedWarning)
+        for category in begins:
+            warnings.simplefilter("always", category)
         yield
     for each in caught:
-        if issubclass(each.category, UncachedWarning):
-            print(f"note: {each.message}", file=sys.stderr, flush=True)
+        if each.category in begins:
+            print(f"{begins[each.category]}{each.message}", file=sys.stderr, flush=True)
         else:
             warnings.showwarning(each.message, each.category, each.filename, each.lineno)
 

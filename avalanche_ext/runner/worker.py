@@ -41,10 +41,13 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
 
 def _run(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, str]:
     """Run a cell whose claim this process holds."""
+    from avalanche_ext.benchmarks.tasks import MissingClassesWarning
     from avalanche_ext.cache import UncachedWarning
     from avalanche_ext.runner.cell import run_cell
 
-    warnings.simplefilter("ignore", UncachedWarning)  # The grid printed it before the first cell.
+    # The grid printed them before the first cell.
+    for category in (UncachedWarning, MissingClassesWarning):
+        warnings.simplefilter("ignore", category)
     files = cell.files(out)
     look_again(files.folder)
     try:

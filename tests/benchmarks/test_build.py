@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,33 @@ def test_a_class_that_training_lacks_keeps_its_label(scenario: Any, lacking: int
             zip(theirs.dataset.x[:, 0].tolist(), theirs.dataset.y.tolist(), strict=True)
         )
         assert [label_of[x] for x in ours.dataset.x[:, 0].tolist()] == ours.dataset.y.tolist()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "labels", "n_classes"),
+    [("class", [[4], [0, 2]], 5), ("domain", [[2], [0, 1]], 3), ("task", [[2], [0, 1]], 3)],
+)
+def test_a_class_without_any_sample_keeps_its_label(
+    scenario: Any, labels: list[list[int]], n_classes: int
+) -> None:
+    given = [torch.tensor([4, 1, 3]), torch.tensor([0, 2])]
+    parts = [
+        replace(task, classes=classes)
+        for task, classes in zip(tasks([4], [0, 2]), given, strict=True)
+    ]
+    benchmark = build_benchmark(parts, scenario)
+    assert benchmark.n_classes == n_classes
+    assert benchmark.n_classes_per_exp == [3, 2]
+    assert benchmark.classes_order == [1, 3, 4, 0, 2]
+    for stream in benchmark.streams.values():
+        assert [e.dataset.y.unique().tolist() for e in stream] == labels
+        assert [e.classes_in_this_experience for e in stream] == labels
+
+
+def test_a_sample_of_another_class_is_refused() -> None:
+    (task,) = tasks([4, 1])
+    with pytest.raises(ValueError, match=r"task 0 has samples of class 4, .* its classes \[1, 2\]"):
+        build_benchmark([replace(task, classes=torch.tensor([1, 2]))], "domain")
 
 
 def test_augmentation_is_for_training_only() -> None:

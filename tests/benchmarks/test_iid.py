@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -140,3 +141,14 @@ def test_several_task_labels_are_refused() -> None:
 def test_epochs_below_one_are_named() -> None:
     with pytest.raises(ValueError, match="epochs"):
         iid_stream(numbered(2, 2), 0, 0)
+
+
+def test_a_class_without_samples_counts_as_in_the_benchmark() -> None:
+    task = replace(numbered_task(), classes=torch.arange(5))
+    benchmark = build_benchmark([task], "domain")
+    assert iid_stream(benchmark, 2, 0).n_classes == benchmark.n_classes == 5
+
+
+def numbered_task() -> Task:
+    x, y = torch.zeros(6, 1), torch.arange(6) % 2
+    return Task(x, y, x, y)

@@ -15,7 +15,7 @@ from torchvision.datasets import MNIST, FakeData, ImageFolder
 
 from avalanche_ext.benchmarks import domains, permuted, rotated, split, split_mnist
 from avalanche_ext.benchmarks.pairs import Request, open_source
-from avalanche_ext.benchmarks.sources import Source
+from avalanche_ext.benchmarks.sources import DataNotFoundError, Source
 from tests.cases import DATA_ROOT, needs_mnist
 
 
@@ -52,6 +52,14 @@ class Listed(Dataset[Any]):
 def of(dataset: Any, **given: Any) -> Source:
     groups = {name: given.pop(name, {}) for name in ("args", "train", "test")}
     return open_source(Request(dataset, **groups, **given), None, seed=0)
+
+
+def folders(root: Path, **classes: str) -> None:
+    """Write a folder for each name, with a folder and one image for each letter of its classes."""
+    for shade, (name, letters) in enumerate(classes.items()):
+        for letter in letters:
+            (root / name / letter).mkdir(parents=True)
+            Image.new("L", (4, 4), 9 * shade).save(root / name / letter / "0.png")
 
 
 def paired(*images: Any) -> Source:
@@ -101,6 +109,52 @@ class TestConstructors:
 
         split(make, n_experiences=2, data_root=tmp_path, seed=7)
         assert asked == [(str(tmp_path), tmp_path, tmp_path, 7)] * 2
+
+    def test_what_is_given_is_not_filled_in(self, tmp_path: Path) -> None:
+        asked: list[Any] = []
+
+        def make(root: str, dataset_root: Any, data_root: Any, seed: int, train: bool) -> Birds:
+            asked.append((root, dataset_root, data_root, seed))
+            return Birds(train)
+
+        given = {"root": "a", "dataset_root": "b", "data_root": "c", "seed": 3}
+        split(make, given, test={"root": "d"}, n_experiences=2, data_root=tmp_path, seed=7)
+        assert asked == [(root, Path("b"), Path("c"), 3) for root in ("a", "d")]
+
+    def test_each_part_has_a_folder_of_its_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folders(tmp_path, learn="ab", examine="ab")
+        roots = [{"root": str(tmp_path / name)} for name in ("learn", "examine")]
+        source = of(ImageFolder, train=roots[0], test=roots[1])
+        assert (source.train_y.tolist(), source.n_classes) == ([0, 1], 2)
+        assert source.train_x[0, 0, 0, 0] < source.test_x[0, 0, 0, 0]
+        monkeypatch.chdir(tmp_path)
+        relative = of(ImageFolder, train={"root": "learn"}, test={"root": "examine"})
+        assert torch.equal(relative.test_x, source.test_x)
+        with pytest.raises(DataNotFoundError, match=f"relative path starts in .* {tmp_path}"):
+            of(ImageFolder, train={"root": "learn"}, test={"root": "exam"})
+
+    @pytest.mark.parametrize(
+        ("learn", "examine", "message"),
+        [
+            ("abc", "bc", "label 0 is the class 'b' of the test part, but 'a' of the training par"),
+            ("bc", "abc", "label 0 is the class 'a' of the test part, but 'b' of the training par"),
+            ("b", "ab", "label 0 is the class 'a' of the test part, but 'b' of the training part"),
+        ],
+    )
+    def test_parts_with_other_classes_are_refused(
+        self, learn: str, examine: str, message: str, tmp_path: Path
+    ) -> None:
+        folders(tmp_path, learn=learn, examine=examine)
+        roots = [{"root": str(tmp_path / name)} for name in ("learn", "examine")]
+        with pytest.raises(ValueError, match=f"ImageFolder: {message}"):
+            of(ImageFolder, train=roots[0], test=roots[1])
+
+    def test_the_last_classes_may_be_absent_from_a_part(self, tmp_path: Path) -> None:
+        folders(tmp_path, learn="abc", examine="ab")
+        roots = [{"root": str(tmp_path / name)} for name in ("learn", "examine")]
+        assert of(ImageFolder, train=roots[0], test=roots[1]).n_classes == 3
 
     def test_an_unknown_argument_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"Birds has no argument 'm'; it has train, n, shift"):

@@ -1,14 +1,35 @@
-"""Which samples of a task are used: pools of training samples, subsets of test samples."""
+"""Which samples of a task are used, and the labels of tasks whose samples lack a class."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from avalanche.benchmarks import CLScenario
 
-from avalanche_ext.benchmarks import permuted_digits, rotated_digits, split_digits
-from avalanche_ext.benchmarks.tasks import Seeds, Sizes, Task, split_by_class
+from avalanche_ext.benchmarks import (
+    build_benchmark,
+    domains,
+    permuted_digits,
+    rotated_digits,
+    split_digits,
+)
+from avalanche_ext.benchmarks.datasets import digits
+from avalanche_ext.benchmarks.sources import Source
+from avalanche_ext.benchmarks.tasks import (
+    MissingClassesWarning,
+    Seeds,
+    Sizes,
+    Task,
+    limited,
+    permuted,
+    rotated,
+    split_by_class,
+)
 from tests.benchmarks.cases import check_whose_seed_draws, each_subset, numbers, source
 
 DIGITS = {"split": split_digits, "permuted": permuted_digits, "rotated": rotated_digits}
@@ -174,3 +195,138 @@ class TestDigits:
             DIGITS[name](test_subset="last")
         with pytest.raises(ValueError, match="pool_size=5000, but experience 0 has"):
             DIGITS[name](pool_size=5000)
+
+
+def two_digits(**given: Any) -> CLScenario:
+    """A benchmark of two data sets, which are the same."""
+    return domains(["digits", "digits"], **given)
+
+
+class TestLabels:
+    """Equal classes have equal labels, whichever classes the samples of an experience have."""
+
+    @pytest.mark.parametrize("given", [{}, {"validation_size": 300}, {"order_seed": 1}])
+    @pytest.mark.parametrize("seed", [0, 1])
+    @pytest.mark.parametrize(
+        ("make", "scenario"),
+        [
+            *((split_digits, scenario) for scenario in ("class", "domain", "task")),
+            *((permuted_digits, scenario) for scenario in ("domain", "task")),
+            *((rotated_digits, scenario) for scenario in ("domain", "task")),
+            *((two_digits, scenario) for scenario in ("class", "domain", "task")),
+        ],
+    )
+    def test_a_missing_class_changes_no_label(
+        self, make: Any, scenario: str, seed: int, given: dict[str, Any]
+    ) -> None:
+        given = {"scenario": scenario, "seed": seed, **given}
+        if make is not two_digits:
+            given["n_experiences"] = 2
+        n = 4 if make is split_digits else 9
+        subset = {"train_size": n, "subset": "seed", "test_size": n, "test_subset": "seed"}
+        whole, few = make(**given), make(**given, **subset)
+        for name in ("n_classes", "n_classes_per_exp", "classes_order"):
+            assert getattr(few, name) == getattr(whole, name)
+        n_classes = few.n_classes_per_exp[0]
+        for name, stream in few.streams.items():
+            for experience in stream:
+                x, y = experience.dataset.x, experience.dataset.y
+                complete = whole.streams[name][experience.current_experience].dataset
+                labels = dict(zip(map(key, complete.x), complete.y.tolist(), strict=True))
+                assert [labels[key(image)] for image in x] == y.tolist()
+                held = sorted({*y.tolist()})
+                assert experience.classes_in_this_experience == held
+                assert len(held) < n_classes, "or nothing is tested"
+
+    @pytest.mark.parametrize("scenario", ["class", "domain", "task"])
+    @pytest.mark.parametrize("order", [None, 5])
+    def test_labels_of_stored_results_stay(self, scenario: Any, order: Any) -> None:
+        """They counted the classes of a task's samples, so tasks with all classes are the same."""
+        sizes, seeds = Sizes(200, 80, "seed", test_subset="seed"), Seeds(3, order)
+        made: list[Sequence[Task]] = [split_by_class(digits(), n, sizes, seeds) for n in (2, 5)]
+        if scenario != "class":
+            made.append(permuted(digits(), 2, sizes, seeds, first_is_identity=False))
+            made.append(rotated(digits(), 2, sizes, seeds, 180.0, "bilinear"))
+            made.append(limited([digits(), digits()], sizes, seeds))
+        for tasks in made:
+            ours = build_benchmark(tasks, scenario)
+            theirs = build_benchmark([replace(task, classes=None) for task in tasks], scenario)
+            assert ours.n_classes == theirs.n_classes
+            assert ours.n_classes_per_exp == theirs.n_classes_per_exp
+            assert ours.classes_order == theirs.classes_order
+            for name, stream in ours.streams.items():
+                for one, other in zip(stream, theirs.streams[name], strict=True):
+                    assert torch.equal(one.dataset.y, other.dataset.y)
+
+
+def key(image: torch.Tensor) -> tuple[float, ...]:
+    return tuple(image.flatten().tolist())
+
+
+def by_class(n_classes: int = 4, n: int = 10) -> Source:
+    """A data set whose samples are sorted by class, as folders of images are."""
+    x, y = torch.zeros(n_classes * n, 1, 2, 2), torch.arange(n_classes).repeat_interleave(n)
+    return Source(x, y, x, y, n_classes=n_classes)
+
+
+class TestMissingClasses:
+    @pytest.mark.parametrize(
+        ("n_experiences", "sizes", "expected"),
+        [
+            (
+                4,
+                Sizes(3, 3, "first"),
+                [],
+            ),
+            (
+                2,
+                Sizes(10, None, "first"),
+                [
+                    "subset is first, and the first 10 training samples (train_size) of experience "
+                    "0 hold only 1 of its 2 classes (without class 1), and 1 other experience "
+                    "lacks classes too: use subset: seed"
+                ],
+            ),
+            (
+                1,
+                Sizes(11, 15, "first"),
+                [
+                    "subset is first, and the first 11 training samples (train_size) of experience "
+                    "0 hold only 2 of its 4 classes (without classes 2, 3): use subset: seed",
+                    "test_subset is first, and the first 15 test samples (test_size) of experience "
+                    "0 hold only 2 of its 4 classes (without classes 2, 3): use test_subset: seed",
+                ],
+            ),
+            (1, Sizes(31, 31, "first"), []),
+            (1, Sizes(None, None, "first"), []),
+            (1, Sizes(3, 3, "seed", test_subset="order"), []),
+            (1, Sizes(None, None, "first", pool=3), []),
+        ],
+    )
+    def test_first_samples_of_a_sorted_data_set(
+        self, n_experiences: int, sizes: Sizes, expected: list[str]
+    ) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            split_by_class(by_class(), n_experiences, sizes, Seeds(0, None))
+        assert [str(each.message) for each in caught] == expected
+        assert all(each.category is MissingClassesWarning for each in caught)
+
+    def test_other_benchmarks(self) -> None:
+        sizes, seeds, pool = Sizes(5, None, "first"), Seeds(0, None), Sizes(5, None, "first", 30)
+        with pytest.warns(MissingClassesWarning, match="hold only 1 of its 4 classes"):
+            permuted(by_class(), 2, sizes, seeds, first_is_identity=True)
+        with pytest.warns(MissingClassesWarning, match="hold only 1 of its 4 classes"):
+            limited([by_class()], sizes, seeds)
+        with pytest.warns(MissingClassesWarning, match="hold only 1 of its 4 classes"):
+            split_by_class(by_class(), 1, pool, seeds)
+
+    def test_many_classes_are_not_all_listed(self) -> None:
+        with pytest.warns(MissingClassesWarning, match=r"\(without classes 1, 2, 3, 4, 5, …\)"):
+            split_by_class(by_class(8), 1, Sizes(5, None, "first"), Seeds(0, None))
+
+    def test_classes_without_data_are_not_missed(self) -> None:
+        data = replace(by_class(), n_classes=5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            split_by_class(data, 1, Sizes(31, None, "first"), Seeds(0, None))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from avalanche_ext.config import Experiment, load_experiment
 from avalanche_ext.config.errors import ConfigError
@@ -100,6 +101,18 @@ def problems(folder: Path, **benchmark: Any) -> list[str]:
         (
             {"train_transforms": [{"size": 4}]},
             'benchmark.train_transforms[0]: is {"size": 4}, but must be a transform\'s name',
+        ),
+        (
+            {"dataset": "mnist", "args": {"data_root": "a"}},
+            "benchmark.args.data_root: 'data_root' cannot be set here: it comes from --data-root",
+        ),
+        (
+            {"dataset": "torchvision:MNIST", "args": {"root": 3}},
+            "benchmark.args.root: is 3, but must be text",
+        ),
+        (
+            {"dataset": "torchvision:MNIST", "args": {"download": True}},
+            "benchmark.args.download: 'download' cannot be set here",
         ),
         ({"skip": 0}, "benchmark.skip: is 0, but must be"),
         ({"online": 0}, "benchmark.online: is 0, but must be"),
@@ -198,9 +211,44 @@ def test_iid_cannot_mix_an_online_stream(tmp_path: Path) -> None:
         load_experiment(tmp_path / "mine.yaml")
 
 
+def test_each_part_may_have_a_root_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative to the current folder, not to the YAML or the data root."""
+    for part in ("learn", "examine"):
+        for label in "ab":
+            (tmp_path / "images" / part / label).mkdir(parents=True)
+            for i in range(6):
+                file = tmp_path / "images" / part / label / f"{i}.png"
+                Image.new("L", (4, 4), 9 * i).save(file)
+    monkeypatch.chdir(tmp_path / "images")
+    folders = {"train": {"root": "learn"}, "test": {"root": str(tmp_path / "images" / "examine")}}
+    given = {"name": "split", "dataset": "torchvision:ImageFolder", "n_experiences": 1, **folders}
+    (cell,) = loaded(tmp_path / "yaml", **given).cells()
+    assert run_cell(cell, tmp_path / "out", None) == "completed"
+    (other,) = loaded(tmp_path / "yaml", **given | {"train": {"root": "examine"}}).cells()
+    assert other.hash != cell.hash
+    listed = [{"name": "torchvision:ImageFolder", **folders}]
+    (cell,) = loaded(tmp_path / "yaml", name="domains", datasets=listed).cells()
+    assert run_cell(cell, tmp_path / "out", None) == "completed"
+
+
+def test_a_data_set_of_ones_own_may_have_a_seed_and_a_root_of_its_own(tmp_path: Path) -> None:
+    source = "\n\ndef seeded(seed: int, data_root, train: bool):\n    return Birds(seed, train)\n"
+    given = {**BIRDS, "dataset": "./more.py:seeded"}
+    loaded(tmp_path, **BIRDS)
+    (tmp_path / "more.py").write_text(MINE + source)
+    for args in ({}, {"seed": 12, "data_root": "elsewhere"}):
+        assert loaded(tmp_path, **given | {"args": args})
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("torchvision:RandomCrop", "padding: null"), ("torchvision:MNIST", "train: true")],
+    [
+        ("torchvision:RandomCrop", "padding: null"),
+        ("torchvision:MNIST", "train: true"),
+        ("torchvision:MNIST", "root:        text"),
+    ],
 )
 def test_they_are_listed(name: str, expected: str) -> None:
     assert expected in list_catalogue([name])

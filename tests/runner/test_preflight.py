@@ -193,6 +193,33 @@ def test_data_that_cannot_be_kept_are_a_note_before_the_first_cell(tmp_path, cap
     assert "Warning" not in said
 
 
+SORTED = """
+import torch
+from torch.utils.data import TensorDataset
+
+def make(train: bool):
+    return TensorDataset(torch.rand(40, 1, 4, 4), torch.arange(4).repeat_interleave(10))
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_first_samples_without_a_class_are_a_note_before_the_first_cell(tmp_path, capfd, command):
+    (tmp_path / "mine.py").write_text(SORTED, "utf-8")
+    benchmark = {"name": "split", "dataset": "./mine.py:make", "n_experiences": 2, "train_size": 9}
+    experiment(tmp_path, benchmark=benchmark)
+    options = {"run": ["--out", str(tmp_path / "out"), "--jobs", "1"], "check": ["--build"]}
+    for changed, n in ((["benchmark.subset=seed"], 0), ([], 1)):
+        assert main([command, str(tmp_path / "small.yaml"), *changed, *options[command]]) == 0
+        said = capfd.readouterr().err
+        assert said.count("hold only") == n
+        assert "Warning" not in said
+    assert (
+        "note: benchmark.subset is first, and the first 9 training samples (train_size) of "
+        "experience 0 hold only 1 of its 2 classes (without class 1), and 1 other experience "
+        "lacks classes too: use subset: seed\n"
+    ) in said
+
+
 def test_the_server_imports_only_what_the_experiment_needs(tmp_path):
     names = {name.rpartition(".")[2] for name in _unneeded(experiment(tmp_path))}
     assert "picture" in names
