@@ -111,7 +111,6 @@ def test_attributes_of_others_that_are_named_like_traits_are_none():
         check_composition([Renaming(10), MGEMPlugin()])
 
 
-@pytest.mark.parametrize("theirs", [CoPEPlugin, BiCPlugin])
 class Brightening(SupervisedPlugin):
     """An augmentation of the user's."""
 
@@ -127,6 +126,7 @@ def test_replay_joins_the_mini_batch_that_it_finds():
     assert all(bool((x[:10] >= 100).all()) for x, *_ in spy.mbatches)
 
 
+@pytest.mark.parametrize("theirs", [CoPEPlugin, BiCPlugin])
 def test_plugins_of_avalanches_that_mix_in_old_samples_are_refused(theirs):
     with pytest.raises(ValueError, match="would look new to the other"):
         check_composition([theirs.__new__(theirs), MGEMPlugin()])
