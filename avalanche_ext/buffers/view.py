@@ -53,9 +53,8 @@ class PolicyBuffer(SlotBuffer):
         """
         column = getattr(experience.logging().dataset, "targets_task_labels", None)
         labels = {0} if column is None else {*column.uniques}
-        if labels | self.groups("task").keys() != labels or origin_index(experience) == 0:
-            return int(min(labels))
-        return -1
+        is_only_label = self.tasks() <= labels
+        return -1 if is_only_label and origin_index(experience) > 0 else int(min(labels))
 
     def add(self, x: Tensor, y: Tensor, t: Tensor, origin: int | Tensor | None = None) -> Slots:
         """Keep nothing and return -1 for each sample: the policy sees whole experiences only."""
