@@ -80,20 +80,27 @@ def model_inputs(strategy: Strategy, x: Tensor, t: Tensor) -> list[Tensor]:
 
 
 def learning_rates(strategy: Strategy, lr: float | None) -> dict[Tensor, float]:
-    """Return the learning rate of each parameter: `lr`, or the optimizer's current rate if None.
+    """Return the learning rate of each of the optimizer's parameters: `lr`, or its own if None."""
+    groups = strategy.optimizer.param_groups
+    return {
+        p: float(group["lr"]) if lr is None else lr for group in groups for p in group["params"]
+    }
+
+
+def learning_rates_to_come(strategy: Strategy, lr: float | None) -> dict[Tensor, float]:
+    """Return the learning rates that the model's parameters will have in the next experience.
 
     A parameter of `parameters_to_come` has the rate of the one that it replaces. If it replaces
     none, it has the rate of the optimizer's only parameter group; with several groups it has none.
     Parameters that the optimizer leaves out have no rate.
     """
-    groups = strategy.optimizer.param_groups
-    rates = {p: float(group["lr"]) for group in groups for p in group["params"]}
+    rates, groups = learning_rates(strategy, lr), strategy.optimizer.param_groups
     for parameter, replaced in parameters_to_come(strategy).items():
         if replaced in rates:
             rates[parameter] = rates[replaced]
         elif replaced is None and len(groups) == 1:
-            rates[parameter] = float(groups[0]["lr"])
-    return rates if lr is None else dict.fromkeys(rates, lr)
+            rates[parameter] = float(groups[0]["lr"]) if lr is None else lr
+    return rates
 
 
 def parameters_to_come(strategy: Strategy) -> dict[Tensor, Tensor | None]:

@@ -28,6 +28,7 @@ from avalanche_ext.plugins.core.gathering import Gatherer, linear_layers
 from avalanche_ext.plugins.core.model import (
     hooked_model,
     learning_rates,
+    learning_rates_to_come,
     model_inputs,
     own_model,
     task_labels,
@@ -292,7 +293,7 @@ class HALPlugin(OnlineReplayPlugin):
             hindsight_parameters(
                 model,
                 self._draws(strategy),
-                learning_rates(strategy, self.lr),
+                learning_rates_to_come(strategy, self.lr),
                 criterion_of(strategy),
             ),
             model_inputs(strategy, start, t),

@@ -7,7 +7,11 @@ import torch
 from avalanche.training import Naive
 from torch import nn
 
-from avalanche_ext.plugins.core.model import learning_rates, parameters_to_come
+from avalanche_ext.plugins.core.model import (
+    learning_rates,
+    learning_rates_to_come,
+    parameters_to_come,
+)
 from tests.cases import digits, quiet
 from tests.plugins.bgd_cases import Growing
 
@@ -32,7 +36,7 @@ def trained(make, strategy=Naive):
 
 
 def rates_by_name(strategy, lr=None):
-    rates = learning_rates(strategy, lr)
+    rates = learning_rates_to_come(strategy, lr)
     return {name: rates.get(p) for name, p in strategy.model.named_parameters()}
 
 
@@ -45,6 +49,7 @@ def test_a_head_that_an_evaluation_has_enlarged_keeps_its_rate(make, lr):
     strategy.eval(BENCHMARK.test_stream)
     assert len(parameters_to_come(strategy)) == 2
     assert rates_by_name(strategy, lr) == before
+    assert not learning_rates(strategy, lr).keys() & parameters_to_come(strategy).keys()
     of_head = 0.3 if make is two_groups else 0.1
     assert before["classifier.classifier.weight"] == (of_head if lr is None else lr)
     strategy.train(BENCHMARK.train_stream[1], eval_streams=[])
