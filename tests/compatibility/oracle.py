@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from avalanche.core import BaseSGDPlugin
-from avalanche.models import avalanche_forward
+from avalanche.models import avalanche_forward, is_multi_task_module
 from avalanche.training.templates.update_type import SGDUpdate
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -219,7 +219,8 @@ class Oracle:
         require(call.hidden is not None, "the output is not that of a pass of the model")
         logits = call.output.masked_fill(call.output < MASKED, 0)
         hidden = [call.hidden] if call.hidden.requires_grad else []
-        seen = {"hidden and logits": [*hidden, logits], "last hidden": hidden}
+        shared = [] if is_multi_task_module(strategy.model) else [logits]
+        seen = {"hidden and logits": [*hidden, *shared], "last hidden": hidden}
         t = call.after.rows[2] if len(call.after.rows) > 2 else torch.zeros_like(strategy.mb_y)
         labels = strategy.mb_y + 100 * t
         loss = plugin.representation_loss(seen[plugin.default_layers], labels)

@@ -66,7 +66,8 @@ class GradientDiversityPlugin(ReportingPlugin):
         n_samples: Number of samples of each experience, all if it has fewer.
         layers: Modules whose outputs are the representations, and "logits"; they are concatenated.
             None takes the layers of `DRLPlugin`: the input of each linear layer if it depends on
-            trained parameters (on an MLP every hidden layer after its activation), and the logits.
+            trained parameters (on an MLP every hidden layer after its activation), and the logits
+            unless the model has several heads.
         seed: Seed of the draws.
 
     Raises:
@@ -177,10 +178,11 @@ def _hidden_representations(
         t: Task labels, (N,).
         layers: Modules whose outputs are used, and "logits"; None takes, as in
             `RepresentationLossPlugin`, the input of each linear layer if it depends on trained
-            parameters, and the logits.
+            parameters, and the logits of a model with a single head.
 
     Returns:
-        The representations of each layer, (N, H_l), without a graph; the logits are the last.
+        The representations of each layer, (N, H_l), without a graph; the logits, if used, are the
+        last.
 
     Raises:
         ValueError: If the model lacks one of the layers.
@@ -198,7 +200,7 @@ def _hidden_representations(
             found = [*gatherer.taken(logits, t_part).values()]
             if layers is None:
                 found = [rows for rows in found if rows.requires_grad]
-            if layers is None or LOGITS in layers:
+            if LOGITS in layers if layers else not is_multi_head(strategy):
                 found.append(in_float32(unmasked(logits, mask_values(model))))
             batches.append([rows.detach() for rows in found])
     return [torch.cat(parts) for parts in zip(*batches, strict=True)]

@@ -22,6 +22,7 @@ from avalanche_ext.plugins.core.gathering import (
 from avalanche_ext.plugins.core.model import (
     class_labels,
     hooked_model,
+    is_multi_head,
     mask_values,
     own_model,
     task_labels,
@@ -53,7 +54,8 @@ class RepresentationLossPlugin(MethodPlugin):
             of each linear or multi-head layer, except inputs that do not depend on trained
             parameters, such as the data. On an MLP these are all hidden layers after their
             activations, on a ResNet the pooled features. `default_layers` determines which of them
-            are used, and whether the logits are.
+            are used, and whether the logits are. Those of a multi-head model never are: its heads
+            use the same units for different classes, so their logits cannot be compared.
         lr: Learning rate of the loss's own parameters; None takes the optimizer's.
 
     Attributes:
@@ -71,8 +73,8 @@ class RepresentationLossPlugin(MethodPlugin):
     reads_rows: ClassVar[bool] = True
     reads_graph: ClassVar[bool] = True
     default_layers: ClassVar[DefaultLayers] = "hidden and logits"
-    """The layers used with `layers=None`: all hidden ones and the logits, or only the last hidden
-    one that has run."""
+    """The layers used with `layers=None`: all hidden ones and, with a single head, the logits; or
+    only the last hidden one that has run."""
     not_pickled: ClassVar[tuple[str, ...]] = ("_hooked", "computed", "drawn")
 
     def __init__(
@@ -86,6 +88,7 @@ class RepresentationLossPlugin(MethodPlugin):
         self.computed: Tensor | None = None
         self.drawn: Sequence[Tensor] | None = None
         self._mask_values: set[float] = set()
+        self._multi_head = False
         self._gatherer = Gatherer()
 
     @abstractmethod
@@ -118,6 +121,7 @@ class RepresentationLossPlugin(MethodPlugin):
         """Look up the layers of the model, now adapted to the experience."""
         self._hooked = gathered_layers(hooked_model(strategy), self.layers)
         self._mask_values = mask_values(own_model(strategy))
+        self._multi_head = is_multi_head(strategy)
         if self.lam:
             join_optimizer(strategy, self.loss_parameters(), self.lr)
 
@@ -173,14 +177,15 @@ class RepresentationLossPlugin(MethodPlugin):
         if self.layers is not None:
             return [*gathered, logits] if LOGITS in self.layers else gathered
         hidden = [rows for rows in gathered if rows.requires_grad]
-        if self.default_layers == "hidden and logits":
+        takes_all = self.default_layers == "hidden and logits"
+        if takes_all and not self._multi_head:
             return [*hidden, logits]
         if not hidden:
             raise ValueError(
-                "layers=None takes the last hidden layer, but this model has none whose output is "
-                f"trained and enters a linear layer: name a module, or {LOGITS!r}"
+                "layers=None takes hidden layers, but this model has none whose output is trained "
+                f"and enters a linear layer: name a module, or {LOGITS!r}"
             )
-        return hidden[-1:]
+        return hidden if takes_all else hidden[-1:]
 
 
 def concatenated(representations: Sequence[Tensor]) -> Tensor:

@@ -29,7 +29,7 @@ class DRLPlugin(RepresentationLossPlugin):
             and 2e-5 on Split CIFAR-10 and CIFAR-100.
         layers: Modules whose outputs are used, and "logits"; None is the paper's choice: every
             hidden layer of an MLP after its activation, the pooled features of a ResNet, and
-            the logits.
+            the logits of a model with a single head.
         normalisation: "batch" averages over all B² pairs, which reproduces the paper's numbers;
             "pairs" averages over the pairs of each kind.
 

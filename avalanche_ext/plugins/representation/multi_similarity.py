@@ -41,7 +41,8 @@ class MultiSimilarityPlugin(RepresentationLossPlugin):
         base: The similarity that separates the two kinds of pairs.
         form: "rows", "matrix" or "pairs"; see `functional.multi_similarity_loss`.
         layers: Modules whose outputs are used, and "logits"; None is every hidden layer of an MLP
-            after its activation, the pooled features of a ResNet, and the logits.
+            after its activation, the pooled features of a ResNet, and the logits of a model with a
+            single head.
 
     Raises:
         ValueError: If an argument has a wrong type or is out of range.

@@ -136,19 +136,22 @@ def with_heads(masking):
     return model
 
 
+@pytest.mark.parametrize("layers", [None, ["model.hidden.1", "logits"]])
 @pytest.mark.parametrize("masking", [True, False])
 @pytest.mark.parametrize("eval_mb_size", [7, 30])
-def test_heads_are_chosen_by_the_tasks_of_the_samples(eval_mb_size, masking):
+def test_heads_are_chosen_by_the_tasks_of_the_samples(eval_mb_size, masking, layers):
     benchmark = digits(scenario="task", n_experiences=2, train_size=20)
-    plugin, keeper = GradientDiversityPlugin(), Keeper()
+    plugin, keeper = GradientDiversityPlugin(layers=layers), Keeper()
     strategy = make_naive(plugin, keeper, model=with_heads(masking), eval_mb_size=eval_mb_size)
     train(strategy, benchmark)
     data = [experience.dataset for experience in benchmark.train_stream]
     x, y, t = (torch.cat([getattr(d, name) for d in data]) for name in "xyt")
     model = keeper.models[-1].eval()
     hidden = torch.relu(model.model.hidden[0](x.flatten(1)))
-    logits = model(x, t)
-    hidden = torch.cat([hidden, logits.masked_fill(logits == -1000, 0)], 1).detach()
+    if layers:
+        logits = model(x, t)
+        hidden = torch.cat([hidden, logits.masked_fill(logits == -1000, 0)], 1)
+    hidden = hidden.detach()
     assert plugin.diagnostics() == expected_numbers(model, x, y, hidden, t)
 
 

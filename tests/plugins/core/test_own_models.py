@@ -200,7 +200,7 @@ def test_with_packnet_default_layers_are_the_hidden_ones():
     trained = {}
     for name, layers in {
         "default": None,
-        "named": ["wrappee.0.body.hidden.1", "wrappee.0.body.hidden.3", "logits"],
+        "named": ["wrappee.0.body.hidden.1", "wrappee.0.body.hidden.3"],
         "logits": ["logits"],
     }.items():
         strategy = packnet([DRLPlugin(lam=0.01, layers=layers)])

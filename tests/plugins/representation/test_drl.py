@@ -105,8 +105,10 @@ def test_an_unknown_layer_is_named_before_training():
         train(strategy, digits())
 
 
-def test_multi_head_models_with_batches_of_several_tasks():
-    plugin = DRLPlugin(alpha=0.5, lam=0.3)
+@pytest.mark.parametrize("layers", [None, ["model.hidden.1", "logits"]])
+def test_multi_head_models_with_batches_of_several_tasks(layers):
+    """Their logits count only if they are named: heads use the same units for other classes."""
+    plugin = DRLPlugin(alpha=0.5, lam=0.3, layers=layers)
 
     class Check(Spy):
         def after_backward(self, strategy, **kwargs):
@@ -115,7 +117,7 @@ def test_multi_head_models_with_batches_of_several_tasks():
             logits = strategy.mb_output
             expected = nn.functional.cross_entropy(logits, y)
             classes = 100 * strategy.mb_task_id + y  # Heads count their classes from 0.
-            h = torch.cat([hidden, logits], 1)
+            h = torch.cat([hidden, logits], 1) if layers else hidden
             expected = expected + 0.3 * discriminative_representation_loss(h, classes, 0.5)
             torch.testing.assert_close(strategy.loss, expected.reshape(1))
             self.checked += len(strategy.mb_task_id.unique()) > 1

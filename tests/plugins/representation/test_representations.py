@@ -107,8 +107,15 @@ def test_a_model_without_hidden_layers_is_refused(name):
         train(make_naive(EACH[name](), model=model), digits())
 
 
-@pytest.mark.parametrize("name", LAST_HIDDEN)
-def test_the_last_hidden_layer_of_a_multi_head_model_has_the_rows_in_the_batchs_order(name):
+@pytest.mark.parametrize("name", EACH)
+def test_a_multi_head_model_without_hidden_layers_is_refused(name):
+    model = mlp([], multi_head=True, input_shape=(1, 8, 8), n_classes=2)
+    with pytest.raises(ValueError, match=r"layers=None.*'logits'"):
+        train(make_naive(EACH[name](), model=model), split_digits(scenario="task"))
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_the_hidden_layer_of_a_multi_head_model_has_the_rows_in_the_batchs_order(name):
     gathered: list[list[torch.Tensor]] = []
 
     class Check(Spy):
