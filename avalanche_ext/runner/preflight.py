@@ -220,13 +220,18 @@ def _naming(key: str) -> Iterator[None]:
         raise PreflightError(f"{key}: {_reason(error)}") from error
 
 
-@contextmanager
-def _noting() -> Iterator[None]:
-    """Turn warnings about missing classes, or data that cannot be cached, into one-line notes."""
+def notes() -> dict[type[Warning], str]:
+    """Return the warnings that are printed once, before the first cell, and how the lines begin."""
     from avalanche_ext.benchmarks.tasks import MissingClassesWarning
     from avalanche_ext.cache import UncachedWarning
 
-    begins = {UncachedWarning: "note: ", MissingClassesWarning: "note: benchmark."}
+    return {UncachedWarning: "note: ", MissingClassesWarning: "note: benchmark."}
+
+
+@contextmanager
+def _noting() -> Iterator[None]:
+    """Turn warnings about missing classes, or data that cannot be cached, into one-line notes."""
+    begins = notes()
     with warnings.catch_warnings(record=True) as caught:
         for category in begins:
             warnings.simplefilter("always", category)

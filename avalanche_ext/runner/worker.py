@@ -41,12 +41,10 @@ def run_claimed(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, s
 
 def _run(cell: Cell, out: Path, data_root: Path | None) -> tuple[Ended, str]:
     """Run a cell whose claim this process holds."""
-    from avalanche_ext.benchmarks.tasks import MissingClassesWarning
-    from avalanche_ext.cache import UncachedWarning
     from avalanche_ext.runner.cell import run_cell
+    from avalanche_ext.runner.preflight import notes
 
-    # The grid printed them before the first cell.
-    for category in (UncachedWarning, MissingClassesWarning):
+    for category in notes():
         warnings.simplefilter("ignore", category)
     files = cell.files(out)
     look_again(files.folder)
