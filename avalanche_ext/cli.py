@@ -30,7 +30,7 @@ WRONG_USE = 2
 INTERRUPTED = 130
 TERMINATED = 143
 
-_CUDA = r"cuda:[0-9]+"
+_CUDA = r"cuda:(0|[1-9][0-9]*)"
 
 
 class _Terminated(KeyboardInterrupt):

@@ -181,7 +181,8 @@ def wrong_value(errors: list[ErrorDetails], nullable: bool = False, python: bool
     if "a number" in expected:
         expected = [word for word in expected if word != "an integer"]
     wanted = alternatives([*dict.fromkeys(expected)])
-    return f"is {_written(value) if python else shown(value)}, but must be {wanted}" + _hint(
+    must = f"be {wanted}" if wanted != "at least 1 long" else "have at least one item"
+    return f"is {_written(value) if python else shown(value)}, but must {must}" + _hint(
         value, errors, python
     )
 

@@ -26,6 +26,8 @@ from avalanche_ext.benchmarks.images import (
 )
 from avalanche_ext.benchmarks.sources import DataNotFoundError, Source, resolve_data_root
 from avalanche_ext.cache import Content, decoded
+from avalanche_ext.data.materialise import probed_rows
+from avalanche_ext.data.views import seeded_generators
 
 _OURS: dict[str, Callable[..., Source]] = {
     "digits": datasets.digits,
@@ -82,7 +84,7 @@ def open_source(request: Request, data_root: Path | None, seed: int) -> Source:
     Raises:
         DataNotFoundError: If it is absent.
         ValueError: If the two parts would be the same or number classes differently, or a sample is
-            not an image with a label.
+            not an image with a label or changes from one reading to the next.
     """
     made = request.dataset
     if isinstance(made, str):
@@ -240,7 +242,8 @@ def _part(data: Any, part: str, request: Request) -> tuple[Tensor, Tensor]:
     if at_once is None:
 
         def decode() -> Content:
-            images, labels, names = zip(*_pairs(data, name), strict=True)
+            images, labels, names = zip(*_pairs(data, name, range(len(data))), strict=True)
+            _check_fixed(data, name, images, labels)
             x = alike(images, names, request.image_size, request.channels)
             return {"x": x, "y": torch.tensor(labels)}
 
@@ -286,9 +289,25 @@ def _from_files(
     return decoded(name, files, (get_image_backend(), *how, labels), decode)
 
 
-def _pairs(data: Any, name: str) -> Iterator[tuple[Tensor, int, str]]:
+def _check_fixed(data: Any, name: str, images: Sequence[Tensor], labels: Sequence[int]) -> None:
+    """Raise ValueError if samples differ when they are read again, as random transforms make them.
+
+    The second reading changes no global generator, and draws other numbers than the first.
+    """
+    rows = probed_rows(len(data))
+    with seeded_generators([0]):
+        for row, (image, label, _) in zip(rows, _pairs(data, name, rows), strict=True):
+            if label != labels[row] or not torch.equal(image, images[row]):
+                raise ValueError(
+                    f"{name}: its samples change from one reading to the next, but a data set is "
+                    "read only once: make them fixed, and list random transforms in "
+                    "train_transforms"
+                )
+
+
+def _pairs(data: Any, name: str, rows: Sequence[int]) -> Iterator[tuple[Tensor, int, str]]:
     files = getattr(data, "samples", None)
-    for index in range(len(data)):
+    for index in rows:
         where = f"{name}, sample {index}"
         if isinstance(files, Sequence) and len(files) == len(data):
             file = files[index][0] if isinstance(files[index], tuple) else files[index]

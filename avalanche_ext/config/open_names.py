@@ -73,6 +73,12 @@ _ROOTS: dict[str, Kind] = {
 }
 """The kind of a class, by the name of its base class in Avalanche or torch."""
 
+_IMPORTERS = {
+    "import_module": ("name", "package"),
+    "__import__": ("name", "globals", "locals", "fromlist", "level"),
+}
+"""Functions that import a module, and their parameters."""
+
 _FOLDER = ContextVar("folder", default=Path())
 
 
@@ -190,14 +196,42 @@ def _own(modules: Sequence[Module]) -> Iterator[Module]:
 
 
 def imported_names(tree: ast.AST, module: Module) -> Iterator[str]:
-    """Yield the dotted names of a module's imports, including those inside functions."""
+    """Yield the dotted names of a module's imports, including those inside functions.
+
+    Calls of `import_module` and `__import__` count if their names are literal.
+    """
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            node = _as_statement(node, module) or node
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             source = module.absolute(node)
             yield source
             yield from (f"{source}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def _as_statement(call: ast.Call, module: Module) -> ast.stmt | None:
+    """Return a call that imports a literal name as a statement; None for any other call."""
+    given = {each.arg: each.value for each in call.keywords}
+    name = _constant(call.args[0] if call.args else given.get("name"))
+    if not isinstance(name, str) or not re.fullmatch(r"\.*[\w -]+(\.[\w -]+)*", name):
+        return None
+    parameters = _IMPORTERS.get(dotted(module, call.func).rpartition(".")[2])
+    if parameters is None:
+        return None
+    given.update(zip(parameters, call.args, strict=False))
+    level, package = (_constant(given.get(key)) for key in ("level", "package"))
+    path = name.lstrip(".")
+    dots = level if isinstance(level, int) else len(name) - len(path)
+    if dots and isinstance(package, str):
+        parent = package.split(".")[: 1 - dots or None]
+        return ast.Import([ast.alias(".".join([*parent, path]))])
+    return ast.ImportFrom(path, [], dots)
+
+
+def _constant(node: ast.expr | None) -> object:
+    return node.value if isinstance(node, ast.Constant) else None
 
 
 def _with_parents(module: Module, name: str) -> Iterator[Module]:

@@ -11,7 +11,7 @@ from avalanche_ext.config.errors import ConfigError, Problem, at, lies_at
 from avalanche_ext.config.reader import DEEPEST, read_text
 from avalanche_ext.config.sections import Document
 from avalanche_ext.config.validation import elsewhere
-from avalanche_ext.words import did_you_mean, shown
+from avalanche_ext.words import count, did_you_mean, shown
 
 _MAY_BE_BARE = ("benchmark", "model", "optimizer", "criterion", "scheduler")
 """Sections that may be a name alone."""
@@ -57,6 +57,8 @@ def _is_whole(override: str) -> bool:
 def _malformed(override: str) -> str:
     if override.endswith((".yaml", ".yml")):
         return "give one file at a time, then values as key=value"
+    if override.endswith(("]", "}")):
+        return "must have the form key=value; quote values with spaces: 'model.hidden_sizes=[5, 6]'"
     return "must have the form key=value, such as optimizer.lr=0.1"
 
 
@@ -81,7 +83,7 @@ def write(document: dict[str, Any], path: str, value: Any) -> str:
             if not isinstance(container, list):
                 raise ConfigError([Problem(path, f"'{done}' is not a list")])
             if key >= len(container):
-                length = f"'{done}' has {len(container)} items, counted from 0"
+                length = f"'{done}' has {count(len(container), 'item')}, counted from 0"
                 raise ConfigError([Problem(path, f"there is no item {key}: {length}")])
         elif not isinstance(container, dict):
             raise ConfigError([Problem(path, f"'{done}' is {shown(container)}, which has no keys")])
@@ -98,6 +100,8 @@ def write(document: dict[str, Any], path: str, value: Any) -> str:
         if inner is None:
             done = reduce(at, keys, "")
             advice = elsewhere(str(key), Document.elsewhere) if len(keys) == 1 else ""
+            if key == "plugins" and len(keys) == 3:
+                advice = f": write {done}=[NAME]"
             raise ConfigError([Problem(path, f"there is no '{done}'{advice}")])
         container[key] = container = inner
 

@@ -27,7 +27,7 @@ LONGEST_NAME = 255
 """Maximum number of characters in a folder's name, as many as file systems allow."""
 LONGEST_TAG = 64
 """Maximum number of characters in a wandb tag."""
-_DEVICE = r"cpu|cuda(:[0-9]+)?"
+_DEVICE = r"cpu|cuda(:(0|[1-9][0-9]*))?"
 
 INSIDE = ("AAA", "WC_ACC", "min_ACC", "LCA")
 """Metrics of accuracies inside experiences where higher is better."""

@@ -26,12 +26,17 @@ def materialise(dataset: Any, device: torch.device | str = "cpu") -> InMemoryDat
     """
     if isinstance(dataset, InMemoryDataset):
         return dataset.to(device)
-    probed = dataset.subset([i * len(dataset) // _PROBED_SAMPLES for i in range(_PROBED_SAMPLES)])
+    probed = dataset.subset(probed_rows(len(dataset)))
     first, *others = (fetch_all(v)[0] for v in (probed.train(), probed.train(), probed.eval()))
     if not all(torch.equal(first, other) for other in others):
         return None
     x, y, t = (column.to(device) for column in fetch_all(dataset))
     return InMemoryDataset(x.contiguous(), y, t)
+
+
+def probed_rows(n: int) -> list[int]:
+    """Return the 256 of `n` samples, some repeated if `n` is smaller, that tell if they change."""
+    return [i * n // _PROBED_SAMPLES for i in range(_PROBED_SAMPLES)]
 
 
 def in_memory(benchmark: CLScenario, device: torch.device | str = "cpu") -> CLScenario:

@@ -1,8 +1,8 @@
-"""The runs missing from a table: failed ones, and those that have not been run yet."""
+"""Runs that are not in a table: failed ones, those not run yet, and those not asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from avalanche_ext.report.layout import wrapped
 from avalanche_ext.results.experiment import ExperimentResults
@@ -13,7 +13,7 @@ _MOST_REASONS = 10
 
 
 def absent_sections(results: ExperimentResults) -> Iterator[list[str]]:
-    """Yield the lines of each section on missing runs, if there are any.
+    """Yield the lines of each section on missing runs and on results left out, if there are any.
 
     Methods that lack the same seeds share a line, and so do a method's runs that failed for the
     same reason.
@@ -38,12 +38,23 @@ def absent_sections(results: ExperimentResults) -> Iterator[list[str]]:
         n_missing = sum(len(seeds) * len(names) for seeds, names in missing.items())
         yield [
             f"{count(n_missing, 'run')} missing (run the experiment again to finish them):",
-            *(
-                f"  {line}"
-                for seeds, names in missing.items()
-                for line in wrapped(f"{', '.join(names)}: {_seeds(seeds)}")
-            ),
+            *_by_seeds(missing),
         ]
+    unnamed: dict[tuple[int, ...], list[str]] = {}
+    for name, found in results.unnamed.items():
+        unnamed.setdefault(tuple(found), []).append(name)
+    if unnamed:
+        n_unnamed = sum(map(len, results.unnamed.values()))
+        yield [
+            f"Not in this report: {count(n_unnamed, 'result')} that record.yaml does not name (run "
+            "their methods and seeds to add them):",
+            *_by_seeds(unnamed),
+        ]
+
+
+def _by_seeds(names: Mapping[tuple[int, ...], Sequence[str]]) -> Iterator[str]:
+    for seeds, methods in names.items():
+        yield from (f"  {line}" for line in wrapped(f"{', '.join(methods)}: {_seeds(seeds)}"))
 
 
 def _seeds(seeds: list[int] | tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,14 @@ import numpy as np
 from avalanche_ext.metrics.matrix import average_accuracy, average_intransigence
 from avalanche_ext.results.cell import CellResult, Floats, read_cell
 from avalanche_ext.results.exhibits import Arrays, E
-from avalanche_ext.results.files import cell_folder, exhibit_file, printable
-from avalanche_ext.results.record import Claim, ResultsError, Sweep, read_record
+from avalanche_ext.results.files import RESULT, cell_folder, exhibit_file, printable
+from avalanche_ext.results.record import (
+    Claim,
+    ExperimentRecord,
+    ResultsError,
+    Sweep,
+    read_record,
+)
 from avalanche_ext.results.tune import Choice
 
 RunMetrics = dict[str, dict[int, dict[str, float | None]]]
@@ -59,6 +66,7 @@ class ExperimentResults:
         choices: The hyper-parameters that searches have chosen on validation samples.
         places: The numbers that determine methods' colours, by name, if experiments are shown
             together; empty if they follow from the order of the methods.
+        unnamed: The seeds of finished runs in the folder that record.yaml does not name, by method.
     """
 
     folder: Path
@@ -72,6 +80,7 @@ class ExperimentResults:
     split: str
     choices: tuple[Choice, ...] = ()
     places: Mapping[str, int] = field(default_factory=dict)
+    unnamed: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def finished(self) -> tuple[MethodResults, ...]:
@@ -172,6 +181,7 @@ def read_results(folder: str | Path) -> ExperimentResults:
         claims=tuple(record.claims),
         split=record.split,
         choices=tuple(record.choices),
+        unnamed=_unnamed(folder, record),
     )
     _check_same_length(results)
     return results
@@ -228,6 +238,18 @@ def _read_method(
         else:
             method.cells[seed] = outcome
     return method
+
+
+def _unnamed(folder: Path, record: ExperimentRecord) -> Mapping[str, Sequence[int]]:
+    """Return the seeds of results that the record does not name, by method."""
+    found: dict[str, list[int]] = {}
+    for path in sorted(folder.glob("*/seed-*")):
+        method, seed = path.parent.name, re.fullmatch("seed-(0|[1-9][0-9]{0,9})", path.name)
+        if seed is None or (method in record.methods and int(seed[1]) in record.seeds):
+            continue
+        if (path / RESULT).is_file():
+            found.setdefault(printable(method), []).append(int(seed[1]))
+    return {method: sorted(seeds) for method, seeds in found.items()}
 
 
 def _check_same_length(results: ExperimentResults) -> None:

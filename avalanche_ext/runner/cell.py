@@ -39,6 +39,7 @@ from avalanche_ext.runner.checkpoint_file import (
     versions,
 )
 from avalanche_ext.runner.components import Built, build
+from avalanche_ext.runner.imports import forget
 from avalanche_ext.runner.machine import is_of_machine
 from avalanche_ext.runner.middle import go_on
 from avalanche_ext.runner.sigterm import ENDED_BY_SIGTERM
@@ -162,6 +163,7 @@ def run_cell(cell: Cell, out: Path, data_root: Path | None) -> Outcome:
 def _begun(cell: Cell, files: CellFiles, data_root: Path | None) -> _Begun:
     watch = Stopwatch()
     with watch.phase("setup"):
+        forget()
         built = build(cell, data_root)
     return _Begun(built, Checkpoints(cell, files, built), watch)
 

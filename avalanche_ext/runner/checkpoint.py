@@ -36,6 +36,7 @@ from avalanche_ext.runner.imports import is_users
 from avalanche_ext.runner.live import Live
 from avalanche_ext.runner.machine import is_of_machine
 from avalanche_ext.runner.middle import resumable_loader
+from avalanche_ext.runner.module_state import module_state, set_module_state
 from avalanche_ext.runner.recipe import Schedule
 from avalanche_ext.runner.sigterm import ENDED_BY_SIGTERM, EarlyEnd
 from avalanche_ext.state import NotStorableError, StateError, encoded, restored
@@ -159,9 +160,7 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         self._finish()
         self._is_last_written = False
         try:
-            state = encoded(
-                self._root(position), self._live.name, _WHOLE, self._packages, _gives_state
-            )
+            state = self._encoded(self._root(position))
         except NotStorableError as error:
             self._places_without.add(place)
             self._say_not_storable(place, error)
@@ -177,6 +176,16 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         finishing = Thread(target=self._put_in_place, args=(partial,))
         finishing.start()
         self._finishing = finishing
+
+    def _encoded(self, thing: Any) -> dict[str, Any]:
+        return encoded(thing, self._live.name, _is_whole, self._packages, _gives_state)
+
+    def _is_storable(self, thing: Any) -> bool:
+        try:
+            self._encoded(thing)
+        except NotStorableError:
+            return False
+        return True
 
     def _put_in_place(self, partial: Path) -> None:
         try:
@@ -210,7 +219,9 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
         return {
             # First, so that their place does not depend on what else refers to them.
             "transforms": self._live.transforms,
+            "data": self._live.generators(),
             "strategy": {key: strategy[key] for key in strategy if key not in left_out},
+            "modules": module_state(self._is_storable),
             "position": loader.state_dict() if loader else None,
             "generators": _generators(self._strategy.device),
         }
@@ -240,12 +251,19 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
                 plugin.start(strategy)
         root = restored(
             state,
-            {"transforms": self._live.transforms, "strategy": vars(strategy)},
+            {
+                "transforms": self._live.transforms,
+                "data": self._live.generators(),
+                "strategy": vars(strategy),
+                "modules": module_state(self._is_storable),
+            },
             self._live.thing,
             self._packages,
             strategy.device,
         )
         vars(strategy).update(root["strategy"])
+        self._live.set_generators(root["data"])
+        set_module_state(root["modules"])
         if position.part is not None:
             self._part = position.part
             loader = resumable_loader(strategy)
@@ -254,6 +272,15 @@ class Checkpoints(SupervisedPlugin):  # type: ignore[misc]
             loader.load_state_dict(root["position"])
             self._watch()
         _set_generators(root["generators"], strategy.device)
+
+
+def _is_whole(thing: object) -> bool:
+    """Return whether a checkpoint includes what an object's own `__getstate__` leaves out.
+
+    That of torch's optimizers leaves out the attributes that a user's optimizer adds.
+    """
+    is_own = isinstance(thing, torch.optim.Optimizer) and is_users(type(thing))
+    return is_own or isinstance(thing, _WHOLE)
 
 
 def _gives_state(thing: object) -> bool:

@@ -45,6 +45,18 @@ def locate(target: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def loaded() -> dict[str, ModuleType]:
+    """Return the user's files that have been imported, by the names of their modules."""
+    return {name: module for name, module in sys.modules.items() if name in _digests}
+
+
+def forget() -> None:
+    """Forget the user's files, so that each cell imports them anew, with nothing of other cells."""
+    for name in [*sys.modules]:
+        if name.startswith(f"{__name__}."):
+            del sys.modules[name]
+
+
 def is_users(kind: type) -> bool:
     """Return whether a class is from one of the user's files or packages."""
     module = kind.__module__

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from avalanche.benchmarks import CLExperience, CLScenario
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.benchmarks.utils.flat_data import FlatData
+from torch import Tensor
 
 from avalanche_ext.data import InMemoryDataset
+from avalanche_ext.runner.module_state import GENERATORS
 from avalanche_ext.state import StateError
 
 
@@ -21,12 +23,14 @@ class Live:
         others: Further objects by name.
 
     Attributes:
-        transforms: The random transforms of the data, which are stored because they hold
+        transforms: The transforms of the data, which are stored because they may hold random
             generators.
     """
 
     def __init__(self, benchmark: CLScenario, others: Mapping[str, Any]) -> None:
         self.transforms: list[Any] = []
+        self._sources: list[Any] = []
+        """Datasets that are not in memory, and may draw random numbers."""
         self._things: dict[str, Any] = {**others, "benchmark": benchmark}
         self._experiences: dict[tuple[str, int], Any] = {}
         self._columns: dict[int, str] = {}
@@ -74,18 +78,41 @@ class Live:
         except (KeyError, ValueError, AttributeError) as error:
             raise StateError(f"it mentions {name!r}, which this benchmark lacks") from error
 
+    def generators(self) -> list[dict[str, Any]]:
+        """Return the random generators of each dataset that is not in memory, by attribute."""
+        return [
+            {name: value for name, value in vars(source).items() if isinstance(value, GENERATORS)}
+            for source in self._sources
+        ]
+
+    def set_generators(self, generators: Sequence[Mapping[str, Any]]) -> None:
+        """Set what `generators` has returned in another process.
+
+        Raises:
+            ValueError: If there are other datasets here.
+        """
+        for source, values in zip(self._sources, generators, strict=True):
+            vars(source).update(values)
+
     def _add_data(self, dataset: Any, name: str) -> None:
         if isinstance(dataset, InMemoryDataset):
             self._columns[id(dataset._x)] = f"rows {name}"
             self._things[f"rows {name}"] = dataset
-            for transform in (dataset.augmentation, dataset.evaluation):
-                if transform is not None and not any(transform is t for t in self.transforms):
-                    self.transforms.append(transform)
+            self._add_transforms([dataset.augmentation, dataset.evaluation])
         known = {id(thing) for thing in self._things.values()}
         for leaf in _leaves([dataset]):
             if id(leaf) not in known:
                 known.add(id(leaf))
                 self._things[f"data {len(self._things)}"] = leaf
+                if hasattr(leaf, "__dict__") and not isinstance(leaf, Tensor | InMemoryDataset):
+                    self._sources.append(leaf)
+                    objects = [each for each in vars(leaf).values() if hasattr(each, "__dict__")]
+                    self._add_transforms([each for each in objects if callable(each)])
+
+    def _add_transforms(self, transforms: Sequence[Any]) -> None:
+        for transform in transforms:
+            if transform is not None and not any(transform is t for t in self.transforms):
+                self.transforms.append(transform)
 
 
 def _leaves(datasets: Iterable[Any]) -> Iterator[Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import current_thread, main_thread
+from threading import current_thread, local, main_thread
 from typing import NoReturn
 
 SECONDS_FOR_LAST = 3
@@ -40,7 +41,7 @@ class EarlyEnd:
         if not is_free:
             yield
             return
-        signal.signal(signal.SIGTERM, lambda *_: self._ask())
+        signal.signal(signal.SIGTERM, self._ask)
         try:
             yield
         finally:
@@ -52,7 +53,7 @@ class EarlyEnd:
         if self.is_asked_for and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _ask(self) -> None:
+    def _ask(self, *_: object) -> None:
         if self.is_asked_for:
             return  # The process group and the grid may both send it.
         self.is_asked_for = True
@@ -60,3 +61,34 @@ class EarlyEnd:
             self._end()
         signal.signal(signal.SIGALRM, lambda *_: self._end())
         signal.setitimer(signal.ITIMER_REAL, SECONDS_FOR_LAST)
+
+
+class _Forks(local):
+    """Makes SIGTERM end processes that user code forks, such as a pool's, as without our handler.
+
+    The signal waits during a fork, since Python drops one that comes before the child is ready.
+    """
+
+    def __init__(self) -> None:
+        self._mask: set[int] | None = None
+
+    def begin(self) -> None:
+        if isinstance(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), EarlyEnd):
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def end_in_child(self) -> None:
+        if self._mask is not None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.end()
+
+    def end(self) -> None:
+        mask, self._mask = self._mask, None
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+if hasattr(os, "register_at_fork"):
+    _forks = _Forks()
+    os.register_at_fork(
+        before=_forks.begin, after_in_child=_forks.end_in_child, after_in_parent=_forks.end
+    )

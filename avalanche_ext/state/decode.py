@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import random
 import weakref
 from collections.abc import Callable, Collection
+from types import CellType
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import descr_to_dtype
 from torch import Tensor, nn
 
+from avalanche_ext.state.arrays import over_memory
 from avalanche_ext.state.encode import FORMAT, PLAIN
 from avalanche_ext.state.names import StateError, is_called, named
 from avalanche_ext.state.storages import Mover, typed
@@ -122,16 +126,26 @@ class _Decoder:
             case "tensor" | "parameter" | "buffer":
                 return self._tensor(kind, rest, number, twin)
             case "array":
-                dtype, shape, content = rest
-                count = int(np.prod(shape))
-                flat = np.frombuffer(content.numpy().tobytes(), np.dtype(dtype), count)
-                return flat.reshape(shape).copy()
+                return over_memory(typed(rest[0]), *rest[1:])
             case "scalar":
-                return np.frombuffer(rest[1], np.dtype(rest[0]))[0]
+                return np.frombuffer(rest[1], descr_to_dtype(rest[0]))[0]
             case "numpy generator":
-                generator: Any = getattr(np.random, rest[0])()
-                generator.state = self.value(rest[1])
-                return np.random.Generator(generator)
+                return np.random.Generator(self.value(rest[0]))
+            case "bit generator":
+                generator: Any = getattr(np.random, rest[0])(self.value(rest[1]))
+                generator.state = self.value(rest[2])
+                return generator
+            case "random state":
+                state = self.value(rest[0])
+                legacy = np.random.RandomState(getattr(np.random, state["bit_generator"])())
+                legacy.set_state(state)
+                return legacy
+            case "random":
+                pythons = random.Random()
+                pythons.setstate(self.value(rest[0]))
+                return pythons
+            case "seed sequence":
+                return np.random.SeedSequence(**self.value(rest[0]))
             case "torch generator":
                 drawing = torch.Generator(self._placed(rest[0]))
                 return drawing.set_state(rest[1])
@@ -150,8 +164,12 @@ class _Decoder:
                 return named(rest[0], self._packages)
             case "kept":
                 name = f"{getattr(twin, '__module__', '')}:{getattr(twin, '__qualname__', '')}"
-                if name != rest[0]:
+                cells = getattr(twin, "__closure__", None) or ()
+                if name != rest[0] or len(cells) != len(rest[1]):
                     raise StateError(f"it needs the function {rest[0]}, which does not exist here")
+                self._made[number] = twin  # It may refer to itself.
+                for cell, value in zip(cells, rest[1], strict=True):
+                    self._fill(cell, value)
                 return twin
             case "given":
                 return self._given(rest[0], rest[1], number, twin)
@@ -160,6 +178,16 @@ class _Decoder:
             case "new" | "call":
                 return self._call(kind, rest, number)
         raise StateError(f"it has a part of the unknown kind {kind!r}")
+
+    def _fill(self, cell: CellType, value: list[Any]) -> None:
+        """Set a function's variable from outside it, unless it stays."""
+        if not value:
+            return
+        try:
+            there = cell.cell_contents
+        except ValueError:
+            there = _MISSING
+        cell.cell_contents = self.value(value[0], there)
 
     def _tensor(self, kind: str, rest: list[Any], number: int, twin: Any) -> Tensor:
         content, needs_gradient, gradient, attributes, device = rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import logging
+import random
 import types
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import dtype_to_descr
 from torch import Tensor, nn
 
+from avalanche_ext.state.arrays import memory_of
 from avalanche_ext.state.names import is_called, is_known, name_of
 from avalanche_ext.state.storages import compact, plain
 
-FORMAT = 1
+FORMAT = 2
 
 PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 """Types whose values represent themselves. All other objects are nodes: `(3,)` is node 3."""
@@ -28,10 +31,12 @@ _PACKED_FROM = 32
 """The length from which a list of integers, or of floats, becomes a tensor."""
 
 _TENSORS: dict[type, str] = {Tensor: "tensor", nn.Parameter: "parameter", nn.Buffer: "buffer"}
+_WITH_MEMORY = frozenset({*_TENSORS.values(), "array"})
+"""Kinds of nodes whose first part is a tensor that may share its memory with others."""
 _METHODS = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType)
 
 Live = Callable[[Any], "str | None"]
-GivesState = Callable[[Any], bool]
+Is = Callable[[Any], bool]
 
 
 class NotStorableError(TypeError):
@@ -41,9 +46,9 @@ class NotStorableError(TypeError):
 def encoded(
     root: Any,
     live: Live = lambda thing: None,
-    whole: tuple[type, ...] = (),
+    is_whole: Is = lambda thing: False,
     packages: Collection[str] = (),
-    gives_state: GivesState = lambda thing: False,
+    gives_state: Is = lambda thing: False,
 ) -> dict[str, Any]:
     """Return the state of an object, and of all objects it refers to, as tensors and plain data.
 
@@ -53,7 +58,7 @@ def encoded(
         root: The object.
         live: Returns the name of an object that will exist when the state is restored, so that it
             need not be stored; None for all others.
-        whole: Classes whose objects are stored with all their attributes, even those that their
+        is_whole: Returns whether an object is stored with all its attributes, even those that its
             `__getstate__` leaves out.
         packages: Packages that objects may be from, besides `state.names.PACKAGES`.
         gives_state: Returns whether an object's state is the result of its `state_dict`, which a
@@ -63,7 +68,7 @@ def encoded(
         NotStorableError: If an object has no state that can be stored, such as an open file or a
             running generator.
     """
-    encoder = _Encoder(live, whole, packages, gives_state)
+    encoder = _Encoder(live, is_whole, packages, gives_state)
     value = encoder.value(root, "")
     encoder.compact()
     return {"format": FORMAT, "root": value, "nodes": encoder.nodes}
@@ -73,13 +78,13 @@ class _Encoder:
     def __init__(
         self,
         live: Live,
-        whole: tuple[type, ...],
+        is_whole: Is,
         packages: Collection[str],
-        gives_state: GivesState,
+        gives_state: Is,
     ) -> None:
         self.nodes: list[Any] = []
         self._live = live
-        self._whole = whole
+        self._is_whole = is_whole
         self._packages = packages
         self._gives_state = gives_state
         self._numbers: dict[int, int] = {}
@@ -112,7 +117,7 @@ class _Encoder:
 
     def compact(self) -> None:
         """Leave out memory that no tensor uses, where tensors are small parts of a larger one."""
-        nodes = [node for node in self.nodes if node[0] in _TENSORS.values()]
+        nodes = [node for node in self.nodes if node[0] in _WITH_MEMORY]
         tensors = compact([node[1] for node in nodes])
         for node, content in zip(nodes, plain(tensors), strict=True):
             node[1] = content
@@ -126,17 +131,30 @@ class _Encoder:
             return ["given", self._name(kind, path), self._given(thing, path)]
         if kind in _TENSORS:
             return self._tensor(thing, path)
+        if kind in (set, frozenset) and [*kind([*thing])] != [*thing]:
+            raise NotStorableError(
+                f"{path.lstrip('.') or 'it'} is a {kind.__name__} whose order cannot be restored, "
+                "unlike a list's"
+            )
         if kind in (list, tuple, set, frozenset):
             return [kind.__name__, self.items([*thing], path)]
         if kind is dict:
             return self._dict(thing, path)
-        if isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
-            return ["array", thing.dtype.str, [*thing.shape], _bytes(thing)]
-        if isinstance(thing, np.generic):
-            return ["scalar", thing.dtype.str, thing.tobytes()]
+        if kind is np.ndarray and not thing.dtype.hasobject:
+            return ["array", *memory_of(thing)]
+        if isinstance(thing, np.generic) and not thing.dtype.hasobject:
+            return ["scalar", dtype_to_descr(thing.dtype), thing.tobytes()]
         if kind is np.random.Generator:
-            name, state = type(thing.bit_generator).__name__, thing.bit_generator.state
-            return ["numpy generator", name, self.value(state, path)]
+            return ["numpy generator", self.value(thing.bit_generator, path)]
+        if isinstance(thing, np.random.BitGenerator) and kind.__name__ in vars(np.random):
+            parts = (thing.seed_seq, thing.state)
+            return ["bit generator", kind.__name__, *(self.value(each, path) for each in parts)]
+        if kind is np.random.RandomState:
+            return ["random state", self.value(thing.get_state(legacy=False), path)]
+        if kind is random.Random:
+            return ["random", self.value(thing.getstate(), path)]
+        if kind is np.random.SeedSequence:
+            return ["seed sequence", self.value(thing.state, path)]
         if kind is torch.Generator:
             return ["torch generator", thing.device.type, thing.get_state()]
         if isinstance(thing, TORCH_NAMES):
@@ -185,13 +203,22 @@ class _Encoder:
             return None
         if isinstance(thing, types.FunctionType) and name_of(thing) is None:
             # It is created again together with its owner.
-            return ["kept", f"{thing.__module__}:{thing.__qualname__}"]
+            cells = [self._cell(cell, path) for cell in thing.__closure__ or ()]
+            return ["kept", f"{thing.__module__}:{thing.__qualname__}", cells]
         return ["global", self._name(thing, path)]
+
+    def _cell(self, cell: types.CellType, path: str) -> list[Any]:
+        """Return the value of a function's variable from outside it, in a list; [] if it stays."""
+        try:
+            content = cell.cell_contents
+        except ValueError:  # It has no value yet.
+            return []
+        return [] if isinstance(content, types.ModuleType) else [self.value(content, path)]
 
     def _object(self, thing: Any, path: str) -> Any:
         kind = type(thing)
         place, path = path, kind.__qualname__
-        if isinstance(thing, self._whole):
+        if self._is_whole(thing):
             return ["object", self._name(kind, path), self.value(vars(thing), path)]
         try:
             reduce = copyreg.dispatch_table.get(kind)
@@ -229,10 +256,6 @@ class _Encoder:
         if not is_known(name, self._packages):
             raise _not_storable(path, f"made by {name.replace(':', '.')}")
         return name
-
-
-def _bytes(array: np.ndarray[Any, Any]) -> Tensor:
-    return torch.frombuffer(bytearray(array.tobytes()) or bytearray(1), dtype=torch.uint8)
 
 
 def _not_storable(path: str, what: str) -> NotStorableError:

@@ -22,7 +22,7 @@ def compact(tensors: Sequence[Tensor]) -> list[Tensor]:
     >>> other, other.untyped_storage().nbytes()
     (tensor([-1.,  7.,  8.]), 16)
     """
-    compacted = [*tensors]
+    compacted = _with_one_storage(tensors)
     for (_, n_bytes), indices in _sharing(tensors).items():
         parts = _overlapping({index: _span(tensors[index]) for index in indices})
         if sum(stop - start for start, stop, _ in parts) < n_bytes:
@@ -82,6 +82,21 @@ class Mover:
             self._moved[key] = tensor, there  # With the tensor, so that its address is not reused.
         _, there = self._moved[key]
         return _view(there, tensor, int(tensor.storage_offset()))
+
+
+def _with_one_storage(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the same tensors, with one storage object for the same memory, as `torch.save` needs.
+
+    Each tensor that is made from one of numpy's arrays has an object of its own.
+    """
+    unified = [*tensors]
+    for (_, n_bytes), indices in _sharing(tensors).items():
+        first = _bytes_of(tensors[indices[0]], 0, n_bytes)
+        for index in indices:
+            each = tensors[index]
+            if each.untyped_storage()._cdata != first.untyped_storage()._cdata:
+                unified[index] = _view(first, each, int(each.storage_offset()))
+    return unified
 
 
 def _sharing(tensors: Sequence[Tensor]) -> dict[tuple[int, int], list[int]]:

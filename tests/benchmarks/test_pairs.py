@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import MNIST, FakeData, ImageFolder
+from torchvision.transforms import v2
 
 from avalanche_ext.benchmarks import domains, permuted, rotated, split, split_mnist
 from avalanche_ext.benchmarks.pairs import Request, open_source
@@ -231,6 +232,81 @@ class TestImages:
         with pytest.raises(ValueError, match=r"train/ant/1\.png has the shape .* give image_size"):
             of(halves)
         assert of(halves, image_size=3).train_x.shape == (2, 3, 3, 3)
+
+
+class Shifted(Birds):
+    """Images that are shifted at random whenever they are read."""
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return shifted(self.x[index]), self.y[index]
+
+
+class Guessed(Birds):
+    """Images whose labels are drawn whenever they are read."""
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.x[index], int(torch.randint(4, ()))
+
+
+class Drawing(Birds):
+    """Images that stay the same although each reading draws a number."""
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        drawn.append(torch.rand(()).item())
+        return super().__getitem__(index)
+
+
+drawn: list[float] = []
+
+
+def shifted(image: Tensor) -> Tensor:
+    return image.roll(int(torch.randint(4, ())), -1)
+
+
+class TestChangingSamples:
+    @pytest.mark.parametrize("n", [4, 40, 1000])
+    def test_random_images_are_refused(self, n: int) -> None:
+        message = (
+            r"Shifted \(train\): its samples change from one reading to the next, but .* list "
+            "random transforms in train_transforms"
+        )
+        with pytest.raises(ValueError, match=message):
+            split(Shifted, {"n": n}, n_experiences=2)
+        with pytest.raises(ValueError, match=message):
+            domains([Birds, {"name": Shifted, "args": {"n": n}}])
+
+    def test_random_labels_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"Guessed \(train\): its samples change"):
+            split(Guessed, n_experiences=2)
+
+    def test_a_random_test_part_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"Birds \(test\): its samples change"):
+            of((Birds(True), Shifted(False)))
+
+    def test_random_transforms_of_torchvisions_data_are_refused(self) -> None:
+        args = {"size": 20, "image_size": (3, 8, 8), "num_classes": 2}
+        flip, crop = v2.RandomHorizontalFlip(), v2.CenterCrop(4)
+        with pytest.raises(ValueError, match=r"FakeData \(train\): its samples change"):
+            of(FakeData, args=args, train={"transform": flip}, test={"transform": None})
+        halves = {part: {"transform": crop} for part in ("train", "test")}
+        assert of(FakeData, args=args, **halves).train_x.shape == (20, 3, 4, 4)
+
+    def test_train_transforms_may_be_random(self) -> None:
+        benchmark = split(Birds, n_experiences=2, train_transforms=[shifted])
+        dataset = benchmark.train_stream[0].dataset
+        assert len({str(dataset[0][0]) for _ in range(40)}) == 4
+
+    def test_the_second_reading_draws_other_numbers_and_leaves_no_trace(self) -> None:
+        drawn.clear()
+        torch.manual_seed(0)
+        of((Drawing(True, 40), Birds(False)))
+        after = torch.rand(())
+        torch.manual_seed(0)
+        first, second = drawn[:40], drawn[40:]
+        assert first == [torch.rand(()).item() for _ in range(40)]
+        assert after == torch.rand(())
+        assert len(second) == 256
+        assert not {*first} & {*second}
 
 
 class TestOptions:

@@ -315,7 +315,7 @@ MISTAKES: list[tuple[dict[str, Any] | str, str]] = [
     ),
     (
         method(plugins=["drl"], sweep={"plugins[1].drl.lam": [0.1]}),
-        "methods.m.sweep.plugins[1].drl.lam: there is no item 1: 'methods.m.plugins' has 1 items, "
+        "methods.m.sweep.plugins[1].drl.lam: there is no item 1: 'methods.m.plugins' has 1 item, "
         "counted from 0",
     ),
     (
@@ -378,7 +378,8 @@ WORDS: list[tuple[str, str]] = [
     ),
     (
         "check x.yaml methods.naive.plugins[0].drl.lam=1",
-        "methods.naive.plugins[0].drl.lam: there is no 'methods.naive.plugins'",
+        "methods.naive.plugins[0].drl.lam: there is no 'methods.naive.plugins': "
+        "write methods.naive.plugins=[NAME]",
     ),
     (
         "check x.yaml methods.drl.plugins[1].dlr.lam=1",

@@ -476,7 +476,16 @@ def test_the_hash_follows_the_users_files_wherever_they_lie(folder: Path, tmp_pa
 
 @pytest.mark.parametrize(
     "statement",
-    ["import helper", "from helper import x", "from . import helper", "from .helper import x"],
+    [
+        "import helper",
+        "from helper import x",
+        "from . import helper",
+        "from .helper import x",
+        "import importlib as i; i.import_module('helper')",
+        "from importlib import import_module; import_module('.helper', __package__)",
+        "__import__('helper')",
+        "__import__('helper', globals(), level=1)",
+    ],
 )
 @pytest.mark.parametrize("indent", ["", "def late():\n    "])
 def test_the_hash_follows_what_a_file_imports_from_its_folder(
@@ -486,6 +495,33 @@ def test_the_hash_follows_what_a_file_imports_from_its_folder(
     first = hash_of(folder)
     write(folder, deeper="x = 2")
     assert hash_of(folder) != first
+
+
+@pytest.mark.parametrize(
+    ("call", "imported"),
+    [
+        ("import_module('pkg.my-part')", {"pkg/__init__.py", "pkg/my-part.py"}),
+        ("import_module(name='.own', package='pkg')", {"pkg/__init__.py", "pkg/own.py"}),
+        ("import_module('..helper', package='pkg.own')", {"pkg/__init__.py", "pkg/helper.py"}),
+        ("import_as('.helper', __package__)", {"helper.py"}),
+        ("import_module('hel' + input())", set()),
+        ("import_module(f'.helper', *rest)", set()),
+        ("import_module('/helper')", set()),
+        ("import_module('a\\0b')", set()),
+        ("import_module()", set()),
+        ("open('helper')", set()),
+    ],
+)
+def test_calls_that_import_a_literal_name_are_imports(
+    call: str, imported: set[str], folder: Path
+) -> None:
+    (folder / "pkg").mkdir()
+    write(folder / "pkg", __init__="", own="", helper="", **{"my-part": ""})
+    head = "from importlib import import_module, import_module as import_as"
+    write(folder, mine=f"{head}\n{MINE}\n{call}", helper="")
+    mine = loaded(with_plugin("./mine.py:MyPlugin", strength=1), folder).methods["mine"]
+    (plugin,) = mine.plugins
+    assert {*plugin.files} == {"mine.py", *imported}
 
 
 @pytest.mark.parametrize("edited", ["losses", "deeper", "__init__"])

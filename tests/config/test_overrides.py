@@ -81,10 +81,16 @@ def test_n_seeds_counts_from_zero_whatever_the_file_says(tmp_path: Path) -> None
         ),
         (
             "methods.naive.plugins[0]=drl",
-            "methods.naive.plugins[0]: there is no 'methods.naive.plugins'",
+            "methods.naive.plugins[0]: there is no 'methods.naive.plugins': "
+            "write methods.naive.plugins=[NAME]",
         ),
         ("optimizer..lr=1", "optimizer..lr: not a path such as 'optimizer.lr' or 'plugins[0].drl'"),
         ("seeds=[1", "seeds:1:3: not valid YAML:"),
+        (
+            "6]",
+            "'6]': must have the form key=value; quote values with spaces: "
+            "'model.hidden_sizes=[5, 6]'",
+        ),
         (
             "methods.drl.plugins[1].drl.alhpa=1",
             "methods.drl.plugins[1].drl.alhpa: unknown key 'alhpa' (did you mean 'alpha'?)",

@@ -112,7 +112,7 @@ def test_problems_of_every_kind_in_every_section_and_method_are_reported_at_once
         "methods.d.optimizer.dampening: is 'no', but must be a number",
         "methods.e.plugins[0].mir.n_candidates: is 5, but must be at least batch_size, which is 10",
         "methods.e.training.epochs: is 0, but must be greater than 0",
-        "methods.e.sweep.plugins: is [], but must be at least 1 long",
+        "methods.e.sweep.plugins: is [], but must have at least one item",
         "claims[0]: unknown method 'x' (known: a, b, c, d)",
     ]
 

@@ -38,7 +38,7 @@ KEYS = (
             experiment_with(seeds="5"),
             "seeds: is '5', but must be an integer or a list (remove the quotes)",
         ),
-        (experiment_with(seeds=[]), "seeds: is [], but must be at least 1 long"),
+        (experiment_with(seeds=[]), "seeds: is [], but must have at least one item"),
         (experiment_with(seeds=10**12), "seeds: is 1000000000000, but must be at most 10000"),
         ({**EXPERIMENT, "a\nb": 3}, rf"a\nb: unknown key 'a\nb' (known: {KEYS})"),
         (
@@ -51,7 +51,7 @@ KEYS = (
             "seeds[1]: is '1', but must be an integer (remove the quotes)",
         ),
         (experiment_with(seeds=[2, 1, 2]), "seeds: has 2 more than once"),
-        (experiment_with(methods={}), "methods: is {}, but must be at least 1 long"),
+        (experiment_with(methods={}), "methods: is {}, but must have at least one item"),
         (
             experiment_with(methods=["ber"]),
             'methods: is ["ber"], but must be a mapping of names to values',
@@ -103,6 +103,10 @@ KEYS = (
         (
             experiment_with(training={"batch_size": 10, "device": "gpu"}),
             "training.device: is 'gpu', but must be 'cpu', 'cuda' or 'cuda:<n>'",
+        ),
+        (
+            experiment_with(training={"batch_size": 1, "device": "cuda:00"}),
+            "training.device: is 'cuda:00', but must be 'cpu', 'cuda' or 'cuda:<n>'",
         ),
         (
             experiment_with(wandb={"mode": "ofline"}),

@@ -95,7 +95,7 @@ def alone(**section: Any) -> dict[str, Any]:
         ),
         (
             swept("optimizer.lr", []),
-            ["methods.drl.sweep.optimizer.lr: is [], but must be at least 1 long"],
+            ["methods.drl.sweep.optimizer.lr: is [], but must have at least one item"],
         ),
         (
             swept("optimizer.lr", [[1], 2]),

@@ -218,7 +218,8 @@ def test_a_search_can_be_changed_on_the_command_line(tmp_path: Path) -> None:
         ),
         (
             {"search": {"naive": {LAM: [1e-4]}}},
-            f"tune.search.naive.{LAM}: there is no 'methods.naive.plugins'",
+            f"tune.search.naive.{LAM}: there is no 'methods.naive.plugins': "
+            "write methods.naive.plugins=[NAME]",
         ),
         (
             {"search": {"drl": {LAM: [1e-4], "plugins[2].drl.lam": [1]}}},
@@ -227,7 +228,7 @@ def test_a_search_can_be_changed_on_the_command_line(tmp_path: Path) -> None:
         ),
         (
             {"search": {"drl": {LAM: []}}},
-            f"tune.search.drl.{LAM}: is [], but must be at least 1 long",
+            f"tune.search.drl.{LAM}: is [], but must have at least one item",
         ),
         (
             {"search": {"naive": {"training.clip_grad_norm": [1.0, None]}}},
@@ -339,7 +340,7 @@ def test_settings_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
 def test_paths_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     search = {"drl": {"plugins": [["drl"]], LAM: [1e-4]}}
     assert problems_of(searched(search), tmp_path) == [
-        "tune.search.drl: there is no item 1: 'methods.drl.plugins' has 1 items, counted from 0"
+        "tune.search.drl: there is no item 1: 'methods.drl.plugins' has 1 item, counted from 0"
     ]
     (problem,) = problems_of({**tuned(), "name": "x" * 250}, tmp_path)
     assert problem == (

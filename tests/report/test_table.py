@@ -260,6 +260,20 @@ def test_what_failed_and_what_is_missing_is_reported(tmp_path: Path) -> None:
     assert "  ber, drl: seed 2\n  er: seeds 0, 1, 2\n" in text
 
 
+def test_results_that_the_record_does_not_name_are_listed(tmp_path: Path) -> None:
+    write_experiment(tmp_path / "exp", ["ber", "drl"], [3])
+    for method in ("ber", "drl", "old"):
+        for seed in (0, 1, 3):
+            write_result(tmp_path / "exp", method, seed, two_by_two(0.5))
+    listed = (
+        "Not in this report: 7 results that record.yaml does not name (run their methods and seeds "
+        "to add them):\n  ber, drl: seeds 0, 1\n  old: seeds 0, 1, 3\n"
+    )
+    assert text_of(tmp_path / "exp").endswith(listed)
+    write_experiment(tmp_path / "exp", ["ber", "drl", "old"], [0, 1, 3])
+    assert "Not in this report" not in text_of(tmp_path / "exp")
+
+
 def test_many_failures_are_counted(tmp_path: Path) -> None:
     methods = [f"m{i}" for i in range(13)]
     write_experiment(tmp_path, methods, [0])

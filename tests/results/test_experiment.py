@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,19 @@ def test_methods_and_seeds_no_longer_asked_for_are_left_out(directory: Path) -> 
     results = read_results(directory)
     assert [method.name for method in results.methods] == ["ber", "drl"]
     assert not results.finished
+    assert results.unnamed == {"dropped": [0], "drl": [2]}
+
+
+def test_only_results_of_runs_count_as_not_named(directory: Path) -> None:
+    for seed in (0, 1, 11, 2):
+        write_result(directory, "drl", seed, two_by_two(0.6))
+    write_failure(directory, "drl", 3, "loss became NaN")
+    result = directory / "drl" / "seed-2" / "result.json"
+    result.rename(result.with_name(f"result-{HASH}.json"))
+    shutil.copytree(directory / "drl" / "seed-0", directory / "drl" / "seed-0-copy")
+    write_result(directory / "inner", "drl", 5, two_by_two(0.6))
+    write_result(directory.with_name("exp-tuning"), "drl", 7, two_by_two(0.6))
+    assert read_results(directory).unnamed == {"drl": [11]}
 
 
 def test_failed_and_missing_runs_are_distinguished(directory: Path) -> None:

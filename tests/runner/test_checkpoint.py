@@ -175,7 +175,7 @@ def damaged(path: Path, how: str) -> None:
             "a length": {"progress": {**stored["progress"], "n_bytes": "x"}},
             "seconds": {"progress": {**stored["progress"], "seconds": [1]}},
             "versions": {"versions": []},
-            "state": {"state": {"format": 1, "root": (0,), "nodes": [["global", "os:system"]]}},
+            "state": {"state": {"format": 2, "root": (0,), "nodes": [["global", "os:system"]]}},
         }[how]
         torch.save(stored, path)
 
