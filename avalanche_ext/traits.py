@@ -90,6 +90,9 @@ class Traits:
             around which other plugins act.
         takes_own_steps: Whether it moves the weights in the optimizer's place, so that settings of
             the optimizer's step have no effect.
+        takes_more_steps: Whether it takes further steps after the strategy's, in which other
+            plugins do not act.
+        follows_path: Whether it sums up gradient times step over all steps of the weights.
         trains_once: Whether a strategy trains once, on all experiences together.
         packs_weights: Whether a strategy trains on one task at a time, and keeps earlier tasks by
             masking gradients.
@@ -118,6 +121,8 @@ class Traits:
     has_own_loss: bool = False
     has_own_loop: bool = False
     takes_own_steps: bool = False
+    takes_more_steps: bool = False
+    follows_path: bool = False
     trains_once: bool = False
     packs_weights: bool = False
     freezes_earlier: bool = False
@@ -154,6 +159,7 @@ _REPLAY_AND_MORE = Traits(Phase.DATA, beyond_criterion=True, reads_graph=True)
 _STARTING_ANEW = Traits(starts_anew=True)
 _REPLAY_ANEW = Traits(Phase.DATA, starts_anew=True)
 _PENALTY = Traits(Phase.PENALTY, looks_back=True)
+_PENALTY_BY_PATH = replace(_PENALTY, follows_path=True)
 _PENALTY_ON_SCORES = replace(_PENALTY, needs_scores=True)
 _PENALTY_ON_FEATURES = replace(_PENALTY, reads_graph=True)
 _DISTILLATION = replace(_PENALTY_ON_FEATURES, reads_rows=True)
@@ -208,13 +214,13 @@ AVALANCHE: dict[str, Traits] = {
     "PNNStrategy": Traits(freezes_earlier=True),
     "PackNet": Traits(packs_weights=True, freezes_earlier=True),
     "RARPlugin": _REPLAY_AND_MORE,
-    "RWalkPlugin": _PENALTY_ON_SCORES,
+    "RWalkPlugin": replace(_PENALTY_ON_SCORES, follows_path=True),
     "Replay": _REPLAY,
     "ReplayPlugin": _REPLAY,
     "SCR": replace(_PROTOTYPES, adds_views=True),
     "StreamingLDA": _OWN_LOOP,
-    "SynapticIntelligence": _PENALTY,
-    "SynapticIntelligencePlugin": _PENALTY,
+    "SynapticIntelligence": _PENALTY_BY_PATH,
+    "SynapticIntelligencePlugin": _PENALTY_BY_PATH,
 }
 """Traits of Avalanche's plugins and strategies by class name; all others do not change steps."""
 
@@ -269,6 +275,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
     own_loop = next((part for part in parts if part.traits.has_own_loop), None)
     once = next((part for part in parts if part.traits.trains_once), None)
     packing = next((part for part in parts if part.traits.packs_weights), None)
+    stepping = next((part for part in parts if part.traits.takes_more_steps), None)
     keeping = next((part for part in parts if part.traits.freezes_earlier), None)
     freezing = next((part for part in parts if part.traits.freezes_hidden), None)
     prototypes = next((part for part in parts if part.traits.has_no_scores), None)
@@ -302,6 +309,13 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
                 None,
                 f"'{part.name}' cannot be combined with '{keeping.name}', which freezes the "
                 "weights that earlier experiences trained: it would reset them",
+            )
+        if stepping and part.traits.follows_path:
+            yield Conflict(
+                index,
+                None,
+                f"'{part.name}' cannot be combined with '{stepping.name}', which takes further "
+                "steps after the strategy's: it sums up gradient times step over all steps",
             )
         if freezing and part.traits.trains_hidden:
             yield Conflict(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from avalanche_ext.data import Strategy, criterion_of
 from avalanche_ext.functional.bgd import bayesian_step, gradient_at
 from avalanche_ext.functional.model.gradients import FlatLayout
+from avalanche_ext.functional.model.running import losses_by_sample
 from avalanche_ext.plugins.core.composition import MethodPlugin
 from avalanche_ext.plugins.core.growth import leading_part
 from avalanche_ext.plugins.core.model import model_inputs, own_model, task_labels
@@ -56,13 +57,13 @@ class BGDPlugin(MethodPlugin):
         seed: Seed of the draws.
 
     Attributes:
-        std: σ by the parameter's name, in its shape.
+        std: σ by the parameter's name, in its shape; that of a frozen parameter stays as it is.
 
     Raises:
         ValueError: If an argument has a wrong type or is out of range.
         ValueError: When training starts, if another plugin adds to the loss, edits the gradient or
             moves the weights; in the first iteration of an experience, if the loss differs from the
-            criterion.
+            criterion, or the criterion from its mean over rows.
     """
 
     phase = Phase.GRADIENT
@@ -112,11 +113,15 @@ class BGDPlugin(MethodPlugin):
         self._restore()
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Look up the parameters of the model, now adapted to the experience."""
+        """Check the loss again in the first iteration."""
         self._restore()
         self._has_checked = False
+
+    def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Look up the trained parameters, after other plugins have frozen theirs."""
+        self._restore()
         self._layout = FlatLayout(own_model(strategy).named_parameters())
-        self.std = {
+        self.std |= {
             name: _carried_over(self.std.get(name), p, self.initial_std)
             for name, p in zip(self._layout.names, self._layout.parameters, strict=True)
         }
@@ -126,7 +131,7 @@ class BGDPlugin(MethodPlugin):
         assert self._layout is not None
         self._restore()
         mean = self._layout.flatten(self._layout.parameters).detach()
-        std = self._layout.flatten([*self.std.values()])
+        std = self._layout.flatten([self.std[name] for name in self._layout.names])
         self._draw = _Draw(mean, std, self._noise(mean))
         _write(self._layout, torch.addcmul(mean, std, self._draw.noise))
 
@@ -142,7 +147,7 @@ class BGDPlugin(MethodPlugin):
         draws = self._gradients(strategy, layout, draw)
         mean, std = bayesian_step(draw.mean, draw.std, draws, self.lr)
         _write(layout, mean)
-        self.std = dict(zip(layout.names, layout.pieces(std), strict=True))
+        self.std |= zip(layout.names, layout.pieces(std), strict=True)
         strategy.optimizer.zero_grad(set_to_none=True)
 
     def diagnostics(self) -> dict[str, float]:
@@ -191,12 +196,20 @@ def _write(layout: FlatLayout, weights: Tensor) -> None:
 
 @torch.no_grad()
 def _check_loss(strategy: Strategy) -> None:
-    """Raise ValueError if the loss is more than the criterion."""
-    criterion = criterion_of(strategy)(strategy.mb_output, strategy.mb_y)
+    """Raise ValueError if the loss is not the criterion, or the criterion not a mean over rows."""
+    of_all, outputs, y = criterion_of(strategy), strategy.mb_output, strategy.mb_y
+    criterion = of_all(outputs, y)
     # Under autocast the criterion may have a lower precision.
     if not torch.allclose(strategy.loss.to(criterion), criterion, equal_nan=True):
         raise ValueError(
             f"the loss is {float(strategy.loss):.6g}, but the criterion is {float(criterion):.6g}: "
             "BGDPlugin uses the criterion alone, at several draws of the weights; remove the "
             "plugin that adds to the loss"
+        )
+    mean = losses_by_sample(of_all, outputs, y).mean()
+    if not torch.allclose(mean, criterion.to(mean), rtol=1e-2, equal_nan=True):
+        raise ValueError(
+            f"the criterion is {float(criterion):.6g}, but the mean of its values for single rows "
+            f"is {float(mean):.6g}: BGDPlugin needs a criterion that is a mean over rows, without "
+            "weights of classes or ignored labels"
         )

@@ -40,8 +40,9 @@ def test_a_parameter_that_is_new_begins_with_the_initial_deviation():
     assert (before != 0.125).any()
 
     class Look(SupervisedPlugin):
-        def before_training_epoch(self, strategy, **kwargs):
-            self.seen = plugin.std["classifier.classifier.weight"]
+        def before_training_iteration(self, strategy, **kwargs):
+            if strategy.clock.train_exp_iterations == 0:
+                self.seen = plugin.std["classifier.classifier.weight"]
 
     look = Look()
     strategy.plugins.insert(0, look)
@@ -64,6 +65,24 @@ def test_frozen_parameters_stay():
     train(make_naive(plugin, model=model), digits(**SMALL))
     assert torch.equal(model.hidden[0].weight, before)
     assert "hidden.0.weight" not in plugin.std
+
+
+def test_parameters_that_another_plugin_freezes_stay_and_keep_their_deviation():
+    class Freezing(SupervisedPlugin):
+        def before_training_exp(self, strategy, **kwargs):
+            is_second = strategy.experience.current_experience == 1
+            strategy.model.hidden.requires_grad_(not is_second)
+
+    plugin, model = BGDPlugin(initial_std=0.1), small_model()
+    strategy = make_naive(plugin, Freezing(), model=model)
+    learned = []
+    for experience in digits("permuted", n_experiences=3, train_size=30).train_stream:
+        strategy.train(experience, eval_streams=[])
+        mean, std = model.hidden[0].weight, plugin.std["hidden.0.weight"]
+        learned.append((mean.detach().clone(), std.clone()))
+    for first, second, third in zip(*learned, strict=True):
+        assert torch.equal(first, second)
+        assert not torch.equal(second, third)
 
 
 @pytest.mark.parametrize("first", [True, False])

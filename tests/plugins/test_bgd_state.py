@@ -7,6 +7,7 @@ import pytest
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training import plugins as theirs
+from torch import nn
 
 from avalanche_ext.plugins import BGDPlugin, DRLPlugin, HALPlugin, MGEMPlugin, OnlineReplayPlugin
 from tests.cases import digits, make_naive, train, weights
@@ -132,6 +133,44 @@ def test_a_penalty_of_unknown_origin_is_named_and_changes_nothing(amount):
     with pytest.raises(ValueError, match=r"the loss is .* but the criterion .*remove the plugin"):
         train(strategy, digits(**SMALL))
     assert torch.equal(weights(strategy), before)
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        nn.CrossEntropyLoss(reduction="sum"),
+        nn.CrossEntropyLoss(weight=torch.arange(1.0, 11.0)),
+        nn.CrossEntropyLoss(ignore_index=0),
+    ],
+)
+def test_a_criterion_that_is_no_mean_over_rows_is_refused(criterion):
+    strategy = make_naive(BGDPlugin(initial_std=0.1), criterion=criterion)
+    before = weights(strategy)
+    with pytest.raises(ValueError, match=r"needs a criterion that is a mean over rows"):
+        train(strategy, digits(**SMALL))
+    assert torch.equal(weights(strategy), before)
+
+
+class Averaging(nn.CrossEntropyLoss):
+    """Has torch's attribute for the reduction, but averages whatever it is."""
+
+    def forward(self, outputs, y):
+        return nn.functional.cross_entropy(outputs, y)
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        nn.CrossEntropyLoss(label_smoothing=0.1),
+        Averaging(),
+        lambda outputs, y: nn.functional.multi_margin_loss(outputs, y),
+    ],
+)
+def test_any_mean_over_rows_is_a_criterion(criterion):
+    strategy = make_naive(BGDPlugin(initial_std=0.1), criterion=criterion)
+    before = weights(strategy)
+    train(strategy, digits(**SMALL))
+    assert not torch.equal(weights(strategy), before)
 
 
 @pytest.mark.parametrize(

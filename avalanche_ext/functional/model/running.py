@@ -48,7 +48,8 @@ def losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tensor
 
     Args:
         criterion: torch's `cross_entropy` and criteria with an attribute `reduction`, like torch's
-            losses, are called once, without reduction; all others are called once for each sample.
+            losses, are called once, without reduction; all others, and those that reduce their
+            losses all the same, are called once for each sample.
         outputs: (B, C).
         y: Labels, (B,).
     """
@@ -61,7 +62,8 @@ def losses_by_sample(criterion: Criterion, outputs: Tensor, y: Tensor) -> Tensor
         if losses.dim() > 1:
             losses = losses.flatten(1)
             losses = losses.sum(1) if criterion.reduction == "sum" else losses.mean(1)
-        return losses
+        if losses.shape == y.shape:
+            return losses
     return torch.stack(
         [criterion(o[None], label[None]) for o, label in zip(outputs, y, strict=True)]
     )

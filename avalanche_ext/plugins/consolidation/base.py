@@ -46,14 +46,14 @@ class ConsolidationPlugin(MethodPlugin):
     experiences. It cannot distinguish new rows from rows that Avalanche's own plugins replay.
 
     **How.** With `update="proximal"`, a proximal step (`functional.fisher.curvature`) pulls the
-    parameters after the optimizer's step. The pull is stable at any λ, and bypasses momentum and
-    projections of the gradient. With "gradient", the penalty's gradient is added to that of the
+    parameters after the optimizer's step. The pull is stable at any λ, and bypasses the optimizer
+    and projections of the gradient. With "gradient", the penalty's gradient is added to that of the
     loss before other plugins edit it. In both cases the strategy's `loss` does not contain the
     penalty.
 
-    **λ and the optimizer.** The pull uses the effective rates η of the optimizer's last step
-    (`effective_rates`): the learning rate for SGD, and lr / (√v̂ + ε) for each weight for Adam,
-    AdamW and similar optimizers. So λ means the same under every optimizer and in both forms:
+    **λ and the optimizer.** The pull uses the optimizer's effective rates η (`effective_rates`):
+    the learning rate for SGD, lr / (1 − μ) with momentum μ, and lr / (√v̂ + ε) for each weight for
+    Adam, AdamW and similar optimizers. So λ means the same under every optimizer and in both forms:
     training converges where the gradient of the loss is −λF(θ − θ*). With Kronecker factors this is
     exact only if each layer has a single rate. Under Adam, a weight whose gradients have almost
     vanished has a very large η: a diagonal F holds it firmly, since the loss does not oppose this;
@@ -127,7 +127,6 @@ class ConsolidationPlugin(MethodPlugin):
                 f"n_samples=None: give a number with every={every}; each estimate then uses that "
                 "many of the stream's last rows"
             )
-        self.lam = lam
         self.decay = decay
         self.n_samples = n_samples
         self.update = update
@@ -144,6 +143,15 @@ class ConsolidationPlugin(MethodPlugin):
         self._n_without_pull = 0
         self._n_at_consolidation = 0
         self._numbers: dict[str, float] = {}
+
+    @property
+    def lam(self) -> float:
+        """λ; it may be changed at any time."""
+        return self._penalty.lam
+
+    @lam.setter
+    def lam(self, lam: float) -> None:
+        self._penalty.lam = lam
 
     @property
     def curvature(self) -> Curvature | None:
@@ -167,8 +175,11 @@ class ConsolidationPlugin(MethodPlugin):
             self._unfinished = None
 
     def before_training_exp(self, strategy: Strategy, **kwargs: Any) -> None:
-        """Look up the parameters of the model, now adapted to the experience."""
+        """Forget the numbers of the last experience."""
         self._numbers = {}
+
+    def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Look up the trained parameters, after other plugins have frozen theirs."""
         self._follow(strategy)
 
     def before_training_iteration(self, strategy: Strategy, **kwargs: Any) -> None:
@@ -179,7 +190,7 @@ class ConsolidationPlugin(MethodPlugin):
     def before_backward(self, strategy: Strategy, **kwargs: Any) -> None:
         """With `update="gradient"`, add the penalty's gradient."""
         if self.phase is Phase.PENALTY and self._penalty.is_active:
-            self._penalty.add_gradient(self._rates(strategy))
+            self._penalty.add_gradient(self._rates(strategy, with_momentum=False))
 
     def after_update(self, strategy: Strategy, **kwargs: Any) -> None:
         """With `update="proximal"`, pull the parameters towards the anchor."""
@@ -305,9 +316,9 @@ class ConsolidationPlugin(MethodPlugin):
         layout = self._penalty.layout
         return layout.flatten([by_name[name] for name in layout.names])
 
-    def _rates(self, strategy: Strategy) -> list[float | Tensor]:
+    def _rates(self, strategy: Strategy, *, with_momentum: bool = True) -> list[float | Tensor]:
         """Return the optimizer's effective rate of each trained parameter."""
-        rates = effective_rates(strategy.optimizer)
+        rates = effective_rates(strategy.optimizer, with_momentum=with_momentum)
         for parameter, replaced in parameters_to_come(strategy).items():
             if replaced in rates:
                 rates[parameter] = grown_rate(rates[replaced], parameter)

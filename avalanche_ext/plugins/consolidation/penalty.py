@@ -36,7 +36,7 @@ class QuadraticPenalty:
     """
 
     def __init__(self, lam: float) -> None:
-        self.lam = lam
+        self._lam = lam
         self.curvature: Curvature | None = None
         self.anchor: Tensor | None = None
         self._shapes: dict[str, torch.Size] = {}
@@ -53,6 +53,15 @@ class QuadraticPenalty:
     def __getstate__(self) -> dict[str, Any]:
         # They refer to the model; `follow` sets them again.
         return {**self.__dict__, "_layout": None, "_held": None, "_step": None}
+
+    @property
+    def lam(self) -> float:
+        """λ."""
+        return self._lam
+
+    @lam.setter
+    def lam(self, lam: float) -> None:
+        self._lam, self._step = lam, None
 
     @property
     def is_active(self) -> bool:

@@ -11,12 +11,13 @@ from torch.optim import Optimizer
 from avalanche_ext.plugins.core.growth import leading_part
 
 
-def effective_rates(optimizer: Optimizer) -> dict[Tensor, float | Tensor]:
-    """Return each parameter's effective rate η, the factor of the gradient in its last step.
+def effective_rates(
+    optimizer: Optimizer, *, with_momentum: bool = True
+) -> dict[Tensor, float | Tensor]:
+    """Return each parameter's effective rate η: how far a gradient moves it, divided by it.
 
-    SGD, with momentum or without, multiplies it by the group's learning rate, a number. Optimizers
-    that divide by a running size of the gradient have a rate for each entry, in the shape of the
-    parameter:
+    For SGD, η is the group's learning rate, a number. Optimizers that divide by a running size of
+    the gradient have a rate for each entry, in the shape of the parameter:
 
     - Adam, AdamW, NAdam: lr / (√v̂ + ε), with v̂ = v / (1 − β₂ᵗ), where amsgrad has the maximum of v;
       RAdam counts as Adam, without its rectification;
@@ -24,12 +25,20 @@ def effective_rates(optimizer: Optimizer) -> dict[Tensor, float | Tensor]:
     - RMSprop: lr / (√v + ε), with v less the squared mean gradient if centered;
     - Adagrad: lr / ((1 + (t − 1) lr_decay) (√s + ε)).
 
-    Optimizers are recognised by the names in their state, so others with the same names are treated
-    alike. All other optimizers, and parameters that have not been stepped yet, have the group's
-    learning rate.
+    The momentum μ of SGD and RMSprop repeats a gradient in later steps. All of them together move
+    the parameter 1/(1 − μ) times as far as one, with SGD's dampening d (1 − d)/(1 − μ) times. The
+    averages of Adam and its relatives move it no further than η.
+
+    Optimizers are recognised by the names in their state and settings, so others with the same
+    names are treated alike. All other optimizers have the group's learning rate; so have parameters
+    that have not been stepped yet, up to the factor for momentum.
+
+    Args:
+        optimizer: The optimizer, after its step.
+        with_momentum: Whether η covers the later steps; if not, it is that of one step.
     """
     return {
-        p: _rate(optimizer.state.get(p, {}), group)
+        p: _rate(optimizer.state.get(p, {}), group) * (_repeats(group) if with_momentum else 1.0)
         for group in optimizer.param_groups
         for p in group["params"]
     }
@@ -69,3 +78,12 @@ def _rate(state: dict[str, Any], group: dict[str, Any]) -> float | Tensor:
     else:
         return lr
     return lr / size.add_(group["eps"])
+
+
+def _repeats(group: dict[str, Any]) -> float:
+    """Return how many times as far as its own step a gradient moves a weight by momentum."""
+    momentum = float(group.get("momentum", 0.0))
+    # Muon has a momentum too, but it is that of an average.
+    if not 0 < momentum < 1 or not {"dampening", "alpha"} & group.keys():
+        return 1.0
+    return (1 - float(group.get("dampening", 0.0))) / (1 - momentum)

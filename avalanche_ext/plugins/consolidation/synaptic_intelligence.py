@@ -62,9 +62,11 @@ class SynapticIntelligencePlugin(ConsolidationPlugin):
 
     Raises:
         ValueError: If an argument has a wrong type or is out of range.
+        ValueError: When training starts, beside a `GSSPlugin`, whose further steps it cannot see.
     """
 
     prefix: ClassVar[str] = "si"
+    follows_path: ClassVar[bool] = True
     reads_samples: ClassVar[bool] = False
     not_pickled: ClassVar[tuple[str, ...]] = (
         *ConsolidationPlugin.not_pickled,

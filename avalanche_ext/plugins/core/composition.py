@@ -133,6 +133,8 @@ class MethodPlugin(ReportingPlugin):
     beyond_criterion: ClassVar[bool] = False
     criterion_alone: ClassVar[bool] = False
     takes_own_steps: ClassVar[bool] = False
+    takes_more_steps: ClassVar[bool] = False
+    follows_path: ClassVar[bool] = False
     splits_loss: ClassVar[bool] = False
     replaces_criterion: ClassVar[bool] = False
     looks_back: ClassVar[bool] = False

@@ -25,16 +25,16 @@ class GSSPlugin(StoringPlugin):
 
     Gradient-based sample selection (Aljundi, Lin, Goujaud and Bengio 2019, Algorithm 2), with the
     rehearsal of its official code. It reads no task boundary, and task labels only for models with
-    heads. It cannot be combined with other replay or with `BGDPlugin`.
+    heads. It cannot be combined with other replay, with `BGDPlugin`, or with a plugin that sums up
+    gradient times step, such as `SynapticIntelligencePlugin`.
 
     **Training.** Each mini-batch is trained on `n_iterations` times, each time in one step on the
     batch and one on samples from the memory. For each batch the memory is shuffled and divided into
     parts of `batch_size`, which are used in turn. The strategy's own iteration is the first step on
     the batch. The other steps follow it, with the strategy's model in training mode, its optimizer
     and the optimizer's state, and the criterion alone: penalties, projections and pulls of other
-    plugins act in the strategy's step only. A plugin that follows the parameters' path sees the 2 ·
-    `n_iterations` steps as one. Afterwards gradients are again those of the strategy's step; its
-    clock counts iterations, not steps.
+    plugins act in the strategy's step only. Afterwards gradients are again those of the strategy's
+    step; its clock counts iterations, not steps.
 
     **Storing.** In the first epoch of its experience each batch is then shown to the memory. The
     score of a sample is the largest cosine of its gradient with the gradients on up to
@@ -71,6 +71,7 @@ class GSSPlugin(StoringPlugin):
     phase = Phase.DATA
     not_pickled: ClassVar[tuple[str, ...]] = ("_similarity",)
     beyond_criterion: ClassVar[bool] = True
+    takes_more_steps: ClassVar[bool] = True
 
     @validated
     def __init__(

@@ -122,6 +122,9 @@ class RepresentationLossPlugin(MethodPlugin):
         self._hooked = gathered_layers(hooked_model(strategy), self.layers)
         self._mask_values = mask_values(own_model(strategy))
         self._multi_head = is_multi_head(strategy)
+
+    def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
+        """Give the loss's parameters to the optimizer, after other plugins have reset theirs."""
         if self.lam:
             join_optimizer(strategy, self.loss_parameters(), self.lr)
 
@@ -203,10 +206,10 @@ def join_optimizer(
 ) -> None:
     """Add a loss's parameters to the strategy's optimizer, unless it already has them.
 
-    Call it at the start of each experience, after the strategy has adapted the optimizer to the
-    model. When the model grows, Avalanche keeps parameters that are not the model's, with their
-    state, in the optimizer; they must be added again only if a strategy creates a new optimizer or
-    is set to remove them.
+    Call it at the start of each epoch, after the strategy has adapted the optimizer to the model
+    and other plugins have reset it. When the model grows, Avalanche keeps parameters that are not
+    the model's, with their state, in the optimizer; they must be added again only if the optimizer
+    is new or reset, or a strategy is set to remove them.
 
     With `lr=None` the parameters join the optimizer's first group, with its settings and its
     current learning rate, and a schedule still finds the groups it knows. With their own learning

@@ -1,9 +1,11 @@
 """Running a model in another mode than its own."""
 
 import pytest
+import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from avalanche_ext.functional.model.running import evaluating, is_samplewise
+from avalanche_ext.functional.model.running import evaluating, is_samplewise, losses_by_sample
 
 
 class Counting(nn.Dropout):
@@ -58,3 +60,29 @@ def test_modes_are_put_back_after_an_error():
 )
 def test_batch_statistics_make_samples_depend_on_each_other(layer, expected):
     assert is_samplewise(nn.Sequential(nn.Linear(6, 8), layer)) is expected
+
+
+class Averaging(nn.CrossEntropyLoss):
+    """Averages whatever its attribute `reduction` says."""
+
+    def forward(self, outputs, y):
+        return cross_entropy(outputs, y)
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        cross_entropy,
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(reduction="sum"),
+        lambda outputs, y: cross_entropy(outputs, y),
+        Averaging(),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_loss_of_each_sample(criterion, n):
+    generator = torch.Generator().manual_seed(0)
+    outputs, y = torch.randn(n, 3, generator=generator), torch.arange(n) % 3
+    losses = losses_by_sample(criterion, outputs, y)
+    expected = [cross_entropy(outputs[i : i + 1], y[i : i + 1]) for i in range(n)]
+    torch.testing.assert_close(losses, torch.stack(expected))

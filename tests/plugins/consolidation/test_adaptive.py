@@ -24,7 +24,7 @@ from tests.plugins.consolidation.consolidation_cases import (
     tiny,
 )
 
-LR, B1, B2, ALPHA, EPS = 0.01, 0.8, 0.9, 0.95, 1e-4
+LR, B1, B2, ALPHA, EPS, MU, DAMPENING = 0.01, 0.8, 0.9, 0.95, 1e-4, 0.75, 0.5
 
 
 def adam_loop(gradients):
@@ -63,6 +63,23 @@ def rmsprop_loop(gradients, centered=False):
     return -rate * gradients[-1], rate
 
 
+def momentum_loop(gradients):
+    """Each gradient moves an entry by (1 − d) LR, then by μ, μ², ... times as much."""
+    first, *later = gradients
+    v = first
+    for g in later:
+        v = MU * v + (1 - DAMPENING) * g
+    return -LR * v, torch.full_like(first, LR * (1 - DAMPENING) * sum(MU**k for k in range(200)))
+
+
+def rmsprop_with_momentum_loop(gradients):
+    v = 0.0
+    for n in range(1, len(gradients) + 1):
+        step, rate = rmsprop_loop(gradients[:n])
+        v = MU * v + step
+    return v, rate * sum(MU**k for k in range(200))
+
+
 def adagrad_loop(gradients):
     rate = LR / (1 + 0.1 * (len(gradients) - 1)) / (sum(g * g for g in gradients) ** 0.5 + EPS)
     return -rate * gradients[-1], rate
@@ -80,6 +97,14 @@ OPTIMIZERS = {
     "centered": (
         partial(optim.RMSprop, **rms, centered=True),
         partial(rmsprop_loop, centered=True),
+    ),
+    "momentum": (
+        partial(optim.SGD, lr=LR, momentum=MU, dampening=DAMPENING),
+        momentum_loop,
+    ),
+    "RMSprop with momentum": (
+        partial(optim.RMSprop, **rms, momentum=MU),
+        rmsprop_with_momentum_loop,
     ),
     "Adagrad": (partial(optim.Adagrad, lr=LR, lr_decay=0.1, eps=EPS), adagrad_loop),
 }
@@ -159,20 +184,25 @@ def test_optimizer_and_pull_are_those_of_a_plain_loop(name, parts, monkeypatch):
     loop = Loop(plugin, of_step, 0.1 if name == "AdamW" else 0.0, refresh)
     run(InDouble(), loop, plugin, model=tiny().double(), optimizer=make)
     assert len(loop.gradients) == 9
-    if name != "AdamW":
+    if name not in ("AdamW", "momentum"):
         assert loop.largest_rate > 0.9 * LR / EPS / (1.2 if name == "Adagrad" else 1)
     assert loop.furthest < 1e-7
 
 
 FIRM = {"online ewc": 10.0, "mas": 0.5, "si": 5000.0}
+STEPPING = {
+    "Adam": partial(optim.Adam, lr=0.001),
+    "momentum": partial(optim.SGD, lr=0.002, momentum=0.9),
+}
 
 
+@pytest.mark.parametrize("optimizer", STEPPING)
 @pytest.mark.parametrize("name", FIRM)
-def test_under_adam_it_holds_as_firmly_as_the_gradient_form(name):
+def test_it_holds_as_firmly_as_the_gradient_form(name, optimizer):
     moved = {}
     for update, lam in (("proximal", 0.0), ("proximal", 1.0), ("gradient", 1.0)):
         plugin = EACH[name](lam * 20 * FIRM[name], update=update)
-        strategy = naive(plugin, optimizer=lambda p: torch.optim.Adam(p, lr=0.001))
+        strategy = naive(plugin, optimizer=STEPPING[optimizer])
         first, second, _ = three_tasks(train_size=100).train_stream
         strategy.train(first, eval_streams=[], shuffle=False)
         start = weights(strategy)
@@ -185,12 +215,36 @@ def test_under_adam_it_holds_as_firmly_as_the_gradient_form(name):
     assert pulled < 2 * along
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.SGD, partial(torch.optim.SGD, momentum=0.9)])
-def test_under_sgd_the_rate_is_the_learning_rate(optimizer):
-    strategy = run(optimizer=partial(optimizer, lr=0.05))
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_training_ends_where_the_penalty_balances_the_loss(momentum, nesterov):
+    plugin = Fixed(3.0, "both")
+    lr, nesterov = 0.02 * (1 - momentum), nesterov and momentum > 0
+    optimizer = partial(optim.SGD, lr=lr, momentum=momentum, nesterov=nesterov)
+    strategy = naive(InDouble(), plugin, model=tiny().double(), optimizer=optimizer)
+    first, second, _ = three_tasks().train_stream
+    strategy.train_mb_size = len(first.dataset)
+    strategy.train(first, eval_streams=[])
+    strategy.train_epochs = 1000
+    curvature, anchor = plugin.curvature, plugin.anchor.clone()
+    strategy.train(second, eval_streams=[])
+    x, y = (torch.stack([torch.as_tensor(row[i]) for row in second.dataset]) for i in (0, 1))
+    loss = torch.nn.functional.cross_entropy(strategy.model(x.double()), y)
+    gradients = torch.autograd.grad(loss, [*strategy.model.parameters()])
+    of_loss = torch.cat([g.flatten() for g in gradients])
+    of_penalty = plugin.lam * curvature.product(weights(strategy) - anchor)
+    # Where the curvature is small, training goes on much longer.
+    assert 0.9 < -float(of_loss @ of_penalty) / float(of_loss @ of_loss) < 1.1
+
+
+@pytest.mark.parametrize(("momentum", "rate"), [(0.0, 0.25), (0.5, 0.5), (0.75, 1.0)])
+def test_under_sgd_the_rate_is_a_number(momentum, rate):
+    strategy = run(optimizer=partial(torch.optim.SGD, lr=0.25, momentum=momentum))
     rates = effective_rates(strategy.optimizer)
-    assert list(rates.values()) == [0.05] * 4
+    assert list(rates.values()) == [rate] * 4
     assert all(type(rate) is float for rate in rates.values())
+    one_step = effective_rates(strategy.optimizer, with_momentum=False)
+    assert list(one_step.values()) == [0.25] * 4
 
 
 def test_a_parameter_without_a_step_has_the_learning_rate():

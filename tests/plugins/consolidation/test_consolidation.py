@@ -112,7 +112,8 @@ def test_the_proximal_step_solves_the_dense_system_at_the_optimizers_rates(name,
                     if optimizer == "adam":
                         square = state[p]["exp_avg_sq"].double() / (1 - 0.999 ** state[p]["step"])
                         size = square.sqrt() + 1e-8
-                    rates[p] = (group["lr"] / size).flatten()
+                    rate = group["lr"] / (1 - group.get("momentum", 0.0))
+                    rates[p] = (rate / size).flatten()
             return torch.cat([rates[p] for p in strategy.model.parameters()])
 
         def check_step(self, strategy):
@@ -211,14 +212,18 @@ def test_a_hard_pull_keeps_what_the_penalty_sees_where_it_was():
     assert change[~seen].max() > 1e-3
 
 
+@pytest.mark.parametrize("changed", ["rate", "strength"])
 @pytest.mark.parametrize("name", EACH)
-def test_a_rate_that_changes_within_an_experience_is_followed(name):
+def test_a_rate_or_strength_that_changes_within_an_experience_is_followed(name, changed):
     plugin, step = EACH[name](STRENGTH[name] * 10), AfterTheStep()
 
     class Schedule(Iterations):
         def before_training_iteration(self, strategy, **kwargs):
             super().before_training_iteration(strategy)
-            strategy.optimizer.param_groups[0]["lr"] *= 0.5
+            if changed == "rate":
+                strategy.optimizer.param_groups[0]["lr"] *= 0.5
+            else:
+                plugin.lam *= 2
 
         def check_step(self, strategy):
             rate = strategy.optimizer.param_groups[0]["lr"]

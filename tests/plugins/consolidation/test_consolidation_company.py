@@ -14,6 +14,7 @@ from avalanche_ext.plugins import (
     BGDPlugin,
     DRLPlugin,
     GMEDPlugin,
+    GSSPlugin,
     HALPlugin,
     MASPlugin,
     MGEMPlugin,
@@ -69,6 +70,24 @@ def test_it_is_refused_with_bgd(name):
         with pytest.raises(ValueError, match=r"combined with .BGDPlugin.*criterion alone"):
             strategy.train(three_tasks().train_stream[0], eval_streams=[])
         assert torch.equal(weights(strategy), before)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        lambda: SynapticIntelligencePlugin(1.0),
+        lambda: theirs.SynapticIntelligencePlugin(1.0),
+        lambda: theirs.RWalkPlugin(),
+    ],
+)
+def test_a_path_is_refused_with_steps_that_it_cannot_see(path):
+    for plugins in ([path(), GSSPlugin(20)], [GSSPlugin(20), path()]):
+        strategy = naive(*plugins)
+        before = weights(strategy)
+        with pytest.raises(ValueError, match=r"combined with .GSSPlugin.* further steps"):
+            strategy.train(three_tasks().train_stream[0], eval_streams=[])
+        assert torch.equal(weights(strategy), before)
+    check_composition([OnlineEWCPlugin(1.0), GSSPlugin(20)])
 
 
 def test_any_number_of_them_go_together_and_with_replay():

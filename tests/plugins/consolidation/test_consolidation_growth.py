@@ -8,6 +8,7 @@ import pytest
 import torch
 from avalanche.benchmarks import split_online_stream
 from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import CWRStarPlugin
 from torch import nn
 
 from avalanche_ext.benchmarks import split_digits
@@ -36,7 +37,7 @@ def classifier_rows(strategy, vector):
 
 
 class Look(SupervisedPlugin):
-    """Keeps what the plugin holds when an experience begins; list it after the plugin."""
+    """Keeps what the plugin holds when an epoch begins; list it after the plugin."""
 
     def __init__(self, plugin):
         super().__init__()
@@ -202,6 +203,20 @@ def test_a_parameter_that_is_frozen_later_is_dropped(name):
     torch.testing.assert_close(
         look.curvature.product(ones[n_weights:]), before.product(ones)[n_weights:]
     )
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("name", EACH)
+def test_parameters_that_a_later_plugin_freezes_stay(name, update):
+    plugin, model = EACH[name](STRENGTH[name], update=update), tiny()
+    # From the second experience on it trains the classifier alone.
+    strategy = naive(plugin, CWRStarPlugin(model, "classifier"), model=model)
+    first, *rest = three_tasks().train_stream
+    strategy.train(first, eval_streams=[])
+    before = model.hidden[0].weight.detach().clone()
+    for experience in rest:
+        strategy.train(experience, eval_streams=[])
+        assert torch.equal(model.hidden[0].weight, before)
 
 
 @pytest.mark.parametrize("stream", ["batch", "online", "iterations"])

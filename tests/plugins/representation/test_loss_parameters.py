@@ -7,7 +7,7 @@ import pytest
 import torch
 from avalanche.models import as_multitask
 from avalanche.training import Naive
-from avalanche.training.plugins import LRSchedulerPlugin
+from avalanche.training.plugins import FromScratchTrainingPlugin, LRSchedulerPlugin
 from pytorch_metric_learning.losses import ProxyNCALoss
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR
@@ -124,6 +124,16 @@ def test_its_own_learning_rate(name, optimizer):
     assert check.checked == 3 * 4
     rates = [group["lr"] for group in strategy.optimizer.param_groups]
     assert rates == [make(growing().parameters()).param_groups[0]["lr"], 0.5]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_it_is_trained_after_another_plugin_has_reset_the_optimizer(name):
+    plugin = EACH[name]()
+    check = Alongside(plugin, OPTIMIZERS["SGD"])
+    strategy = naive(plugin, check, FromScratchTrainingPlugin())
+    for experience in three_tasks():
+        strategy.train(experience, **EVERY)
+    assert check.checked == 3 * 4
 
 
 @pytest.mark.parametrize("name", EACH)
