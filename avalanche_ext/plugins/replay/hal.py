@@ -99,8 +99,9 @@ class HALPlugin(OnlineReplayPlugin):
         means: How running means are computed. "of_batches": they start at a class's mean in its
             first mini-batch of the task, and are updated with its mean in each later one.
             "from_zero": they start at 0. An image is updated with one sample of the stream after
-            another; an embedding is updated with the sum over its class's rows in a mini-batch,
-            including replayed ones, and carries over to later tasks.
+            another; an embedding is updated with the sum over its class's rows in a mini-batch, and
+            carries over to later tasks. The rows include replayed ones, unless `loss` is
+            "separate".
         decay: Share of a running mean that remains after an update, from 0 to 1.
         embedding_decay: The same for embeddings; None takes `decay`.
         seed: Seed of the draws of anchors, and of the memory that is created.
