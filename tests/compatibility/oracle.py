@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from avalanche.core import BaseSGDPlugin
-from avalanche.models import avalanche_forward, is_multi_task_module
+from avalanche.models import avalanche_forward
+from avalanche.models.utils import is_multi_task_module
 from avalanche.training.templates.update_type import SGDUpdate
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
