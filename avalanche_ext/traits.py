@@ -286,36 +286,38 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
                 index,
                 None,
                 f"'{part.name}' cannot be combined with '{once.name}', which trains once, on all "
-                "experiences together: it acts only after an experience has ended",
+                f"experiences together: '{part.name}' acts only after an experience has ended",
             )
         if packing and (part.traits.replays or part.traits.moves_weights):
             yield Conflict(
                 index,
                 None,
                 f"'{part.name}' cannot be combined with '{packing.name}', which trains on one task "
-                "at a time and keeps earlier ones by masking gradients: it would mix tasks, or "
-                "move weights that must stay",
+                f"at a time and keeps earlier ones by masking gradients: '{part.name}' would mix "
+                "tasks, or move weights that must stay",
             )
         elif keeping and part.traits.looks_back:
             yield Conflict(
                 index,
                 None,
                 f"'{part.name}' cannot be combined with '{keeping.name}', which freezes the "
-                "weights that earlier experiences trained: it would protect what cannot change",
+                f"weights that earlier experiences trained: '{part.name}' would protect what "
+                "cannot change",
             )
         elif keeping and part.traits.starts_anew:
             yield Conflict(
                 index,
                 None,
                 f"'{part.name}' cannot be combined with '{keeping.name}', which freezes the "
-                "weights that earlier experiences trained: it would reset them",
+                f"weights that earlier experiences trained: '{part.name}' would reset them",
             )
         if stepping and part.traits.follows_path:
             yield Conflict(
                 index,
                 None,
                 f"'{part.name}' cannot be combined with '{stepping.name}', which takes further "
-                "steps after the strategy's: it sums up gradient times step over all steps",
+                f"steps after the strategy's: '{part.name}' sums up gradient times step over all "
+                "steps",
             )
         if freezing and part.traits.trains_hidden:
             yield Conflict(
@@ -329,15 +331,16 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
                 index,
                 None,
                 f"'{part.name}' cannot be combined with '{prototypes.name}', which classifies by "
-                "the nearest class mean: it needs gradients of class scores, which the model does "
-                "not give in evaluation mode",
+                f"the nearest class mean: '{part.name}' needs gradients of class scores, which the "
+                "model does not give in evaluation mode",
             )
         if doubling and part.traits.reads_rows:
             yield Conflict(
                 index,
                 None,
                 f"'{part.name}' cannot be combined with '{doubling.name}', which shows the model "
-                "two views of each sample in one pass: it needs one representation of each sample",
+                f"two views of each sample in one pass: '{part.name}' needs one representation of "
+                "each sample",
             )
         earlier = (other for other in parts[:index] if _mix_up(part.traits, other.traits))
         other = next(earlier, None)
@@ -360,7 +363,7 @@ def conflicts(parts: Sequence[Part]) -> Iterator[Conflict]:
                 index,
                 None,
                 f"'{part.name}' cannot be combined with '{own_loop.name}', which trains without "
-                "the backward pass and the optimizer's step that it would change",
+                f"the backward pass and the optimizer's step that '{part.name}' would change",
             )
         elif own_loop and part.traits.splits_loss:
             yield Conflict(

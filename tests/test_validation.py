@@ -235,7 +235,7 @@ MISTAKES = [
     ),
     (
         lambda: metrics.average_accuracy([[0.1], [0.2, 0.3]]),
-        "R must hold numbers only, and as many in each row",
+        "R must hold only numbers, equally many in each row",
     ),
     (
         lambda: metrics.average_accuracy([[93.0]]),

@@ -321,8 +321,8 @@ def _shared(
 def _check_range(x: Tensor) -> None:
     if x.min() < 0 or x.max() > 1:
         raise ValueError(
-            f"images have values from {float(x.min()):g} to {float(x.max()):g}, but can be rotated "
-            "from 0 to 1 only: use standardise, which comes after the rotation"
+            f"images to rotate must have values from 0 to 1, but have {float(x.min()):g} to "
+            f"{float(x.max()):g}: use standardise, which comes after the rotation"
         )
 
 

@@ -45,7 +45,8 @@ def validation_benchmark(
     parts = by_origin(benchmark.train_stream)
     if len(parts) < experiences:
         raise ValueError(
-            f"the first {experiences} experiences are to be learned, but there are {len(parts)}"
+            f"validation needs the first {experiences} experiences, but there are {len(parts)}: "
+            "give a smaller number"
         )
     origins = [origin_experience(of[0]) for of in parts.values()]
     streams: dict[str, list[Any]] = {"train": [], "test": []}

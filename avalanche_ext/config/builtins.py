@@ -54,7 +54,7 @@ _GEM = BuiltIn(
 )
 _MIR = BuiltIn(
     "adapted",
-    "replays from all earlier experiences, where Avalanche's leaves out the classes of the last "
+    "replays from all earlier experiences, whereas Avalanche's leaves out the classes of the last "
     "mini-batch",
 )
 _SI = BuiltIn(

@@ -261,7 +261,7 @@ def _in_file(where: str, attribute: str) -> str:
             raise LookupError(f"{file} is a folder, not a file")
         raise LookupError(f"{file}: there is no such file{_file_beside(file)}")
     if not re.fullmatch(r"[\w -]+", file.stem):
-        raise LookupError(f"{file}: Python cannot import it: use letters, digits and '_' alone")
+        raise LookupError(f"{file}: Python cannot import it: use only letters, digits and '_'")
     module = load(f"{file}:")
     assert module is not None
     _check(module, attribute, where, str(file))

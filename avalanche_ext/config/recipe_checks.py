@@ -43,8 +43,8 @@ def check_criterion(criterion: Component, path: str) -> Iterator[Problem]:
     if is_torch(criterion) and reduction != "mean":
         yield Problem(
             at(path, "reduction"),
-            f"is {shown(reduction)}, but must be 'mean': methods take the loss for a mean over the "
-            "mini-batch",
+            f"is {shown(reduction)}, but must be 'mean': methods assume that the loss is a mean "
+            "over the mini-batch",
         )
 
 

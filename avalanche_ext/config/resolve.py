@@ -51,6 +51,7 @@ from avalanche_ext.config.tune import (
 )
 from avalanche_ext.config.validation import of_type, validate
 from avalanche_ext.results.record import Claim, Sweep
+from avalanche_ext.results.tune import OF_SEVERAL, OF_THE_END
 from avalanche_ext.words import alternatives, did_you_mean, shown
 
 
@@ -128,6 +129,7 @@ class _Resolver:
         elif self.document.get("evaluate") is None:
             self._check_not_measured(published)
         self._check_names(published)
+        self._check_defined(methods, sound_benchmark)
         if tune:
             name, seeds = (document.name, _listed(document.seeds)) if document else ("", ())
             sections = of_type(dict, self.document.get("methods"), {})
@@ -255,7 +257,7 @@ class _Resolver:
             if len(self.problems) >= MOST_PROBLEMS:
                 break
             if len(methods) > MOST_METHODS:
-                wrong = f"has more than {MOST_METHODS:,} methods, a swept one's counted each"
+                wrong = f"has more than {MOST_METHODS:,} methods, counting each setting of a sweep"
                 self.problems.append(Problem("methods", wrong))
                 break
             if is_swept(section):
@@ -352,6 +354,21 @@ class _Resolver:
             if metric in INSIDE:
                 wrong = f"'{metric}' is measured inside experiences: add evaluate: {{every: 50}}"
                 self.problems.append(Problem(path, wrong))
+
+    def _check_defined(self, methods: Mapping[str, Method], benchmark: Component | None) -> None:
+        """Check that the metrics of claims are defined for their methods."""
+        is_single = benchmark is not None and benchmark.args.get("n_experiences") == 1
+        for path, claim in self._claims():
+            wrong = f"'{claim.metric}' is undefined for "
+            if is_single and claim.metric in OF_SEVERAL:
+                remedy = "set benchmark.n_experiences to 2 or more"
+                self.problems.append(Problem(path, f"{wrong}a single experience: {remedy}"))
+                continue
+            for name in (claim.higher, claim.lower):
+                reason = methods[name].at_once if name in methods else ""
+                if reason and claim.metric not in (*OF_THE_END, "AAA"):
+                    remedy = f"use {alternatives(OF_THE_END)}"
+                    self.problems.append(Problem(path, f"{wrong}{name} ({reason}): {remedy}"))
 
     def _check_names(self, published: Published | None) -> None:
         """Check methods' names, and that baseline, claims and published numbers name methods."""

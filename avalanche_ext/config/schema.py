@@ -131,6 +131,13 @@ class Method:
     criterion: Component | None = None
     scheduler: Component | None = None
 
+    @property
+    def at_once(self) -> str:
+        """Why it has one accuracy for all experiences at once; "" if it learns one by one."""
+        if self.strategy.name == "avalanche:JointTraining":
+            return "'avalanche:JointTraining' trains once"
+        return "training.iid is true" if self.training.iid else ""
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -46,14 +46,14 @@ def check_model(model: Component, benchmark: Component, path: str) -> Iterator[P
     if model.name == "supsup":
         yield Problem(
             at(path, "name"),
-            "is 'supsup', whose masks are chosen by task label: needs benchmark.scenario: task, "
-            f"which is {shown(scenario)}",
+            "is 'supsup', whose masks are chosen by task label: set benchmark.scenario, which is "
+            f"{shown(scenario)}, to 'task'",
         )
     if model.args.get("multi_head") is True:
         yield Problem(
             at(path, "multi_head"),
-            "is true, but heads are chosen by task label: needs benchmark.scenario: task, "
-            f"which is {shown(scenario)}",
+            "is true, but heads are chosen by task label: set benchmark.scenario, which is "
+            f"{shown(scenario)}, to 'task'",
         )
 
 
@@ -70,7 +70,7 @@ def check_names(names: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
         if other != name:
             yield Problem(
                 path,
-                f"'{name}' differs from '{other}' in case alone, and would share its folder on "
+                f"'{name}' differs from '{other}' only in case, and would share its folder on "
                 "macOS and Windows: rename one",
             )
         suffix = next((each for each in _SUFFIXES if name.lower().endswith(each)), None)
@@ -120,8 +120,8 @@ def check_built_ins(
             right = " or ".join(shown(each) for each in state.scenarios)
             yield Problem(
                 place.path,
-                f"'{name}' does not work with benchmark.scenario {shown(scenario)}: it needs "
-                f"{right}, or leave the method out",
+                f"'{name}' does not work with benchmark.scenario {shown(scenario)}: set it "
+                f"to {right}, or leave the method out",
             )
 
 

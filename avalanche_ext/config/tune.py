@@ -474,12 +474,8 @@ def _beyond(numbers: Sequence[float]) -> tuple[float, float]:
 
 def _check_metric(method: Method | None, metric: str, name: str) -> Iterator[Problem]:
     """Check that the metric is defined for a method trained on all experiences at once."""
-    if method is None or metric in OF_THE_END:
-        return
-    is_joint = method.strategy.name == "avalanche:JointTraining"
-    if is_joint or method.training.iid:
-        how = "'avalanche:JointTraining' trains once" if is_joint else "training.iid is true"
-        wrong = f"is '{metric}', but {name} has {' and '.join(OF_THE_END)} alone: {how}"
+    if method and method.at_once and metric not in OF_THE_END:
+        wrong = f"is '{metric}', but {name} has only {' and '.join(OF_THE_END)}: {method.at_once}"
         yield Problem("tune.metric", wrong)
 
 

@@ -169,8 +169,8 @@ class InMemoryDataset(TaskAwareSupervisedClassificationDataset):  # type: ignore
         """
         if not all(map(self._is_like, others)):
             raise ValueError(
-                "experiences whose transforms differ, such as random ones before permutations of "
-                "their own, cannot be mixed: leave out train_transforms or iid"
+                "experiences with different transforms, such as random ones followed by different "
+                "permutations, cannot be mixed: leave out train_transforms or iid"
             )
         datasets = [self, *others]
         sizes = [len(each) for each in datasets]

@@ -72,16 +72,15 @@ class AccuracyCurves:
                 "experience, batch and accuracy must have one length, but have the shapes "
                 f"{self.experience.shape}, {self.batch.shape} and {self.accuracy.shape}"
             )
-        if self.every < 1 or not (self.batch > 0).any():
-            raise ValueError(
-                f"every must be at least 1, but is {self.every}, and some row must come after a "
-                "mini-batch"
-            )
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1, but is {self.every}")
+        if not (self.batch > 0).any():
+            raise ValueError(f"batch must be at least 1 in some row, but is {self.batch.tolist()}")
         if (np.diff(self.experience) < 0).any() or not (
             (self.experience >= 0) & (self.experience < self.accuracy.shape[1])
         ).all():
             raise ValueError(
-                "experience must not fall and must be the index of a test experience, but is "
+                "experience must not decrease and must be the index of a test experience, but is "
                 f"{self.experience.tolist()}"
             )
         outside = (self.accuracy < 0.0) | (self.accuracy > 1.0)
@@ -202,14 +201,19 @@ def learning_curve_area(curves: AccuracyCurves, beta: int | None = None) -> floa
         The area, in [0, 1]; nan if n exceeds the number of mini-batches of the shortest experience.
 
     Raises:
-        ValueError: If β is negative, or exceeds the number of mini-batches of the shortest
-            experience.
+        ValueError: If β is negative, no multiple of n, or exceeds the number of mini-batches of the
+            shortest experience.
     """
     shortest = _shortest(curves)
     if beta is not None and not 0 <= beta <= shortest:
         raise ValueError(
             f"beta must be from 0 to {shortest}, the mini-batches of the shortest experience, but "
             f"is {beta}"
+        )
+    if beta is not None and beta % curves.every:
+        raise ValueError(
+            f"beta must be a multiple of {curves.every}, the mini-batches between two evaluations, "
+            f"but is {beta}"
         )
     if shortest < curves.every:
         return float("nan")

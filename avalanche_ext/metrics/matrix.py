@@ -265,7 +265,7 @@ def _numbers(values: ArrayLike, name: str) -> Floats:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must hold numbers only, and as many in each row") from None
+        raise ValueError(f"{name} must hold only numbers, equally many in each row") from None
 
 
 def _accuracies(values: Floats, name: str) -> Floats:

@@ -70,7 +70,7 @@ class ProgressiveNetwork(PNN):  # type: ignore[misc]
         labels = sorted(set(experience.task_labels))
         if len(labels) != 1:
             raise ValueError(
-                f"PNN needs one task label an experience, but an experience has {labels}"
+                f"PNN needs one task label per experience, but an experience has {labels}"
             )
         if labels[0] in self._column_of:
             return

@@ -248,5 +248,5 @@ def _replace(model: nn.Module, share: float | None, seed: int) -> None:
         reason = f"parameters {', '.join(others)} that all tasks would share" if others else "none"
         raise ValueError(
             f"SupSup masks the weights of linear layers and convolutions, and the "
-            f"{type(model).__name__} has {reason}: use a model without other layers with parameters"
+            f"{type(model).__name__} has {reason}: use a model with no parameters in other layers"
         )

@@ -4,40 +4,53 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from avalanche_ext.report.estimates import Estimate
 from avalanche_ext.report.layout import NONE, aligned, plus_minus, wrapped
+from avalanche_ext.report.sheet import Column, Sheet
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.tune import Choice, parameter_name, value_text
 from avalanche_ext.words import alternatives, count
 
 
-@dataclass(frozen=True)
-class ChoiceRow:
-    """The choice for one method.
+def choice_columns(results: ExperimentResults) -> list[Column]:
+    """Return the columns of a table of choices, one row per method; empty without a search."""
+    choices = results.choices
+    if not choices:
+        return []
+    chosen = [_text(each.tried[each.chosen].values) for each in choices]
+    return [
+        Column("method", [each.method for each in choices], is_number=False),
+        Column("chosen", chosen, is_number=False),
+        Column(choices[0].metric, [plus_minus(_score(each)) for each in choices]),
+        Column(
+            "margin",
+            [plus_minus(_margin(each), signed=True) for each in choices],
+            note="advantage over the next best setting, paired by tuning seed",
+        ),
+        Column("next best", [*map(_next_best, choices)], is_number=False),
+        Column("settings", [*map(_n_settings, choices)], note="number of settings tried"),
+    ]
 
-    Attributes:
-        method: Its name.
-        chosen: The chosen values, such as "lr 0.02, lam 0.0005".
-        score: The metric on validation samples, over the tuning seeds.
-        runner_up: The values of the next-best setting; None if there is no other.
-        margin: The advantage of the chosen setting, paired by tuning seed; positive is better.
-        settings: How many settings were tried, out of how many.
-    """
 
-    method: str
-    chosen: str
-    score: Estimate
-    runner_up: str | None
-    margin: Estimate | None
-    settings: str
-
-
-def choice_rows(results: ExperimentResults) -> list[ChoiceRow]:
-    """Return the choice for each method whose hyper-parameters were searched."""
-    return [_row(choice) for choice in results.choices]
+def choices_sheets(results: ExperimentResults) -> Iterator[Sheet]:
+    """Yield the table of choices, if anything was searched."""
+    if results.choices:
+        methods, *columns = choice_columns(results)
+        title = choices_title(results)
+        yield Sheet(
+            name=f"{results.name}-choices",
+            title=title,
+            caption=f"{results.name}. {title}",
+            methods=methods.cells,
+            columns=columns,
+            notes=[f"{column.title}: {column.note}." for column in columns if column.note]
+            + choice_notes(results),
+            on_best="",
+            absent=[],
+        )
 
 
 def choice_notes(results: ExperimentResults) -> list[str]:
@@ -72,44 +85,35 @@ def choices_title(results: ExperimentResults) -> str:
 
 def choices_section(results: ExperimentResults) -> Iterator[list[str]]:
     """Return the lines of the report's section on the choices; empty if nothing was searched."""
-    rows = choice_rows(results)
-    if not rows:
+    columns = choice_columns(results)
+    if not columns:
         return
-    table = [["method", "chosen", results.choices[0].metric, "margin", "next best", "settings"]]
-    for row in rows:
-        table.append(
-            [
-                row.method,
-                row.chosen,
-                plus_minus(row.score),
-                plus_minus(row.margin, signed=True),
-                row.runner_up or NONE,
-                row.settings,
-            ]
-        )
+    table = [[column.title, *column.cells] for column in columns]
     yield [
         *wrapped(choices_title(results)),
-        *aligned(table),
+        *aligned([[*row] for row in zip(*table, strict=True)]),
         *(line for text in choice_notes(results) for line in wrapped(text)),
     ]
 
 
-def _row(choice: Choice) -> ChoiceRow:
-    chosen, margin = choice.tried[choice.chosen], choice.margin
-    n = len(choice.seeds)
-    total = 1
-    for options in choice.searched.values():
-        total *= len(options)
-    runner_up = choice.tried[choice.runner_up].values if choice.runner_up else None
-    tried = len(choice.tried)
-    return ChoiceRow(
-        method=choice.method,
-        chosen=_text(chosen.values),
-        score=Estimate(chosen.mean, chosen.std, n),
-        runner_up=_text(runner_up) if runner_up else None,
-        margin=Estimate(margin.mean, margin.std, n) if margin else None,
-        settings=str(tried) if tried == total else f"{tried} of {total:,}",
-    )
+def _margin(choice: Choice) -> Estimate | None:
+    """Return the advantage of the chosen setting over the next best, paired by tuning seed."""
+    margin = choice.margin
+    return Estimate(margin.mean, margin.std, len(choice.seeds)) if margin else None
+
+
+def _score(choice: Choice) -> Estimate:
+    chosen = choice.tried[choice.chosen]
+    return Estimate(chosen.mean, chosen.std, len(choice.seeds))
+
+
+def _next_best(choice: Choice) -> str:
+    return _text(choice.tried[choice.runner_up].values) if choice.runner_up else NONE
+
+
+def _n_settings(choice: Choice) -> str:
+    tried, total = len(choice.tried), prod(map(len, choice.searched.values()))
+    return str(tried) if tried == total else f"{tried} of {total:,}"
 
 
 def _is_unsure(choice: Choice) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avalanche_ext.report.comparisons import comparison_lines
+from avalanche_ext.report.comparisons import comparison_columns, comparison_lines, on_tests
 from avalanche_ext.report.paired import PairedTest, corrected, paired_test
+from avalanche_ext.report.sheet import Column, Sheet
 from avalanche_ext.report.statistics import METRICS, defined, pairs
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.record import Claim, ResultsError
@@ -52,21 +53,44 @@ def claim_tests(results: ExperimentResults) -> list[ClaimTest]:
     return [ClaimTest(claim, test) for claim, test in corrected(tests).items()]
 
 
-def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
-    """Yield the lines of the report's table of claims, if there are any.
+_TITLE = "Claims: one-sided tests in ACC or the named metric, paired by seed"
+_HOLM = "Holm p: corrected for the number of claims"
+
+
+def claims_sheets(results: ExperimentResults) -> Iterator[Sheet]:
+    """Yield the table of claims, if there are any.
 
     Raises:
         ResultsError: If a claim names an unknown method or metric.
     """
     if not results.claims:
         return
-    yield [
-        "Claims: one-sided tests in ACC or the named metric, paired by seed; Holm p: corrected "
-        "for the number of claims",
-        *comparison_lines(
-            "claim", {claim_text(each.claim): each.test for each in claim_tests(results)}
-        ),
-    ]
+    tests = _by_text(results)
+    yield Sheet(
+        name=f"{results.name}-claims",
+        title=_TITLE,
+        caption=f"{results.name}. {_TITLE}",
+        methods=[*tests],
+        columns=[Column(title, cells) for title, cells in comparison_columns(tests)],
+        notes=[f"{_HOLM}.", *on_tests(tests)],
+        on_best="",
+        absent=[],
+        first="claim",
+    )
+
+
+def claims_section(results: ExperimentResults) -> Iterator[list[str]]:
+    """Yield the lines of the report's table of claims, if there are any.
+
+    Raises:
+        ResultsError: If a claim names an unknown method or metric.
+    """
+    if results.claims:
+        yield [f"{_TITLE}; {_HOLM}", *comparison_lines("claim", _by_text(results))]
+
+
+def _by_text(results: ExperimentResults) -> dict[str, PairedTest]:
+    return {claim_text(each.claim): each.test for each in claim_tests(results)}
 
 
 def claim_text(claim: Claim) -> str:

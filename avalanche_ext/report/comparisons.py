@@ -80,11 +80,12 @@ def on_tests(tests: Mapping[str, PairedTest]) -> list[str]:
     if not any(test.n_pairs for test in tests.values()):
         return ["No tests: no seed has values of both methods."]
     cells = [cell for _, cells in comparison_columns(tests) for cell in cells]
+    is_constant = any(test.n_pairs > 1 and test.t_test is None for test in tests.values())
     dash = (
         f"{NONE}: the differences do not vary, or there are too few pairs (a t-test needs 2, d "
         f"{FEWEST_FOR_EFFECT}, an interval {FEWEST_PAIRS}, Wilcoxon's test {FEWEST_FOR_WILCOXON})."
     )
-    return [*caution(tests), *([dash] if NONE in cells else [])]
+    return [*caution(tests), *([dash] if NONE in cells or is_constant else [])]
 
 
 def caution(tests: Mapping[str, PairedTest]) -> list[str]:
@@ -95,7 +96,7 @@ def caution(tests: Mapping[str, PairedTest]) -> list[str]:
     if len(few) == len(tests) and len({*few.values()}) == 1:
         which = f"only {count(next(iter(few.values())), 'seed')}"
     elif len(few) <= _MOST_NAMED:
-        named = ", ".join(f"{name} {n}" for name, n in few.items())
+        named = ", ".join(f"{name} ({n})" for name, n in few.items())
         which = f"fewer than {FEWEST_PAIRS} seeds: {named}"
     else:
         which = f"fewer than {FEWEST_PAIRS} seeds: {len(few)} of {len(tests)} methods"

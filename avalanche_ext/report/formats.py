@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from avalanche_ext.report.choices import choices_sheets
+from avalanche_ext.report.claims import claims_sheets
 from avalanche_ext.report.csv_table import csv_table
 from avalanche_ext.report.gallery import write_picture
 from avalanche_ext.report.joint import joint_sheets
@@ -58,6 +60,9 @@ def report_on(directories: Sequence[str | Path], form: str = "text", figures: st
         sheets = [*paper_sheets(experiments[0])]
     else:
         sheets = [sheet_of(experiments[0])]
+    if len(experiments) == 1:
+        results, _ = experiments[0]
+        sheets += [*claims_sheets(results), *choices_sheets(results)]
     forms = {"markdown": markdown, "latex": latex}
     if form in forms:
         return forms[form](sheets)
@@ -106,12 +111,14 @@ def _side_by_side(experiments: Sequence[ExperimentResults], sheets: Sequence[She
     """The tables of several experiments as text."""
     shown = sheets if len(sheets[0].methods) <= _MOST_METHODS else sheets[:1]
     sections = [[*map(heading, experiments)]]
+    said: list[str] = []
     for sheet in shown:
         titles = ["method", *(column.title for column in sheet.columns)]
         columns = [sheet.methods, *(column.cells for column in sheet.columns)]
         rows = [[*row] for row in zip(*columns, strict=True)]
-        sections += [[sheet.title, *aligned([titles, *rows])]]
-    sections.append(wrapped(" ".join(shown[-1].notes)))
+        notes = [note for note in sheet.notes if note not in said]
+        said += notes
+        sections += [[sheet.title, *aligned([titles, *rows])], wrapped(" ".join(notes))]
     if shown[0].absent:
         sections.append([*shown[0].absent])
-    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"

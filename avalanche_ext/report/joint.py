@@ -118,8 +118,9 @@ def _verdict(ranks: Ranking) -> Iterator[str]:
         )
     if ranks.has_verdict and ranks.critical_difference is not None:
         yield (
-            f"Friedman's test that all methods are equal: {p_text(ranks.friedman)}. Nemenyi's "
-            f"critical difference of mean ranks, meaningful only if p < 0.05: "
+            f"Friedman's test that all methods are equal in {ranks.metric}: "
+            f"{p_text(ranks.friedman)}. Nemenyi's critical difference of mean ranks, meaningful "
+            "only if p < 0.05: "
             f"{number(ranks.critical_difference, 2)}."
         )
 

@@ -46,7 +46,7 @@ def latex(sheets: Sequence[Sheet]) -> str:
 
 def _parts(sheet: Sheet) -> Iterator[Sheet]:
     """Divide a table by its columns into tables that fit on a page."""
-    room = _TEXT_WIDTH - max(map(_width, ["method", *sheet.methods])) - _GAP
+    room = _TEXT_WIDTH - max(map(_width, [sheet.first, *sheet.methods])) - _GAP
     parts: list[list[Column]] = [[]]
     used = 0.0
     for column in sheet.columns:
@@ -90,7 +90,7 @@ def _lines(sheet: Sheet) -> Iterator[str]:
     yield f"  \\setlength{{\\tabcolsep}}{{{_GAP / 2:g}pt}}"
     yield f"  \\begin{{tabular}}{{l{'r' * len(sheet.columns)}}}"
     yield r"    \toprule"
-    yield _row(["method", *(column.title for column in sheet.columns)])
+    yield _row([sheet.first, *(column.title for column in sheet.columns)])
     yield r"    \midrule"
     for place, name in enumerate(sheet.methods):
         cells = [_cell(column.cells[place], place in column.best) for column in sheet.columns]

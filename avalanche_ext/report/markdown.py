@@ -14,7 +14,7 @@ def markdown(sheets: Sequence[Sheet]) -> str:
 
 
 def _lines(sheet: Sheet) -> list[str]:
-    rows = [["method", *(column.title for column in sheet.columns)]]
+    rows = [[sheet.first, *(column.title for column in sheet.columns)]]
     rows.append(["---", *["---:"] * len(sheet.columns)])
     for place, name in enumerate(sheet.methods):
         rows.append(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from avalanche_ext.report.estimates import Estimate
 from avalanche_ext.report.layout import NONE, number, plus_minus
 from avalanche_ext.report.sheet import Column
-from avalanche_ext.report.statistics import MethodStatistics, over_same_seeds
+from avalanche_ext.report.statistics import MethodStatistics, over_same_seeds, tests_in
 from avalanche_ext.results.experiment import ExperimentResults
 
 
@@ -24,6 +24,7 @@ def notes_of(
     spread = any("±" in cell for cell in cells)
     return [
         *on_absent([results]),
+        *on_baseline(results, statistics),
         f"Accuracies are fractions{'; ± is the sample standard deviation over seeds' * spread}.",
         *(column.note for column in columns if column.note),
         *filter(None, said_in_notes(results, statistics).values()),
@@ -36,8 +37,22 @@ def notes_of(
             if any(method.is_iid for method in results.methods)
             else []
         ),
+        *(
+            [
+                "Their AAA averages over all test experiences from the start, that of the others "
+                "over those seen so far."
+            ]
+            if _has_iid_curves(results, statistics)
+            else []
+        ),
         *([f"{NONE}: not measured or undefined."] if NONE in cells else []),
     ]
+
+
+def _has_iid_curves(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> bool:
+    is_iid = {method.name: method.is_iid for method in results.methods}
+    with_curves = {is_iid[row.name] for row in statistics if row.metrics["AAA"]}
+    return with_curves == {True, False}
 
 
 def on_absent(experiments: Sequence[ExperimentResults]) -> list[str]:
@@ -48,6 +63,16 @@ def on_absent(experiments: Sequence[ExperimentResults]) -> list[str]:
     return [f"No finished runs: {', '.join(without)}."] if finished and without else []
 
 
+def on_baseline(results: ExperimentResults, statistics: Sequence[MethodStatistics]) -> list[str]:
+    """Return a sentence on why no method is tested against the baseline, if none is."""
+    finished = {method.name for method in results.finished}
+    if not finished - {results.baseline} or not results.baseline or tests_in("ACC", statistics):
+        return []
+    if results.baseline not in finished:
+        return [f"No tests: the baseline {results.baseline} has no finished run."]
+    return [f"No tests: no method has a seed in common with the baseline {results.baseline}."]
+
+
 def on_best(experiments: Sequence[ExperimentResults], columns: Sequence[Column]) -> str:
     """Return a sentence on bold numbers; "" if there are none."""
     if not any(column.best for column in columns):
@@ -56,7 +81,7 @@ def on_best(experiments: Sequence[ExperimentResults], columns: Sequence[Column])
         len(over_same_seeds(results)) < sum(not method.is_iid for method in results.finished)
         for results in experiments
     )
-    which = " of the methods that ran the same seeds; the others ran fewer or different ones" * some
+    which = " of the methods that ran the same seeds; the others ran different ones" * some
     iid = any(method.is_iid for results in experiments for method in results.finished)
     return f"Bold: best{which}.{' Methods trained iid are never bold.' * iid}"
 
@@ -79,7 +104,8 @@ def said_in_notes(
     for metric in ("learning_accuracy", "average_incremental_accuracy"):
         if all(row.metrics[metric] in (None, row.metrics["ACC"]) for row in statistics):
             said[metric] = ""
-    return {**said, "intransigence": _on_intransigence(statistics)}
+    learned = "ACC" if "learning_accuracy" in said else "learned"
+    return {**said, "intransigence": _on_intransigence(statistics, learned)}
 
 
 def _is_of_the_seed(results: ExperimentResults, metric: str) -> bool:
@@ -103,13 +129,13 @@ def _forgets_what_bwt_says(row: MethodStatistics) -> bool:
     )
 
 
-def _on_intransigence(statistics: Sequence[MethodStatistics]) -> str:
+def _on_intransigence(statistics: Sequence[MethodStatistics], shown: str) -> str:
     """Intransigence differs from learning accuracy by the same number for all methods."""
     for row in statistics:
         intransigence, learned = row.metrics["intransigence"], row.metrics["learning_accuracy"]
         if intransigence and learned:
             return (
                 "Intransigence (Chaudhry et al., 2018; relative to the best of these methods) "
-                f"equals {number(intransigence.mean + learned.mean)} - learned."
+                f"equals {number(intransigence.mean + learned.mean)} - {shown}."
             )
     return ""

@@ -184,6 +184,8 @@ def plot_inside(
     """
     found = _finished(results, experiment)
     kept = read_exhibits(found, ContinualEvaluation)
+    for path, error in kept.unreadable.items():
+        raise ResultsError(f"{found.folder / path}: {error}")
     if not kept.methods:
         raise ResultsError(
             f"{found.name}: no run was evaluated inside experiences: run it with "

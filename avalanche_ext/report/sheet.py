@@ -27,17 +27,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of methods.
+    """A table of methods, or of claims.
 
     Attributes:
         name: A name for references, of letters, digits and "_-.".
         title: What the table shows, one line.
         caption: The same for a paper, without the experiment's progress.
-        methods: The methods, one per row.
+        methods: The methods or claims, one per row.
         columns: The columns beside their names.
         notes: Sentences below the table.
         on_best: A sentence on the best cells; "" if there are none.
-        absent: Lines on runs that the table lacks.
+        absent: Lines on runs that the table lacks, or that do not match.
+        first: The title of the methods' column.
     """
 
     name: str
@@ -48,3 +49,4 @@ class Sheet:
     notes: Sequence[str]
     on_best: str
     absent: Sequence[str]
+    first: str = "method"

@@ -8,11 +8,13 @@ from itertools import chain
 
 from avalanche_ext.report.absent import absent_sections
 from avalanche_ext.report.columns import columns_of, metric_column, metric_title
+from avalanche_ext.report.comparisons import caution
 from avalanche_ext.report.layout import plus_minus
 from avalanche_ext.report.notes import notes_of, on_best
 from avalanche_ext.report.published import TITLES, published_numbers, published_rows
 from avalanche_ext.report.sheet import Column, Sheet
-from avalanche_ext.report.statistics import MethodStatistics
+from avalanche_ext.report.statistics import MethodStatistics, tests_in
+from avalanche_ext.report.versions import mixed_versions
 from avalanche_ext.results.experiment import ExperimentResults
 from avalanche_ext.results.files import VALIDATION
 from avalanche_ext.words import count
@@ -97,7 +99,10 @@ def _sheet(experiment: Reported, columns: Sequence[Column]) -> Sheet:
         caption=f"{results.name}: means {over}{_where(results)}",
         methods=[row.name for row in shown],
         columns=columns,
-        notes=notes_of(results, statistics, columns),
+        notes=[
+            *notes_of(results, statistics, columns),
+            *caution(tests_in("ACC", statistics)),
+        ],
         on_best=on_best([results], columns),
-        absent=[*chain.from_iterable(absent_sections(results))],
+        absent=[*chain(*absent_sections(results), *mixed_versions(results))],
     )

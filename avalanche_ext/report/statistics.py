@@ -116,13 +116,16 @@ def tests_in(metric: str, statistics: Sequence[MethodStatistics]) -> dict[str, P
 def over_same_seeds(results: ExperimentResults) -> frozenset[str]:
     """Return the methods that compete for the best value: those with the same finished seeds.
 
-    These are the seeds of the method with the most runs. Methods trained iid do not compete.
+    These are the seeds that most methods share; of several such sets, the largest. If all methods
+    have different seeds, none competes. Methods trained iid never do.
     """
     seeds = {
         method.name: frozenset(method.cells) for method in results.finished if not method.is_iid
     }
     counts = Counter(seeds.values())
-    most = max(counts, key=lambda each: (len(each), counts[each]), default=None)
+    most = max(counts, key=lambda each: (counts[each], len(each)), default=frozenset())
+    if counts[most] < min(2, len(seeds)):
+        return frozenset()
     return frozenset(name for name, each in seeds.items() if each == most)
 
 

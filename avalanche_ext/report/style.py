@@ -88,7 +88,15 @@ def chosen_on_test(results: ExperimentResults) -> list[str]:
     which = names[0] if len(names) == 1 else f"each of {len(names)} swept methods"
     return [
         f"For {which}, only the setting with the highest mean ACC on these same results is shown"
+        + " (among those with the most finished runs)" * _have_unlike_runs(results)
     ]
+
+
+def _have_unlike_runs(results: ExperimentResults) -> bool:
+    """Return whether some settings of a swept method have more finished runs than others."""
+    return any(
+        len({len(method.cells) for method in results.groups[name]}) > 1 for name in results.sweeps
+    )
 
 
 def set_title(figure: Figure | SubFigure, title: str, notes: Sequence[str] = ()) -> None:

@@ -86,7 +86,7 @@ def _notes_on_tests(
         yield "d: Cohen's d of the paired differences."
     if shown:
         yield "wins: seeds with the higher value."
-    elif tests:
+    if tests and "ACC" not in tested:
         yield "All test results: summary.csv, or --format html."
         yield from caution(tests)
 

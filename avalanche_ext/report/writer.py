@@ -79,8 +79,8 @@ def _unreadable_text(unreadable: Mapping[str, str]) -> str:
     if not unreadable:
         return ""
     lines = [
-        f"Left out: {count(len(unreadable), 'unusable file')} (delete the run's folder and run the "
-        "experiment again):",
+        f"Left out: {count(len(unreadable), 'unusable file')} (repeat its method's runs with "
+        "--rerun METHOD):",
         *(f"  {path}: {' '.join(error.split())}" for path, error in unreadable.items()),
     ]
     return section(lines)

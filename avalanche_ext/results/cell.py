@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -224,8 +225,21 @@ def _event(line: str) -> dict[str, Any]:
     return event if is_event else {}
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+_ROUNDING = 1e-9
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError(f"seconds and bytes must be finite, but one is {number}")
+    return number
+
+
+def _share(name: str, value: Any) -> float:
+    share = float(value)
+    if not -_ROUNDING <= share <= 1.0 + _ROUNDING:
+        raise ValueError(f"{name} must be in [0, 1], but is {share}")
+    return share
 
 
 def _result(content: Mapping[str, Any]) -> CellResult:
@@ -239,11 +253,16 @@ def _result(content: Mapping[str, Any]) -> CellResult:
     R = np.asarray(content["R"], dtype=np.float64)
     untrained = np.asarray(content["untrained"], dtype=np.float64)
     is_iid = content.get("iid", False)
+    if not isinstance(is_iid, bool):
+        raise ValueError(f"iid must be true or false, but is {printable(is_iid)}")
     metrics = run_metrics(R, untrained, content.get("test_sizes"), is_iid)
-    metrics |= {name: _number(content.get("metrics", {}).get(name)) for name in CURVE_METRICS}
+    measured = content.get("metrics", {})
+    for name in CURVE_METRICS:
+        value = measured.get(name)
+        metrics[name] = None if value is None else _share(name, value)
     if len(R) != len(untrained):
         raise ValueError(f"R must be square, but has shape {R.shape}")
-    seconds = {phase: float(content["seconds"][phase]) for phase in PHASES}
+    seconds = {phase: _finite(content["seconds"][phase]) for phase in PHASES}
     exhibits = content.get("exhibits", [])
     if not isinstance(exhibits, list) or not all(isinstance(name, str) for name in exhibits):
         raise ValueError("exhibits must be a list of names")
@@ -260,7 +279,7 @@ def _result(content: Mapping[str, Any]) -> CellResult:
         },
         split=printable(content.get("split", TEST)),
         memory={
-            kind: float(n)
+            kind: _finite(n)
             for kind in MEMORY
             if (n := content.get("memory", {}).get(kind)) is not None
         },

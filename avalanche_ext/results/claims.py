@@ -71,7 +71,7 @@ def claimed(path: Path, patience: float = _MOMENT) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise
-        reason = "this file system has no file locks: name another folder by --out"
+        reason = "this file system has no file locks: choose another folder with --out"
         raise OSError(error.errno, reason, str(path)) from error
     note = path.with_suffix(".json")
     try:

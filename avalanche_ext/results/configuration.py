@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,29 @@ _COPY = re.compile(rf"\./{SOURCE}/[0-9a-f]+/(?P<own>[^:]+:.+)")
 
 
 def configuration(folder: Path, cell_hash: str) -> dict[str, Any]:
-    """Return a run's configuration by paths; empty if it cannot be read or belongs to another run.
+    """Return a run's configuration by paths.
+
+    It is empty, with a warning, if config.yaml cannot be read or belongs to another run.
 
     Raises:
         ResultsError: If it is malformed.
     """
     try:
         config = read_yaml(folder / CONFIG)
-    except (OSError, ValueError):
-        return {}
+    except (OSError, ValueError) as error:
+        return _without(folder, one_line(error))
     if config.get("hash") != cell_hash:
-        return {}
+        return _without(folder, "it belongs to another configuration than the result beside it")
     sections = {key: value for key, value in config.items() if key not in _NOT_CONFIGURED}
     try:
         return dict(_paths(sections))
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{folder / CONFIG}: malformed ({one_line(error)})") from None
+
+
+def _without(folder: Path, reason: str) -> dict[str, Any]:
+    warnings.warn(f"{folder / CONFIG}: left out of the table: {reason}", stacklevel=2)
+    return {}
 
 
 def own_name(name: str) -> str:

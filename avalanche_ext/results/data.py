@@ -173,11 +173,12 @@ class Results:
         Its metrics, such as `learning_curve_area` at another β, are in `avalanche_ext.metrics`.
 
         Raises:
-            ResultsError: If there is no such finished run, or it was not evaluated so.
+            ResultsError: If there is no such finished run, or it was not evaluated so, or its file
+                cannot be read.
         """
-        _, runs = self._method(method, experiment)
-        self._cell(runs, seed)
-        kept = self.exhibits(ContinualEvaluation, method, experiment)
+        where, runs = self._method(method, experiment)
+        run = replace(runs, cells={seed: self._cell(runs, seed)})
+        kept = _readable(replace(where, methods=(run,)), ContinualEvaluation).get(method, {})
         if seed not in kept:
             raise ResultsError(
                 f"{method}, seed {seed}: was not evaluated inside experiences: run it with "

@@ -127,8 +127,11 @@ class ExperimentResults:
         }
 
     def with_best_settings(self) -> ExperimentResults:
-        """Return the same with only the setting of highest mean ACC of each swept method."""
-        best = tuple(max(group, key=_mean_accuracy) for group in self.groups.values())
+        """Return the same with only the best setting of each swept method.
+
+        It has the highest mean ACC among the settings with the most finished runs.
+        """
+        best = tuple(max(group, key=_by_accuracy) for group in self.groups.values())
         return replace(self, methods=best, sweeps={})
 
     def with_first_runs(self) -> ExperimentResults:
@@ -265,6 +268,6 @@ def _check_same_length(results: ExperimentResults) -> None:
         )
 
 
-def _mean_accuracy(method: MethodResults) -> float:
+def _by_accuracy(method: MethodResults) -> tuple[int, float]:
     values = [average_accuracy(cell.R) for cell in method.cells.values()]
-    return float(np.mean(values)) if values else -1.0
+    return len(values), float(np.mean(values)) if values else -1.0

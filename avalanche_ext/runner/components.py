@@ -298,7 +298,7 @@ def _criterion(cell: Cell, n_classes: int) -> nn.Module:
     if any(parameter.requires_grad for parameter in criterion.parameters()):
         raise ComponentError(
             f"training.criterion: '{component.name}' has parameters to learn, but the optimizer "
-            "steps the model's alone"
+            "steps only the model's"
         )
     return criterion.to(cell.training.device)
 

@@ -66,8 +66,8 @@ class GridOutcome:
         directory: The experiment's folder.
         n_done_before: Number of cells that already had a result.
         n_completed: Number of cells that were run and finished.
-        n_failed: Number of cells that failed. n_elsewhere: Number of cells that other commands have
-            finished meanwhile.
+        n_failed: Number of cells that failed.
+        n_elsewhere: Number of cells that other commands have finished meanwhile.
         n_unseen: Number of cells that workers on other machines have run, but whose results cannot
             be seen here.
         waiting: What the remaining cells wait for, if not all could be run yet.

@@ -60,7 +60,7 @@ class Live:
         return self._names.get(id(thing))
 
     def thing(self, name: str) -> Any:
-        """Return what has a name.
+        """Return the object with this name.
 
         Raises:
             StateError: If nothing has it here.

@@ -63,7 +63,7 @@ def _classifying(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module
     compute in bfloat16 at all if each sample has a task label.
     """
     found = [each for each in model.modules() if isinstance(each, _HEADS)]
-    why = f"no layer of {type(model).__name__} was found to compute its output"
+    why = f"the layer that computes the output of {type(model).__name__} was not found"
     try:
         layers, weights = _last_layers(deepcopy(model).requires_grad_(True), input_shape)
         if weights:
@@ -74,7 +74,7 @@ def _classifying(model: nn.Module, input_shape: Sequence[int]) -> list[nn.Module
         why += f" ({first_line(error)})"
     if not found:
         warnings.warn(
-            f"training.precision is bf16, and {why}, so its logits are rounded to bfloat16; a "
+            f"training.precision is bf16, and {why}, so the logits are rounded to bfloat16; a "
             "layer that classifies, such as nn.Linear or a module with its own weights, would use "
             "float32",
             stacklevel=2,

@@ -180,7 +180,7 @@ class _Decoder:
         raise StateError(f"it has a part of the unknown kind {kind!r}")
 
     def _fill(self, cell: CellType, value: list[Any]) -> None:
-        """Set a function's variable from outside it, unless it stays."""
+        """Set the value of a closure cell, unless none was stored."""
         if not value:
             return
         try:

@@ -208,7 +208,7 @@ class _Encoder:
         return ["global", self._name(thing, path)]
 
     def _cell(self, cell: types.CellType, path: str) -> list[Any]:
-        """Return the value of a function's variable from outside it, in a list; [] if it stays."""
+        """Return the value of a closure cell, in a list; [] if it is empty or holds a module."""
         try:
             content = cell.cell_contents
         except ValueError:  # It has no value yet.
@@ -252,7 +252,7 @@ class _Encoder:
         name = name_of(thing)
         if name is None:
             what = f"{thing.__qualname__}, which is defined within a function"
-            raise NotStorableError(f"{path.lstrip('.')} has to do with {what}")
+            raise NotStorableError(f"{path.lstrip('.')} refers to {what}")
         if not is_known(name, self._packages):
             raise _not_storable(path, f"made by {name.replace(':', '.')}")
         return name

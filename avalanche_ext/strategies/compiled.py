@@ -80,7 +80,7 @@ def why_eager(strategy: Any) -> str:
             return f"{type(plugin).__name__} needs the graph of the loss, or looks at layers"
     criterion, model = criterion_of(strategy), strategy.model
     if not isinstance(criterion, nn.Module) or isinstance(criterion, BasePlugin):
-        return f"the criterion is a {type(criterion).__name__}, not an nn.Module alone"
+        return f"the criterion is a {type(criterion).__name__}, not a plain nn.Module"
     if unwrapped(model) is not model or model._compiled_call_impl is not None:
         return f"the model is wrapped or compiled already, in a {type(model).__name__}"
     if is_multi_task_module(model):

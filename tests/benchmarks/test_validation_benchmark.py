@@ -151,7 +151,7 @@ def test_nothing_left_to_train_on_is_refused() -> None:
 
 def test_too_few_experiences_or_samples_are_refused() -> None:
     whole = catalogue.split_digits(n_experiences=5, train_size=40)
-    with pytest.raises(ValueError, match="first 6 experiences are to be learned, but there are 5"):
+    with pytest.raises(ValueError, match="needs the first 6 experiences, but there are 5: give a"):
         validation_benchmark(whole, 6, 10, seed=0)
     with pytest.raises(ValueError, match="experience 0 has 40 training samples: give a smaller"):
         validation_benchmark(whole, 2, 40, seed=0)

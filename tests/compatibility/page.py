@@ -102,7 +102,9 @@ def page(parts: Mapping[str, Found]) -> str:
 def reason(outcome: Outcome) -> str:
     """Why a cell does not work, without the names of what is in it."""
     text = re.sub(
-        r"'[^']*[A-Za-z_][^']*'(?= (cannot|which|declares))|(?<=with )'\w+'", "'…'", outcome.reason
+        r"'[^']*[A-Za-z_][^']*'(?= (acts|cannot|declares|needs|sums|which|would))|(?<=with )'\w+'",
+        "'…'",
+        outcome.reason,
     )
     text = re.sub(r"\b\w+Plugin\b", "…", text.splitlines()[0])
     text = re.sub(r"(?<![A-Za-z])\d+(\.\d+)?(e-?\d+)?", "n", text)

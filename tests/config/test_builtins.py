@@ -149,8 +149,8 @@ def test_packnet_needs_an_epoch_before_it_prunes_and_weights_that_stay(tmp_path:
     right = {**packnet, "plugins": ["rho_spectrum"], "training": {"epochs": 3}}
     loaded(experiment_with(methods={"m": right}, **scenario), tmp_path)
     assert problems_of(experiment_with(methods={"m": right}), tmp_path) == [
-        "methods.m.strategy: 'avalanche:PackNet' does not work with benchmark.scenario 'class': it "
-        "needs 'task', or leave the method out"
+        "methods.m.strategy: 'avalanche:PackNet' does not work with benchmark.scenario 'class': "
+        "set it to 'task', or leave the method out"
     ]
 
 

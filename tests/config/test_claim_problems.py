@@ -61,6 +61,32 @@ CLAIM_FORM = (
             "learning_accuracy, AAA, WC_ACC, min_ACC, LCA)",
         ),
         (
+            experiment_with(
+                claims=["drl > naive in BWT"],
+                benchmark={"name": "split_digits", "n_experiences": 1},
+            ),
+            "claims[0]: 'BWT' is undefined for a single experience: set benchmark.n_experiences "
+            "to 2 or more",
+        ),
+        (
+            experiment_with(
+                claims=["drl > joint in BWT"],
+                methods={"drl": {}, "joint": {"strategy": "avalanche:JointTraining"}},
+                baseline="drl",
+            ),
+            "claims[0]: 'BWT' is undefined for joint ('avalanche:JointTraining' trains once): use "
+            "ACC or instance_accuracy",
+        ),
+        (
+            experiment_with(
+                claims=["iid > drl in learning_accuracy"],
+                methods={"drl": {}, "iid": {"training": {"iid": True}}},
+                baseline="drl",
+            ),
+            "claims[0]: 'learning_accuracy' is undefined for iid (training.iid is true): use ACC "
+            "or instance_accuracy",
+        ),
+        (
             experiment_with(claims=["drl > naive in WC_ACC"]),
             "claims[0]: 'WC_ACC' is measured inside experiences: add evaluate: {every: 50}",
         ),

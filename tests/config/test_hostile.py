@@ -184,11 +184,11 @@ def swept(values: list[Any]) -> dict[str, Any]:
             experiment_with(
                 methods={f"m{k}": swept([float(n) for n in range(500)]) for k in range(4)}
             ),
-            "methods: has more than 1,000 methods, a swept one's counted each",
+            "methods: has more than 1,000 methods, counting each setting of a sweep",
         ),
         (
             experiment_with(methods={f"m{n}": None for n in range(1200)}),
-            "methods: has more than 1,000 methods, a swept one's counted each",
+            "methods: has more than 1,000 methods, counting each setting of a sweep",
         ),
         (
             experiment_with(methods={"m": {"plugins": ["mas"] * 500}}),

@@ -167,7 +167,7 @@ def test_arguments_are_checked_as_ours_are(
         ("./imports_broken.py:A", "{folder}/broken.py:2: not valid Python: '(' was never closed"),
         (
             "./a.b.py:A",
-            "{folder}/a.b.py: Python cannot import it: use letters, digits and '_' alone",
+            "{folder}/a.b.py: Python cannot import it: use only letters, digits and '_'",
         ),
         ("./folder.py:A", "{folder}/folder.py is a folder, not a file"),
         (

@@ -97,8 +97,8 @@ def test_other_packages_models_may_have_several_heads(tmp_path: Path) -> None:
         ),
         (
             {"criterion": {"name": "CrossEntropyLoss", "reduction": "sum"}},
-            "training.criterion.reduction: is 'sum', but must be 'mean': methods take the loss for "
-            "a mean over the mini-batch",
+            "training.criterion.reduction: is 'sum', but must be 'mean': methods assume that the "
+            "loss is a mean over the mini-batch",
         ),
         (
             {"criterion": {"label_smoothing": 0.1}},

@@ -201,7 +201,7 @@ def test_a_sum_with_another_loss_and_a_term_in_another_loop_are_named(tmp_path: 
         "methods.a.plugins[0].gmed.loss: is 'sum', but must be 'union' or 'separate' with "
         "'avalanche:ER_ACE', whose loss is not the criterion over the rows of the mini-batch",
         "methods.b.plugins[0]: 'drl' cannot be combined with 'avalanche:MER', which trains without "
-        "the backward pass and the optimizer's step that it would change",
+        "the backward pass and the optimizer's step that 'drl' would change",
         "methods.b.plugins[1].mir.loss: is 'sum', but must be 'union' with 'avalanche:MER', "
         "which trains without the backward pass that adds the parts of the loss",
     ]

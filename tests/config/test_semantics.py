@@ -222,7 +222,7 @@ def test_heads_need_task_labels(tmp_path: Path) -> None:
     loaded(made("task"), tmp_path)
     assert problems_of(made("class"), tmp_path) == [
         "model.multi_head: is true, but heads are chosen by task label: "
-        "needs benchmark.scenario: task, which is 'class'"
+        "set benchmark.scenario, which is 'class', to 'task'"
     ]
 
 
@@ -236,7 +236,7 @@ def test_supermasks_need_task_labels(tmp_path: Path) -> None:
     loaded(made("task"), tmp_path)
     assert problems_of(made("domain"), tmp_path) == [
         "model.name: is 'supsup', whose masks are chosen by task label: "
-        "needs benchmark.scenario: task, which is 'domain'"
+        "set benchmark.scenario, which is 'domain', to 'task'"
     ]
 
 
@@ -327,7 +327,7 @@ def test_what_may_well_be_meant_is_not_noted(made: dict[str, Any], tmp_path: Pat
     [
         (
             ["drl", "DRL"],
-            "methods.DRL: 'DRL' differs from 'drl' in case alone, and would share its folder on "
+            "methods.DRL: 'DRL' differs from 'drl' only in case, and would share its folder on "
             "macOS and Windows: rename one",
         ),
         (
@@ -352,7 +352,7 @@ def test_a_sweeps_methods_need_folders_too(tmp_path: Path) -> None:
     long, path = "a" * 253, "optimizer.lr"
     methods = {"B-0.1": None, "b": {"sweep": {path: [0.1]}}, long: {"sweep": {path: [0.1, 0.25]}}}
     assert problems_of(experiment_with(methods=methods), tmp_path) == [
-        "methods.b: 'b-0.1' differs from 'B-0.1' in case alone, and would share its folder on "
+        "methods.b: 'b-0.1' differs from 'B-0.1' only in case, and would share its folder on "
         "macOS and Windows: rename one",
         f"methods.{long}: the sweep makes a name of 257 characters, but a folder's name has at "
         "most 255",

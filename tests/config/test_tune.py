@@ -274,7 +274,7 @@ def test_a_search_can_be_changed_on_the_command_line(tmp_path: Path) -> None:
         ),
         (
             {"metric": "BWT", "search": {"drl": {"training.iid": [True, False]}}},
-            "tune.metric: is 'BWT', but drl has ACC and instance_accuracy alone: training.iid is "
+            "tune.metric: is 'BWT', but drl has only ACC and instance_accuracy: training.iid is "
             "true",
         ),
         (

@@ -53,7 +53,12 @@ def test_area_up_to_a_mini_batch_by_hand():
     assert curves.learning_curve_area(of(POINTS), beta=0) == pytest.approx((0.1 + 0.2) / 2)
     first_two = ((0.1 + 0.2) / 2 + (0.6 + 0.5) / 2) / 2
     assert curves.learning_curve_area(of(POINTS), beta=2) == pytest.approx(first_two)
-    assert curves.learning_curve_area(of(POINTS), beta=3) == pytest.approx(first_two)
+
+
+@pytest.mark.parametrize("beta", [1, 3])
+def test_area_between_two_evaluations_is_refused(beta):
+    with pytest.raises(ValueError, match=f"beta must be a multiple of 2.*but is {beta}"):
+        curves.learning_curve_area(of(POINTS), beta)
 
 
 @pytest.mark.parametrize("beta", [-1, 5])
@@ -149,8 +154,8 @@ def test_numbers_equal_plain_loops(drawn):
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ([(0, 0, [0.5])], "some row must come after a mini-batch"),
-        ([(1, 2, [0.5, 0.5]), (0, 2, [0.5, NAN])], r"experience must not fall.*\[1, 0\]"),
+        ([(0, 0, [0.5])], r"batch must be at least 1 in some row, but is \[0\]"),
+        ([(1, 2, [0.5, 0.5]), (0, 2, [0.5, NAN])], r"experience must not decrease.*\[1, 0\]"),
         ([(2, 2, [0.5, 0.5])], r"must be the index of a test experience, but is \[2\]"),
         ([(0, 2, [50.0])], r"accuracy must be in \[0, 1\] or nan, but has 50"),
         ([(1, 2, [0.5, NAN])], "a value for each experience seen"),

@@ -95,5 +95,5 @@ def test_several_tasks_an_experience_are_refused() -> None:
     experience = joint[0]
     experience.task_labels = [0, 1]
     network.train()
-    with pytest.raises(ValueError, match=r"one task label an experience, but .* has \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"one task label per experience, but .* has \[0, 1\]"):
         network.adaptation(experience)

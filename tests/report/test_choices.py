@@ -7,8 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from avalanche_ext.report.choices import choice_notes, choice_rows, choices_section
-from avalanche_ext.report.estimates import Estimate
+from avalanche_ext.report.choices import choice_notes, choices_section, choices_sheets
 from avalanche_ext.report.statistics import method_statistics
 from avalanche_ext.report.table import text_table
 from avalanche_ext.results.experiment import read_results
@@ -59,11 +58,14 @@ def test_the_section_says_what_was_chosen_on_what_and_how_surely(tmp_path: Path)
     )
 
 
-def test_rows_have_the_numbers_for_other_forms(tmp_path: Path) -> None:
-    (row,) = choice_rows(results(tmp_path, CHOICE))
-    assert (row.method, row.chosen, row.runner_up) == ("drl", "lr 0.2, lam 2", "lr 0.1, lam 1")
-    assert isinstance(row.margin, Estimate)
-    assert round(row.margin.mean, 3) == 0.15
+def test_papers_have_a_table_of_choices_too(tmp_path: Path) -> None:
+    (sheet,) = choices_sheets(results(tmp_path, CHOICE))
+    assert [*sheet.methods] == ["drl"]
+    cells = {column.title: column.cells[0] for column in sheet.columns}
+    assert cells["chosen"] == "lr 0.2, lam 2"
+    assert cells["margin"].startswith("+0.150 ±")
+    assert cells["next best"] == "lr 0.1, lam 1"
+    assert any("too few to tell" in note for note in sheet.notes)
 
 
 def test_choices_by_one_seed_are_doubted_in_one_sentence(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_the_report_has_a_row_for_each_claim(directory: Path) -> None:
         ["er > never", "–", "–", "–", "–", "–"],
     ]
     assert lines[4] == (
-        "Caution: too few pairs for reliable tests and intervals (fewer than 5 seeds: gmed > er 3, "
-        "er > never 0)."
+        "Caution: too few pairs for reliable tests and intervals (fewer than 5 seeds: gmed > er "
+        "(3), er > never (0))."
     )
 
 

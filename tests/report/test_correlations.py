@@ -275,7 +275,7 @@ def test_a_file_that_makes_no_sense_is_named_and_the_others_are_shown(
     write_last(directory, "drl", 0, 1.5)
     write_rho(directory, "er", 0, **changes)
     text = write_report(directory)
-    assert "Left out: 1 unusable file (delete the run's folder" in text
+    assert "Left out: 1 unusable file (repeat its method's runs" in text
     assert "er/seed-0/rho_spectrum.npz" in text
     assert cells_of(text, "drl")[1][:3] == ["drl", "1", "1.500"]
 

@@ -249,4 +249,4 @@ def test_files_whose_arrays_make_no_sense_are_left_out_and_named(
     assert [*diversities.methods] == ["drl"]
     assert [*diversities.unreadable] == ["ber/seed-0/gradient_diversity.npz"]
     text = write_report(directory)
-    assert "Left out: 1 unusable file (delete the run's folder" in text
+    assert "Left out: 1 unusable file (repeat its method's runs" in text

@@ -14,6 +14,9 @@ import pytest
 
 from avalanche_ext.cli import main
 from avalanche_ext.report.formats import report_on
+from avalanche_ext.report.layout import p_text
+from avalanche_ext.report.ranking import ranking
+from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.record import ResultsError
 from tests.results.trees import two_by_two, write_experiment, write_failure, write_result
 
@@ -69,7 +72,7 @@ def test_markdown_has_the_numbers_and_what_is_missing(one: Path) -> None:
     assert "1 run failed:\n  my_er, seed 1: loss became NaN" in text
     assert "4 runs missing" in text
     assert (
-        "Bold: best of the methods that ran the same seeds; the others ran fewer or different ones."
+        "Bold: best of the methods that ran the same seeds; the others ran different ones."
         in " ".join(text.split())
     )
     assert "published: Müller & Söhne (2020)" in " ".join(text.split())
@@ -112,9 +115,44 @@ def test_nothing_is_averaged_over_the_test_stream_and_validation_samples(
 def test_five_experiments_have_a_verdict(tmp_path: Path) -> None:
     folders = [write(tmp_path / f"exp_{k}", shift=k / 50) for k in range(5)]
     text = " ".join(report_on(folders, "markdown").split())
-    assert "Friedman's test that all methods are equal: p = 0.0" in text
+    assert "Friedman's test that all methods are equal in ACC: p = 0.0" in text
     assert "critical difference of mean ranks, meaningful only if p < 0.05: 1." in text
     assert "Caution: fewer than 5 experiments" not in text
+
+
+def test_each_table_of_several_has_its_own_verdict(tmp_path: Path) -> None:
+    folders = [tmp_path / f"exp_{k}" for k in range(5)]
+    for k, folder in enumerate(folders):
+        write_experiment(folder, ["a", "b", "c"], [0])
+        methods = ("a", 0.9, 0.9), ("b", 0.6, 0.7), ("c", 0.5, (0.55, 0.75)[k % 2])
+        for name, last, learned in methods:
+            write_result(folder, name, 0, two_by_two(last, learned))
+    experiments = [read_results(folder) for folder in folders]
+    acc, bwt = (ranking(experiments, metric) for metric in ("ACC", "BWT"))
+    assert acc
+    assert bwt
+    text = " ".join(report_on(folders).split())
+    for ranks in (acc, bwt):
+        said = f"are equal in {ranks.metric}: {p_text(ranks.friedman)}"
+        assert text.count(said) == 1
+    assert text.index("equal in ACC") < text.index("BWT in 5 experiments")
+    assert text.count("± is the sample standard deviation") == 1
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex"])
+def test_papers_have_claims_cautions_and_mixed_versions_too(tmp_path: Path, form: str) -> None:
+    write_experiment(
+        tmp_path, ["er", "gmed"], [0, 1], baseline="er", claims=[("gmed", "er", "BWT")]
+    )
+    for seed in (0, 1):
+        versions = {"torch": f"2.{seed}"}
+        write_result(tmp_path, "er", seed, two_by_two(0.5 + seed / 10), versions=versions)
+        write_result(tmp_path, "gmed", seed, two_by_two(0.6 + seed / 5), versions=versions)
+    text = " ".join(report_on([tmp_path], form).split())
+    assert "Claims: one-sided tests" in text
+    assert re.search(r"gmed (>|\\textgreater\{\}) er in BWT", text)
+    assert text.count("Caution: too few pairs for reliable tests and intervals (only 2 seeds)") == 2
+    assert "Runs used different package versions" in text
 
 
 def test_the_text_of_several_is_printed_with_a_picture_in_the_first_folder(tmp_path: Path) -> None:

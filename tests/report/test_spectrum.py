@@ -320,7 +320,7 @@ def test_a_damaged_file_is_left_out_and_the_other_runs_count(directory: Path) ->
         path.write_bytes(whole[:length])
         assert [*spectra_of(directory).methods["ewc"]] == [1]
     text = write_report(directory)
-    assert "Left out: 1 unusable file (delete the run's folder" in text
+    assert "Left out: 1 unusable file (repeat its method's runs" in text
     assert "\n  ewc/seed-0/spectrum.npz: BadZipFile: " in text
     assert "spectrum.png are in" in text
 

@@ -141,7 +141,8 @@ def test_intervals_come_with_five_pairs_and_wilcoxon_with_six(tmp_path: Path) ->
     assert rows["five"][-2:] == ["–", "–"]
     assert rows["er"] == ["+0.200", "–", "–", "1/1", *["–"] * 4]
     assert (
-        "Caution: too few pairs for reliable tests and intervals (fewer than 5 seeds: er 1)" in text
+        "Caution: too few pairs for reliable tests and intervals (fewer than 5 seeds: er (1))"
+        in text
     )
     assert (
         "–: the differences do not vary, or there are too few pairs (a t-test needs 2, d 3" in text
@@ -399,7 +400,64 @@ def test_the_best_is_sought_among_methods_with_the_same_seeds(tmp_path: Path) ->
     sheet = sheet_of(experiment)
     (acc,) = (column for column in sheet.columns if column.title == "ACC")
     assert acc.best == {1}
-    assert sheet.on_best.endswith("ran the same seeds; the others ran fewer or different ones.")
+    assert sheet.on_best.endswith("ran the same seeds; the others ran different ones.")
+
+
+def test_a_method_that_is_a_run_ahead_is_not_the_best_alone(tmp_path: Path) -> None:
+    write_methods(tmp_path, {"a": [0.5, 0.4, 0.3], "b": [0.6, 0.7], "c": [0.8, 0.7]})
+    experiment = (results := read_results(tmp_path)), method_statistics(results)
+    (acc,) = (column for column in sheet_of(experiment).columns if column.title == "ACC")
+    assert acc.best == {2}
+
+
+def test_with_seeds_that_all_differ_none_is_the_best(tmp_path: Path) -> None:
+    write_methods(tmp_path, {"a": [0.5, 0.4, 0.3], "b": [0.6, 0.7]})
+    experiment = (results := read_results(tmp_path)), method_statistics(results)
+    sheet = sheet_of(experiment)
+    assert not any(column.best for column in sheet.columns)
+    assert not sheet.on_best
+
+
+@pytest.mark.parametrize(
+    ("methods", "reason"),
+    [
+        ({"base": [], "a": [0.5], "b": [0.6]}, "the baseline base has no finished run."),
+        ({"base": [0.4], "a": [None, 0.5]}, "no method has a seed in common with the baseline"),
+    ],
+)
+def test_why_there_are_no_tests_is_said(
+    tmp_path: Path, methods: dict[str, list[float | None]], reason: str
+) -> None:
+    write_experiment(tmp_path, [*methods], [0, 1], baseline="base")
+    for method, lasts in methods.items():
+        for seed, last in enumerate(lasts):
+            if last is not None:
+                write_result(tmp_path, method, seed, two_by_two(last))
+    assert f"No tests: {reason}" in " ".join(text_of(tmp_path).split())
+
+
+def test_many_methods_have_their_caution_beside_that_of_a_claim(tmp_path: Path) -> None:
+    many = {f"m{i}": [0.5, 0.6 + i / 100] for i in range(30)}
+    write_methods(tmp_path, many, baseline="m0", claims=[("m1", "m0")])
+    text = " ".join(text_of(tmp_path).split())
+    assert text.count("Caution: too few pairs") == 2
+    assert "All test results: summary.csv" in text
+
+
+def test_differences_that_never_vary_are_explained(tmp_path: Path) -> None:
+    write_methods(tmp_path, {"a": [0.5, 0.75], "b": [0.25, 0.5]}, baseline="a")
+    text = " ".join(text_of(tmp_path).split())
+    assert "t-test p" not in text
+    assert "–: the differences do not vary" in text
+
+
+def test_intransigence_is_relative_to_a_column_that_is_shown(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["a", "b"], [0])
+    write_result(tmp_path, "a", 0, [[0.75]])
+    write_result(tmp_path, "b", 0, [[0.5]])
+    text = " ".join(text_of(tmp_path).split())
+    assert "equals 0.750 - ACC." in text
+    assert " learned " not in text
 
 
 def test_fwt_of_other_seeds_is_no_difference_between_methods(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_file_system_without_locks_is_refused_and_named(
 
     monkeypatch.setattr("fcntl.flock", flock)
     with (
-        pytest.raises(OSError, match="this file system has no file locks: name another folder"),
+        pytest.raises(OSError, match="this file system has no file locks: choose another folder"),
         claimed(tmp_path / "seed-0.lock"),
     ):
         pytest.fail("it is claimed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 
 from avalanche_ext import results
 from avalanche_ext.metrics.curves import AccuracyCurves, curve_summary
+from avalanche_ext.report import plot_inside
 from avalanche_ext.report.statistics import METRICS, method_statistics
 from avalanche_ext.results.exhibits import ContinualEvaluation, FisherSpectra
 from avalanche_ext.results.record import ResultsError
@@ -250,6 +252,23 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     for ask in (lambda: loaded.frame("evaluation"), lambda: loaded.curves("a", 0)):
         with pytest.raises(ResultsError, match=r"one/a/seed-0/continual_evaluation.npz: "):
             ask()
+    with pytest.raises(ResultsError, match=r"one/a/seed-0/continual_evaluation.npz: "):
+        plot_inside(loaded)
+
+
+def test_a_damaged_file_of_another_seed_does_not_matter(folder: Path) -> None:
+    shutil.copytree(folder, folder.parent / "torn" / "one")
+    torn = folder.parent / "torn" / "one"
+    (torn / "a" / "seed-1" / "continual_evaluation.npz").write_bytes(b"damaged")
+    assert results.load(torn).curves("a", 0).batch.tolist() == CURVES.batch.tolist()
+
+
+def test_a_configuration_that_is_gone_is_warned_of(folder: Path) -> None:
+    bare = folder.parent / "bare" / "one"
+    shutil.copytree(folder, bare)
+    (bare / "a" / "seed-0" / "config.yaml").unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match=r"a/seed-0/config.yaml: left out of the table: "):
+        assert len(results.load(bare).frame()) == 3
 
 
 def test_several_experiments_are_one_table(folder: Path, tmp_path: Path) -> None:

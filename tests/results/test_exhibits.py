@@ -134,7 +134,7 @@ def test_the_report_names_the_file_and_draws_the_others(directory: Path) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text = write_report(directory)
-    assert "Left out: 1 unusable file (delete the run's folder" in text
+    assert "Left out: 1 unusable file (repeat its method's runs" in text
     assert f"\n  {WHERE}: BadZipFile: " in text
     assert text.startswith((directory / "report.txt").read_text(encoding="utf-8"))
     assert "edits.png are in" in text

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from avalanche_ext.metrics.curves import CURVE_METRICS
+from avalanche_ext.report.style import chosen_on_test
 from avalanche_ext.results.experiment import read_results
 from avalanche_ext.results.record import ResultsError
 from tests.results.trees import (
@@ -208,6 +209,36 @@ def test_the_best_setting_of_a_sweep_has_the_highest_mean_accuracy(tmp_path: Pat
     best = read_results(tmp_path).with_best_settings()
     assert [method.name for method in best.methods] == ["x-2", "a", "never-1"]
     assert [method.name for method in best.finished] == ["x-2", "a"]
+
+
+def test_a_setting_with_one_lucky_run_is_not_the_best(tmp_path: Path) -> None:
+    sweeps = {"x": ("lam", {"x-1": 1, "x-2": 2})}
+    write_experiment(tmp_path, ["x-1", "x-2"], [0, 1], sweeps=sweeps)
+    for name, lasts in {"x-1": [0.7, 0.5], "x-2": [0.65]}.items():
+        for seed, last in enumerate(lasts):
+            write_result(tmp_path, name, seed, two_by_two(last))
+    results = read_results(tmp_path)
+    (best,) = results.with_best_settings().methods
+    assert best.name == "x-1"
+    assert chosen_on_test(results)[0].endswith("(among those with the most finished runs)")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": {"AAA": float("nan")}},
+        {"metrics": {"WC_ACC": 77}},
+        {"metrics": {"LCA": -0.5}},
+        {"iid": "false"},
+        {"seconds": {**SECONDS, "training": float("inf")}},
+        {"memory": {"peak": float("nan")}},
+    ],
+    ids=str,
+)
+def test_a_number_that_cannot_be_is_no_result(directory: Path, changes: dict[str, Any]) -> None:
+    write_result(directory, "ber", 0, two_by_two(0.5), **changes)
+    ber, _ = read_results(directory).methods
+    assert ber.failures[0].startswith("unreadable result file: ")
 
 
 def test_runs_of_different_lengths_are_refused(directory: Path) -> None:

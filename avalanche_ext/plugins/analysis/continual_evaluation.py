@@ -28,8 +28,9 @@ class ContinualEvaluationPlugin(ReportingPlugin):
     De Lange et al. (2023, arXiv:2205.13452) call this continual evaluation. Each evaluation covers
     the test experiences of all experiences seen so far, including the current one. Before the first
     mini-batch of an experience, only that experience is evaluated. After its last mini-batch, once
-    all plugins have ended the experience, all of them are evaluated again. `curves` holds the
-    accuracies, and `avalanche_ext.metrics.curve_summary` computes the papers' metrics from them.
+    all plugins have ended the experience, all experiences seen so far are evaluated again. `curves`
+    holds the accuracies, and `avalanche_ext.metrics.curve_summary` computes the papers' metrics
+    from them.
 
     An evaluation runs through the strategy's own `eval`, so it sees what the method would predict
     at that moment: iCaRL and SCR build their classifiers at the end of an experience, so until then
@@ -59,8 +60,8 @@ class ContinualEvaluationPlugin(ReportingPlugin):
 
     Raises:
         ValueError: If an argument has a wrong type or is out of range; in training, if an
-            experience has no test experience, comes before an earlier one, or ends without a call
-            of `after_training_iteration`.
+            experience has no test experience, comes after a later one, or ends without a call of
+            `after_training_iteration`.
     """
 
     supports_distributed = False

@@ -45,10 +45,10 @@ class _Learned:
 class FisherPath:
     """Approximations of the Fisher at θ*, and δᵀ F δ along later training, where δ = θ − θ*.
 
-    In the first row, F is the Fisher of the last experience. In the second, it is the sum of the
-    Fishers of all experiences so far, each computed at the weights reached after its own
-    experience. The sum's approximations are merged as in EWC, without decay, so they take no more
-    memory than those of one experience. A model that grows starts a new sum.
+    In the first row of `estimated` and `true`, F is the Fisher of the last experience. In the
+    second, it is the sum of the Fishers of all experiences so far, each computed at the weights
+    reached after its own experience. The sum's approximations are merged as in EWC, without decay,
+    so they take no more memory than those of one experience. A model that grows starts a new sum.
 
     Args:
         experience: The last experience learned at θ*, counted from 0.

@@ -119,11 +119,12 @@ class SpectrumAnalysisPlugin(ReportingPlugin):
         compare_every: Compare approximations of the Fisher: its diagonal, its largest eigenpairs,
             these plus the rest of the diagonal, and Kronecker factors. During the next experience,
             δᵀ F δ is computed every `compare_every` iterations for the Fisher F and its
-            approximations, where δ is the change of the weights since. The same is computed for the
-            sum of the Fishers of all experiences so far, and for the approximations as methods
-            merge them. This keeps a copy of the model and of the samples for each experience, and
-            the weights at each of these iterations until the experience ends; the time grows with
-            the square of the number of experiences. None compares nothing.
+            approximations, where δ is the change of the weights since F was computed. The same is
+            computed for the sum of the Fishers of all experiences so far, and for the
+            approximations as methods merge them. This keeps a copy of the model and of the samples
+            for each experience, and the weights at each of these iterations until the experience
+            ends; the time grows with the square of the number of experiences. None compares
+            nothing.
         seed: Seed of the draws.
 
     Raises:

@@ -65,9 +65,9 @@ class ConsolidationPlugin(MethodPlugin):
     With eigenpairs and an adaptive optimizer, η is therefore updated only at every tenth pull.
 
     **How often.** With `interval` = n, every n-th iteration pulls at n times the rates η of that
-    iteration. Remaining iterations are pulled for before the next consolidation, so at the latest
-    when the experience ends. An evaluation before then sees weights that up to n − 1 steps have
-    moved without a pull.
+    iteration. The next consolidation (without `every`, at the latest the end of the experience)
+    first pulls for the remaining iterations. An evaluation before then sees weights that up to
+    n − 1 steps have moved without a pull.
 
     At each consolidation, the plugin warns if the penalty has done nothing since the last one, that
     is, if all its changes of the weights were lost in rounding.
@@ -283,7 +283,7 @@ class ConsolidationPlugin(MethodPlugin):
                 "small that its pull is lost in rounding: use a larger lam"
             )
         warnings.warn(
-            f"{type(self).__name__}: the penalty has held nothing since the last consolidation; "
+            f"{type(self).__name__}: the penalty has had no effect since the last consolidation; "
             + reason,
             stacklevel=3,
         )

@@ -25,7 +25,7 @@ def effective_rates(
     - RMSprop: lr / (√v + ε), with v less the squared mean gradient if centered;
     - Adagrad: lr / ((1 + (t − 1) lr_decay) (√s + ε)).
 
-    The momentum μ of SGD and RMSprop repeats a gradient in later steps. All of them together move
+    The momentum μ of SGD and RMSprop repeats a gradient in later steps. Together these steps move
     the parameter 1/(1 − μ) times as far as one, with SGD's dampening d (1 − d)/(1 − μ) times. The
     averages of Adam and its relatives move it no further than η.
 

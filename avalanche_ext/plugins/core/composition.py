@@ -111,7 +111,7 @@ class MethodPlugin(ReportingPlugin):
     - `PULL`: moves the parameters after the optimizer's step. Any number, in the list's order.
 
     The order of plugins within `GRADIENT` and within `PULL` changes the result: two projections do
-    not commute, nor do two pulls unless both have a diagonal curvature alone.
+    not commute, nor do two pulls unless both have a purely diagonal curvature.
 
     A subclass declares its phase and its other traits, described in `avalanche_ext.traits.Traits`,
     as class attributes: constants, or `avalanche_ext.traits.by(argument, {value: trait},
@@ -190,7 +190,7 @@ class StoringPlugin(MethodPlugin):
         if policy is not None and any(p.buffer is not self.buffer for p in views):
             names = " and ".join(type(p).__name__ for p in views)
             raise ValueError(
-                f"buffer={policy}: {names} would each write it; wrap it in one "
+                f"buffer={policy}: {names} would each write to it; wrap it in one "
                 "avalanche_ext.buffers.PolicyBuffer and give that to all of them"
             )
 

@@ -20,13 +20,13 @@ class Endings:
     last of the announced number of parts. A part that mixes several experiences counts as an
     experience by itself.
 
-    A part that is learned several times counts once. So the last part ends its experience when it
-    is learned for the first time, and not again; another part then begins the experience again.
-    Parts are identified by their numbers in the stream. Without them, as when Avalanche's
+    A part that is learned several times counts once. So the last part ends its experience only when
+    it is first learned; any other part learned after that begins the experience again. Parts are
+    identified by their numbers in the stream. Without them, as when Avalanche's
     `FixedSizeExperienceSplitter` is used without a stream, each call counts as another part.
 
     Attributes:
-        is_over: Whether the experience last given to `ends` had then ended, at that call or before.
+        is_over: Whether the experience last given to `ends` ended at that call or earlier.
     """
 
     def __init__(self) -> None:

@@ -43,8 +43,8 @@ class AGEMPlugin(MemoryPlugin):
     1. GMED's code (Jin et al. 2021): `references="all"`.
     2. The DRL paper's code (Chen, Diethe and Flach 2020): `buffer="ring", replacement=True,
        replay="first_task"`, and on class-incremental streams `references="other_classes"`. On
-       others `references="earlier", balance="task", replay="never"`: there the code replays in the
-       first task the one arriving sample, B times, which is a step on that sample.
+       others `references="earlier", balance="task", replay="never"`: there, in the first task, the
+       code replays the one arriving sample B times, which is a step on that sample.
 
     With `replay="never"` it can be combined with a plugin that replays; g is then the gradient on
     the replayed batch, and the stream's rows are stored after the step, as in the paper and in

@@ -42,7 +42,7 @@ class GMEDPlugin(LookAheadReplayPlugin):
     stream increases their loss more (see `functional.edit_examples`), and written back to their
     slots. With `retrieval="random"` (ER+GMED) these samples are then replayed. With "mir"
     (MIR+GMED) the samples that MIR chooses are replayed unedited, and another draw is edited and
-    written back. GMED reads no task boundary, and task labels only for models with heads.
+    written back. GMED uses no task boundaries, and task labels only for models with heads.
 
     Deviations from the official code:
 

@@ -24,7 +24,7 @@ class GSSPlugin(StoringPlugin):
     """GSS-greedy: replay from a memory whose samples have dissimilar gradients.
 
     Gradient-based sample selection (Aljundi, Lin, Goujaud and Bengio 2019, Algorithm 2), with the
-    rehearsal of its official code. It reads no task boundary, and task labels only for models with
+    rehearsal of its official code. It uses no task boundaries, and task labels only for models with
     heads. It cannot be combined with other replay, with `BGDPlugin`, or with a plugin that sums up
     gradient times step, such as `SynapticIntelligencePlugin`.
 

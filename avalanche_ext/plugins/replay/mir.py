@@ -20,9 +20,9 @@ class MIRPlugin(LookAheadReplayPlugin):
     """MIR (Aljundi et al. 2019): replay the samples whose loss the coming step increases most.
 
     In every iteration candidates are drawn from the memory. Those whose loss would increase most by
-    a step of SGD on the stream's rows are replayed. It reads no task boundary, and task labels only
-    for models with heads. Unlike Avalanche's MIR it replays in every iteration but the very first,
-    in all experiences.
+    a step of SGD on the stream's rows are replayed. It uses no task boundaries, and task labels
+    only for models with heads. Unlike Avalanche's MIR it replays in every iteration but the very
+    first, in all experiences.
 
     Deviations from the official code, shared with GMED's (Jin, Du and Ren 2021):
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from avalanche_ext.report.layout import number, p_text, plus_minus
+from avalanche_ext.report.notes import on_baseline
 from avalanche_ext.report.paired import CONFIDENCE, FEWEST_PAIRS, PairedTest
 from avalanche_ext.report.statistics import MethodStatistics, over_same_seeds, tests_in
 from avalanche_ext.results.experiment import ExperimentResults
@@ -38,6 +39,7 @@ def _comparison(
     if not results.baseline:
         yield "The YAML names no baseline, so no method is tested against one."
     if not tests:
+        yield from on_baseline(results, statistics)
         return
     untested = [name for name, test in tests.items() if test.t_test_holm is None]
     tested = {name: test for name, test in tests.items() if name not in untested}
@@ -110,6 +112,9 @@ def _best(results: ExperimentResults, statistics: Sequence[MethodStatistics]) ->
     found = {each.name: acc for each in statistics if (acc := each.metrics[_METRIC])}
     iid = {method.name for method in results.methods if method.is_iid}
     compared = over_same_seeds(results)
+    if not compared and found.keys() - iid:
+        yield "All methods ran different seeds, so none is called the best."
+        return
     learned = {name: acc for name, acc in found.items() if name in compared} or found
     if not learned:
         yield "No run has finished yet."

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from avalanche_ext.report.choices import choice_notes, choice_rows, choices_title
+from avalanche_ext.report.choices import choice_columns, choice_notes, choices_title
 from avalanche_ext.report.claims import claim_tests, claim_text
 from avalanche_ext.report.comparisons import comparison_columns, on_tests
 from avalanche_ext.report.joint import joint_sheets
-from avalanche_ext.report.layout import NONE, number, plus_minus
+from avalanche_ext.report.layout import NONE, number
 from avalanche_ext.report.paired import PairedTest
 from avalanche_ext.report.sheet import Column, Sheet
 from avalanche_ext.report.sheets import Reported, sheet_of
@@ -118,21 +118,9 @@ def tests_tables(experiment: Reported) -> list[Table]:
 
 def choices_table(results: ExperimentResults) -> Table | None:
     """Return the table of chosen hyper-parameters; None if nothing was searched."""
-    rows = choice_rows(results)
-    if not rows:
+    columns = choice_columns(results)
+    if not columns:
         return None
-    columns = [
-        Column("method", [row.method for row in rows], is_number=False),
-        Column("chosen", [row.chosen for row in rows], is_number=False),
-        Column(results.choices[0].metric, [plus_minus(row.score) for row in rows]),
-        Column(
-            "margin",
-            [plus_minus(row.margin, signed=True) for row in rows],
-            note="advantage over the next best setting, paired by tuning seed",
-        ),
-        Column("next best", [row.runner_up or NONE for row in rows], is_number=False),
-        Column("settings", [row.settings for row in rows], note="number of settings tried"),
-    ]
     return Table("choices", choices_title(results), columns, notes=choice_notes(results))
 
 

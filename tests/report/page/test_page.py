@@ -221,6 +221,19 @@ def test_the_summary_says_where_nothing_is_tested_or_seeds_are_few(tmp_path: Pat
     ]
 
 
+def test_the_summary_of_a_running_experiment_names_no_best_of_unlike_seeds(tmp_path: Path) -> None:
+    write_experiment(tmp_path, ["naive", "er", "drl"], [0, 1], baseline="naive")
+    for method, lasts in {"naive": [0.2, 0.3], "er": [0.8], "drl": [0.7]}.items():
+        for seed, last in enumerate(lasts):
+            write_result(tmp_path, method, seed, two_by_two(last))
+    said = "The highest mean ACC among methods run with the same seeds is er's, 0.850; naive has"
+    assert any(sentence.startswith(said) for sentence in summary(tmp_path))
+    (tmp_path / "drl/seed-0/result.json").unlink()
+    assert "All methods ran different seeds, so none is called the best." in summary(tmp_path)
+    write_experiment(tmp_path, ["gone", "naive", "er"], [0, 1], baseline="gone")
+    assert "No tests: the baseline gone has no finished run." in summary(tmp_path)
+
+
 def test_chosen_hyper_parameters_have_a_table_and_a_sentence(tmp_path: Path) -> None:
     write_small(tmp_path)
     tried = {
