@@ -153,5 +153,5 @@ def test_what_does_not_fit(given: Any, message: str) -> None:
 
 
 def test_normalised_images_cannot_be_rotated() -> None:
-    with pytest.raises(ValueError, match="from 0 to 1 only: use standardise"):
+    with pytest.raises(ValueError, match="from 0 to 1, but have -1 to 1: use standardise"):
         rotated("digits", **GIVEN, train_transforms=[NORMALISE])
