@@ -119,7 +119,6 @@ class BGDPlugin(MethodPlugin):
 
     def before_training_epoch(self, strategy: Strategy, **kwargs: Any) -> None:
         """Look up the trained parameters, after other plugins have frozen theirs."""
-        self._restore()
         self._layout = FlatLayout(own_model(strategy).named_parameters())
         self.std |= {
             name: _carried_over(self.std.get(name), p, self.initial_std)

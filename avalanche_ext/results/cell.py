@@ -37,6 +37,9 @@ had there), and what the method's plugins keep for the next experience."""
 _OF_THE_LAST_ROW = ("ACC", "instance_accuracy")
 """The metrics that need only the last row of R."""
 
+_ROUNDING = 1e-9
+"""How far a mean of accuracies may lie outside [0, 1]."""
+
 
 @dataclass(frozen=True)
 class CellResult:
@@ -223,9 +226,6 @@ def _event(line: str) -> dict[str, Any]:
         return {}
     is_event = isinstance(event, dict) and isinstance(event.get("time"), int | float)
     return event if is_event else {}
-
-
-_ROUNDING = 1e-9
 
 
 def _finite(value: Any) -> float:

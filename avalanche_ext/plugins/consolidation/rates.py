@@ -14,7 +14,7 @@ from avalanche_ext.plugins.core.growth import leading_part
 def effective_rates(
     optimizer: Optimizer, *, with_momentum: bool = True
 ) -> dict[Tensor, float | Tensor]:
-    """Return each parameter's effective rate η: how far a gradient moves it, divided by it.
+    """Return each parameter's effective rate η, how far a gradient of 1 moves it.
 
     For SGD, η is the group's learning rate, a number. Optimizers that divide by a running size of
     the gradient have a rate for each entry, in the shape of the parameter:
@@ -37,11 +37,11 @@ def effective_rates(
         optimizer: The optimizer, after its step.
         with_momentum: Whether η covers the later steps; if not, it is that of one step.
     """
-    return {
-        p: _rate(optimizer.state.get(p, {}), group) * (_repeats(group) if with_momentum else 1.0)
-        for group in optimizer.param_groups
-        for p in group["params"]
-    }
+    rates: dict[Tensor, float | Tensor] = {}
+    for group in optimizer.param_groups:
+        lr = float(group["lr"]) * (_gain(group) if with_momentum else 1.0)
+        rates |= {p: _rate(optimizer.state.get(p, {}), group, lr) for p in group["params"]}
+    return rates
 
 
 def grown_rate(rate: float | Tensor, parameter: Tensor) -> float | Tensor:
@@ -60,8 +60,7 @@ def grown_rate(rate: float | Tensor, parameter: Tensor) -> float | Tensor:
     return grown
 
 
-def _rate(state: dict[str, Any], group: dict[str, Any]) -> float | Tensor:
-    lr = float(group["lr"])
+def _rate(state: dict[str, Any], group: dict[str, Any], lr: float) -> float | Tensor:
     size: Tensor
     if "exp_avg_sq" in state and "betas" in group:
         square = state.get("max_exp_avg_sq", state["exp_avg_sq"])
@@ -80,8 +79,8 @@ def _rate(state: dict[str, Any], group: dict[str, Any]) -> float | Tensor:
     return lr / size.add_(group["eps"])
 
 
-def _repeats(group: dict[str, Any]) -> float:
-    """Return how many times as far as its own step a gradient moves a weight by momentum."""
+def _gain(group: dict[str, Any]) -> float:
+    """Return how far a gradient moves a weight in all steps, divided by how far in one."""
     momentum = float(group.get("momentum", 0.0))
     # Muon has a momentum too, but it is that of an average.
     if not 0 < momentum < 1 or not {"dampening", "alpha"} & group.keys():

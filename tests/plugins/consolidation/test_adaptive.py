@@ -215,11 +215,12 @@ def test_it_holds_as_firmly_as_the_gradient_form(name, optimizer):
     assert pulled < 2 * along
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(
+    ("momentum", "nesterov"), [(0.0, False), (0.5, False), (0.5, True), (0.9, False), (0.9, True)]
+)
 def test_training_ends_where_the_penalty_balances_the_loss(momentum, nesterov):
     plugin = Fixed(3.0, "both")
-    lr, nesterov = 0.02 * (1 - momentum), nesterov and momentum > 0
+    lr = 0.02 * (1 - momentum)
     optimizer = partial(optim.SGD, lr=lr, momentum=momentum, nesterov=nesterov)
     strategy = naive(InDouble(), plugin, model=tiny().double(), optimizer=optimizer)
     first, second, _ = three_tasks().train_stream
